@@ -1,0 +1,127 @@
+"""What the regressors of inverses share: optional targets, layouts, scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+
+from .matrices import (
+    as_stack,
+    check_inverse_targets,
+    flatten_stack,
+    is_tensor,
+    refuse_nonfinite,
+    restore_layout,
+    targets_are_inverses,
+    to_host,
+    training_inverses,
+    validate_rows,
+)
+
+
+class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
+    """A regressor from matrices to their inverses, or to another quantity if targets are given.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> X = np.array([[2.0, 0.0, 0.0, 4.0], [2.2, 0.0, 0.0, 4.0], [1.8, 0.0, 0.0, 4.0]])
+    >>> LinearInverseApprox().fit(X).score(X) > 0.9  # no targets needed
+    True
+    """
+
+    n_features_in_: int
+    _y_ndim: int
+
+    def _validate_training(
+        self, X: Any, y: Any, *, reset: bool = True, square: bool = False
+    ) -> tuple[NDArray, NDArray[np.float64], bool]:
+        """Return rows, targets (n_samples, n_targets), and whether these are inverses."""
+        rows, was_stack = flatten_stack(to_host(X))
+        rows = validate_rows(self, rows, reset=reset, square=square or was_stack or y is None)
+        if y is None:
+            self._y_ndim = 2
+            return rows, training_inverses(rows.astype(np.float64, copy=False)), True
+        y, _ = flatten_stack(to_host(y))
+        y = check_array(
+            y, dtype=np.float64, ensure_2d=False, ensure_all_finite=False, input_name="y"
+        )
+        check_consistent_length(rows, y)
+        refuse_nonfinite(y, "y")
+        self._y_ndim = y.ndim
+        y = y.reshape(len(y), -1)
+        inverses = targets_are_inverses(rows, y)
+        if inverses:
+            check_inverse_targets(as_stack(rows), as_stack(y))
+        return rows, y, inverses
+
+    def _validate_rows_only(self, X: Any) -> NDArray:
+        """Return the rows of training matrices whose inverses are not needed."""
+        return validate_rows(self, flatten_stack(to_host(X))[0], reset=True)
+
+    def _validate_prediction(self, X: Any) -> tuple[Any, bool]:
+        """Return rows as a floating-point array, or tensor if `X` is one, and their layout."""
+        check_is_fitted(self)
+        rows, was_stack = flatten_stack(X)
+        if not is_tensor(rows):
+            return validate_rows(self, rows, reset=False, square=was_stack), was_stack
+        if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"Got a tensor of shape {tuple(X.shape)}, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features per matrix."
+            )
+        return (rows if rows.is_floating_point() else rows.double()), was_stack
+
+    def _restore_prediction(self, values: Any, was_stack: bool) -> Any:
+        """Give predictions (n_samples, n_targets) the shape of targets, or the layout of `X`."""
+        if self._y_ndim == 1:
+            return values[:, 0]
+        if was_stack and values.shape[1] == self.n_features_in_:
+            return restore_layout(values, was_stack)
+        return values
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R² of the prediction.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n, n)
+            Test matrices.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            True targets. None computes the exact inverses.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        float
+            R² over all outputs, each weighted by its variance, so that entries of the inverse that
+            do not vary count for nothing.
+
+        Raises
+        ------
+        ValueError
+            Without `y`, if matrices are singular or of condition number past 1/√eps.
+        """
+        X, y = to_host(X), to_host(y)
+        rows, _ = flatten_stack(X)
+        if y is None:
+            rows = validate_rows(self, rows, reset=False)
+            y = training_inverses(rows.astype(np.float64, copy=False))
+        y, _ = flatten_stack(y)
+        return float(
+            r2_score(
+                y, self.predict(rows), sample_weight=sample_weight, multioutput="variance_weighted"
+            )
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        tags.target_tags.multi_output = True
+        return tags

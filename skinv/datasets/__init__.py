@@ -1,0 +1,5 @@
+"""Families of matrices that lie near a known one, to learn and to test inverses on."""
+
+from ._families import load_power_flow, load_robot_arm
+
+__all__ = ["load_power_flow", "load_robot_arm"]

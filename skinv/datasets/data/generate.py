@@ -1,0 +1,133 @@
+"""Write the matrix families of ``load_power_flow`` and ``load_robot_arm``.
+
+Run as ``python skinv/datasets/data/generate.py``. The stored files were made with
+pandapower 3.5.6, roboticstoolbox-python 1.5.0, NumPy 2.4.6 and SciPy 1.17.1 on Python 3.11;
+the package itself needs neither pandapower nor the toolbox. The same seed and versions give
+the same arrays.
+"""
+
+# mypy: disable-error-code="import-not-found, import-untyped"
+
+from pathlib import Path
+
+import numpy as np
+import pandapower as pp
+import pandapower.networks
+import roboticstoolbox
+from pandapower.pf.create_jacobian import _create_J_without_numba
+
+SEED = 20240607
+N_SAMPLES = 1000
+LOAD_FACTORS = (0.8, 1.2)
+JOINT_HALF_WIDTH = 0.1  # rad
+
+
+def settle_constants(matrices, nominal):
+    """Take the rounding noise out of entries that do not depend on the parameters, in place.
+
+    The noise (1e-17 in the arm's zeros, 1e-14 in the two entries of case9 that are the constant
+    power over a lossless branch) would become a feature once the columns are standardised.
+    """
+    constant = np.ptp(matrices, axis=0) < 1e-11
+    nominal[constant] = np.round(nominal[constant], 12) + 0.0  # no -0.0
+    matrices[:, constant] = nominal[constant]
+
+
+def solved_jacobian(net):
+    """Jacobian of the power-flow equations at their solution, and the buses of its rows.
+
+    ``net._ppc["internal"]["J"]`` is that of the last Newton step, so it belongs to the iterate
+    before the solution (entries off by up to 1e-3, and unevenly, as the number of steps varies
+    between samples). The same function evaluated at the solution has no such error.
+    """
+    # The tolerance is compared with per-unit powers, whatever its name says.
+    pp.runpp(net, numba=False, tolerance_mva=1e-12)
+    solved = net._ppc["internal"]
+    pv, pq = solved["pv"], solved["pq"]
+    pvpq = np.concatenate([pv, pq])
+    J = _create_J_without_numba(
+        solved["Ybus"], solved["V"], solved["ref"], pvpq, pq, slack_weights=None, dist_slack=False
+    )
+    return J.toarray(), pvpq, pq
+
+
+def power_flow(case):
+    """Jacobians of one grid, each load's P and Q scaled independently."""
+    net = getattr(pandapower.networks, case)()
+    P, Q = net.load.p_mw.to_numpy(copy=True), net.load.q_mvar.to_numpy(copy=True)
+    nominal, pvpq, pq = solved_jacobian(net)
+    number = net.bus.name.astype(int).to_numpy()  # the case's own, from 1
+
+    rng = np.random.default_rng(SEED)
+    matrices = np.empty((N_SAMPLES, *nominal.shape))
+    parameters = np.empty((N_SAMPLES, 2 * len(P)))
+    k = n_redrawn = 0
+    while k < N_SAMPLES:
+        factors = rng.uniform(*LOAD_FACTORS, size=2 * len(P))
+        net.load.p_mw, net.load.q_mvar = P * factors[: len(P)], Q * factors[len(P) :]
+        try:
+            J, *order = solved_jacobian(net)
+        except pp.LoadflowNotConverged:
+            n_redrawn += 1
+            continue
+        if not (np.array_equal(order[0], pvpq) and np.array_equal(order[1], pq)):
+            raise RuntimeError(f"The order of the buses changed to {order}.")
+        matrices[k], parameters[k] = J, factors
+        k += 1
+
+    settle_constants(matrices, nominal)
+    loads = number[net.load.bus]
+    return n_redrawn, {
+        "matrices": matrices,
+        "parameters": parameters,
+        "nominal": nominal,
+        "parameter_names": np.array([f"{s}{b}_factor" for s in "PQ" for b in loads]),
+        "row_names": np.array([f"dP{b}" for b in number[pvpq]] + [f"dQ{b}" for b in number[pq]]),
+        "column_names": np.array(
+            [f"dtheta{b}" for b in number[pvpq]] + [f"dV{b}" for b in number[pq]]
+        ),
+    }
+
+
+def robot_arm():
+    """Jacobians of the Puma 560 in its base frame, around the pose ``qn``."""
+    robot = roboticstoolbox.models.DH.Puma560()
+    rng = np.random.default_rng(SEED)
+    q = robot.qn + rng.uniform(-JOINT_HALF_WIDTH, JOINT_HALF_WIDTH, size=(N_SAMPLES, robot.n))
+    matrices = np.stack([robot.jacob0(angles) for angles in q])
+    nominal = robot.jacob0(robot.qn)
+
+    settle_constants(matrices, nominal)
+    return 0, {
+        "matrices": matrices,
+        "parameters": q,
+        "nominal": nominal,
+        "parameter_names": np.array([f"q{i}" for i in range(1, 7)]),
+        "row_names": np.array(["dx", "dy", "dz", "drx", "dry", "drz"]),
+        "column_names": np.array([f"dq{i}" for i in range(1, 7)]),
+    }
+
+
+def main():
+    """Write the files and print their sizes and figures."""
+    folder = Path(__file__).parent
+    for name, (n_redrawn, arrays) in {
+        "power_flow_case6ww": power_flow("case6ww"),
+        "power_flow_case9": power_flow("case9"),
+        "robot_arm_puma560": robot_arm(),
+    }.items():
+        path = folder / f"{name}.npz"
+        np.savez_compressed(path, **arrays)
+        cond = np.linalg.cond(arrays["matrices"])
+        smallest = np.linalg.svd(arrays["matrices"], compute_uv=False)[:, -1]
+        print(
+            f"{path.name}: {path.stat().st_size} bytes, shape {arrays['matrices'].shape}, "
+            f"{n_redrawn} redrawn, cond {cond.min():.4f} to {cond.max():.4f} "
+            f"(nominal {np.linalg.cond(arrays['nominal']):.4f}), "
+            f"sigma_min {smallest.min():.5f} to {smallest.max():.5f} "
+            f"(nominal {np.linalg.norm(arrays['nominal'], -2):.5f})"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Random numbers for samples: NumPy's on the host, torch's on a device, behind one protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class HostDraws:
+    """Random numbers from a NumPy RandomState.
+
+    Parameters
+    ----------
+    rng : numpy.random.RandomState
+
+    Examples
+    --------
+    >>> HostDraws(np.random.RandomState(0)).uniform(2, 3).shape
+    (2, 3)
+    """
+
+    def __init__(self, rng: np.random.RandomState):
+        self.rng = rng
+
+    def uniform(self, *shape: int) -> NDArray:
+        """Numbers uniform in [0, 1)."""
+        return self.rng.random_sample(shape)
+
+    def normal(self, *shape: int) -> NDArray:
+        """Standard normal numbers."""
+        return self.rng.standard_normal(shape)
+
+    def exponential(self, *shape: int) -> NDArray:
+        """Standard exponential numbers."""
+        return self.rng.standard_exponential(shape)
+
+    def asarray(self, array: NDArray) -> NDArray:
+        """Return the array as it is."""
+        return array
+
+
+class DeviceDraws:
+    """Random float64 numbers from a torch generator of its own, on its device.
+
+    Parameters
+    ----------
+    seed : int
+    device : str or torch.device
+
+    Examples
+    --------
+    >>> DeviceDraws(0, "cpu").normal(2, 3).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, seed: int, device: Any):
+        import torch
+
+        self._torch = torch
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._options = {"dtype": torch.float64, "device": device}
+
+    def uniform(self, *shape: int) -> Any:
+        """Numbers uniform in [0, 1)."""
+        return self._torch.rand(shape, generator=self._generator, **self._options)
+
+    def normal(self, *shape: int) -> Any:
+        """Standard normal numbers."""
+        return self._torch.randn(shape, generator=self._generator, **self._options)
+
+    def exponential(self, *shape: int) -> Any:
+        """Standard exponential numbers."""
+        return self._torch.empty(shape, **self._options).exponential_(generator=self._generator)
+
+    def asarray(self, array: NDArray) -> Any:
+        """Copy the array to the device."""
+        return self._torch.as_tensor(np.ascontiguousarray(array), **self._options)

@@ -1,0 +1,12 @@
+"""Distance to the singular matrices, and proofs that a region keeps away from them."""
+
+from ._distance import DistanceBoundWarning, distance_to_singularity, nearest_singular
+from ._regularity import region_certificate, region_margin
+
+__all__ = [
+    "DistanceBoundWarning",
+    "distance_to_singularity",
+    "nearest_singular",
+    "region_certificate",
+    "region_margin",
+]

@@ -1,0 +1,314 @@
+"""How far a matrix is from the nearest singular one, and which one that is.
+
+All norms are of the flattened matrix: l1 the sum of absolute entries, l2 the Frobenius norm, linf
+the largest absolute entry. A nearest singular matrix differs from A by a matrix of rank one, which
+gives closed forms for l1 and l2, and for linf a maximum over sign vectors.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import Bunch
+
+from ..matrices import exact_inverse
+
+NORMS = ("l1", "l2", "linf")
+# Largest order at which all 2^(n-1) sign vectors are tried.
+EXACT_ORDER = 20
+# Sums held at once while sign vectors are tried: 4 MB, to stay in the cache.
+_CHUNK = 2**19
+
+
+class DistanceBoundWarning(UserWarning):
+    """A linf distance is a proven lower bound, because the exact one is out of reach.
+
+    Examples
+    --------
+    >>> issubclass(DistanceBoundWarning, UserWarning)
+    True
+    """
+
+
+def distance_to_singularity(
+    A: ArrayLike, norm: str = "l2", *, return_bounds: bool = False
+) -> Any:
+    """Return the distance of each matrix to the nearest singular matrix.
+
+    Parameters
+    ----------
+    A : array-like of shape (n, n) or (..., n, n)
+        One matrix, or a stack of them. Rows of flattened matrices must be reshaped first:
+        ``X.reshape(-1, n, n)``.
+    norm : {"l1", "l2", "linf"}, default="l2"
+        Norm of the flattened difference.
+    return_bounds : bool, default=False
+        If True return a Bunch of both bounds instead of the distance.
+
+    Returns
+    -------
+    float or ndarray of shape (...)
+        The distances, float64. 0 for a singular matrix, NaN for one that is not finite. They are
+        exact up to rounding, an absolute error of a small multiple of n eps ‖A‖, except in linf
+        for n > 20, where the problem is NP-hard: then they are lower bounds, and a
+        :class:`DistanceBoundWarning` says so.
+    bounds : Bunch
+        Only if `return_bounds`, and without the warning: ``lower`` and ``upper``, shaped like the
+        distances, and ``exact``, True where the two are the distance itself.
+
+    Raises
+    ------
+    ValueError
+        If `A` is not a matrix or stack of square matrices, or `norm` is unknown.
+
+    Notes
+    -----
+    l2: the smallest singular value (Eckart and Young 1936). l1: 1 / max |A⁻¹|. linf: 1 / ‖A⁻¹‖ with
+    the norm from linf to l1, max over s in {±1}ⁿ of ‖A⁻¹s‖₁ (Poljak and Rohn 1993, "Checking robust
+    nonsingularity is NP-hard"). For n > 20 the lower bound is the larger of 1 / Σ|A⁻¹| and
+    σ_min / n, the upper one comes from a local search over sign vectors. Always
+    d_linf <= d_l2 <= d_l1.
+
+    Examples
+    --------
+    >>> A = [[3.0, 1.0], [1.0, 2.0]]
+    >>> distance_to_singularity(A)
+    1.3819660
+    >>> distance_to_singularity(A, "l1"), distance_to_singularity(A, "linf")
+    (1.6666667, 0.7142857)
+    >>> distance_to_singularity(np.eye(30), "linf", return_bounds=True).exact
+    False
+    """
+    stack, shape = _check_stack(A, norm)
+    n = stack.shape[-1]
+    lower, upper = _distances(stack, norm)
+    exact = norm != "linf" or n <= EXACT_ORDER
+    if return_bounds:
+        return Bunch(lower=_shaped(lower, shape), upper=_shaped(upper, shape), exact=exact)
+    if not exact:
+        warnings.warn(
+            f"The linf distance to singularity is NP-hard; for n = {n} > {EXACT_ORDER} these are "
+            f"proven lower bounds. Pass return_bounds=True for both bounds and no warning.",
+            DistanceBoundWarning,
+            stacklevel=2,
+        )
+    return _shaped(lower, shape)
+
+
+def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
+    """Return the singular matrix nearest to each matrix.
+
+    Parameters
+    ----------
+    A : array-like of shape (n, n) or (..., n, n)
+        One matrix, or a stack of them.
+    norm : {"l1", "l2", "linf"}, default="l2"
+        Norm of the flattened difference.
+
+    Returns
+    -------
+    ndarray of shape (n, n) or (..., n, n), float64
+        A plus a perturbation of rank one. In linf for n > 20 the nearest one found by a local
+        search, at the upper bound of :func:`distance_to_singularity`, with a
+        :class:`DistanceBoundWarning`. A singular matrix is its own answer; NaN stays NaN.
+
+    Raises
+    ------
+    ValueError
+        If `A` is not a matrix or stack of square matrices, or `norm` is unknown.
+
+    Notes
+    -----
+    With B = A⁻¹ and d the distance, the perturbation is −σ_n u_n v_nᵀ in l2; −e_j e_iᵀ / B_ij at the
+    largest |B_ij| in l1; and −d s tᵀ in linf, where s maximises ‖Bs‖₁ and t = sign(Bs): it sends
+    x = Bs, for which tᵀx = 1/d, to −s = −Ax (Poljak and Rohn 1993).
+
+    Examples
+    --------
+    >>> nearest_singular([[3.0, 0.0], [0.0, 1.0]])
+    array([[3., 0.],
+           [0., 0.]])
+    """
+    stack, shape = _check_stack(A, norm)
+    n = stack.shape[-1]
+    if norm == "linf" and n > EXACT_ORDER:
+        warnings.warn(
+            f"The nearest singular matrix in linf is NP-hard to find; for n = {n} > {EXACT_ORDER} "
+            f"this is the nearest that a local search over sign vectors found.",
+            DistanceBoundWarning,
+            stacklevel=2,
+        )
+    out = stack.copy()
+    good = np.isfinite(stack).all(axis=(1, 2))
+    scaled, scale = _scale(stack[good])
+    scaled += _nearest_perturbation(scaled, norm)
+    out[good] = scaled * scale[:, None, None]
+    return out.reshape(*shape, n, n)
+
+
+def check_norm(norm: str) -> None:
+    """Raise a ValueError unless `norm` is one that distances are known in."""
+    if norm not in NORMS:
+        raise ValueError(f"Got norm={norm!r}, but it must be one of {', '.join(map(repr, NORMS))}.")
+
+
+def _check_stack(A: ArrayLike, norm: str) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+    """Return A as a float64 stack (m, n, n) and its leading shape."""
+    check_norm(norm)
+    A = np.asarray(A, dtype=np.float64)
+    if A.ndim < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
+        raise ValueError(
+            f"Got an array of shape {A.shape}, but a matrix (n, n) or a stack (..., n, n) of them "
+            f"is expected; reshape rows of flattened matrices with X.reshape(-1, n, n)."
+        )
+    return A.reshape(-1, *A.shape[-2:]), A.shape[:-2]
+
+
+def _shaped(values: NDArray[np.float64], shape: tuple[int, ...]) -> Any:
+    return float(values[0]) if shape == () else values.reshape(shape)
+
+
+def _scale(stack: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Divide each matrix by a power of two so that its largest entry is in [1/2, 1).
+
+    Scaling by a power of two is exact, and no later product over- or underflows.
+    """
+    largest = np.abs(stack).max(axis=(1, 2), initial=0.0)
+    exponent = np.clip(np.frexp(largest)[1], -1021, 1023)  # so that 2^exponent is a normal number
+    return np.ldexp(stack, -exponent[:, None, None]), np.ldexp(1.0, exponent)
+
+
+def _distances(
+    stack: NDArray[np.float64], norm: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper bounds of the distances of a stack (m, n, n)."""
+    lower = np.full(stack.shape[0], np.nan)
+    upper = lower.copy()
+    good = np.isfinite(stack).all(axis=(1, 2))
+    scaled, scale = _scale(stack[good])
+    if norm == "l2":
+        low = up = np.linalg.svd(scaled, compute_uv=False)[:, -1]
+    else:
+        B = exact_inverse(scaled)
+        regular = np.isfinite(B).all(axis=(1, 2))
+        low, up = np.zeros(len(B)), np.zeros(len(B))
+        if norm == "l1":
+            low[regular] = up[regular] = 1.0 / np.abs(B[regular]).max(axis=(1, 2))
+        else:
+            largest, _ = inf_to_one_norm(B[regular])
+            low[regular] = up[regular] = 1.0 / largest
+            if stack.shape[-1] > EXACT_ORDER:
+                sigma = np.linalg.svd(scaled[regular], compute_uv=False)[:, -1]
+                cheap = 1.0 / np.abs(B[regular]).sum(axis=(1, 2))
+                low[regular] = np.maximum(cheap, sigma / stack.shape[-1])
+    with np.errstate(over="ignore"):  # an l1 distance may exceed the largest float64: inf
+        lower[good], upper[good] = low * scale, up * scale
+    return lower, upper
+
+
+def _nearest_perturbation(A: NDArray[np.float64], norm: str) -> NDArray[np.float64]:
+    """Return the smallest E with A + E singular, for finite A of shape (m, n, n)."""
+    E = np.zeros_like(A)
+    if norm == "l2":
+        U, s, Vt = np.linalg.svd(A)
+        return -s[:, -1, None, None] * U[:, :, -1:] * Vt[:, -1:, :]
+    B = exact_inverse(A)
+    for k in np.flatnonzero(np.isfinite(B).all(axis=(1, 2))):
+        if norm == "l1":
+            i, j = np.unravel_index(np.abs(B[k]).argmax(), B[k].shape)
+            E[k, j, i] = -1.0 / B[k, i, j]
+        else:
+            largest, s = inf_to_one_norm(B[k : k + 1])
+            t = np.where(B[k] @ s[0] < 0, -1.0, 1.0)
+            E[k] = -np.outer(s[0], t) / largest[0]
+    return E
+
+
+def inf_to_one_norm(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return max over sign vectors s of ‖Bs‖₁ and a maximiser, for each B of a stack.
+
+    Exact for n <= 20, the value at the best sign vector of a local search beyond.
+
+    Parameters
+    ----------
+    B : ndarray of shape (m, n, n)
+        Matrices.
+
+    Returns
+    -------
+    norms : ndarray of shape (m,)
+    signs : ndarray of shape (m, n)
+
+    Examples
+    --------
+    >>> inf_to_one_norm(np.array([[[2.0, -1.0], [-1.0, 3.0]]]))[0]
+    array([7.])
+    """
+    return _enumerate_signs(B) if B.shape[-1] <= EXACT_ORDER else _search_signs(B)
+
+
+def _sign_vectors(k: int) -> NDArray[np.float64]:
+    """All 2^k sign vectors of length k, as columns."""
+    return 1.0 - 2.0 * ((np.arange(2**k) >> np.arange(k)[:, None]) & 1)
+
+
+def _enumerate_signs(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Try all sign vectors, up to the overall sign.
+
+    s = (p, q) is split in the middle and Bs = B_p p + B_q q, so 2^(n/2) products suffice, and each
+    of the 2^(n-1) vectors then costs n additions of absolute values, as in Gray-code order, but in
+    array operations.
+    """
+    m, n = B.shape[0], B.shape[-1]
+    h = (n + 1) // 2
+    first = np.vstack([np.ones(2 ** (h - 1)), _sign_vectors(h - 1)])  # s_0 = +1
+    second = _sign_vectors(n - h)
+    norms, signs = np.empty(m), np.empty((m, n))
+    step = max(1, _CHUNK // 2 ** (n - 1))
+    for start in range(0, m, step):
+        block = B[start : start + step]
+        P, Q = block[:, :, :h] @ first, block[:, :, h:] @ second
+        total = np.zeros((len(block), first.shape[1], second.shape[1]))
+        for k in range(n):
+            total += np.abs(P[:, k, :, None] + Q[:, k, None, :])
+        flat = total.reshape(len(block), -1)
+        best = flat.argmax(axis=1)
+        norms[start : start + step] = flat[np.arange(len(block)), best]
+        i, j = np.divmod(best, second.shape[1])
+        signs[start : start + step] = np.vstack([first[:, i], second[:, j]]).T
+    return norms, signs
+
+
+def _search_signs(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Local search: alternating maximisation from n + 1 starts, then single flips.
+
+    ‖Bs‖₁ = max over t of tᵀBs; maximising over t and s in turn never lowers it. A heuristic: its
+    value is a lower bound of the norm, hence an upper bound of the distance.
+    """
+    m, n = B.shape[0], B.shape[-1]
+    norms, signs = np.empty(m), np.empty((m, n))
+    for k, Bk in enumerate(B):
+        leading = np.linalg.svd(Bk)[2][0]
+        S = np.where(np.vstack([Bk, leading]) < 0, -1.0, 1.0)  # a start per row
+        value = np.abs(S @ Bk.T).sum(axis=1)
+        while True:
+            T = np.where(S @ Bk.T < 0, -1.0, 1.0)
+            S_new = np.where(T @ Bk < 0, -1.0, 1.0)
+            value_new = np.abs(S_new @ Bk.T).sum(axis=1)
+            if not (value_new > value * (1 + 1e-12)).any():
+                break
+            S, value = S_new, value_new
+        s = S[value.argmax()]
+        y, best = Bk @ s, value.max()
+        while True:
+            flipped = np.abs(y[:, None] - 2.0 * Bk * s).sum(axis=0)
+            j = flipped.argmax()
+            if flipped[j] <= best * (1 + 1e-12):
+                break
+            y, best = y - 2.0 * Bk[:, j] * s[j], flipped[j]
+            s[j] = -s[j]
+        norms[k], signs[k] = np.abs(Bk @ s).sum(), s
+    return norms, signs

@@ -1,0 +1,272 @@
+"""The shapes of a feasible region: how deep a row lies in it, its nearest point, uniform draws.
+
+Rows are flattened matrices less the centre, called deviations. A deviation is inside if a matrix
+within rounding of it is: every depth first forgives four units in the last place of the centre,
+so that float32 data of a float64 region and points put on the boundary count as inside.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Singular values of the data below this share of the largest one are taken for rounding.
+_RANK_SHARE = 4.0
+
+
+class Draws(Protocol):
+    """Random numbers as the regions draw them: NumPy's on the host, torch's on a device."""
+
+    def uniform(self, *shape: int) -> Any:
+        """Numbers uniform in [0, 1)."""
+
+    def normal(self, *shape: int) -> Any:
+        """Standard normal numbers."""
+
+    def exponential(self, *shape: int) -> Any:
+        """Standard exponential numbers."""
+
+    def asarray(self, array: NDArray) -> Any:
+        """Bring an array to where the random numbers are."""
+
+
+@dataclass(frozen=True)
+class Region(ABC):
+    """What the four shapes share: a scalar radius and a norm of deviations.
+
+    Parameters
+    ----------
+    center : ndarray of shape (n_features,)
+    radius : float or ndarray of shape (n_features,)
+
+    Examples
+    --------
+    >>> L2Ball(np.zeros(4), 1.0).depth(np.array([[0.6, 0.0, 0.0, 0.0]]))
+    array([0.4])
+    """
+
+    center: NDArray[np.float64]
+    radius: Any
+
+    @abstractmethod
+    def norm(self, deviations: NDArray) -> NDArray:
+        """Return the norm of each row."""
+
+    def enclosing(self, deviations: NDArray) -> Region:
+        """Return the smallest region of this shape that holds all deviations."""
+        return replace(self, radius=float(self.norm(deviations).max()))
+
+    def forgiveness(self, eps: float) -> Any:
+        """Return the length that rounding in a dtype of precision `eps` may add to a deviation."""
+        return 4 * eps * (self.norm(self.center[None])[0] + self.radius)
+
+    def gauge(self, deviations: NDArray, eps: float) -> NDArray:
+        """Return the norm of each deviation, rounding forgiven."""
+        return np.maximum(self.norm(deviations) - self.forgiveness(eps), 0.0)
+
+    def depth(self, deviations: NDArray, eps: float = float(np.finfo(np.float64).eps)) -> NDArray:
+        """Return the radius left at each deviation: negative outside, -inf if not finite."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            depth = self.radius - self.gauge(deviations, eps)
+        return np.where(np.isfinite(depth), depth, -np.inf)
+
+    def project(self, deviations: NDArray) -> NDArray:
+        """Return the nearest deviation in the region's norm, for deviations outside.
+
+        Shrinking x to radius·x/‖x‖ moves it by ‖x‖ − radius in its own norm, and no point of the
+        ball is nearer.
+        """
+        return deviations * (self.radius / self.norm(deviations))[:, None]
+
+    @abstractmethod
+    def draw(self, n_samples: int, rng: Draws) -> Any:
+        """Return deviations uniform in the region."""
+
+
+class Box(Region):
+    """|deviation| <= half-width, entry by entry (linf)."""
+
+    def norm(self, deviations: NDArray) -> NDArray:
+        """Return the largest absolute entry of each row."""
+        return np.abs(deviations).max(axis=1)
+
+    def enclosing(self, deviations: NDArray) -> Region:
+        """Return the smallest box, with a half-width per entry: constant entries get 0."""
+        return replace(self, radius=np.abs(deviations).max(axis=0))
+
+    def depth(self, deviations: NDArray, eps: float = float(np.finfo(np.float64).eps)) -> NDArray:
+        """Return the smallest room left in any entry.
+
+        Entries of half-width 0 leave no room anywhere; they count only where they are violated.
+        """
+        forgiven = 4 * eps * (np.abs(self.center) + self.radius)
+        with np.errstate(invalid="ignore", over="ignore"):
+            room = self.radius - np.maximum(np.abs(deviations) - forgiven, 0.0)
+        fixed = np.broadcast_to(np.asarray(self.radius) == 0, room.shape) & (room == 0)
+        if not fixed.all():
+            room = np.where(fixed, np.inf, room)
+            room[fixed.all(axis=1)] = 0.0
+        depth = room.min(axis=1)
+        return np.where(np.isfinite(depth), depth, -np.inf)
+
+    def project(self, deviations: NDArray) -> NDArray:
+        """Clip each entry."""
+        return np.clip(deviations, -self.radius, self.radius)
+
+    def draw(self, n_samples: int, rng: Draws) -> Any:
+        """Return deviations uniform in the box."""
+        radius = rng.asarray(np.broadcast_to(self.radius, self.center.shape))
+        return (2.0 * rng.uniform(n_samples, self.center.size) - 1.0) * radius
+
+
+class L2Ball(Region):
+    """Frobenius norm of the deviation <= radius."""
+
+    def norm(self, deviations: NDArray) -> NDArray:
+        """Return the Euclidean norm of each row."""
+        return np.linalg.norm(deviations, axis=1)
+
+    def draw(self, n_samples: int, rng: Draws) -> Any:
+        """Return deviations uniform in the ball."""
+        return unit_ball(n_samples, self.center.size, rng) * self.radius
+
+
+class L1Ball(Region):
+    """Sum of the absolute entries of the deviation <= radius."""
+
+    def norm(self, deviations: NDArray) -> NDArray:
+        """Return the sum of absolute entries of each row."""
+        return np.abs(deviations).sum(axis=1)
+
+    def draw(self, n_samples: int, rng: Draws) -> Any:
+        """Return deviations uniform in the ball.
+
+        With one exponential number more than entries, e / Σe is uniform in the simplex; signs do
+        the rest (Barthe, Guédon, Mendelson and Naor 2005, for p = 1).
+        """
+        d = self.center.size
+        e = rng.exponential(n_samples, d + 1)
+        signs = 1.0 - 2.0 * (rng.uniform(n_samples, d) < 0.5)
+        return signs * e[:, :d] / e.sum(1)[:, None] * self.radius
+
+
+@dataclass(frozen=True)
+class Ellipsoid(Region):
+    """Mahalanobis norm of the deviation <= radius, for a covariance of revealed rank.
+
+    Parameters
+    ----------
+    axes : ndarray of shape (rank, n_features)
+        Orthogonal semi-axes of the ellipsoid of radius 1: directions of the data times their
+        standard deviations.
+    thickness : float
+        Standard deviation granted to all other directions. It makes the norm finite everywhere
+        and is a numerical tolerance: samples do not use it.
+
+    Examples
+    --------
+    >>> E = Ellipsoid(np.zeros(2), 2.0, np.array([[3.0, 0.0]]), 1e-8)
+    >>> E.depth(np.array([[3.0, 0.0], [9.0, 0.0]]))
+    array([ 1., -1.])
+    """
+
+    axes: NDArray[np.float64]
+    thickness: float
+
+    def norm(self, deviations: NDArray) -> NDArray:
+        """Return the Mahalanobis norm of each row."""
+        return self.gauge(deviations, 0.0)
+
+    def gauge(self, deviations: NDArray, eps: float) -> NDArray:
+        """Return the Mahalanobis norm of each row, rounding forgiven in each direction."""
+        length = np.linalg.norm(self.axes, axis=1)
+        directions = self.axes / length[:, None]
+        along = deviations @ directions.T
+        across = np.linalg.norm(deviations - along @ directions, axis=1)
+        forgiven = 4 * eps * np.linalg.norm(self.center)
+        along = np.maximum(np.abs(along) - forgiven, 0.0) / length
+        return np.hypot(
+            np.linalg.norm(along, axis=1), np.maximum(across - forgiven, 0.0) / self.thickness
+        )
+
+    def draw(self, n_samples: int, rng: Draws) -> Any:
+        """Return deviations uniform in the ellipsoid, within the span of its axes."""
+        return unit_ball(n_samples, len(self.axes), rng) @ rng.asarray(self.axes * self.radius)
+
+
+SHAPES: dict[str, type[Region]] = {
+    "linf": Box,
+    "l2": L2Ball,
+    "l1": L1Ball,
+    "mahalanobis": Ellipsoid,
+}
+
+
+def unit_ball(n_samples: int, dimension: int, rng: Draws) -> Any:
+    """Return points uniform in the Euclidean unit ball: a random direction times u^(1/d).
+
+    Parameters
+    ----------
+    n_samples, dimension : int
+    rng : Draws
+
+    Returns
+    -------
+    array or tensor of shape (n_samples, dimension)
+
+    Examples
+    --------
+    >>> from skinv.draws import HostDraws
+    >>> points = unit_ball(100, 3, HostDraws(np.random.RandomState(0)))
+    >>> bool((np.linalg.norm(points, axis=1) < 1).all())
+    True
+    """
+    g = rng.normal(n_samples, dimension)
+    length = (g * g).sum(1) ** 0.5
+    return g * (rng.uniform(n_samples) ** (1.0 / max(dimension, 1)) / length)[:, None]
+
+
+def principal_axes(deviations: NDArray, eps: float) -> tuple[NDArray, float]:
+    """Return the semi-axes of the covariance ellipsoid of deviations, rank revealed.
+
+    Parameters
+    ----------
+    deviations : ndarray of shape (n_samples, n_features)
+        Rows less the centre.
+    eps : float
+        Precision of the data.
+
+    Returns
+    -------
+    axes : ndarray of shape (rank, n_features)
+        Eigenvectors of the second moment about the centre (divisor n_samples) times the square
+        roots of their eigenvalues, where these are above 4 √eps times the largest.
+    thickness : float
+        That threshold.
+
+    Raises
+    ------
+    ValueError
+        If the data do not vary.
+
+    Examples
+    --------
+    >>> principal_axes(np.array([[3.0, 0.0], [-3.0, 0.0]]), 1e-16)[0]
+    array([[3., 0.]])
+    """
+    _, s, Vt = np.linalg.svd(deviations / np.sqrt(len(deviations)), full_matrices=False)
+    if s.size == 0 or s[0] == 0:
+        raise ValueError(
+            'norm="mahalanobis" needs data that vary: all rows of X equal the center. Pass more '
+            'matrices, or use norm="linf" with a radius.'
+        )
+    threshold = float(_RANK_SHARE * np.sqrt(eps) * s[0])
+    rank = int(np.sum(s > threshold))
+    # The sign of a singular vector is arbitrary; fix it so that axes do not depend on LAPACK.
+    axes = Vt[:rank] * s[:rank, None]
+    largest = axes[np.arange(rank), np.abs(axes).argmax(axis=1)]
+    return axes * np.sign(largest)[:, None], threshold

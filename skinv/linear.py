@@ -1,0 +1,268 @@
+"""LinearInverseApprox: the Taylor approximations of the inverse, and the best affine one."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight
+
+from ._regressor import InverseRegressorMixin
+from .matrices import like, matrix_order, regular_inverse
+
+__all__ = ["LinearInverseApprox"]
+
+# Up to this order one product with the n²×n² matrix of the affine map is faster than two products
+# with n×n matrices (the crossover was measured between 8 and 16).
+_DENSE_ORDER = 8
+
+
+class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
+    """Approximate inverses near a known matrix by a truncated series or a least-squares fit.
+
+    Parameters
+    ----------
+    center : array-like of shape (n, n) or (n*n,), default=None
+        Centre A₀ of the series. None takes the mean of the training matrices. Not used by
+        ``method="lstsq"``.
+    order : int, default=1
+        Order k of the series. ``method="lstsq"`` is affine, of order 1.
+    method : {"taylor", "lstsq"}, default="taylor"
+        The Taylor series at the centre, which needs no training data if a centre is given, or the
+        affine map with the least squared error over the training data.
+
+    Attributes
+    ----------
+    center_ : ndarray of shape (n, n)
+        The centre. Only for ``method="taylor"``.
+    inverse_ : ndarray of shape (n, n)
+        Its inverse. Only for ``method="taylor"``.
+    coef_ : ndarray of shape (n_targets, n_features)
+        Matrix of the affine map. Only if the map is affine: with "lstsq", or of order 1.
+    intercept_ : ndarray of shape (n_targets,)
+        Constant of the affine map. Only if the map is affine.
+    n_features_in_ : int
+        n*n.
+
+    See Also
+    --------
+    NeuralInverseRegressor : Learns what these leave.
+
+    Notes
+    -----
+    With E = A − A₀ and B = A₀⁻¹ the series of order k is Σ_{j<=k} (−BE)ʲB, computed by Horner's
+    rule as X ← B − B·E·X. The residual is I − A·X = (−EB)^{k+1}, so the error is of order k + 1 in
+    E, and the series converges where the spectral radius of BE is below 1 (Neumann). In the first
+    order the map is affine, with matrix −B ⊗ Bᵀ on flattened rows and constant 2·vec B.
+
+    Examples
+    --------
+    >>> A0 = np.array([[3.0, 1.0], [1.0, 2.0]])
+    >>> A = A0 + [[0.1, 0.0], [0.0, -0.1]]
+    >>> X = LinearInverseApprox(A0, order=2).fit().predict(A[None])
+    >>> float(np.abs(X - np.linalg.inv(A)).max()) < 1e-3
+    True
+    """
+
+    _parameter_constraints: dict[str, list] = {
+        "center": ["array-like", None],
+        "order": [Interval(Integral, 1, None, closed="left")],
+        "method": [StrOptions({"taylor", "lstsq"})],
+    }
+
+    def __init__(self, center=None, *, order=1, method="taylor"):
+        self.center = center
+        self.order = order
+        self.method = method
+
+    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> LinearInverseApprox:
+        """Invert the centre, or fit the affine map.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+            Training matrices. May be left out if `center` is given and ``method="taylor"``. With
+            ``method="lstsq"`` and `y`, any features.
+        y : array-like of shape (n_samples, n_targets) or (n_samples,), default=None
+            Targets of the least-squares fit; None computes the exact inverses. Not used by
+            ``method="taylor"``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the mean and in the fit.
+
+        Returns
+        -------
+        self : LinearInverseApprox
+
+        Raises
+        ------
+        ValueError
+            For a singular centre, missing data, or training matrices that cannot be inverted.
+        """
+        self._validate_params()
+        if self.method == "lstsq":
+            if self.order != 1:
+                raise ValueError(
+                    f"Got order={self.order} with method='lstsq', which is affine: use order=1, or "
+                    f"method='taylor'."
+                )
+            if X is None:
+                raise ValueError("method='lstsq' needs training matrices: pass X.")
+            return self._fit_lstsq(X, y, sample_weight)
+        return self._fit_taylor(X, sample_weight)
+
+    def _fit_taylor(self, X: Any, sample_weight: Any) -> LinearInverseApprox:
+        if X is not None:
+            # The series needs no targets: those given only have to be finite numbers.
+            rows = self._validate_rows_only(X)
+            weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+            center = np.average(rows, axis=0, weights=weight)
+        if self.center is not None:
+            center = np.asarray(self.center, dtype=np.float64).ravel()
+            if X is not None and center.size != self.n_features_in_:
+                raise ValueError(
+                    f"Got a center of {center.size} entries, but rows of X have "
+                    f"{self.n_features_in_}."
+                )
+            self.n_features_in_ = center.size
+        elif X is None:
+            raise ValueError("Got neither center nor data: pass center=..., or matrices to fit.")
+        n = matrix_order(center.size)
+        self.center_ = center.reshape(n, n)
+        self.inverse_ = regular_inverse(self.center_)
+        self._y_ndim = 2
+        return self
+
+    def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> LinearInverseApprox:
+        rows, targets, _ = self._validate_training(X, y)
+        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+        self._x_mean, self._y_mean, self._map = affine_fit(rows, targets, weight)
+        return self
+
+    @property
+    def coef_(self) -> NDArray[np.float64]:
+        """Matrix of the affine map, of shape (n_targets, n_features)."""
+        if hasattr(self, "_map"):
+            return self._map.T
+        self._check_affine("coef_")
+        return -np.kron(self.inverse_, self.inverse_.T)
+
+    @property
+    def intercept_(self) -> NDArray[np.float64]:
+        """Constant of the affine map, of shape (n_targets,)."""
+        if hasattr(self, "_map"):
+            return self._y_mean - self._x_mean @ self._map
+        self._check_affine("intercept_")
+        return 2.0 * self.inverse_.ravel()
+
+    def _check_affine(self, name: str) -> None:
+        if not hasattr(self, "inverse_") or self.order != 1:
+            raise AttributeError(f"{name} exists only for a fitted affine map (order 1).")
+
+    def predict(self, X: Any) -> Any:
+        """Approximate the inverses.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices.
+
+        Returns
+        -------
+        ndarray or tensor of the shape of `X`
+            Approximate inverses, in the dtype of `X` if that is a floating-point one; a tensor, on
+            its device, for a tensor. With targets given to ``fit``, predictions of their shape.
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features or, in arrays, rows that are not finite. Tensors are not
+            looked at, so that nothing waits for the device: NaN goes through.
+        """
+        rows, was_stack = self._validate_prediction(X)
+        if self.method == "lstsq":
+            values = (rows - like(self._x_mean, rows)) @ like(self._map, rows)
+            values += like(self._y_mean, rows)
+        else:
+            values = taylor(rows, self.center_, self.inverse_, self.order)
+        return self._restore_prediction(values, was_stack)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Of general targets only the least-squares fit knows anything.
+        tags.regressor_tags.poor_score = self.method == "taylor"
+        return tags
+
+
+def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
+    """Evaluate the Taylor series of the inverse at a centre.
+
+    Parameters
+    ----------
+    rows : ndarray or tensor of shape (n_samples, n*n)
+        Matrices, floating-point.
+    center, inverse : ndarray of shape (n, n)
+        A₀ and its inverse.
+    order : int, default=1
+        Order of the series.
+
+    Returns
+    -------
+    ndarray or tensor of shape (n_samples, n*n)
+        Σ_{j<=order} (−BE)ʲB with E = A − A₀ and B the inverse, in the dtype of `rows`.
+
+    Examples
+    --------
+    >>> taylor(np.array([[2.2]]), np.array([[2.0]]), np.array([[0.5]]))
+    array([[0.45]])
+    """
+    n = len(center)
+    B = like(inverse, rows)
+    E = rows - like(center.ravel(), rows)
+    if order == 1 and n <= _DENSE_ORDER:
+        # vec(BEB) = (B ⊗ Bᵀ) vec E on row-major rows, and the transpose of that matrix is Bᵀ ⊗ B.
+        return B.reshape(-1) - E @ like(np.kron(inverse.T, inverse), rows)
+    X = (E.reshape(-1, n) @ B).reshape(-1, n, n)  # E·B, as one product
+    X = B - B @ X
+    E = E.reshape(-1, n, n)
+    for _ in range(order - 1):
+        X = B - B @ (E @ X)
+    return X.reshape(-1, n * n)
+
+
+def affine_fit(
+    rows: NDArray, targets: NDArray, weight: NDArray | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Fit targets ≈ y_mean + (rows − x_mean) @ M by (weighted) least squares in float64.
+
+    Of the many solutions for data of low rank the one of least norm is taken.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+    targets : ndarray of shape (n_samples, n_targets)
+    weight : ndarray of shape (n_samples,), default=None
+        Weights, not negative.
+
+    Returns
+    -------
+    x_mean : ndarray of shape (n_features,)
+    y_mean : ndarray of shape (n_targets,)
+    M : ndarray of shape (n_features, n_targets)
+
+    Examples
+    --------
+    >>> affine_fit(np.array([[0.0], [1.0]]), np.array([[1.0], [3.0]]))[2]
+    array([[2.]])
+    """
+    rows, targets = rows.astype(np.float64, copy=False), targets.astype(np.float64, copy=False)
+    x_mean = np.average(rows, axis=0, weights=weight)
+    y_mean = np.average(targets, axis=0, weights=weight)
+    centered_x, centered_y = rows - x_mean, targets - y_mean
+    if weight is not None:
+        root = np.sqrt(weight)[:, None]
+        centered_x, centered_y = centered_x * root, centered_y * root
+    return x_mean, y_mean, np.linalg.lstsq(centered_x, centered_y, rcond=None)[0]

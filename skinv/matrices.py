@@ -1,0 +1,468 @@
+"""Layouts of many matrices, and the checks every estimator shares.
+
+The canonical layout is scikit-learn's: rows of shape ``(n_samples, n*n)``, each a matrix flattened
+row-major. A stack of shape ``(n_samples, n, n)`` is accepted wherever rows are, and what comes back
+has the layout that went in.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import validate_data
+
+__all__ = [
+    "as_stack",
+    "check_inverse_targets",
+    "condition_numbers",
+    "exact_inverse",
+    "flatten_stack",
+    "is_tensor",
+    "like",
+    "list_rows",
+    "matrix_order",
+    "refuse_nonfinite",
+    "regular_inverse",
+    "restore_layout",
+    "targets_are_inverses",
+    "to_host",
+    "training_inverses",
+    "validate_rows",
+]
+
+# Past this condition number a float64 inverse has lost more than half of its digits.
+MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
+
+
+def is_tensor(X: Any) -> bool:
+    """Tell whether `X` is a torch tensor, without importing torch.
+
+    Parameters
+    ----------
+    X : object
+        Anything.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_tensor([[1.0, 2.0]])
+    False
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(X, torch.Tensor)
+
+
+def matrix_order(n_features: int) -> int:
+    """Return the order n of the matrices whose rows have `n_features` = n² entries.
+
+    Parameters
+    ----------
+    n_features : int
+        Length of a flattened matrix.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If `n_features` is not a positive square.
+
+    Examples
+    --------
+    >>> matrix_order(9)
+    3
+    """
+    n = math.isqrt(max(n_features, 0))
+    if n == 0 or n * n != n_features:
+        raise ValueError(
+            f"Got rows of {n_features} entries, but a flattened n × n matrix has n*n of them "
+            f"(1, 4, 9, 16, ...); pass rows of shape (n_samples, n*n) or a stack (n_samples, n, n)."
+        )
+    return n
+
+
+def to_host(X: Any) -> Any:
+    """Copy a tensor to a NumPy array; leave everything else as it is.
+
+    Parameters
+    ----------
+    X : object
+        Anything.
+
+    Returns
+    -------
+    ndarray or object
+
+    Examples
+    --------
+    >>> to_host([1, 2])
+    [1, 2]
+    """
+    return X.detach().cpu().numpy() if is_tensor(X) else X
+
+
+def like(array: NDArray, X: Any) -> Any:
+    """Bring an array to the dtype of `X`, and to its device if `X` is a tensor.
+
+    Parameters
+    ----------
+    array : ndarray
+        What is needed there.
+    X : ndarray or tensor
+        An example.
+
+    Returns
+    -------
+    ndarray or tensor
+
+    Examples
+    --------
+    >>> like(np.ones(2), np.zeros(1, dtype=np.float32)).dtype
+    dtype('float32')
+    """
+    if is_tensor(X):
+        return sys.modules["torch"].as_tensor(array, dtype=X.dtype, device=X.device)
+    return array.astype(X.dtype, copy=False)
+
+
+def flatten_stack(X: Any) -> tuple[Any, bool]:
+    """Turn a stack into rows; leave everything else as it is.
+
+    Parameters
+    ----------
+    X : array-like or tensor of shape (n_samples, n, n) or (n_samples, n_features)
+        Matrices.
+
+    Returns
+    -------
+    rows : array-like or tensor of shape (n_samples, n_features)
+        A view where one can be had.
+    was_stack : bool
+        What :func:`restore_layout` needs to know.
+
+    Raises
+    ------
+    ValueError
+        If `X` has three dimensions and its matrices are not square.
+
+    Examples
+    --------
+    >>> rows, was_stack = flatten_stack(np.zeros((5, 2, 2)))
+    >>> rows.shape, was_stack
+    ((5, 4), True)
+    """
+    if not hasattr(X, "ndim") and isinstance(X, (list, tuple)):
+        X = np.asarray(X)
+    if getattr(X, "ndim", 2) != 3:
+        return X, False
+    if X.shape[1] != X.shape[2]:
+        raise ValueError(
+            f"Got a stack of shape {tuple(X.shape)}, but its matrices must be square: "
+            f"(n_samples, n, n)."
+        )
+    return X.reshape(X.shape[0], X.shape[1] * X.shape[2]), True
+
+
+def restore_layout(rows: Any, was_stack: bool) -> Any:
+    """Give rows back in the layout that :func:`flatten_stack` met.
+
+    Parameters
+    ----------
+    rows : array or tensor of shape (n_samples, n*n)
+        Flattened matrices.
+    was_stack : bool
+        Whether the input had been a stack.
+
+    Returns
+    -------
+    array or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+
+    Examples
+    --------
+    >>> restore_layout(np.zeros((5, 4)), True).shape
+    (5, 2, 2)
+    """
+    if not was_stack:
+        return rows
+    n = matrix_order(rows.shape[1])
+    return rows.reshape(rows.shape[0], n, n)
+
+
+def as_stack(rows: NDArray) -> NDArray:
+    """View rows as a stack of matrices.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n*n)
+        Flattened matrices.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n, n)
+
+    Raises
+    ------
+    ValueError
+        If the row length is not a square.
+
+    Examples
+    --------
+    >>> as_stack(np.arange(8.0).reshape(2, 4))[1]
+    array([[4., 5.],
+           [6., 7.]])
+    """
+    return restore_layout(rows, True)
+
+
+def list_rows(mask: NDArray) -> str:
+    """Name the first rows at which `mask` is true."""
+    index = np.flatnonzero(mask)
+    shown = ", ".join(str(i) for i in index[:10])
+    return f"[{shown}{', ...' if index.size > 10 else ''}] ({index.size} of {mask.size})"
+
+
+def refuse_nonfinite(array: NDArray, name: str) -> None:
+    """Raise a ValueError that names the rows of `array` holding NaN or infinity."""
+    if np.isfinite(np.sum(array, dtype=np.float64)):  # cheap; inf or NaN always reach the sum
+        return
+    bad = ~np.isfinite(array.reshape(array.shape[0], -1)).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"Input {name} contains NaN or infinity (inf) in rows {list_rows(bad)}; "
+            f"drop or repair them first."
+        )
+
+
+def validate_rows(
+    estimator: Any, X: Any, *, reset: bool, square: bool = True, allow_nonfinite: bool = False
+) -> NDArray:
+    """Validate matrices given as rows the way scikit-learn's estimators do.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Gets ``n_features_in_`` and ``feature_names_in_`` when `reset`, is held to them otherwise.
+    X : array-like of shape (n_samples, n_features)
+        Rows, as :func:`flatten_stack` returns them.
+    reset : bool
+        True in ``fit``.
+    square : bool, default=True
+        Whether each row must be a flattened square matrix.
+    allow_nonfinite : bool, default=False
+        Whether NaN and infinity pass.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features)
+        float32 and float64 keep their dtype, everything else becomes float64.
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, a wrong number of features, or non-finite rows, which are named.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> validate_rows(LinearInverseApprox(), [[1, 0, 0, 1]], reset=True).dtype
+    dtype('float64')
+    """
+    X = validate_data(
+        estimator, X, reset=reset, dtype=(np.float64, np.float32), ensure_all_finite=False
+    )
+    if not allow_nonfinite:
+        refuse_nonfinite(X, "X")
+    if square:
+        matrix_order(X.shape[1])
+    return X
+
+
+def exact_inverse(A: ArrayLike) -> NDArray[np.float64]:
+    """Invert a stack of matrices in float64; singular ones become NaN instead of an exception.
+
+    Parameters
+    ----------
+    A : array-like of shape (..., n, n)
+        Matrices.
+
+    Returns
+    -------
+    ndarray of shape (..., n, n), float64
+        The inverses by LAPACK's ``gesv``; all NaN where a matrix is exactly singular or not finite.
+
+    Examples
+    --------
+    >>> exact_inverse([[[2.0, 0.0], [0.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]]])[:, 0, 0]
+    array([0.5, nan])
+    """
+    A = np.asarray(A, dtype=np.float64)
+    stack = A.reshape(-1, *A.shape[-2:])
+    ok = np.isfinite(stack).all(axis=(1, 2))
+    out = np.full_like(stack, np.nan)
+    if ok.all():
+        try:
+            return np.linalg.inv(A)
+        except np.linalg.LinAlgError:
+            pass
+    # A zero pivot is what makes LAPACK give up; the sign of the determinant comes from the very
+    # same LU factorisation, and is 0 exactly then.
+    ok[ok] = np.linalg.slogdet(stack[ok])[0] != 0
+    out[ok] = np.linalg.inv(stack[ok])
+    return out.reshape(A.shape)
+
+
+def condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64]:
+    """Return ‖A‖_F ‖A⁻¹‖_F of each matrix, which is at least its 2-norm condition number.
+
+    Parameters
+    ----------
+    A, inverse : ndarray of shape (n_samples, n, n)
+        Matrices and their inverses; NaN inverses stand for singular matrices.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        inf where the inverse is not finite or the product overflows.
+
+    Examples
+    --------
+    >>> A = np.eye(2)[None]
+    >>> condition_numbers(A, A)
+    array([2.])
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        kappa = np.linalg.norm(A, axis=(1, 2)) * np.linalg.norm(inverse, axis=(1, 2))
+    return np.where(np.isnan(kappa), np.inf, kappa)
+
+
+def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
+    """Refuse training matrices that are singular or too ill-conditioned to learn from.
+
+    One matrix at distance 1e-14 from a singular one has an inverse near 1e14, and a least-squares
+    fit then serves that matrix alone. The limit is a (Frobenius) condition number of 1/√eps = 6.7e7.
+
+    Parameters
+    ----------
+    A, inverse : ndarray of shape (n_samples, n, n)
+        Training matrices and their inverses.
+
+    Raises
+    ------
+    ValueError
+        Naming the rows.
+
+    Examples
+    --------
+    >>> check_inverse_targets(np.eye(2)[None], np.eye(2)[None])
+    """
+    kappa = condition_numbers(A, inverse)
+    bad = ~(kappa <= MAX_CONDITION)
+    if bad.any():
+        raise ValueError(
+            f"Training matrices in rows {list_rows(bad)} are singular or have a condition number "
+            f"past 1/sqrt(eps) = {MAX_CONDITION:.2g} (the worst: {kappa.max():.2g}); their inverses "
+            f"would drown all others. Drop them, for instance with "
+            f"FeasibleRegionSampler(min_distance=...).fit_resample(X, y)."
+        )
+
+
+def regular_inverse(center: NDArray) -> NDArray[np.float64]:
+    """Invert one matrix, the centre of a series, refusing a singular one.
+
+    Parameters
+    ----------
+    center : ndarray of shape (n, n), float64
+
+    Returns
+    -------
+    ndarray of shape (n, n)
+
+    Raises
+    ------
+    ValueError
+        If the condition number is past 1/√eps.
+
+    Examples
+    --------
+    >>> regular_inverse(np.array([[2.0]]))
+    array([[0.5]])
+    """
+    inverse = exact_inverse(center)
+    kappa = condition_numbers(center[None], inverse[None])[0]
+    if not kappa <= MAX_CONDITION:
+        raise ValueError(
+            f"The center is singular or nearly so (condition number {kappa:.2g}); the Taylor series "
+            f"needs a regular one. Pass another center."
+        )
+    return inverse
+
+
+def training_inverses(rows: NDArray) -> NDArray[np.float64]:
+    """Return the exact inverses of training rows, refusing the matrices that must not be fitted.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n*n)
+        Flattened matrices.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n*n), float64
+
+    Raises
+    ------
+    ValueError
+        If rows are not square matrices, or some are singular or too ill-conditioned
+        (:func:`check_inverse_targets`).
+
+    Examples
+    --------
+    >>> training_inverses(np.array([[2.0, 0.0, 0.0, 4.0]]))
+    array([[0.5 , 0.  , 0.  , 0.25]])
+    """
+    stack = as_stack(rows)
+    inverse = exact_inverse(stack)
+    check_inverse_targets(stack, inverse)
+    return inverse.reshape(rows.shape)
+
+
+def targets_are_inverses(rows: NDArray, targets: NDArray) -> bool:
+    """Tell whether given targets are the inverses of given rows, and not another quantity.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+        Flattened matrices, or any features.
+    targets : ndarray of shape (n_samples, n_targets) or (n_samples,)
+        What a regressor is to learn.
+
+    Returns
+    -------
+    bool
+        True if the shapes are those of flattened square matrices and for at least half of the rows
+        the largest entry of I − AY is below 1e-3: a heuristic, but one that noise in the last
+        digits or a few ill-conditioned rows do not fool.
+
+    Examples
+    --------
+    >>> A = np.array([[2.0, 0.0, 0.0, 4.0]])
+    >>> targets_are_inverses(A, 1 / np.array([[2.0, np.inf, np.inf, 4.0]]))
+    True
+    >>> targets_are_inverses(A, A)
+    False
+    """
+    n = math.isqrt(rows.shape[1])
+    if targets.shape != rows.shape or n * n != rows.shape[1]:
+        return False
+    with np.errstate(all="ignore"):
+        residual = as_stack(rows) @ as_stack(targets) - np.eye(n)
+    return bool(np.mean(np.abs(residual).max(axis=(1, 2)) < 1e-3) >= 0.5)

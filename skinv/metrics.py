@@ -1,0 +1,288 @@
+"""Errors of approximate inverses, and a scorer that knows the distance to the singular matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import _check_sample_weight
+
+from .geometry import distance_to_singularity
+from .matrices import as_stack, exact_inverse, flatten_stack, to_host
+
+__all__ = ["SingularDistanceScorer", "absolute_errors", "relative_errors", "residual_norms"]
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+def absolute_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
+    """Return the mean absolute error over the entries of each matrix.
+
+    Parameters
+    ----------
+    Y, Y_pred : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        Inverses and their approximations.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Examples
+    --------
+    >>> absolute_errors([[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0, 5.0]])
+    array([0.25])
+    """
+    Y, Y_pred = _flat_pair(Y, Y_pred)
+    return np.abs(Y_pred - Y).mean(axis=1)
+
+
+def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
+    """Return ‖Y_pred − Y‖_F / ‖Y‖_F of each matrix.
+
+    Parameters
+    ----------
+    Y, Y_pred : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        Inverses and their approximations.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Examples
+    --------
+    >>> relative_errors([[3.0, 0.0, 0.0, 4.0]], [[3.0, 0.0, 0.5, 4.0]])
+    array([0.1])
+    """
+    Y, Y_pred = _flat_pair(Y, Y_pred)
+    return np.linalg.norm(Y_pred - Y, axis=1) / np.linalg.norm(Y, axis=1)
+
+
+def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
+    """Return ‖I − A·Y‖_F of each matrix A and its approximate inverse Y.
+
+    Below 1 it is a bound on the relative error ‖A⁻¹ − Y‖ / ‖A⁻¹‖, up to the rounding of the
+    residual itself (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 14.1).
+
+    Parameters
+    ----------
+    X, Y_pred : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        Matrices and approximations of their inverses.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Examples
+    --------
+    >>> residual_norms([[2.0, 0.0, 0.0, 4.0]], [[0.5, 0.0, 0.0, 0.2]])
+    array([0.2])
+    """
+    X, Y_pred = _flat_pair(X, Y_pred)
+    A = as_stack(X)
+    return np.linalg.norm(np.eye(A.shape[-1]) - A @ as_stack(Y_pred), axis=(1, 2))
+
+
+def _flat_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both as float64 rows of one shape."""
+    pair = []
+    for array in (Y, Y_pred):
+        rows = np.asarray(flatten_stack(to_host(array))[0], dtype=np.float64)
+        pair.append(rows.reshape(len(rows), -1))
+    if pair[0].shape != pair[1].shape:
+        raise ValueError(
+            f"Got arrays of shapes {np.shape(Y)} and {np.shape(Y_pred)}, which do not match."
+        )
+    return pair[0], pair[1]
+
+
+# name: error per matrix, from matrices, true and predicted targets. A scorer returns the negative.
+_METRICS: dict[str, Callable[[NDArray, NDArray, NDArray], NDArray]] = {
+    "neg_mean_absolute_error": lambda X, Y, Y_pred: absolute_errors(Y, Y_pred),
+    "neg_root_mean_squared_error": lambda X, Y, Y_pred: np.mean((Y - Y_pred) ** 2, axis=1),
+    "neg_max_error": lambda X, Y, Y_pred: np.abs(Y - Y_pred).max(axis=1),
+    "neg_relative_error": lambda X, Y, Y_pred: relative_errors(Y, Y_pred),
+    "neg_residual": lambda X, Y, Y_pred: residual_norms(X, Y_pred),
+}
+
+
+class SingularDistanceScorer(BaseEstimator):
+    """Score a regressor of inverses on the matrices that keep away from the singular ones.
+
+    The error of any learned inverse grows toward the singular matrices without limit, so a mean
+    over matrices drawn at random is dominated by the few nearest to them. This scorer leaves out
+    what is too near, may weight the rest by distance, and can show the error against the distance.
+    It is a callable as scikit-learn expects it for ``scoring``.
+
+    Parameters
+    ----------
+    metric : str or callable, default="neg_mean_absolute_error"
+        "neg_mean_absolute_error" and "neg_root_mean_squared_error" (over entries and matrices),
+        "neg_max_error" (largest entry, averaged over matrices), "neg_relative_error" (Frobenius),
+        "neg_residual" (‖I − AX‖_F), or a function ``metric(X, y, y_pred)`` of rows that returns an
+        error per matrix, whose negative is averaged.
+    norm : {"l2", "l1", "linf"}, default="l2"
+        Norm of the distance.
+    min_distance : float, default=0.0
+        Matrices closer than this to a singular one are left out; those singular to working
+        precision always are.
+    weighting : {"distance", "inverse_distance"}, default=None
+        Weight of each matrix in the average; None weights all alike.
+
+    See Also
+    --------
+    sklearn.metrics.make_scorer : Scorers that know nothing of distances.
+
+    Notes
+    -----
+    That the mean of the error over all matrices is infinite for every continuous approximation is
+    shown by Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and Where
+    can".
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
+    >>> X, Y = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit().sample(100)
+    >>> scorer = SingularDistanceScorer(min_distance=0.5)
+    >>> -0.1 < scorer(LinearInverseApprox().fit(X), X) < 0
+    True
+    """
+
+    # `estimator` is an argument of the call, not metadata to be routed.
+    __metadata_request__score = {"estimator": UNUSED}  # noqa: RUF012
+
+    _parameter_constraints: dict[str, list] = {  # noqa: RUF012
+        "metric": [StrOptions(set(_METRICS)), callable],
+        "norm": [StrOptions({"l1", "l2", "linf"})],
+        "min_distance": [Interval(Real, 0, None, closed="left")],
+        "weighting": [StrOptions({"distance", "inverse_distance"}), None],
+    }
+
+    def __init__(
+        self, metric="neg_mean_absolute_error", *, norm="l2", min_distance=0.0, weighting=None
+    ):
+        self.metric = metric
+        self.norm = norm
+        self.min_distance = min_distance
+        self.weighting = weighting
+
+    def __call__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Score a fitted estimator; see :meth:`score`."""
+        return self.score(estimator, X, y, sample_weight=sample_weight)
+
+    def score(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Score a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : object with a ``predict`` method
+            Regressor or pipeline.
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Test matrices.
+        y : array-like of shape (n_samples, n_targets), default=None
+            True targets; None computes the exact inverses.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Further weights of the matrices.
+
+        Returns
+        -------
+        float
+            The negative average error: larger is better.
+
+        Raises
+        ------
+        ValueError
+            If no matrix is at least `min_distance` from a singular one.
+        """
+        error, distance, index = self._errors(estimator, X, y)
+        weight = np.ones_like(distance)
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, np.asarray(X), dtype=np.float64)[index]
+        if self.weighting == "distance":
+            weight = weight * distance
+        elif self.weighting == "inverse_distance":
+            weight = weight / distance
+        average = np.average(error, weights=weight)
+        if self.metric == "neg_root_mean_squared_error":
+            average = np.sqrt(average)
+        return -float(average)
+
+    def profile(self, estimator: Any, X: Any, y: Any = None, n_bins: int = 10) -> Bunch:
+        """Return the error against the distance to the singular matrices.
+
+        Parameters
+        ----------
+        estimator : object with a ``predict`` method
+            Regressor or pipeline.
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Test matrices.
+        y : array-like of shape (n_samples, n_targets), default=None
+            True targets; None computes the exact inverses.
+        n_bins : int, default=10
+            Number of bins, of (nearly) equally many matrices each.
+
+        Returns
+        -------
+        Bunch
+            ``distance`` (n_bins,): the mean distance in each bin, ascending. ``error``,
+            ``error_max`` (n_bins,): the mean and largest error per matrix. ``count`` (n_bins,).
+            ``edges`` (n_bins + 1,): distances between the bins. ``n_left_out``: matrices closer
+            than `min_distance`. For the squared metric errors are root mean squares.
+
+        Raises
+        ------
+        ValueError
+            If fewer matrices than bins remain.
+        """
+        validate_parameter_constraints(
+            {"n_bins": [Interval(Integral, 1, None, closed="left")]}, {"n_bins": n_bins}, "profile"
+        )
+        error, distance, index = self._errors(estimator, X, y)
+        if len(distance) < n_bins:
+            raise ValueError(f"Got n_bins={n_bins}, but only {len(distance)} matrices remain.")
+        root = np.sqrt if self.metric == "neg_root_mean_squared_error" else lambda value: value
+        bins = np.array_split(np.argsort(distance, kind="stable"), n_bins)
+        ends = [distance[b[0]] for b in bins] + [distance[bins[-1][-1]]]
+        return Bunch(
+            distance=np.array([distance[b].mean() for b in bins]),
+            error=np.array([root(error[b].mean()) for b in bins]),
+            error_max=np.array([root(error[b].max()) for b in bins]),
+            count=np.array([len(b) for b in bins]),
+            edges=np.array(ends),
+            n_left_out=len(X) - len(index),
+        )
+
+    def _errors(self, estimator: Any, X: Any, y: Any) -> tuple[NDArray, NDArray, NDArray]:
+        """Return error and distance of the matrices that count, and which ones these are."""
+        self._validate_params()
+        rows = np.asarray(flatten_stack(to_host(X))[0], dtype=np.float64)
+        stack = as_stack(rows)
+        distance = distance_to_singularity(stack, self.norm, return_bounds=True).lower
+        floor = stack.shape[-1] * _EPS * np.linalg.norm(stack, axis=(1, 2))
+        index = np.flatnonzero((distance >= self.min_distance) & (distance > floor))
+        if index.size == 0:
+            raise ValueError(
+                f"None of the {len(rows)} matrices is at least min_distance={self.min_distance} "
+                f"({self.norm}) from a singular one; the largest distance is "
+                f"{np.max(distance, initial=-np.inf):.3g}."
+            )
+        if y is None:
+            target = exact_inverse(stack[index]).reshape(index.size, -1)
+        else:
+            target = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)[index]
+        from sklearn.utils import _safe_indexing
+
+        predicted = estimator.predict(X if index.size == len(rows) else _safe_indexing(X, index))
+        target, predicted = _flat_pair(target, predicted)
+        metric = self.metric if callable(self.metric) else _METRICS[self.metric]
+        error = np.asarray(metric(rows[index], target, predicted), dtype=np.float64)
+        return error, distance[index], index
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True

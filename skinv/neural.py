@@ -1,0 +1,587 @@
+"""NeuralInverseRegressor: a multilayer perceptron that learns what a baseline leaves."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from ._regressor import InverseRegressorMixin
+from .matrices import as_stack, is_tensor
+from .training.preparation import Preparation, random_layers, taylor_layers
+from .training.schedules import SCHEDULES, learning_rates
+
+__all__ = ["NeuralInverseRegressor"]
+
+# Numbers of the widest layer held at once in a prediction: 32 MB in float64.
+_CHUNK = 2**22
+# Batches drawn at once from a sampler.
+_DRAWN = 64
+
+
+class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
+    """Learn the inverses of a region of matrices with a small neural network.
+
+    A multilayer perceptron in a skorch net, trained by Adam, learns what an affine or first-order
+    baseline leaves of the inverse. No network inverts matrices everywhere; train and use this one
+    on a region that keeps away from the singular matrices (:class:`FeasibleRegionSampler`). With
+    targets given it is a general regressor, for any smooth quantity of a matrix.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int, array-like of int or "auto", default="auto"
+        Widths of the hidden layers. "auto" is one layer of 8 units per input that varies.
+    activation : {"silu", "relu", "tanh"}, default="silu"
+        Between the layers.
+    baseline : {"affine", "taylor"} or None, default="affine"
+        What the network starts from: the affine least-squares fit, or the first-order Taylor
+        approximation at the mean of the training matrices (for targets that are not inverses,
+        whose derivative is unknown, the affine fit again).
+    solver : {"auto", "adam"}, default="auto"
+        Optimiser. "auto" is Adam.
+    init : {"default", "taylor"}, default="default"
+        "taylor" starts as a ReLU network that equals the first-order Taylor approximation; it needs
+        one hidden layer of at least as many units as inputs vary (twice as many to hold outside the
+        training box), ``activation="relu"`` and ``baseline=None``.
+    learning_rate : {"one_cycle", "warm_restarts", "constant"}, default="one_cycle"
+        Schedule over the steps of a fit. ``partial_fit``, which knows no end, takes constant steps
+        of a tenth of `learning_rate_init` under the other two.
+    learning_rate_init : float or "auto", default="auto"
+        Largest learning rate. "auto" is 0.3/n_hidden of the widest layer, between 1e-3 and 1e-2.
+    weight_decay : float, default=0.0
+        L2 penalty of Adam.
+    batch_size : int or "auto", default="auto"
+        Largest batch. "auto" is n_samples/200, between 64 and 1024: then an epoch has at most
+        200 steps unless there are more than 204,800 samples.
+    max_iter : int, default=200
+        Number of epochs.
+    tol : float, default=1e-4
+        Relative improvement of the loss that counts, for stopping under the constant rate.
+    early_stopping : bool, default=False
+        Whether to keep a validation set and restore the best epoch. Under the constant rate
+        training also stops after `n_iter_no_change` epochs without improvement; a schedule, which
+        gains most in its last epochs, is run to its end.
+    validation_fraction : float, default=0.1
+        Share of the training data in the validation set.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before stopping, under the constant rate, of the validation loss
+        if `early_stopping`, of the training loss otherwise.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the previous solution, with its scaling and baseline.
+    callbacks : list of skorch callbacks, default=None
+        Copied, then given to the net.
+    dtype : {"float32", "float64"}, default="float32"
+        Precision of the training. Predictions are computed in the dtype of their input.
+    device : str, default="auto"
+        Where to train, and to predict on arrays: "auto" is CUDA where there is one, else the CPU.
+    random_state : int, RandomState instance or None, default=None
+        Seeds weights, batches and the validation split. The same seed gives the same bits on the
+        same device. Global generators are neither used nor touched.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    coefs_ : list of ndarray of shape (n_in, n_out), float64
+        Weights of the layers, scaling included, in :class:`sklearn.neural_network.MLPRegressor`'s
+        orientation: the prediction is the baseline plus the perceptron of these on plain rows.
+    intercepts_ : list of ndarray of shape (n_out,), float64
+        Biases of the layers.
+    n_iter_ : int
+        Number of epochs run.
+    loss_curve_ : list of float
+        Training loss of each epoch: the mean squared error as a share of what the baseline leaves.
+    validation_scores_ : list of float or None
+        R² on the validation set after each epoch, if `early_stopping`.
+    best_loss_ : float
+        The smallest validation loss if `early_stopping`, else the smallest training loss.
+    net_ : skorch.NeuralNet
+        The net, in scaled space.
+    n_features_in_ : int
+        Number of entries of a matrix.
+    n_outputs_ : int
+        Number of targets.
+
+    See Also
+    --------
+    LinearInverseApprox : The baselines by themselves.
+    FeasibleRegionSampler : Where the training matrices come from.
+
+    Notes
+    -----
+    After Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and Where
+    can". Learning the residual of the baseline, scaled to unit variance, is ours. A pickled model
+    holds NumPy arrays only.
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
+    >>> sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
+    >>> X, Y = sampler.sample(2000)
+    >>> net = NeuralInverseRegressor(max_iter=20, random_state=0).fit(X)
+    >>> X_new, Y_new = sampler.sample(1000)
+    >>> linear = LinearInverseApprox().fit(X)
+    >>> bool(abs(net.predict(X_new) - Y_new).mean() < abs(linear.predict(X_new) - Y_new).mean() / 5)
+    True
+    """
+
+    _parameter_constraints: dict[str, list] = {
+        "hidden_layer_sizes": [
+            Interval(Integral, 1, None, closed="left"),
+            "array-like",
+            StrOptions({"auto"}),
+        ],
+        "activation": [StrOptions({"relu", "silu", "tanh"})],
+        "baseline": [StrOptions({"affine", "taylor"}), None],
+        "solver": [StrOptions({"auto", "adam"})],
+        "init": [StrOptions({"default", "taylor"})],
+        "learning_rate": [StrOptions(set(SCHEDULES))],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "callbacks": [list, tuple, None],
+        "dtype": [StrOptions({"float32", "float64"})],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes="auto",
+        activation="silu",
+        *,
+        baseline="affine",
+        solver="auto",
+        init="default",
+        learning_rate="one_cycle",
+        learning_rate_init="auto",
+        weight_decay=0.0,
+        batch_size="auto",
+        max_iter=200,
+        tol=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        warm_start=False,
+        callbacks=None,
+        dtype="float32",
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.baseline = baseline
+        self.solver = solver
+        self.init = init
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.dtype = dtype
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fitting ---------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Training matrices; with `y`, any features.
+        y : array-like of shape (n_samples, n_outputs) or (n_samples,), default=None
+            Targets. None computes the exact inverses, in float64.
+
+        Returns
+        -------
+        self : NeuralInverseRegressor
+
+        Raises
+        ------
+        ValueError
+            If training matrices are singular, not finite, or of condition number past 1/√eps (the
+            rows are named), if the loss becomes infinite or NaN, or if no step was taken.
+        """
+        self._validate_params()
+        resume = self.warm_start and hasattr(self, "_layers")
+        rows, targets, inverses = self._validate_training(X, y, reset=not resume)
+        if not resume:
+            self._rng = check_random_state(self.random_state)
+        held_out = None
+        if self.early_stopping:
+            if len(rows) < 2:
+                raise ValueError("early_stopping=True needs at least two samples to split.")
+            rows, valid_rows, targets, valid_targets = train_test_split(
+                rows, targets, test_size=self.validation_fraction, random_state=self._rng
+            )
+            held_out = valid_rows, valid_targets
+        if resume:
+            self._check_outputs(targets)
+        else:
+            self._initialize(rows, targets, inverses)
+        return self._fit_arrays(rows, targets, held_out, self.max_iter)
+
+    def partial_fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
+        """Train for one epoch on a batch of data, going on from where training was.
+
+        The first call fits scaling and baseline, for good.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Training matrices; with `y`, any features.
+        y : array-like of shape (n_samples, n_outputs) or (n_samples,), default=None
+            Targets. None computes the exact inverses.
+
+        Returns
+        -------
+        self : NeuralInverseRegressor
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`fit`.
+        """
+        self._validate_params()
+        first = not hasattr(self, "_layers")
+        rows, targets, inverses = self._validate_training(X, y, reset=first)
+        if first:
+            self._rng = check_random_state(self.random_state)
+            self._initialize(rows, targets, inverses)
+        else:
+            self._check_outputs(targets)
+        return self._fit_arrays(rows, targets, None, 1, partial=True)
+
+    def fit_sampler(self, sampler: Any, n_steps: int = 10_000) -> NeuralInverseRegressor:
+        """Train on fresh matrices in every step, drawn and inverted on the device.
+
+        Parameters
+        ----------
+        sampler : FeasibleRegionSampler
+            Fitted.
+        n_steps : int, default=10000
+            Number of optimiser steps, each on a batch of `batch_size` matrices ("auto": 256).
+
+        Returns
+        -------
+        self : NeuralInverseRegressor
+
+        Raises
+        ------
+        ValueError
+            If `n_steps` is not positive, for matrices that must not be fitted, or if the loss
+            becomes infinite or NaN.
+        """
+        self._validate_params()
+        check_is_fitted(sampler)
+        if n_steps < 1:
+            raise ValueError(f"Got n_steps={n_steps}, but at least one step must be taken.")
+        batch_size = 256 if self.batch_size == "auto" else self.batch_size
+        resume = self.warm_start and hasattr(self, "_layers")
+        if not resume:
+            self._rng = check_random_state(self.random_state)
+        n_features = sampler.center_.size
+        first = sampler.sample(max(batch_size, 4 * n_features, 4096), return_inverse=False)
+        rows, targets, inverses = self._validate_training(first, None, reset=not resume)
+        if not resume:
+            self._initialize(rows, targets, inverses, center=sampler.center_)
+
+        import torch
+
+        from .training.batches import DrawnBatches
+
+        device, prepared = self._resolve_device(strict=True), self._preparation
+        dtype = getattr(torch, self.dtype)
+
+        def draw(n: int) -> tuple[Any, Any]:
+            X, Y = sampler.sample(n, device=device)
+            return prepared.inputs(X).to(dtype), prepared.outputs(X, Y).to(dtype)
+
+        per_epoch = min(_DRAWN, n_steps)
+        n_epochs = -(-n_steps // per_epoch)
+        rates = learning_rates(self.learning_rate, n_epochs * per_epoch, self._peak_rate())
+        return self._train(DrawnBatches(draw, batch_size, per_epoch), None, n_epochs, rates)
+
+    def _initialize(
+        self, rows: NDArray, targets: NDArray, inverses: bool, center: NDArray | None = None
+    ) -> None:
+        """Fit scaling and baseline, and set up the first weights."""
+        if self.init == "taylor" and not (
+            inverses and self.activation == "relu" and self.baseline is None
+        ):
+            raise ValueError(
+                f"init='taylor' is a ReLU network for inverses without a baseline; got "
+                f"activation={self.activation!r}, baseline={self.baseline!r}"
+                f"{'' if inverses else ' and targets that are not inverses'}."
+            )
+        prepared = Preparation.fit(rows, targets, self.baseline, inverses=inverses, center=center)
+        hidden = self._hidden_sizes(len(prepared.kept))
+        if self.init == "taylor":
+            if len(hidden) != 1:
+                raise ValueError(
+                    f"init='taylor' needs one hidden layer, got hidden_layer_sizes={hidden}."
+                )
+            if center is None:
+                center = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
+            layers = taylor_layers(prepared, rows, center, hidden[0], self._rng)
+        else:
+            layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], self._rng)
+        self._preparation = prepared
+        self._layers = [(W.astype(self.dtype), b.astype(self.dtype)) for W, b in layers]
+        self._adam: dict[str, list[NDArray]] = {}
+        self._net: Any = None
+        self.n_outputs_ = targets.shape[1]
+        self.n_iter_ = 0
+        self.loss_curve_: list[float] = []
+        self.validation_scores_: list[float] | None = None
+
+    def _hidden_sizes(self, n_inputs: int) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        if isinstance(sizes, str):
+            return [8 * max(n_inputs, 1)]
+        hidden = [int(size) for size in np.atleast_1d(sizes)]
+        if any(size < 1 for size in hidden):
+            raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths must be positive.")
+        return hidden
+
+    def _peak_rate(self) -> float:
+        if self.learning_rate_init != "auto":
+            return float(self.learning_rate_init)
+        widest = max((len(b) for _, b in self._layers[:-1]), default=1)
+        return float(np.clip(0.3 / widest, 1e-3, 1e-2))
+
+    def _check_outputs(self, targets: NDArray) -> None:
+        if targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"Got {targets.shape[1]} targets per sample, but training went on from "
+                f"{self.n_outputs_}; use warm_start=False to start anew."
+            )
+
+    def _fit_arrays(
+        self,
+        rows: NDArray,
+        targets: NDArray,
+        held_out: tuple[NDArray, NDArray] | None,
+        n_epochs: int,
+        *,
+        partial: bool = False,
+    ) -> NeuralInverseRegressor:
+        """Train on arrays, under the schedule or, if `partial`, without one."""
+        from .training.batches import TensorBatches
+
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = int(np.clip(len(rows) // 200, 64, 1024))
+        seed = int(self._rng.randint(2**31))
+        data = TensorBatches(*self._tensors(rows, targets), batch_size, seed)
+        valid = score = None
+        if held_out is not None:
+            valid = TensorBatches(*self._tensors(*held_out), 2**16)
+            variance = float(np.mean(np.var(held_out[1], axis=0)))
+            score = (variance, self._preparation.y_scale**2)
+        if partial:
+            rate = self._peak_rate() * (1.0 if self.learning_rate == "constant" else 0.1)
+            rates = np.array([rate])
+        else:
+            rates = learning_rates(self.learning_rate, n_epochs * data.n_batches, self._peak_rate())
+        self._train(data, valid, n_epochs, rates)
+        if score is not None:
+            variance, unit = score
+            losses = [row["valid_loss"] for row in self.net_.history]
+            scores = [1.0 - loss * unit / variance if variance > 0 else 0.0 for loss in losses]
+            self.validation_scores_ = (self.validation_scores_ or []) + scores
+        return self
+
+    def _tensors(self, rows: NDArray, targets: NDArray) -> tuple[Any, Any]:
+        """Bring inputs and targets of the network to the device."""
+        import torch
+
+        rows = rows.astype(np.float64, copy=False)
+        device = self._resolve_device(strict=True)
+        scaled = self._preparation.inputs(rows), self._preparation.outputs(rows, targets)
+        x, y = (torch.as_tensor(np.asarray(a, dtype=self.dtype), device=device) for a in scaled)
+        return x, y
+
+    def _train(
+        self, data: Any, valid: Any, n_epochs: int, rates: NDArray
+    ) -> NeuralInverseRegressor:
+        """Run the net, and take over its weights and history."""
+        from skorch.callbacks import EarlyStopping
+
+        from .training.net import EpochBar, adam_state
+
+        callbacks = copy.deepcopy(list(self.callbacks or []))
+        constant = self.learning_rate == "constant"
+        if n_epochs > 1 and (constant or valid is not None):
+            callbacks.append(
+                EarlyStopping(
+                    monitor="train_loss" if valid is None else "valid_loss",
+                    patience=self.n_iter_no_change if constant else n_epochs + 1,
+                    threshold=self.tol,
+                    load_best=valid is not None,
+                    sink=_silent,
+                )
+            )
+        if self.verbose:
+            callbacks.append(EpochBar(n_epochs))
+        net = self._make_net(callbacks)
+        net.rates = rates
+        net.max_epochs = n_epochs
+        net.partial_fit(data, valid)
+        if net.n_steps_ == 0:
+            raise ValueError("No optimiser step was taken; nothing has been learned.")
+        self._net = net
+        self._layers = net.module_.layers()
+        self._adam = adam_state(net)
+        losses = [row["train_loss"] for row in net.history if "train_loss" in row]
+        self.n_iter_ += len(net.history)
+        self.loss_curve_ = self.loss_curve_ + losses
+        monitored = losses if valid is None else [row["valid_loss"] for row in net.history]
+        self.best_loss_ = float(min(monitored, default=np.inf))
+        return self
+
+    def _make_net(self, callbacks: list) -> Any:
+        from .training.net import load_adam_state, make_net
+
+        net = make_net(
+            self._layers,
+            self.activation,
+            device=self._resolve_device(),
+            learning_rate=self._peak_rate(),
+            weight_decay=self.weight_decay,
+            callbacks=callbacks,
+        )
+        load_adam_state(net, self._adam)
+        return net
+
+    def _resolve_device(self, strict: bool = False) -> str:
+        """Return the device to work on; a missing CUDA falls back to the CPU unless `strict`."""
+        import torch
+
+        available = torch.cuda.is_available()
+        if self.device == "auto":
+            return "cuda" if available else "cpu"
+        if self.device.startswith("cuda") and not available:
+            if strict:
+                raise ValueError(
+                    f"Got device={self.device!r}, but torch sees no CUDA device here; use "
+                    f"device='auto'."
+                )
+            return "cpu"
+        return self.device
+
+    # -- predicting ------------------------------------------------------------------------------
+
+    def predict(self, X: Any) -> Any:
+        """Predict the inverses, or the quantity that was trained.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices.
+
+        Returns
+        -------
+        ndarray or tensor of the shape of `X`, or (n_samples, n_outputs) or (n_samples,)
+            Predictions, computed in the dtype of `X` if that is a floating-point one, else in
+            float64; a tensor, on its device, for a tensor.
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features or, in arrays, rows that are not finite. Tensors are not
+            looked at, so that nothing waits for the device: NaN goes through.
+        """
+        import torch
+
+        rows, was_stack = self._validate_prediction(X)
+        tensor = is_tensor(rows)
+        device = rows.device if tensor else torch.device(self._resolve_device())
+        dtype = rows.dtype if tensor else getattr(torch, str(rows.dtype))
+        weights, biases = zip(
+            *(
+                (torch.as_tensor(W).to(device, dtype), torch.as_tensor(b).to(device, dtype))
+                for W, b in self._layers
+            ),
+            strict=True,
+        )
+        from .training.modules import mlp_forward
+
+        step = max(_CHUNK // max(len(b) for _, b in self._layers), 1)
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(rows), step):
+                block = rows[start : start + step]
+                x = self._preparation.inputs(block)
+                if not tensor:
+                    x = torch.as_tensor(x).to(device)
+                values = mlp_forward(x, weights, biases, self.activation)
+                if not tensor:
+                    values = values.cpu().numpy()
+                parts.append(self._preparation.restore(block, values))
+        if len(parts) == 1:
+            values = parts[0]
+        else:
+            values = torch.cat(parts) if tensor else np.concatenate(parts)
+        return self._restore_prediction(values, was_stack)
+
+    # -- what is fitted --------------------------------------------------------------------------
+
+    @property
+    def coefs_(self) -> list[NDArray[np.float64]]:
+        """Weights of the layers on unscaled inputs and outputs, (n_in, n_out) each."""
+        return [W for W, _ in self._folded("coefs_")]
+
+    @property
+    def intercepts_(self) -> list[NDArray[np.float64]]:
+        """Biases of the layers on unscaled inputs and outputs."""
+        return [b for _, b in self._folded("intercepts_")]
+
+    def _folded(self, name: str) -> list[tuple[NDArray, NDArray]]:
+        if not hasattr(self, "_layers"):
+            raise AttributeError(f"{name} exists only after fit.")
+        return self._preparation.fold(self._layers, self.n_features_in_)
+
+    @property
+    def net_(self) -> Any:
+        """The skorch net; rebuilt from arrays in a loaded model."""
+        if not hasattr(self, "_layers"):
+            raise AttributeError("net_ exists only after fit.")
+        if self._net is None:
+            self._net = self._make_net([])
+        return self._net
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "_net" in state:
+            state["_net"] = None
+        return state
+
+
+def _silent(*args: Any) -> None:
+    """Print nothing."""

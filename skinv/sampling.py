@@ -1,0 +1,502 @@
+"""FeasibleRegionSampler: a region of matrices that keeps its distance from the singular ones."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from .draws import DeviceDraws, HostDraws
+from .geometry import distance_to_singularity, region_certificate
+from .geometry._regions import SHAPES, Ellipsoid, Region, principal_axes
+from .matrices import (
+    as_stack,
+    exact_inverse,
+    flatten_stack,
+    list_rows,
+    matrix_order,
+    refuse_nonfinite,
+    restore_layout,
+    validate_rows,
+)
+
+__all__ = ["FeasibleRegionSampler"]
+
+_EPS = float(np.finfo(np.float64).eps)
+# A region of which less than this share is at least min_distance from singular is refused.
+_MIN_ACCEPTANCE = 1e-3
+
+
+class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Sample, test and project matrices of a region that holds no singular matrix.
+
+    A learned inverse can be trusted only on a region that keeps its distance from the singular
+    matrices. This estimator fits such a region around a centre, proves the distance where it can,
+    draws training matrices from it, and tells of new matrices whether they lie in it.
+
+    Parameters
+    ----------
+    center : array-like of shape (n, n) or (n*n,), default=None
+        Centre of the region. None takes the mean of the data.
+    radius : float, array-like of shape (n, n) or "data", default="data"
+        Radius in `norm`; an array gives half-widths per entry (``norm="linf"`` only); "data" is the
+        smallest region of that norm around the centre that holds the data (per entry in linf).
+    norm : {"linf", "l2", "l1", "mahalanobis"}, default="linf"
+        Norm of the flattened difference to the centre: a box, a ball, or the ellipsoid of the
+        data's covariance. The ellipsoid has the rank of the data; real families of matrices vary
+        in few directions, and networks trained there are far more accurate than in the box.
+    min_distance : float, default=0.0
+        Distance to keep from the singular matrices, in `norm` (in l2 for "mahalanobis").
+    on_infeasible : {"project", "nan", "raise", "warn"}, default="project"
+        What ``transform`` does with matrices outside: move them to the nearest point of the region
+        in its norm, replace them by NaN, raise, or warn and pass them on.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the stream of samples. The stream starts at ``fit`` and goes on from call to call, so
+        two calls of ``sample`` give different matrices, and the same calls after another ``fit``
+        the same.
+
+    Attributes
+    ----------
+    center_ : ndarray of shape (n, n)
+        The centre.
+    radius_ : float or ndarray of shape (n, n)
+        The radius, or the half-widths.
+    axes_ : ndarray of shape (rank, n*n)
+        Semi-axes of the ellipsoid of radius 1. Only for ``norm="mahalanobis"``.
+    thickness_ : float
+        Standard deviation granted to directions in which the data do not vary, a numerical
+        tolerance. Only for ``norm="mahalanobis"``.
+    distance_ : float
+        Distance of the centre to the singular matrices in `norm`; a proven lower bound in linf for
+        n > 20 and for "mahalanobis".
+    margin_ : float
+        Proven lower bound on what is left of the distance between the region and the singular
+        matrices after `min_distance`; negative: not proven.
+    is_certified_ : bool
+        Whether the region provably keeps more than `min_distance`.
+    certificate_ : Bunch
+        The test that decided, with its numbers; see :func:`skinv.geometry.region_certificate`.
+    n_features_in_ : int
+        n*n.
+
+    See Also
+    --------
+    skinv.geometry.region_certificate : The proofs.
+    skinv.NeuralInverseRegressor.fit_sampler : Train on fresh samples.
+
+    Notes
+    -----
+    The box is the feasible region of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
+    Inversion: Why can't, and Where can". An uncertified region can still be used: every sample is
+    then tested by itself, and rejected if it is closer than `min_distance` to a singular matrix.
+
+    Examples
+    --------
+    >>> sampler = FeasibleRegionSampler([[3.0, 1.0], [1.0, 2.0]], 0.5, random_state=0).fit()
+    >>> sampler.is_certified_, round(sampler.margin_, 4)
+    (True, 0.2143)
+    >>> X, Y = sampler.sample(5)
+    >>> X.shape, Y.shape
+    ((5, 4), (5, 4))
+    >>> sampler.transform([[3.0, 1.0, 1.0, 9.0]])
+    array([[3. , 1. , 1. , 2.5]])
+    """
+
+    _parameter_constraints: dict[str, list] = {
+        "center": ["array-like", None],
+        "radius": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"data"})],
+        "norm": [StrOptions(set(SHAPES))],
+        "min_distance": [Interval(Real, 0, None, closed="left")],
+        "on_infeasible": [StrOptions({"project", "nan", "raise", "warn"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        center=None,
+        radius="data",
+        *,
+        norm="linf",
+        min_distance=0.0,
+        on_infeasible="project",
+        random_state=None,
+    ):
+        self.center = center
+        self.radius = radius
+        self.norm = norm
+        self.min_distance = min_distance
+        self.on_infeasible = on_infeasible
+        self.random_state = random_state
+
+    def fit(self, X: Any = None, y: Any = None) -> FeasibleRegionSampler:
+        """Fit the region to matrices, or set it up from `center` and `radius` alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+            Matrices. May be left out if `center` and `radius` are given and the norm is not
+            "mahalanobis".
+        y : object
+            Ignored.
+
+        Returns
+        -------
+        self : FeasibleRegionSampler
+
+        Raises
+        ------
+        ValueError
+            For non-square or non-finite rows, a singular centre, a negative radius, or if data are
+            needed and missing.
+        """
+        self._validate_params()
+        rows, eps = None, _EPS
+        if X is not None:
+            rows, _ = flatten_stack(X)
+            rows = validate_rows(self, rows, reset=True)
+            eps = float(np.finfo(rows.dtype).eps)
+            rows = rows.astype(np.float64, copy=False)
+        center = self._fit_center(rows)
+        region = self._fit_region(center, rows, eps)
+
+        n = matrix_order(center.size)
+        self.n_features_in_ = center.size
+        self.center_ = center.reshape(n, n)
+        self.radius_ = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
+        for name in ("axes_", "thickness_"):  # of an earlier fit in another norm
+            self.__dict__.pop(name, None)
+        keep = float(self.min_distance)
+        if isinstance(region, Ellipsoid):
+            self.axes_, self.thickness_ = region.axes, region.thickness
+            keep += region.thickness * region.radius
+        self.certificate_ = region_certificate(
+            self.center_,
+            self.radius_,
+            self.norm,
+            keep,
+            axes=getattr(self, "axes_", None),
+        )
+        self.distance_ = self.certificate_.distance
+        self.margin_ = self.certificate_.margin
+        self.is_certified_ = self.certificate_.is_certified
+        self._rng = check_random_state(self.random_state)
+        return self
+
+    def _fit_center(self, rows: NDArray | None) -> NDArray[np.float64]:
+        if self.center is None:
+            if rows is None:
+                raise ValueError(
+                    "Got neither center nor data: pass center=..., or matrices to fit."
+                )
+            return rows.mean(axis=0)
+        center = np.asarray(self.center, dtype=np.float64)
+        if center.ndim == 2 and center.shape[0] != center.shape[1]:
+            raise ValueError(f"Got a center of shape {center.shape}, but it must be square.")
+        center = center.ravel()
+        matrix_order(center.size)
+        refuse_nonfinite(center[None], "center")
+        if rows is not None and rows.shape[1] != center.size:
+            raise ValueError(
+                f"Got a center of {center.size} entries, but rows of X have {rows.shape[1]}."
+            )
+        return center
+
+    def _fit_region(self, center: NDArray, rows: NDArray | None, eps: float) -> Region:
+        if rows is None and (self.norm == "mahalanobis" or isinstance(self.radius, str)):
+            raise ValueError(
+                f"radius={self.radius!r} with norm={self.norm!r} is taken from data, and there are "
+                f"none: pass matrices to fit, or a number as radius in another norm."
+            )
+        if isinstance(self.radius, str):
+            radius: Any = 0.0
+        else:
+            radius = np.asarray(self.radius, dtype=np.float64)
+            if radius.ndim and (self.norm != "linf" or radius.size != center.size):
+                raise ValueError(
+                    f"Got a radius of shape {radius.shape} with norm={self.norm!r}, but half-widths "
+                    f"per entry go with norm='linf' and have the shape of the center."
+                )
+            if not (np.isfinite(radius).all() and (radius >= 0).all()):
+                raise ValueError(f"Got radius={self.radius}, but it must be finite and >= 0.")
+            radius = radius.ravel() if radius.ndim else float(radius)
+        if self.norm == "mahalanobis":
+            assert rows is not None
+            region: Region = Ellipsoid(center, radius, *principal_axes(rows - center, eps))
+        else:
+            region = SHAPES[self.norm](center, radius)
+        return region.enclosing(rows - center) if isinstance(self.radius, str) else region
+
+    @property
+    def _region(self) -> Region:
+        """The fitted region, rebuilt from the public attributes."""
+        check_is_fitted(self)
+        center, radius = self.center_.ravel(), self.radius_
+        if self.norm == "mahalanobis":
+            return Ellipsoid(center, radius, self.axes_, self.thickness_)
+        return SHAPES[self.norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        return_inverse: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> Any:
+        """Draw matrices uniform in the region, and invert them exactly.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+        return_inverse : bool, default=True
+            Whether to return their inverses too.
+        device : str or torch.device, default=None
+            Draw there and return torch tensors; None returns NumPy arrays.
+        dtype : dtype, default=None
+            A NumPy dtype, or a torch dtype with `device`; None is float64. Drawing and inverting
+            are done in float64 and rounded.
+
+        Returns
+        -------
+        X : ndarray or tensor of shape (n_samples, n*n)
+            Matrices. In an uncertified region those closer than `min_distance` to a singular one
+            are rejected, which is done on the host.
+        Y : ndarray or tensor of shape (n_samples, n*n)
+            Their inverses; only if `return_inverse`.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not positive, or hardly any of the region keeps `min_distance`.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"Got n_samples={n_samples}, but at least one must be drawn.")
+        if device is not None:
+            return self._sample_on_device(n_samples, return_inverse, device, dtype)
+        X = self._draw_rows(n_samples).astype(dtype or np.float64, copy=False)
+        if not return_inverse:
+            return X
+        # The inverse belongs to the matrix that is returned, rounding included.
+        return X, exact_inverse(as_stack(X)).reshape(X.shape).astype(X.dtype, copy=False)
+
+    def _sample_on_device(
+        self, n_samples: int, return_inverse: bool, device: Any, dtype: Any
+    ) -> Any:
+        import torch
+
+        region = self._region
+        draws = DeviceDraws(int(self._rng.randint(2**31)), device)
+        if self.is_certified_:
+            rows = draws.asarray(region.center) + region.draw(n_samples, draws)
+        else:
+            rows = draws.asarray(self._draw_rows(n_samples))
+        X = rows.to(dtype or torch.float64)
+        if not return_inverse:
+            return X
+        n = matrix_order(X.shape[1])
+        inverse, info = torch.linalg.inv_ex(X.double().reshape(-1, n, n))  # never synchronises
+        inverse = torch.where((info == 0)[:, None, None], inverse, torch.nan)
+        return X, inverse.reshape(X.shape).to(X.dtype)
+
+    def _draw_rows(self, n_samples: int) -> NDArray[np.float64]:
+        """Draw on the host, rejecting what is too close to a singular matrix."""
+        region, draws = self._region, HostDraws(self._rng)
+        if self.is_certified_:
+            return region.center + region.draw(n_samples, draws)
+        kept: list[NDArray] = []
+        n_kept = n_tried = 0
+        while n_kept < n_samples:
+            size = max(n_samples - n_kept, 256)
+            block = region.center + region.draw(size, draws)
+            block = block[keeps_distance(as_stack(block), self._distance_norm, self.min_distance)]
+            kept.append(block)
+            n_kept += len(block)
+            n_tried += size
+            if n_kept < _MIN_ACCEPTANCE * n_tried and n_tried > 10 / _MIN_ACCEPTANCE:
+                raise ValueError(
+                    f"Of {n_tried} matrices drawn from the region only {n_kept} are at least "
+                    f"min_distance={self.min_distance} from a singular one; use a smaller radius "
+                    f"or min_distance."
+                )
+        return np.concatenate(kept)[:n_samples]
+
+    @property
+    def _distance_norm(self) -> str:
+        """The norm in which `min_distance` is measured."""
+        return "l2" if self.norm == "mahalanobis" else self.norm
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return how deep each matrix lies in the region.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices; NaN and infinity are allowed.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The radius less the norm of the difference to the centre (in a box with unequal
+            half-widths the least room in any entry): at least 0 inside, negative outside, -inf for
+            matrices that are not finite. Singular matrices are not looked at.
+        """
+        rows, _ = self._validated(X)
+        return self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
+
+    def is_feasible(self, X: Any) -> NDArray[np.bool_]:
+        """Tell of each matrix whether it could have been sampled.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices; NaN and infinity are allowed, and infeasible.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_samples,)
+            True where the matrix lies in the region, up to rounding in its dtype, and is regular
+            and at least `min_distance` from a singular matrix, which is tested matrix by matrix
+            only if the region is not certified.
+        """
+        rows, _ = self._validated(X)
+        inside = self.decision_function(rows) >= 0
+        if not self.is_certified_ and inside.any():
+            near = as_stack(rows[inside].astype(np.float64, copy=False))
+            inside[inside] = keeps_distance(near, self._distance_norm, self.min_distance)
+        return inside
+
+    def transform(self, X: Any) -> Any:
+        """Treat the matrices outside the region as `on_infeasible` says.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices in the region come back untouched, in the layout they came in.
+
+        Raises
+        ------
+        ValueError
+            For rows that hold NaN or infinity, unless ``on_infeasible="nan"``; with
+            ``on_infeasible="raise"`` for any matrix that is not feasible. The rows are named.
+        """
+        rows, was_stack = self._validated(X)
+        if self.on_infeasible != "nan":
+            refuse_nonfinite(rows, "X")
+        outside = ~self.is_feasible(rows)
+        if not outside.any():
+            return restore_layout(rows, was_stack)
+        if self.on_infeasible in ("raise", "warn"):
+            message = (
+                f"Rows {list_rows(outside)} of X are outside the feasible region (norm "
+                f"{self.norm!r}, deepest violation {-self.decision_function(rows).min():.3g}) or "
+                f"too close to a singular matrix."
+            )
+            if self.on_infeasible == "raise":
+                raise ValueError(message + " Drop them (see is_feasible), or fit a larger region.")
+            warnings.warn(message + " They are passed on unchanged.", UserWarning, stacklevel=2)
+            return restore_layout(rows, was_stack)
+        out = rows.copy()
+        if self.on_infeasible == "nan":
+            out[outside] = np.nan
+        else:
+            # Projection cannot help a matrix of the region that is close to a singular one.
+            outside = self.decision_function(rows) < 0
+            center = self.center_.ravel()
+            out[outside] = center + self._region.project(rows[outside] - center)
+        return restore_layout(out, was_stack)
+
+    def fit_resample(self, X: Any, y: Any = None) -> Any:
+        """Fit the region, then drop the rows that are not feasible (imbalanced-learn's protocol).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Targets, resampled alongside.
+
+        Returns
+        -------
+        X_resampled : array-like of shape (n_kept, n*n) or (n_kept, n, n)
+        y_resampled : array-like or None
+            Only the kept rows, in the container they came in.
+
+        Raises
+        ------
+        ValueError
+            If no row is feasible, and for what ``fit`` refuses.
+        """
+        from sklearn.utils import _safe_indexing
+
+        keep = self.fit(X).is_feasible(X)
+        if not keep.any():
+            raise ValueError(
+                f"None of the {keep.size} matrices is feasible; use a larger radius or a smaller "
+                f"min_distance (the region's margin is {self.margin_:.3g})."
+            )
+        index = np.flatnonzero(keep)
+        y_resampled = None if y is None else _safe_indexing(y, index)
+        return _safe_indexing(X, index), y_resampled
+
+    def _validated(self, X: Any) -> tuple[NDArray, bool]:
+        check_is_fitted(self)
+        rows, was_stack = flatten_stack(X)
+        return validate_rows(self, rows, reset=False, allow_nonfinite=True), was_stack
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:
+    """Tell which matrices are regular and at least `min_distance` from a singular one.
+
+    Cheap bounds decide most: d_linf <= d_l2, and 1 / Σ|A⁻¹| <= d_linf. In linf for n > 20 only the
+    lower bound counts.
+
+    Parameters
+    ----------
+    stack : ndarray of shape (m, n, n), float64
+    norm : {"l1", "l2", "linf"}
+    min_distance : float
+
+    Returns
+    -------
+    ndarray of bool of shape (m,)
+
+    Examples
+    --------
+    >>> keeps_distance(np.array([np.eye(2), np.ones((2, 2))]), "linf", 0.4)
+    array([ True, False])
+    """
+    smallest = distance_to_singularity(stack, "l2")
+    largest = np.linalg.norm(stack, axis=(1, 2))
+    keep = smallest > stack.shape[-1] * _EPS * largest
+    if norm == "l2":
+        return keep & (smallest >= min_distance)
+    if norm == "linf":
+        keep &= smallest >= min_distance
+        unsure = np.flatnonzero(keep)
+        cheap = 1.0 / np.abs(exact_inverse(stack[unsure])).sum(axis=(1, 2))
+        unsure = unsure[cheap < min_distance]
+    else:
+        unsure = np.flatnonzero(keep)
+    if unsure.size:
+        bounds = distance_to_singularity(stack[unsure], norm, return_bounds=True)
+        keep[unsure] = bounds.lower >= min_distance
+    return keep

@@ -1,0 +1,1 @@
+"""How a network is fitted. Its modules import torch and skorch; this package does not."""

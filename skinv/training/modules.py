@@ -1,0 +1,81 @@
+"""The torch module that is trained: a multilayer perceptron in scaled space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+ACTIVATIONS = {
+    "relu": nn.functional.relu,
+    "silu": nn.functional.silu,
+    "tanh": torch.tanh,
+}
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron that starts from given weights.
+
+    Weights come from outside as arrays, so that the same seed gives the same network on every
+    device and torch's global generator is never touched.
+
+    Parameters
+    ----------
+    layers : sequence of (weight (n_out, n_in), bias (n_out,))
+        Initial weights; their dtype is the network's.
+    activation : {"relu", "silu", "tanh"}
+        Between the layers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = MLP([(np.eye(2), np.zeros(2)), (np.ones((1, 2)), np.zeros(1))], "relu")
+    >>> net(torch.tensor([[-1.0, 2.0]], dtype=torch.float64))
+    tensor([[2.]], dtype=torch.float64, grad_fn=<AddmmBackward0>)
+    """
+
+    def __init__(self, layers: Sequence[tuple[NDArray, NDArray]], activation: str):
+        super().__init__()
+        self.weights = nn.ParameterList(torch.tensor(W) for W, _ in layers)
+        self.biases = nn.ParameterList(torch.tensor(b) for _, b in layers)
+        self.activation = activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of rows of inputs."""
+        return mlp_forward(x, tuple(self.weights), tuple(self.biases), self.activation)
+
+    def layers(self) -> list[tuple[NDArray, NDArray]]:
+        """Copy the weights out as arrays."""
+        return [
+            (W.detach().cpu().numpy().copy(), b.detach().cpu().numpy().copy())
+            for W, b in zip(self.weights, self.biases, strict=True)
+        ]
+
+
+def mlp_forward(
+    x: torch.Tensor, weights: Sequence, biases: Sequence, activation: str
+) -> torch.Tensor:
+    """Evaluate a multilayer perceptron.
+
+    Parameters
+    ----------
+    x : tensor of shape (n_samples, n_in)
+    weights, biases : sequence of tensors
+        In torch's orientation, (n_out, n_in).
+    activation : {"relu", "silu", "tanh"}
+
+    Returns
+    -------
+    tensor of shape (n_samples, n_out)
+
+    Examples
+    --------
+    >>> mlp_forward(torch.ones(1, 1), [torch.eye(1)], [torch.zeros(1)], "relu")
+    tensor([[1.]])
+    """
+    function = ACTIVATIONS[activation]
+    for W, b in zip(weights[:-1], biases[:-1], strict=True):
+        x = function(nn.functional.linear(x, W, b))
+    return nn.functional.linear(x, weights[-1], biases[-1])

@@ -1,0 +1,247 @@
+"""What stands between matrices and the network: dropping, scaling, and the baseline.
+
+The network sees varying entries, centred and scaled to unit variance, and learns what the baseline
+leaves of the target, centred and scaled likewise. Everything here is NumPy arrays in float64, which
+is what a pickled model holds, and applies to arrays and tensors alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..linear import affine_fit, taylor
+from ..matrices import like, matrix_order, regular_inverse
+
+
+@dataclass
+class Preparation:
+    """Scaling and baseline of a fitted network.
+
+    Parameters
+    ----------
+    kept : ndarray of shape (n_kept,)
+        Indices of the inputs that vary.
+    x_mean, x_scale : ndarray of shape (n_kept,)
+        Mean and standard deviation of these.
+    y_mean : ndarray of shape (n_outputs,)
+        Mean of what the baseline leaves.
+    y_scale : float
+        Root mean square of what the baseline leaves, over all outputs: one scale for all, so that
+        the loss is the squared Frobenius error.
+    affine : tuple of ndarrays or None
+        What :func:`skinv.linear.affine_fit` returns, on the kept inputs.
+    center : tuple of ndarrays or None
+        Centre and its inverse, for the Taylor baseline.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
+    >>> p = Preparation.fit(X, X[:, :1] ** 2, baseline=None)
+    >>> p.kept, p.inputs(X).ravel()
+    (array([0]), array([-1.22...,  0.        ,  1.22...]))
+    """
+
+    kept: NDArray[np.intp]
+    x_mean: NDArray[np.float64]
+    x_scale: NDArray[np.float64]
+    y_mean: NDArray[np.float64]
+    y_scale: float
+    affine: tuple[NDArray, NDArray, NDArray] | None = None
+    center: tuple[NDArray, NDArray] | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        rows: NDArray,
+        targets: NDArray,
+        baseline: str | None,
+        *,
+        inverses: bool = False,
+        center: NDArray | None = None,
+    ) -> Preparation:
+        """Fit scaling and baseline to training data.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_samples, n_features)
+        targets : ndarray of shape (n_samples, n_outputs)
+        baseline : {None, "affine", "taylor"}
+        inverses : bool, default=False
+            Whether the targets are the inverses of the rows; if not, the Taylor baseline, whose
+            derivative is unknown, is the affine least-squares fit.
+        center : ndarray of shape (n, n), default=None
+            Centre of the Taylor baseline; the mean of the rows if None.
+
+        Returns
+        -------
+        Preparation
+
+        Raises
+        ------
+        ValueError
+            If the centre of the Taylor baseline is singular.
+        """
+        rows = rows.astype(np.float64, copy=False)
+        x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
+        # The mean of equal numbers may differ from them in the last place.
+        kept = np.flatnonzero(x_scale > 4 * np.finfo(np.float64).eps * np.abs(x_mean))
+        prepared = cls(kept, x_mean[kept], x_scale[kept], np.zeros(targets.shape[1]), 1.0)
+        if baseline == "taylor" and inverses:
+            n = matrix_order(rows.shape[1])
+            point = x_mean.reshape(n, n) if center is None else center
+            prepared.center = (point, regular_inverse(point))
+        elif baseline is not None:
+            prepared.affine = affine_fit(rows[:, kept], targets)
+        residual = targets - prepared.baseline(rows)
+        prepared.y_mean = residual.mean(axis=0)
+        scale = float(np.sqrt(np.mean((residual - prepared.y_mean) ** 2)))
+        # Nothing but rounding left to learn: do not blow it up.
+        if scale > 1e-13 * float(np.abs(targets).max(initial=0.0)):
+            prepared.y_scale = scale
+        return prepared
+
+    def inputs(self, rows: Any) -> Any:
+        """Return what the network sees of rows, in their dtype."""
+        kept = rows[:, self.kept.tolist()] if len(self.kept) < rows.shape[1] else rows
+        return (kept - like(self.x_mean, rows)) / like(self.x_scale, rows)
+
+    def baseline(self, rows: Any) -> Any:
+        """Return the baseline's prediction, or 0.0 without one."""
+        if self.center is not None:
+            return taylor(rows, *self.center)
+        if self.affine is not None:
+            x_mean, y_mean, matrix = (like(array, rows) for array in self.affine)
+            kept = rows[:, self.kept.tolist()] if len(self.kept) < rows.shape[1] else rows
+            return (kept - x_mean) @ matrix + y_mean
+        return 0.0
+
+    def outputs(self, rows: Any, targets: Any) -> Any:
+        """Return what the network is to learn of targets."""
+        return (targets - self.baseline(rows) - like(self.y_mean, rows)) / self.y_scale
+
+    def restore(self, rows: Any, values: Any) -> Any:
+        """Return the prediction from what the network says of rows."""
+        return values * self.y_scale + like(self.y_mean, rows) + self.baseline(rows)
+
+    def fold(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> list:
+        """Return the layers of the same network on unscaled inputs and outputs.
+
+        Parameters
+        ----------
+        layers : list of (weight (n_out, n_in), bias (n_out,))
+            The network in scaled space.
+        n_features : int
+            Number of inputs, the constant ones included.
+
+        Returns
+        -------
+        list of (coef (n_in, n_out), intercept (n_out,)), float64
+            In scikit-learn's orientation; constant inputs have coefficient 0.
+        """
+        folded = [(W.T.astype(np.float64), b.astype(np.float64)) for W, b in layers]
+        W, b = folded[0]
+        first = np.zeros((n_features, W.shape[1]))
+        first[self.kept] = W / self.x_scale[:, None]
+        folded[0] = (first, b - (self.x_mean / self.x_scale) @ W)
+        W, b = folded[-1]
+        folded[-1] = (W * self.y_scale, b * self.y_scale + self.y_mean)
+        return folded
+
+
+def taylor_layers(
+    prepared: Preparation, rows: NDArray, center: NDArray, n_hidden: int, rng: np.random.RandomState
+) -> list[tuple[NDArray, NDArray]]:
+    """Return a network with one hidden ReLU layer that equals the first-order Taylor approximation.
+
+    L(a) = W₂ ReLU(W₁a + b₁) + b₂ with W₁ = [I; −I], b₁ = [−a₀; a₀], W₂ = [−K, K], K = B ⊗ Bᵀ and
+    b₂ = vec B, B the inverse of the centre: ReLU(t) − ReLU(−t) = t, everywhere. With fewer than
+    twice as many units as inputs W₁ = I, shifted so that no input of the training data is clipped.
+    Units left over start at random, with output weights 0. (Ji, Wu and Xi 2025.)
+
+    Parameters
+    ----------
+    prepared : Preparation
+        Scaling, without a baseline.
+    rows : ndarray of shape (n_samples, n*n)
+        Training matrices.
+    center : ndarray of shape (n, n)
+        Centre of the approximation.
+    n_hidden : int
+        Number of hidden units.
+    rng : RandomState
+
+    Returns
+    -------
+    list of (weight, bias)
+        In scaled space.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer hidden units than inputs that vary, or the centre is singular.
+
+    Examples
+    --------
+    >>> X = np.array([[2.0], [2.5], [3.0]])
+    >>> p = Preparation.fit(X, 1 / X, baseline=None)
+    >>> layers = taylor_layers(p, X, np.array([[2.0]]), 2, np.random.RandomState(0))
+    >>> [W.shape for W, b in layers]
+    [(2, 1), (1, 2)]
+    """
+    d = len(prepared.kept)
+    if n_hidden < d:
+        raise ValueError(
+            f"Got {n_hidden} hidden units with init='taylor', but the construction needs at least "
+            f"{d}, one per input that varies (and {2 * d} to hold outside the training box)."
+        )
+    B = regular_inverse(center)
+    K = np.kron(B, B.T)[:, prepared.kept] * prepared.x_scale / prepared.y_scale
+    W1 = rng.uniform(-1, 1, size=(n_hidden, d)) / np.sqrt(max(d, 1))
+    b1 = rng.uniform(-1, 1, size=n_hidden)
+    W2 = np.zeros((len(K), n_hidden))
+    scaled = prepared.inputs(rows.astype(np.float64, copy=False))
+    origin = (center.ravel()[prepared.kept] - prepared.x_mean) / prepared.x_scale
+    # Constant inputs of the data may differ from the centre's entries: that part of L is constant.
+    fixed = np.delete(np.arange(rows.shape[1]), prepared.kept)
+    shift = np.kron(B, B.T)[:, fixed] @ (rows[0, fixed] - center.ravel()[fixed])
+    b2 = (B.ravel() - shift - prepared.y_mean) / prepared.y_scale
+    W1[:d], W2[:, :d] = np.eye(d), -K
+    if n_hidden >= 2 * d:
+        b1[:d] = -origin
+        W1[d : 2 * d], b1[d : 2 * d], W2[:, d : 2 * d] = -np.eye(d), origin, K
+    else:
+        low = np.minimum(scaled.min(axis=0), origin)
+        b1[:d] = -low
+        b2 = b2 + K @ (origin - low)
+    return [(W1, b1), (W2, b2)]
+
+
+def random_layers(sizes: list[int], rng: np.random.RandomState) -> list[tuple[NDArray, NDArray]]:
+    """Draw weights and biases uniform within ±1/√n_in of each layer, torch's default.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Widths from input to output.
+    rng : RandomState
+
+    Returns
+    -------
+    list of (weight (n_out, n_in), bias (n_out,))
+
+    Examples
+    --------
+    >>> [W.shape for W, b in random_layers([4, 32, 4], np.random.RandomState(0))]
+    [(32, 4), (4, 32)]
+    """
+    layers = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        limit = 1.0 / np.sqrt(max(n_in, 1))
+        layers.append(
+            (rng.uniform(-limit, limit, (n_out, n_in)), rng.uniform(-limit, limit, n_out))
+        )
+    return layers

@@ -1,0 +1,55 @@
+"""Learning rates, step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEDULES = ("constant", "one_cycle", "warm_restarts")
+
+
+def learning_rates(schedule: str, n_steps: int, peak: float) -> NDArray[np.float64]:
+    """Return the learning rate of every step.
+
+    Parameters
+    ----------
+    schedule : {"constant", "one_cycle", "warm_restarts"}
+        "one_cycle" climbs from peak/25 in the first 30 % of the steps and falls to peak/10⁵, each
+        along half a cosine (Smith and Topin 2019, "Super-convergence"). "warm_restarts" falls along
+        half a cosine from the peak to 0 three times, in cycles of 1/7, 2/7 and 4/7 of the steps
+        (Loshchilov and Hutter 2017, "SGDR", with T_mult = 2).
+    n_steps : int
+        How many steps there are.
+    peak : float
+        Largest learning rate.
+
+    Returns
+    -------
+    ndarray of shape (n_steps,)
+
+    Examples
+    --------
+    >>> learning_rates("constant", 3, 0.1)
+    array([0.1, 0.1, 0.1])
+    >>> learning_rates("warm_restarts", 7, 1.0).round(2).tolist()
+    [1.0, 1.0, 0.5, 1.0, 0.85, 0.5, 0.15]
+    """
+    step = np.arange(n_steps, dtype=np.float64)
+    if schedule == "constant":
+        return np.full(n_steps, peak)
+    if schedule == "warm_restarts":
+        first = n_steps / 7
+        start = np.select([step < first, step < 3 * first], [0.0, first], 3 * first)
+        length = np.select([step < first, step < 3 * first], [first, 2 * first], 4 * first)
+        return peak * _half_cosine((step - start) / length)
+    climb = 0.3 * n_steps
+    up = peak + (peak / 25 - peak) * _half_cosine(step / climb)
+    down = peak / 1e5 + (peak - peak / 1e5) * _half_cosine(
+        (step - climb) / max(n_steps - 1 - climb, 1)
+    )
+    return np.where(step < climb, up, down)
+
+
+def _half_cosine(t: NDArray) -> NDArray:
+    """Fall from 1 at t = 0 to 0 at t = 1."""
+    return 0.5 * (1.0 + np.cos(np.pi * np.clip(t, 0.0, 1.0)))
