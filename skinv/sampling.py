@@ -195,7 +195,8 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
                 raise ValueError(
                     "Got neither center nor data: pass center=..., or matrices to fit."
                 )
-            return rows.mean(axis=0)
+            # The mean of equal numbers may differ from them in the last place.
+            return np.where(np.ptp(rows, axis=0) == 0, rows[0], rows.mean(axis=0))
         center = np.asarray(self.center, dtype=np.float64)
         if center.ndim == 2 and center.shape[0] != center.shape[1]:
             raise ValueError(f"Got a center of shape {center.shape}, but it must be square.")

@@ -258,7 +258,10 @@ def principal_axes(deviations: NDArray, eps: float) -> tuple[NDArray, float]:
     >>> principal_axes(np.array([[3.0, 0.0], [-3.0, 0.0]]), 1e-16)[0]
     array([[3., 0.]])
     """
-    _, s, Vt = np.linalg.svd(deviations / np.sqrt(len(deviations)), full_matrices=False)
+    varying = np.flatnonzero(deviations.any(axis=0))  # all others get exact zeros
+    _, s, Vt = np.linalg.svd(
+        deviations[:, varying] / np.sqrt(len(deviations)), full_matrices=False
+    )
     if s.size == 0 or s[0] == 0:
         raise ValueError(
             'norm="mahalanobis" needs data that vary: all rows of X equal the center. Pass more '
@@ -267,6 +270,7 @@ def principal_axes(deviations: NDArray, eps: float) -> tuple[NDArray, float]:
     threshold = float(_RANK_SHARE * np.sqrt(eps) * s[0])
     rank = int(np.sum(s > threshold))
     # The sign of a singular vector is arbitrary; fix it so that axes do not depend on LAPACK.
-    axes = Vt[:rank] * s[:rank, None]
+    axes = np.zeros((rank, deviations.shape[1]))
+    axes[:, varying] = Vt[:rank] * s[:rank, None]
     largest = axes[np.arange(rank), np.abs(axes).argmax(axis=1)]
     return axes * np.sign(largest)[:, None], threshold

@@ -87,8 +87,9 @@ class Preparation:
         """
         rows = rows.astype(np.float64, copy=False)
         x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
-        # The mean of equal numbers may differ from them in the last place.
-        kept = np.flatnonzero(x_scale > 4 * np.finfo(np.float64).eps * np.abs(x_mean))
+        # What varies by less than the rounding of the largest entry is constant.
+        rounding = 4 * np.finfo(np.float64).eps * np.hypot(x_mean, x_scale).max(initial=0.0)
+        kept = np.flatnonzero(x_scale > rounding)
         prepared = cls(kept, x_mean[kept], x_scale[kept], np.zeros(targets.shape[1]), 1.0)
         if baseline == "taylor" and inverses:
             n = matrix_order(rows.shape[1])
