@@ -119,7 +119,7 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
             # The series needs no targets: those given only have to be finite numbers.
             rows = self._validate_rows_only(X)
             weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
-            center = np.average(rows, axis=0, weights=weight)
+            center = weight @ rows / weight.sum()
         if self.center is not None:
             center = np.asarray(self.center, dtype=np.float64).ravel()
             if X is not None and center.size != self.n_features_in_:
@@ -259,8 +259,10 @@ def affine_fit(
     array([[2.]])
     """
     rows, targets = rows.astype(np.float64, copy=False), targets.astype(np.float64, copy=False)
-    x_mean = np.average(rows, axis=0, weights=weight)
-    y_mean = np.average(targets, axis=0, weights=weight)
+    share = np.full(len(rows), 1 / len(rows)) if weight is None else weight / weight.sum()
+    x_mean, y_mean = share @ rows, share @ targets
+    # A second pass makes the mean of a constant column that constant, to the last bit.
+    x_mean = x_mean + share @ (rows - x_mean)
     centered_x, centered_y = rows - x_mean, targets - y_mean
     if weight is not None:
         root = np.sqrt(weight)[:, None]

@@ -54,14 +54,14 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
     learning_rate : {"one_cycle", "warm_restarts", "constant"}, default="one_cycle"
         Schedule over the steps of a fit. ``partial_fit``, which knows no end, takes constant steps
         of a tenth of `learning_rate_init` under the other two.
-    learning_rate_init : float or "auto", default="auto"
-        Largest learning rate. "auto" is 0.3/n_hidden of the widest layer, between 1e-3 and 1e-2.
+    learning_rate_init : float, default=0.01
+        Largest learning rate.
     weight_decay : float, default=0.0
         L2 penalty of Adam.
     batch_size : int or "auto", default="auto"
         Largest batch. "auto" is n_samples/200, between 64 and 1024: then an epoch has at most
         200 steps unless there are more than 204,800 samples.
-    max_iter : int, default=200
+    max_iter : int, default=100
         Number of epochs.
     tol : float, default=1e-4
         Relative improvement of the loss that counts, for stopping under the constant rate.
@@ -144,7 +144,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         "solver": [StrOptions({"auto", "adam"})],
         "init": [StrOptions({"default", "taylor"})],
         "learning_rate": [StrOptions(set(SCHEDULES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -169,10 +169,10 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         solver="auto",
         init="default",
         learning_rate="one_cycle",
-        learning_rate_init="auto",
+        learning_rate_init=0.01,
         weight_decay=0.0,
         batch_size="auto",
-        max_iter=200,
+        max_iter=100,
         tol=1e-4,
         early_stopping=False,
         validation_fraction=0.1,
@@ -324,7 +324,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
 
         per_epoch = min(_DRAWN, n_steps)
         n_epochs = -(-n_steps // per_epoch)
-        rates = learning_rates(self.learning_rate, n_epochs * per_epoch, self._peak_rate())
+        rates = learning_rates(self.learning_rate, n_epochs * per_epoch, self.learning_rate_init)
         return self._train(DrawnBatches(draw, batch_size, per_epoch), None, n_epochs, rates)
 
     def _initialize(
@@ -369,12 +369,6 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths must be positive.")
         return hidden
 
-    def _peak_rate(self) -> float:
-        if self.learning_rate_init != "auto":
-            return float(self.learning_rate_init)
-        widest = max((len(b) for _, b in self._layers[:-1]), default=1)
-        return float(np.clip(0.3 / widest, 1e-3, 1e-2))
-
     def _check_outputs(self, targets: NDArray) -> None:
         if targets.shape[1] != self.n_outputs_:
             raise ValueError(
@@ -405,10 +399,11 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             variance = float(np.mean(np.var(held_out[1], axis=0)))
             score = (variance, self._preparation.y_scale**2)
         if partial:
-            rate = self._peak_rate() * (1.0 if self.learning_rate == "constant" else 0.1)
-            rates = np.array([rate])
+            rates = np.array(
+                [self.learning_rate_init * (1.0 if self.learning_rate == "constant" else 0.1)]
+            )
         else:
-            rates = learning_rates(self.learning_rate, n_epochs * data.n_batches, self._peak_rate())
+            rates = learning_rates(self.learning_rate, n_epochs * data.n_batches, self.learning_rate_init)
         self._train(data, valid, n_epochs, rates)
         if score is not None:
             variance, unit = score
@@ -472,7 +467,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             self._layers,
             self.activation,
             device=self._resolve_device(),
-            learning_rate=self._peak_rate(),
+            learning_rate=self.learning_rate_init,
             weight_decay=self.weight_decay,
             callbacks=callbacks,
         )

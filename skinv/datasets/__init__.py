@@ -1,5 +1,6 @@
 """Families of matrices that lie near a known one, to learn and to test inverses on."""
 
 from ._families import load_power_flow, load_robot_arm
+from ._regions import make_region
 
-__all__ = ["load_power_flow", "load_robot_arm"]
+__all__ = ["load_power_flow", "load_robot_arm", "make_region"]
