@@ -38,15 +38,15 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
     n_features_in_: int
     _y_ndim: int
 
-    def _validate_training(
-        self, X: Any, y: Any, *, reset: bool = True, square: bool = False
-    ) -> tuple[NDArray, NDArray[np.float64], bool]:
-        """Return rows, targets (n_samples, n_targets), and whether these are inverses."""
+    def _validate_pair(
+        self, X: Any, y: Any, *, reset: bool = True, square: bool = True
+    ) -> tuple[NDArray, NDArray[np.float64] | None]:
+        """Return rows, and targets as (n_samples, n_targets), or None if there are none."""
         rows, was_stack = flatten_stack(to_host(X))
         rows = validate_rows(self, rows, reset=reset, square=square or was_stack or y is None)
         if y is None:
             self._y_ndim = 2
-            return rows, training_inverses(rows.astype(np.float64, copy=False)), True
+            return rows, None
         y, _ = flatten_stack(to_host(y))
         y = check_array(
             y, dtype=np.float64, ensure_2d=False, ensure_all_finite=False, input_name="y"
@@ -54,15 +54,19 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
         check_consistent_length(rows, y)
         refuse_nonfinite(y, "y")
         self._y_ndim = y.ndim
-        y = y.reshape(len(y), -1)
-        inverses = targets_are_inverses(rows, y)
-        if inverses:
-            check_inverse_targets(as_stack(rows), as_stack(y))
-        return rows, y, inverses
+        return rows, y.reshape(len(y), -1)
 
-    def _validate_rows_only(self, X: Any) -> NDArray:
-        """Return the rows of training matrices whose inverses are not needed."""
-        return validate_rows(self, flatten_stack(to_host(X))[0], reset=True)
+    def _validate_training(
+        self, X: Any, y: Any, *, reset: bool = True
+    ) -> tuple[NDArray, NDArray[np.float64], bool]:
+        """Return rows, targets (n_samples, n_targets), and whether these are inverses."""
+        rows, targets = self._validate_pair(X, y, reset=reset, square=False)
+        if targets is None:
+            return rows, training_inverses(rows.astype(np.float64, copy=False)), True
+        inverses = targets_are_inverses(rows, targets)
+        if inverses:
+            check_inverse_targets(as_stack(rows), as_stack(targets))
+        return rows, targets, inverses
 
     def _validate_prediction(self, X: Any) -> tuple[Any, bool]:
         """Return rows as a floating-point array, or tensor if `X` is one, and their layout."""

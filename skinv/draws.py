@@ -25,15 +25,15 @@ class HostDraws:
         self.rng = rng
 
     def uniform(self, *shape: int) -> NDArray:
-        """Numbers uniform in [0, 1)."""
+        """Draw numbers uniform in [0, 1)."""
         return self.rng.random_sample(shape)
 
     def normal(self, *shape: int) -> NDArray:
-        """Standard normal numbers."""
+        """Draw standard normal numbers."""
         return self.rng.standard_normal(shape)
 
     def exponential(self, *shape: int) -> NDArray:
-        """Standard exponential numbers."""
+        """Draw standard exponential numbers."""
         return self.rng.standard_exponential(shape)
 
     def asarray(self, array: NDArray) -> NDArray:
@@ -63,15 +63,15 @@ class DeviceDraws:
         self._options = {"dtype": torch.float64, "device": device}
 
     def uniform(self, *shape: int) -> Any:
-        """Numbers uniform in [0, 1)."""
+        """Draw numbers uniform in [0, 1)."""
         return self._torch.rand(shape, generator=self._generator, **self._options)
 
     def normal(self, *shape: int) -> Any:
-        """Standard normal numbers."""
+        """Draw standard normal numbers."""
         return self._torch.randn(shape, generator=self._generator, **self._options)
 
     def exponential(self, *shape: int) -> Any:
-        """Standard exponential numbers."""
+        """Draw standard exponential numbers."""
         return self._torch.empty(shape, **self._options).exponential_(generator=self._generator)
 
     def asarray(self, array: NDArray) -> Any:

@@ -88,8 +88,8 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
             Training matrices. May be left out if `center` is given and ``method="taylor"``. With
             ``method="lstsq"`` and `y`, any features.
         y : array-like of shape (n_samples, n_targets) or (n_samples,), default=None
-            Targets of the least-squares fit; None computes the exact inverses. Not used by
-            ``method="taylor"``.
+            Targets of the least-squares fit; None computes the exact inverses. The Taylor series
+            needs none; those given must be inverses.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples in the mean and in the fit.
 
@@ -100,7 +100,8 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For a singular centre, missing data, or training matrices that cannot be inverted.
+            For a singular centre, missing data, training matrices that cannot be inverted, or
+            targets of ``method="taylor"`` that cannot be inverses.
         """
         self._validate_params()
         if self.method == "lstsq":
@@ -112,12 +113,16 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
             if X is None:
                 raise ValueError("method='lstsq' needs training matrices: pass X.")
             return self._fit_lstsq(X, y, sample_weight)
-        return self._fit_taylor(X, sample_weight)
+        return self._fit_taylor(X, y, sample_weight)
 
-    def _fit_taylor(self, X: Any, sample_weight: Any) -> LinearInverseApprox:
+    def _fit_taylor(self, X: Any, y: Any, sample_weight: Any) -> LinearInverseApprox:
         if X is not None:
-            # The series needs no targets: those given only have to be finite numbers.
-            rows = self._validate_rows_only(X)
+            rows, targets = self._validate_pair(X, y)
+            if targets is not None and targets.shape != rows.shape:
+                raise ValueError(
+                    f"Got targets of shape {targets.shape} for matrices of shape {rows.shape}, but "
+                    f"method='taylor' knows the inverse only; use method='lstsq'."
+                )
             weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
             center = weight @ rows / weight.sum()
         if self.center is not None:
@@ -143,7 +148,7 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
         return self
 
     @property
-    def coef_(self) -> NDArray[np.float64]:
+    def coef_(self) -> NDArray:
         """Matrix of the affine map, of shape (n_targets, n_features)."""
         if hasattr(self, "_map"):
             return self._map.T

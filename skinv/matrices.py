@@ -348,7 +348,7 @@ def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
     """Refuse training matrices that are singular or too ill-conditioned to learn from.
 
     One matrix at distance 1e-14 from a singular one has an inverse near 1e14, and a least-squares
-    fit then serves that matrix alone. The limit is a (Frobenius) condition number of 1/√eps = 6.7e7.
+    fit then serves that matrix alone. The limit is a (Frobenius) condition number of 1/√eps, 6.7e7.
 
     Parameters
     ----------
@@ -369,8 +369,8 @@ def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
     if bad.any():
         raise ValueError(
             f"Training matrices in rows {list_rows(bad)} are singular or have a condition number "
-            f"past 1/sqrt(eps) = {MAX_CONDITION:.2g} (the worst: {kappa.max():.2g}); their inverses "
-            f"would drown all others. Drop them, for instance with "
+            f"past 1/sqrt(eps) = {MAX_CONDITION:.2g} (the worst: {kappa.max():.2g}); their "
+            f"inverses would drown all others. Drop them, for instance with "
             f"FeasibleRegionSampler(min_distance=...).fit_resample(X, y)."
         )
 
@@ -400,8 +400,8 @@ def regular_inverse(center: NDArray) -> NDArray[np.float64]:
     kappa = condition_numbers(center[None], inverse[None])[0]
     if not kappa <= MAX_CONDITION:
         raise ValueError(
-            f"The center is singular or nearly so (condition number {kappa:.2g}); the Taylor series "
-            f"needs a regular one. Pass another center."
+            f"The center is singular or nearly so (condition number {kappa:.2g}); the Taylor "
+            f"series needs a regular one. Pass another center."
         )
     return inverse
 

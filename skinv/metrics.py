@@ -155,9 +155,9 @@ class SingularDistanceScorer(BaseEstimator):
     """
 
     # `estimator` is an argument of the call, not metadata to be routed.
-    __metadata_request__score = {"estimator": UNUSED}  # noqa: RUF012
+    __metadata_request__score = {"estimator": UNUSED}
 
-    _parameter_constraints: dict[str, list] = {  # noqa: RUF012
+    _parameter_constraints: dict[str, list] = {
         "metric": [StrOptions(set(_METRICS)), callable],
         "norm": [StrOptions({"l1", "l2", "linf"})],
         "min_distance": [Interval(Real, 0, None, closed="left")],

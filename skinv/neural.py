@@ -235,7 +235,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         held_out = None
         if self.early_stopping:
             if len(rows) < 2:
-                raise ValueError("early_stopping=True needs at least two samples to split.")
+                raise ValueError("Got n_samples=1, but early_stopping=True needs samples to split.")
             rows, valid_rows, targets, valid_targets = train_test_split(
                 rows, targets, test_size=self.validation_fraction, random_state=self._rng
             )
@@ -403,7 +403,9 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
                 [self.learning_rate_init * (1.0 if self.learning_rate == "constant" else 0.1)]
             )
         else:
-            rates = learning_rates(self.learning_rate, n_epochs * data.n_batches, self.learning_rate_init)
+            rates = learning_rates(
+                self.learning_rate, n_epochs * data.n_batches, self.learning_rate_init
+            )
         self._train(data, valid, n_epochs, rates)
         if score is not None:
             variance, unit = score
@@ -528,14 +530,14 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         from .training.modules import mlp_forward
 
         step = max(_CHUNK // max(len(b) for _, b in self._layers), 1)
-        parts = []
+        parts: list[Any] = []
         with torch.no_grad():
             for start in range(0, len(rows), step):
                 block = rows[start : start + step]
                 x = self._preparation.inputs(block)
                 if not tensor:
                     x = torch.as_tensor(x).to(device)
-                values = mlp_forward(x, weights, biases, self.activation)
+                values: Any = mlp_forward(x, weights, biases, self.activation)
                 if not tensor:
                     values = values.cpu().numpy()
                 parts.append(self._preparation.restore(block, values))

@@ -221,8 +221,8 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             radius = np.asarray(self.radius, dtype=np.float64)
             if radius.ndim and (self.norm != "linf" or radius.size != center.size):
                 raise ValueError(
-                    f"Got a radius of shape {radius.shape} with norm={self.norm!r}, but half-widths "
-                    f"per entry go with norm='linf' and have the shape of the center."
+                    f"Got a radius of shape {radius.shape} with norm={self.norm!r}, but "
+                    f"half-widths per entry go with norm='linf' and have the shape of the center."
                 )
             if not (np.isfinite(radius).all() and (radius >= 0).all()):
                 raise ValueError(f"Got radius={self.radius}, but it must be finite and >= 0.")

@@ -33,9 +33,7 @@ class DistanceBoundWarning(UserWarning):
     """
 
 
-def distance_to_singularity(
-    A: ArrayLike, norm: str = "l2", *, return_bounds: bool = False
-) -> Any:
+def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bool = False) -> Any:
     """Return the distance of each matrix to the nearest singular matrix.
 
     Parameters
@@ -122,9 +120,9 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
 
     Notes
     -----
-    With B = A⁻¹ and d the distance, the perturbation is −σ_n u_n v_nᵀ in l2; −e_j e_iᵀ / B_ij at the
-    largest |B_ij| in l1; and −d s tᵀ in linf, where s maximises ‖Bs‖₁ and t = sign(Bs): it sends
-    x = Bs, for which tᵀx = 1/d, to −s = −Ax (Poljak and Rohn 1993).
+    With B = A⁻¹ and d the distance, the perturbation is −σ_n u_n v_nᵀ in l2; −e_j e_iᵀ / B_ij at
+    the largest |B_ij| in l1; and −d s tᵀ in linf, where s maximises ‖Bs‖₁ and t = sign(Bs): it
+    sends x = Bs, for which tᵀx = 1/d, to −s = −Ax (Poljak and Rohn 1993).
 
     Examples
     --------
@@ -209,9 +207,9 @@ def _distances(
     return lower, upper
 
 
-def _nearest_perturbation(A: NDArray[np.float64], norm: str) -> NDArray[np.float64]:
+def _nearest_perturbation(A: NDArray[np.float64], norm: str) -> NDArray:
     """Return the smallest E with A + E singular, for finite A of shape (m, n, n)."""
-    E = np.zeros_like(A)
+    E: NDArray = np.zeros_like(A)
     if norm == "l2":
         U, s, Vt = np.linalg.svd(A)
         return -s[:, -1, None, None] * U[:, :, -1:] * Vt[:, -1:, :]

@@ -22,13 +22,13 @@ class Draws(Protocol):
     """Random numbers as the regions draw them: NumPy's on the host, torch's on a device."""
 
     def uniform(self, *shape: int) -> Any:
-        """Numbers uniform in [0, 1)."""
+        """Draw numbers uniform in [0, 1)."""
 
     def normal(self, *shape: int) -> Any:
-        """Standard normal numbers."""
+        """Draw standard normal numbers."""
 
     def exponential(self, *shape: int) -> Any:
-        """Standard exponential numbers."""
+        """Draw standard exponential numbers."""
 
     def asarray(self, array: NDArray) -> Any:
         """Bring an array to where the random numbers are."""
@@ -259,13 +259,11 @@ def principal_axes(deviations: NDArray, eps: float) -> tuple[NDArray, float]:
     array([[3., 0.]])
     """
     varying = np.flatnonzero(deviations.any(axis=0))  # all others get exact zeros
-    _, s, Vt = np.linalg.svd(
-        deviations[:, varying] / np.sqrt(len(deviations)), full_matrices=False
-    )
+    _, s, Vt = np.linalg.svd(deviations[:, varying] / np.sqrt(len(deviations)), full_matrices=False)
     if s.size == 0 or s[0] == 0:
         raise ValueError(
-            'norm="mahalanobis" needs data that vary: all rows of X equal the center. Pass more '
-            'matrices, or use norm="linf" with a radius.'
+            f'norm="mahalanobis" needs data that vary, but all rows of X equal the center '
+            f'(n_samples = {len(deviations)}); pass more, or use norm="linf" with a radius.'
         )
     threshold = float(_RANK_SHARE * np.sqrt(eps) * s[0])
     rank = int(np.sum(s > threshold))

@@ -108,9 +108,10 @@ def region_certificate(
       (Beeck 1975, "Zur Problematik der Hüllenbestimmung von Intervallgleichungssystemen"; Rump
       1994, "Verification methods for dense and sparse systems of equations"), d(A₀) − max Δ − ε,
       and (σ_min(A₀) − ‖Δ‖₂)/n − ε (Weyl);
-    * an ellipsoid with semi-axes S_k: σ_min(A₀) − radius·α(S) − ε and σ_min(A₀)(1 − radius·α(BS)) − ε,
-      where α is the smallest spectral norm of the three unfoldings of the tensor, an upper bound of
-      ‖Σ z_k S_k‖₂ over ‖z‖₂ = 1; and the box test of the bounding box.
+    * an ellipsoid with semi-axes S_k: σ_min(A₀) − radius·α(S) − ε and
+      σ_min(A₀)(1 − radius·α(BS)) − ε, where α is the smallest spectral norm of the three unfoldings
+      of the tensor, an upper bound of ‖Σ z_k S_k‖₂ over ‖z‖₂ = 1; and the box test of the bounding
+      box.
 
     Every margin is reduced by a bound on its rounding error, so a region that touches the singular
     set is not certified.
@@ -125,7 +126,9 @@ def region_certificate(
     """
     center = np.asarray(center, dtype=np.float64)
     if center.ndim != 2 or center.shape[0] != center.shape[1] or center.size == 0:
-        raise ValueError(f"Got a center of shape {center.shape}, but one (n, n) matrix is expected.")
+        raise ValueError(
+            f"Got a center of shape {center.shape}, but one (n, n) matrix is expected."
+        )
     if not np.isfinite(center).all():
         raise ValueError("The center contains NaN or infinity.")
     radius = np.asarray(radius, dtype=np.float64)
@@ -158,7 +161,7 @@ def region_certificate(
 def _margins(
     A: NDArray, B: NDArray, radius: NDArray, norm: str, slack: float, axes: ArrayLike | None
 ) -> tuple[dict[str, float], float, float]:
-    """Return the margin by each test, before `min_distance`, and bounds of the centre's distance."""
+    """Return the margin by each test before `min_distance`, and the centre's distance bounds."""
     n = len(A)
     if norm == "mahalanobis":
         if axes is None:

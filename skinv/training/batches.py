@@ -31,9 +31,7 @@ class TensorBatches(Dataset):
     [2, 2, 1]
     """
 
-    def __init__(
-        self, x: torch.Tensor, y: torch.Tensor, batch_size: int, seed: int | None = None
-    ):
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, batch_size: int, seed: int | None = None):
         self.x, self.y = x, y
         n_batches = math.ceil(len(x) / batch_size)
         self.batch_size = math.ceil(len(x) / n_batches)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable] = {
     "relu": nn.functional.relu,
     "silu": nn.functional.silu,
     "tanh": torch.tanh,
@@ -75,7 +75,7 @@ def mlp_forward(
     >>> mlp_forward(torch.ones(1, 1), [torch.eye(1)], [torch.zeros(1)], "relu")
     tensor([[1.]])
     """
-    function = ACTIVATIONS[activation]
+    function: Callable[[torch.Tensor], torch.Tensor] = ACTIVATIONS[activation]
     for W, b in zip(weights[:-1], biases[:-1], strict=True):
         x = function(nn.functional.linear(x, W, b))
     return nn.functional.linear(x, weights[-1], biases[-1])

@@ -8,6 +8,7 @@ is what a pickled model holds, and applies to arrays and tensors alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -240,7 +241,7 @@ def random_layers(sizes: list[int], rng: np.random.RandomState) -> list[tuple[ND
     [(32, 4), (4, 32)]
     """
     layers = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         limit = 1.0 / np.sqrt(max(n_in, 1))
         layers.append(
             (rng.uniform(-limit, limit, (n_out, n_in)), rng.uniform(-limit, limit, n_out))
