@@ -26,6 +26,7 @@ from skinv import (
     SingularDistanceScorer,
 )
 from skinv.datasets import load_power_flow, load_robot_arm
+from skinv.geometry import distance_to_singularity, nearest_singular
 from skinv.metrics import absolute_errors, residual_norms
 
 FAMILIES = {
@@ -58,8 +59,8 @@ def microseconds_per_matrix(predict, X, repeats=9):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", choices=FAMILIES, default="puma560")
-    parser.add_argument("--samples", type=int, default=40_000, help="training matrices to draw")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--samples", type=int, default=60_000, help="training matrices to draw")
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("quickstart.png"))
     args = parser.parse_args()
 
@@ -115,27 +116,45 @@ def main():
     print(" numpy.linalg.inv is the reference, so its error is 0 by definition.)")
 
     # 4. Error against the distance to the singular matrices.
-    scorer = SingularDistanceScorer()
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for model, name, color, marker in (
-        (linear, "linear (first-order Taylor)", "#0072B2", "o"),
-        (neural, "neural", "#D55E00", "^"),
-    ):
-        distance = np.linalg.svd(X_test.reshape(-1, n, n), compute_uv=False)[:, -1]
-        axes.plot(distance, absolute_errors(Y_test, model.predict(X_test)), marker, color=color,
-                  ms=3, alpha=0.35, mew=0)  # fmt: skip
-        profile = scorer.profile(model, X_test, Y_test, n_bins=10)
-        axes.plot(profile.distance, profile.error, marker + "-", color=color, label=name)
-    axes.set(
-        yscale="log",
-        xlabel="distance of the matrix to the nearest singular one (l2)",
-        ylabel="mean absolute error of the inverse",
-        title=f"{title}\n{len(X_test)} matrices never seen in training",
-    )
-    axes.legend()
-    axes.grid(alpha=0.25)
-    figure.savefig(args.output, dpi=130)
+    draw(args.output, title, sampler, {"linear (first order)": linear, "neural": neural}, X_test)
     print(f"\nPicture: {args.output.name}")
+
+
+def draw(path, title, sampler, models, X_test):
+    """Plot the error of unseen matrices, and of others on the way to the nearest singular one."""
+    n = len(sampler.center_)
+    A = X_test.reshape(-1, n, n)
+    toward = nearest_singular(A) - A
+    steps = 1 - np.geomspace(1, 1e-3, 25)
+    walk = np.concatenate([(A[:40] + t * toward[:40]).reshape(-1, n * n) for t in steps])
+
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    for axes, X, name in (
+        (panels[0], X_test, "unseen matrices, all in the region"),
+        (panels[1], walk, "40 of them, moved toward their nearest singular matrix"),
+    ):
+        Y = np.linalg.inv(X.reshape(-1, n, n)).reshape(X.shape)
+        distance = distance_to_singularity(X.reshape(-1, n, n))
+        for (label, model), color in zip(models.items(), ("#0072B2", "#D55E00"), strict=True):
+            error = absolute_errors(Y, model.predict(X))
+            axes.plot(distance, error, "o", color=color, ms=3, alpha=0.3, mew=0)
+            profile = SingularDistanceScorer().profile(model, X, Y, n_bins=10)
+            axes.plot(profile.distance, profile.error, "-", color=color, lw=2, label=label)
+        axes.set(
+            yscale="log",
+            xlabel="distance to the nearest singular matrix (l2)",
+            ylabel="mean absolute error of the inverse",
+            title=name,
+        )
+        axes.grid(alpha=0.25)
+    inside = sampler.is_feasible(walk)
+    nearest = distance_to_singularity(walk[inside].reshape(-1, n, n)).min()
+    panels[1].axvline(nearest, color="0.3", ls="--", lw=1, label="the region ends")
+    panels[1].set_xscale("log")
+    for axes in panels:
+        axes.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -250,7 +250,7 @@ def inf_to_one_norm(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 
 def _sign_vectors(k: int) -> NDArray[np.float64]:
     """All 2^k sign vectors of length k, as columns."""
-    return 1.0 - 2.0 * ((np.arange(2**k) >> np.arange(k)[:, None]) & 1)
+    return 1.0 - 2.0 * ((np.arange(2**k) >> np.arange(k)[:, None]) & 1).astype(np.float64)
 
 
 def _enumerate_signs(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
