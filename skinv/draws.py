@@ -76,4 +76,4 @@ class DeviceDraws:
 
     def asarray(self, array: NDArray) -> Any:
         """Copy the array to the device."""
-        return self._torch.as_tensor(np.ascontiguousarray(array), **self._options)
+        return self._torch.tensor(array, **self._options)

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from ._regressor import InverseRegressorMixin
-from .matrices import like, matrix_order, regular_inverse
+from .matrices import check_center, like, matrix_order, regular_inverse
 
 __all__ = ["LinearInverseApprox"]
 
@@ -126,7 +126,7 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
             weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
             center = weight @ rows / weight.sum()
         if self.center is not None:
-            center = np.asarray(self.center, dtype=np.float64).ravel()
+            center = check_center(self.center).ravel()
             if X is not None and center.size != self.n_features_in_:
                 raise ValueError(
                     f"Got a center of {center.size} entries, but rows of X have "

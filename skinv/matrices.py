@@ -17,6 +17,7 @@ from sklearn.utils.validation import validate_data
 
 __all__ = [
     "as_stack",
+    "check_center",
     "check_inverse_targets",
     "condition_numbers",
     "exact_inverse",
@@ -130,7 +131,8 @@ def like(array: NDArray, X: Any) -> Any:
     dtype('float32')
     """
     if is_tensor(X):
-        return sys.modules["torch"].as_tensor(array, dtype=X.dtype, device=X.device)
+        # A copy: the arrays of a memory-mapped model are read-only.
+        return sys.modules["torch"].tensor(array, dtype=X.dtype, device=X.device)
     return array.astype(X.dtype, copy=False)
 
 
@@ -373,6 +375,36 @@ def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
             f"inverses would drown all others. Drop them, for instance with "
             f"FeasibleRegionSampler(min_distance=...).fit_resample(X, y)."
         )
+
+
+def check_center(center: ArrayLike) -> NDArray[np.float64]:
+    """Return the centre of a region or series as a matrix.
+
+    Parameters
+    ----------
+    center : array-like of shape (n, n) or (n*n,)
+
+    Returns
+    -------
+    ndarray of shape (n, n), float64
+
+    Raises
+    ------
+    ValueError
+        If it is not one square matrix of finite numbers.
+
+    Examples
+    --------
+    >>> check_center([3, 1, 1, 2])
+    array([[3., 1.],
+           [1., 2.]])
+    """
+    A = np.asarray(center, dtype=np.float64)
+    if A.ndim > 2 or (A.ndim == 2 and A.shape[0] != A.shape[1]):
+        raise ValueError(f"Got a center of shape {A.shape}, but one square matrix is expected.")
+    n = matrix_order(A.size)
+    refuse_nonfinite(A.reshape(1, -1), "center")
+    return A.reshape(n, n)
 
 
 def regular_inverse(center: NDArray) -> NDArray[np.float64]:

@@ -522,7 +522,10 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         dtype = rows.dtype if tensor else getattr(torch, str(rows.dtype))
         weights, biases = zip(
             *(
-                (torch.as_tensor(W).to(device, dtype), torch.as_tensor(b).to(device, dtype))
+                (
+                    torch.tensor(W, dtype=dtype, device=device),
+                    torch.tensor(b, dtype=dtype, device=device),
+                )
                 for W, b in self._layers
             ),
             strict=True,

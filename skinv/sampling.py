@@ -18,6 +18,7 @@ from .geometry import distance_to_singularity, region_certificate
 from .geometry._regions import SHAPES, Ellipsoid, Region, principal_axes
 from .matrices import (
     as_stack,
+    check_center,
     exact_inverse,
     flatten_stack,
     list_rows,
@@ -197,12 +198,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
                 )
             # The mean of equal numbers may differ from them in the last place.
             return np.where(np.ptp(rows, axis=0) == 0, rows[0], rows.mean(axis=0))
-        center = np.asarray(self.center, dtype=np.float64)
-        if center.ndim == 2 and center.shape[0] != center.shape[1]:
-            raise ValueError(f"Got a center of shape {center.shape}, but it must be square.")
-        center = center.ravel()
-        matrix_order(center.size)
-        refuse_nonfinite(center[None], "center")
+        center = check_center(self.center).ravel()
         if rows is not None and rows.shape[1] != center.size:
             raise ValueError(
                 f"Got a center of {center.size} entries, but rows of X have {rows.shape[1]}."

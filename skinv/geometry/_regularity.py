@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 
-from ..matrices import exact_inverse
+from ..matrices import check_center, exact_inverse
 from ._distance import EXACT_ORDER, check_norm, distance_to_singularity
 
 _EPS = np.finfo(np.float64).eps
@@ -124,13 +124,7 @@ def region_certificate(
     >>> region_certificate(np.eye(2), 0.4, "l1").is_certified
     True
     """
-    center = np.asarray(center, dtype=np.float64)
-    if center.ndim != 2 or center.shape[0] != center.shape[1] or center.size == 0:
-        raise ValueError(
-            f"Got a center of shape {center.shape}, but one (n, n) matrix is expected."
-        )
-    if not np.isfinite(center).all():
-        raise ValueError("The center contains NaN or infinity.")
+    center = check_center(center)
     radius = np.asarray(radius, dtype=np.float64)
     if not (np.isfinite(radius).all() and (radius >= 0).all()):
         raise ValueError(f"Got radius={radius}, but radii are finite and not negative.")

@@ -78,12 +78,15 @@ class InverseNet(NeuralNet):
             return
         if self._listened:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
-            batches = self.history[-1, "batches"]
-            sizes = [batch[prefix + "_batch_size"] for batch in batches]
-            losses = [batch[prefix + "_loss"] for batch in batches]
-            loss = float(np.average(losses, weights=sizes))
+            size = prefix + "_batch_size"
+            batches = [batch for batch in self.history[-1, "batches"] if size in batch]
+            rows = sum(batch[size] for batch in batches)
+            total = sum(batch[prefix + "_loss"] * batch[size] for batch in batches)
         else:
-            loss = self._lean_epoch(iterator, training)
+            total, rows = self._lean_epoch(iterator, training)
+        if rows == 0:
+            raise ValueError("No optimiser step was taken: an epoch held no batch.")
+        loss = total / rows
         name = prefix + "_loss"
         if not np.isfinite(loss):
             raise ValueError(
@@ -94,7 +97,8 @@ class InverseNet(NeuralNet):
         self.history.record(name, loss)
         self.history.record(name + "_best", loss < min(before, default=np.inf))
 
-    def _lean_epoch(self, iterator: Any, training: bool) -> float:
+    def _lean_epoch(self, iterator: Any, training: bool) -> tuple[float, int]:
+        """Run one epoch and return the summed loss and the number of rows."""
         module, criterion, optimizer = self.module_, self.criterion_, self.optimizer_
         module.train(training)
         total: Any = 0.0
@@ -109,7 +113,7 @@ class InverseNet(NeuralNet):
                     optimizer.step()
                 total = total + loss.detach() * len(x)
                 rows += len(x)
-        return float(total) / rows
+        return float(total), rows
 
     def train_step(self, batch: Any, **fit_params: Any) -> Any:
         """Take one step in skorch's own loop."""
@@ -262,5 +266,5 @@ def load_adam_state(net: InverseNet, saved: dict[str, list[NDArray]]) -> None:
     """
     for key, arrays in saved.items():
         for parameter, array in zip(net.module_.parameters(), arrays, strict=True):
-            value = torch.as_tensor(array, device=parameter.device).clone()
+            value = torch.tensor(array, device=parameter.device)
             net.optimizer_.state[parameter][key] = value

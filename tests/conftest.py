@@ -1,0 +1,25 @@
+"""Shared data: small, seeded, and inverted by LAPACK, not by the package."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def center():
+    """The centre of the first 2×2 region."""
+    return np.array([[3.0, 1.0], [1.0, 2.0]])
+
+
+@pytest.fixture
+def box(center):
+    """400 matrices uniform in a box around the centre, as rows, and their inverses."""
+    E = np.random.RandomState(0).uniform(-0.5, 0.5, size=(400, 2, 2))
+    A = center + E
+    return A.reshape(400, 4), np.linalg.inv(A).reshape(400, 4)
+
+
+def random_family(n, n_samples, spread=0.1, seed=0):
+    """Return a regular centre of order n, and matrices near it as a stack."""
+    rng = np.random.RandomState(seed)
+    center = rng.standard_normal((n, n)) + 2 * np.sqrt(n) * np.eye(n)
+    return center, center + spread * rng.standard_normal((n_samples, n, n))

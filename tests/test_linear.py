@@ -1,0 +1,181 @@
+"""LinearInverseApprox: the laws of the Neumann series, and of least squares."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_family
+from sklearn.linear_model import LinearRegression
+
+from skinv import LinearInverseApprox
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 9, 16])
+def test_residual_identity(n, order):
+    """I − A·L_k(A) = (−E·B)^(k+1), whatever E is (maths: Neumann)."""
+    center, A = random_family(n, 20)
+    X = LinearInverseApprox(center, order=order).fit().predict(A)
+    power = np.linalg.matrix_power(-(A - center) @ np.linalg.inv(center), order + 1)
+    np.testing.assert_allclose(np.eye(n) - A @ X, power, atol=1e-13)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 9])
+def test_derivative_of_the_first_order(n):
+    """L is the tangent of the inverse: central differences of LAPACK's inverse give its matrix."""
+    center, _ = random_family(n, 1)
+    model = LinearInverseApprox(center).fit()
+    h = 1e-6
+    columns = []
+    for k in range(n * n):
+        step = np.zeros(n * n)
+        step[k] = h
+        step = step.reshape(n, n)
+        columns.append((np.linalg.inv(center + step) - np.linalg.inv(center - step)).ravel())
+    np.testing.assert_allclose(model.coef_, np.array(columns).T / (2 * h), atol=1e-8)
+
+
+def test_coefficients_are_the_map():
+    """Where the map is affine, coef_ and intercept_ are all of it."""
+    center, A = random_family(3, 50)
+    X = A.reshape(50, 9)
+    for model in (LinearInverseApprox(center), LinearInverseApprox(method="lstsq")):
+        model.fit(X)
+        np.testing.assert_allclose(model.predict(X), X @ model.coef_.T + model.intercept_)
+    with pytest.raises(AttributeError, match="affine"):
+        _ = LinearInverseApprox(center, order=2).fit().coef_
+
+
+def test_lstsq_agrees_with_scikit_learn(box):
+    """The least-squares map is LinearRegression's, weighted or not, for any target."""
+    X, Y = box
+    weight = np.random.RandomState(1).uniform(0, 2, len(X))
+    determinant = np.linalg.det(X.reshape(-1, 2, 2))
+    for y in (Y, determinant):
+        for w in (None, weight):
+            ours = LinearInverseApprox(method="lstsq").fit(X, y, sample_weight=w).predict(X)
+            theirs = LinearRegression().fit(X, y, sample_weight=w).predict(X)
+            assert ours.shape == y.shape
+            np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+def test_lstsq_has_the_smaller_squared_error(box):
+    """No affine map has a smaller squared error on the training data; the tangent has a larger."""
+    X, Y = box
+    best = LinearInverseApprox(method="lstsq").fit(X)
+    tangent = LinearInverseApprox().fit(X)
+    error = np.square(best.predict(X) - Y).sum()
+    assert error < np.square(tangent.predict(X) - Y).sum()
+    rng = np.random.RandomState(0)
+    for _ in range(20):
+        other = best.predict(X) + X @ (1e-3 * rng.standard_normal((4, 4)))
+        assert np.square(other - Y).sum() > error
+
+
+def test_zero_weight_is_removal(box):
+    """A row of weight 0 counts for nothing, in the mean and in the fit."""
+    X, _ = box
+    weight = np.r_[np.zeros(100), np.full(300, 2.5)]
+    for method in ("taylor", "lstsq"):
+        weighted = LinearInverseApprox(method=method).fit(X, sample_weight=weight)
+        removed = LinearInverseApprox(method=method).fit(X[100:])
+        np.testing.assert_allclose(weighted.predict(X), removed.predict(X), rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["taylor", "lstsq"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 3, 10])
+def test_layouts_and_dtypes(n, dtype, method):
+    """Rows give rows, stacks stacks, tensors tensors; floating-point dtypes are kept."""
+    _, A = random_family(n, 300)
+    model = LinearInverseApprox(method=method).fit(A)
+    stack = A[:7].astype(dtype)
+    rows = stack.reshape(7, n * n)
+    expected = model.predict(rows)
+    assert expected.shape == rows.shape
+    assert expected.dtype == dtype
+    tolerance = 1e-5 if dtype == np.float32 else 1e-13
+    np.testing.assert_allclose(model.predict(stack), expected.reshape(7, n, n), atol=tolerance)
+    np.testing.assert_allclose(
+        model.predict(np.asfortranarray(rows)), expected, rtol=0, atol=tolerance
+    )
+    frozen = rows.copy()
+    frozen.flags.writeable = False
+    np.testing.assert_array_equal(model.predict(frozen), expected)
+    np.testing.assert_allclose(model.predict(rows[:1]), expected[:1], atol=tolerance)
+    tensor = torch.from_numpy(stack.copy())
+    answer = model.predict(tensor)
+    assert isinstance(answer, torch.Tensor)
+    assert answer.dtype == tensor.dtype
+    np.testing.assert_allclose(answer.numpy(), expected.reshape(7, n, n), atol=tolerance)
+
+
+def test_integers_become_float64():
+    """Integer matrices, arrays and tensors, are inverted in float64."""
+    model = LinearInverseApprox([[2, 0], [0, 4]]).fit()
+    assert model.predict([[2, 0, 0, 4]]).tolist() == [[0.5, 0, 0, 0.25]]
+    answer = model.predict(torch.tensor([[2, 0, 0, 4]]))
+    assert answer.dtype == torch.float64
+
+
+def test_center_needs_no_data(center):
+    """A given centre is used as it is, with and without data; shapes (n, n) and (n*n,) agree."""
+    A = np.array([[2.5, 1.0, 1.0, 2.0]])
+    first = LinearInverseApprox(center).fit().predict(A)
+    assert np.array_equal(first, LinearInverseApprox(center.ravel()).fit(A).predict(A))
+    assert not np.array_equal(first, LinearInverseApprox().fit(A).predict(A))
+
+
+def test_score_needs_no_targets(box):
+    """score(X) and score(X, Y) agree, on rows and on stacks."""
+    X, Y = box
+    model = LinearInverseApprox().fit(X)
+    assert model.score(X) == pytest.approx(model.score(X, Y), abs=1e-12)
+    assert model.score(X.reshape(-1, 2, 2)) == pytest.approx(model.score(X), abs=1e-12)
+    weight = np.r_[np.ones(200), np.zeros(200)]
+    assert model.score(X, sample_weight=weight) == pytest.approx(model.score(X[:200]), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "match"),
+    [
+        (LinearInverseApprox(), (), "neither center nor data"),
+        (LinearInverseApprox(np.ones((2, 2))), (), "singular"),
+        (LinearInverseApprox(np.diag([1.0, 1e-12])), (), "condition number"),
+        (LinearInverseApprox(np.zeros((4, 1))), (), "one square matrix"),
+        (LinearInverseApprox([[np.nan]]), (), "center contains NaN"),
+        (LinearInverseApprox(np.eye(3)), (np.ones((5, 4)),), "9 entries"),
+        (LinearInverseApprox(), (np.ones((5, 3)),), "3 entries"),
+        (LinearInverseApprox(), (np.ones((5, 2, 3)),), "must be square"),
+        (LinearInverseApprox(), (np.eye(2).reshape(1, 4), [1.0]), "method='lstsq'"),
+        (LinearInverseApprox(method="lstsq", order=2), (np.ones((5, 4)),), "order=2"),
+        (LinearInverseApprox(method="lstsq"), (), "needs training matrices"),
+    ],
+)
+def test_refusals(model, args, match):
+    """What cannot be fitted is refused with a reason."""
+    with pytest.raises(ValueError, match=match):
+        model.fit(*args)
+
+
+def test_bad_training_rows_are_named(box):
+    """Singular, nearly singular and non-finite training matrices are refused by their rows."""
+    X, Y = box
+    bad = X.copy()
+    bad[3] = 1.0
+    bad[5] = [1.0, 1.0, 1.0, 1.0 + 1e-14]
+    with pytest.raises(ValueError, match=r"rows \[3, 5\] \(2 of 400\)"):
+        LinearInverseApprox(method="lstsq").fit(bad)
+    # Also when the inverses come along.
+    bad[3], Y_bad = X[3], Y.copy()
+    Y_bad[5] = np.linalg.inv(bad[5].reshape(2, 2)).ravel()
+    with pytest.raises(ValueError, match=r"rows \[5\] \(1 of 400\)"):
+        LinearInverseApprox(method="lstsq").fit(bad, Y_bad)
+    X_nan = X.copy()
+    X_nan[7, 0] = np.nan
+    with pytest.raises(ValueError, match=r"NaN or infinity.*\[7\]"):
+        LinearInverseApprox().fit(X_nan)
+    model = LinearInverseApprox().fit(X)
+    with pytest.raises(ValueError, match=r"NaN or infinity.*\[7\]"):
+        model.predict(X_nan)
+    with pytest.raises(ValueError, match="features"):
+        model.predict(torch.ones(3, 9))

@@ -1,0 +1,398 @@
+"""NeuralInverseRegressor: what it learns, how it goes on, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_family
+from sklearn.exceptions import NotFittedError
+from skorch.callbacks import Callback, EpochScoring, LRScheduler
+
+from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
+
+
+def quick(**params):
+    """Return a network that trains in a fraction of a second."""
+    return NeuralInverseRegressor(**{"max_iter": 15, "random_state": 0, **params})
+
+
+def error(model, X, Y):
+    return np.abs(model.predict(X) - Y).mean()
+
+
+@pytest.fixture(scope="module")
+def region():
+    """A box around the first centre: training and test matrices with their inverses."""
+    sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
+    return *sampler.sample(4000), *sampler.sample(2000)
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "tanh"])
+@pytest.mark.parametrize("baseline", [None, "affine", "taylor"])
+def test_beats_the_linear_approximation(region, activation, baseline):
+    """In the region the network is at least three times as accurate as the tangent."""
+    X, _, X_test, Y_test = region
+    model = quick(activation=activation, baseline=baseline, max_iter=40).fit(X)
+    assert error(model, X_test, Y_test) < error(LinearInverseApprox().fit(X), X_test, Y_test) / 3
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"learning_rate": "warm_restarts"},
+        {"learning_rate": "constant", "learning_rate_init": 1e-3},
+        {"hidden_layer_sizes": (24, 24), "activation": "tanh"},
+        {"dtype": "float64"},
+        {"batch_size": 500, "weight_decay": 1e-7},
+    ],
+)
+def test_settings_learn(region, params):
+    """Every schedule, depth, precision and batch size ends below its baseline."""
+    X, _, X_test, Y_test = region
+    model = quick(**params).fit(X)
+    baseline = LinearInverseApprox(method="lstsq").fit(X)
+    assert error(model, X_test, Y_test) < error(baseline, X_test, Y_test) / 3
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    assert len(model.loss_curve_) == model.n_iter_
+
+
+def test_targets_are_optional(region):
+    """fit(X) and fit(X, Y) are the same fit, to rounding of the inverse."""
+    X, Y, X_test, _ = region
+    first, second = quick().fit(X).predict(X_test), quick().fit(X, Y).predict(X_test)
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    stack = X.reshape(-1, 2, 2)
+    np.testing.assert_array_equal(quick().fit(stack).predict(X_test), first)
+
+
+def test_general_targets(region):
+    """Any smooth quantity can be a target, of matrices or of other features."""
+    X, _, X_test, _ = region
+    determinant = np.linalg.det(X.reshape(-1, 2, 2))
+    model = quick(baseline="taylor").fit(X, determinant)  # falls back to the affine baseline
+    predicted = model.predict(X_test)
+    assert predicted.shape == (len(X_test),)
+    assert np.abs(predicted - np.linalg.det(X_test.reshape(-1, 2, 2))).mean() < 0.02
+    features = np.random.RandomState(0).uniform(-1, 1, (500, 3))
+    assert quick(max_iter=100).fit(features, features**2).score(features, features**2) > 0.99
+
+
+def test_coefficients_are_the_network(region):
+    """coefs_, intercepts_ and the baseline, in plain NumPy, reproduce predict."""
+    X, Y, X_test, _ = region
+    X, X_test = (np.insert(a, 2, 7.0, axis=1) for a in (X, X_test))  # a constant input
+    model = quick(hidden_layer_sizes=(10, 6), activation="relu", baseline=None).fit(X, Y)
+    h = X_test
+    for W, b in zip(model.coefs_[:-1], model.intercepts_[:-1], strict=True):
+        h = np.maximum(h @ W + b, 0)
+    np.testing.assert_allclose(
+        h @ model.coefs_[-1] + model.intercepts_[-1], model.predict(X_test), atol=1e-10
+    )
+    assert [W.shape for W in model.coefs_] == [(5, 10), (10, 6), (6, 4)]
+    assert not model.coefs_[0][2].any()
+
+
+def test_auto_width_counts_varying_inputs(region):
+    """The default is 8 hidden units per input that varies."""
+    X, Y, _, _ = region
+    assert quick(max_iter=1).fit(X).coefs_[0].shape == (4, 32)
+    assert quick(max_iter=1).fit(np.insert(X, 0, 1.0, axis=1), Y).coefs_[0].shape == (5, 32)
+
+
+@pytest.mark.parametrize("n_hidden", [8, 9, 20, 4, 5])
+def test_taylor_start_is_the_linear_approximation(n_hidden):
+    """Before any step init="taylor" equals L: everywhere with 2n² units, in the box with n²."""
+    from skinv.training.preparation import Preparation, taylor_layers
+
+    center, A = random_family(2, 200, spread=0.2)
+    X = A.reshape(-1, 4)
+    prepared = Preparation.fit(X, np.linalg.inv(A).reshape(-1, 4), None)
+    layers = taylor_layers(prepared, X, center, n_hidden, np.random.RandomState(0))
+    (W1, b1), (W2, b2) = layers
+    where = 10 * X if n_hidden >= 8 else X
+    hidden = np.maximum(prepared.inputs(where) @ W1.T + b1, 0)
+    got = prepared.restore(where, hidden @ W2.T + b2)
+    B = np.linalg.inv(center)
+    E = where.reshape(-1, 2, 2) - center
+    np.testing.assert_allclose(got, (B - B @ E @ B).reshape(-1, 4), atol=1e-12)
+
+
+def test_taylor_start_with_constant_entries():
+    """Structural zeros need no units: the construction keeps to the inputs that vary."""
+    center, A = random_family(3, 300, spread=0.2)
+    A[:, 0, 2] = center[0, 2] = 0.0
+    model = quick(
+        hidden_layer_sizes=16, activation="relu", baseline=None, init="taylor", max_iter=1,
+        learning_rate_init=1e-9, dtype="float64",
+    )  # fmt: skip
+    X = A.reshape(-1, 9)
+    linear = LinearInverseApprox().fit(X)
+    np.testing.assert_allclose(model.fit(X).predict(X), linear.predict(X), atol=1e-7)
+
+
+def test_same_seed_same_bits(region):
+    """The same random_state gives the same bits; another one does not."""
+    X, _, X_test, _ = region
+    first, again = quick().fit(X), quick().fit(X)
+    assert np.array_equal(first.predict(X_test), again.predict(X_test))
+    assert first.loss_curve_ == again.loss_curve_
+    assert not np.array_equal(first.predict(X_test), quick(random_state=1).fit(X).predict(X_test))
+
+
+def test_global_generators_are_untouched(region):
+    """Neither NumPy's nor torch's global generator moves in fit, fit_sampler or predict."""
+    X, _, X_test, _ = region
+    sampler = FeasibleRegionSampler(random_state=0).fit(X)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    threads = torch.get_num_threads()
+    model = quick(random_state=None, early_stopping=True).fit(X)
+    model.predict(X_test)
+    model.partial_fit(X)
+    quick(random_state=None).fit_sampler(sampler, 10)
+    assert np.array_equal(np.random.get_state()[1], before[0])
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert torch.get_num_threads() == threads
+
+
+def test_partial_fit_goes_on(region):
+    """partial_fit starts from scratch once, then improves what is there."""
+    X, _, X_test, Y_test = region
+    model = quick()
+    errors = [error(model.partial_fit(X), X_test, Y_test) for _ in range(15)]
+    assert errors[-1] < errors[0] / 2
+    assert model.n_iter_ == len(model.loss_curve_) == 15
+    fitted = quick().fit(X)
+    before = error(fitted, X_test, Y_test)
+    assert error(fitted.partial_fit(X), X_test, Y_test) < 2 * before
+
+
+def test_warm_start_goes_on(region):
+    """A warm start begins where the last fit ended; a cold one does not."""
+    X, _, X_test, Y_test = region
+    constant = {"learning_rate": "constant", "learning_rate_init": 1e-3, "max_iter": 5}
+    warm = quick(warm_start=True, **constant).fit(X)
+    first = warm.loss_curve_[-1]
+    before = error(warm, X_test, Y_test)
+    warm.fit(X)
+    assert warm.loss_curve_[5] < 1.5 * first
+    assert len(warm.loss_curve_) == 10
+    assert error(warm, X_test, Y_test) < before
+    cold = quick(**constant).fit(X).fit(X)
+    assert len(cold.loss_curve_) == 5
+    with pytest.raises(ValueError, match="warm_start=False"):
+        warm.fit(X, X[:, 0])
+
+
+def test_steps_are_taken(region):
+    """Even one sample and one epoch move the weights."""
+    X, _, _, _ = region
+    for rows in (X[:1], X[:3], X[:130]):
+        model = quick(max_iter=1, baseline=None, batch_size=128).fit(rows)
+        before = [W.copy() for W, _ in model._layers]
+        model.partial_fit(rows)
+        assert any(
+            not np.array_equal(a, b) for a, (b, _) in zip(before, model._layers, strict=True)
+        )
+
+
+def test_no_step_raises(region, monkeypatch):
+    """A fit whose loop takes no step is an error, not a model."""
+    from skinv.training.batches import TensorBatches
+
+    X, _, _, _ = region
+    monkeypatch.setattr(TensorBatches, "batches", lambda self: iter(()))
+    with pytest.raises(ValueError, match="No optimiser step"):
+        quick().fit(X)
+
+
+def test_infinite_loss_raises(region):
+    """A loss that is not finite stops the fit with advice."""
+    X, _, _, _ = region
+    with pytest.raises(ValueError, match="smaller learning_rate_init"):
+        quick(learning_rate="constant", learning_rate_init=1e30, baseline=None).fit(X)
+
+
+def test_early_stopping(region):
+    """Under the constant rate training stops early and the best epoch comes back."""
+    X, Y, _, _ = region
+    noisy = Y + 0.05 * np.random.RandomState(0).standard_normal(Y.shape)
+    model = quick(
+        early_stopping=True, learning_rate="constant", max_iter=300, n_iter_no_change=5,
+        hidden_layer_sizes=64,
+    ).fit(X[:300], noisy[:300])  # fmt: skip
+    assert model.n_iter_ < 300
+    assert len(model.validation_scores_) == model.n_iter_
+    losses = [row["valid_loss"] for row in model.net_.history]
+    # An epoch counts as better if it is by more than tol.
+    assert model.best_loss_ == min(losses) < losses[-1]
+    # The weights are those of the best epoch: its score comes out again.
+    scores = model.validation_scores_
+    assert max(scores) == scores[int(np.argmin(losses))]
+    scheduled = quick(early_stopping=True, n_iter_no_change=1, max_iter=30).fit(X)
+    assert scheduled.n_iter_ == 30
+    # Without a validation set the training loss is watched.
+    assert quick(learning_rate="constant", max_iter=500, tol=0.5).fit(X).n_iter_ < 500
+
+
+def test_validation_score_is_r2(region):
+    """With nothing held back for noise, the last validation score is nearly that of new data."""
+    X, _, X_test, Y_test = region
+    model = quick(early_stopping=True).fit(X)
+    assert model.validation_scores_[-1] == pytest.approx(model.score(X_test, Y_test), abs=1e-3)
+
+
+def test_fit_sampler(region):
+    """Fresh matrices every step train as well, and leave no trace of a data set."""
+    X, _, X_test, Y_test = region
+    sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
+    model = quick().fit_sampler(sampler, 1000)
+    linear = LinearInverseApprox().fit(X)
+    assert error(model, X_test, Y_test) < error(linear, X_test, Y_test) / 5
+    assert len(model.loss_curve_) == 16  # blocks of 64 steps
+    with pytest.raises(ValueError, match="n_steps=0"):
+        model.fit_sampler(sampler, 0)
+    with pytest.raises(NotFittedError):
+        model.fit_sampler(FeasibleRegionSampler(), 10)
+
+
+class BatchCounter(Callback):
+    """Counts batches: makes the net use skorch's own loop."""
+
+    def __init__(self):
+        self.count = 0
+
+    def on_batch_end(self, net, **kwargs):
+        self.count += 1
+
+
+def test_both_loops_are_the_same_training(region):
+    """The lean loop and skorch's own, which a batch callback asks for, give the same weights."""
+    X, _, X_test, _ = region
+    counter = BatchCounter()
+    lean = quick(early_stopping=True).fit(X)
+    full = quick(early_stopping=True, callbacks=[counter]).fit(X)
+    np.testing.assert_allclose(lean.predict(X_test), full.predict(X_test), rtol=1e-10)
+    np.testing.assert_allclose(lean.loss_curve_, full.loss_curve_, rtol=1e-5)
+    assert counter.count == 0  # the caller's callback is copied, not used up
+    assert "batches" not in lean.net_.history[0] or not lean.net_.history[0]["batches"]
+
+
+def test_skorch_callbacks(region):
+    """Epoch-level callbacks of skorch work: a scheduler, and a scorer over the validation set."""
+    X, _, _, _ = region
+
+    def largest(net, dataset, y):
+        predicted = net.module_(dataset.x).detach()
+        return float((predicted - dataset.y).abs().max())
+
+    model = quick(
+        learning_rate="constant", early_stopping=True, max_iter=4,
+        callbacks=[
+            LRScheduler("StepLR", step_size=1, gamma=0.1),
+            EpochScoring(largest, name="largest", use_caching=False),
+        ],
+    )  # fmt: skip
+    model.fit(X)
+    assert "largest" in model.net_.history[-1]
+
+
+def test_progress_bar(region, capsys):
+    """verbose=1 shows a bar over the epochs; verbose=0 prints nothing."""
+    X, _, _, _ = region
+    quick(max_iter=3).fit(X)
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+    quick(max_iter=3, verbose=1).fit(X)
+    assert "3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_prediction_keeps_layout_and_dtype(region, dtype):
+    """Rows, stacks and tensors come back as they went in, in their dtype."""
+    X, _, X_test, _ = region
+    model = quick(max_iter=2).fit(X)
+    rows = X_test[:50].astype(dtype)
+    expected = model.predict(rows)
+    assert expected.dtype == dtype
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    stack = model.predict(rows.reshape(-1, 2, 2))
+    np.testing.assert_allclose(stack.reshape(-1, 4), expected, atol=tolerance)
+    tensor = model.predict(torch.from_numpy(rows))
+    assert isinstance(tensor, torch.Tensor)
+    assert not tensor.requires_grad
+    np.testing.assert_allclose(tensor.numpy(), expected, atol=tolerance)
+    frozen = rows.copy()
+    frozen.flags.writeable = False
+    np.testing.assert_array_equal(model.predict(frozen), expected)
+    np.testing.assert_allclose(model.predict(np.asfortranarray(rows)), expected, atol=tolerance)
+    np.testing.assert_allclose(
+        np.vstack([model.predict(row[None]) for row in rows]), expected, atol=tolerance
+    )
+
+
+def test_long_predictions_are_cut(region, monkeypatch):
+    """Predicting in chunks gives what predicting at once does."""
+    from skinv import neural
+
+    X, _, X_test, _ = region
+    model = quick(max_iter=2).fit(X)
+    whole = model.predict(X_test), model.predict(torch.from_numpy(X_test))
+    monkeypatch.setattr(neural, "_CHUNK", 32 * 7)
+    np.testing.assert_allclose(model.predict(X_test), whole[0], atol=1e-13)
+    np.testing.assert_allclose(model.predict(torch.from_numpy(X_test)), whole[1], atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"init": "taylor"}, "init='taylor' is a ReLU network"),
+        ({"init": "taylor", "activation": "relu"}, "without a baseline"),
+        (
+            {"init": "taylor", "activation": "relu", "baseline": None, "hidden_layer_sizes": 3},
+            "at least 4",
+        ),
+        (
+            {
+                "init": "taylor",
+                "activation": "relu",
+                "baseline": None,
+                "hidden_layer_sizes": (8, 8),
+            },
+            "one hidden layer",
+        ),
+        ({"device": "cuda:7"} if not torch.cuda.is_available() else {"dtype": "x"}, "cuda|dtype"),
+    ],
+)
+def test_refusals(region, params, match):
+    """Settings that contradict each other are refused with a reason."""
+    with pytest.raises(ValueError, match=match):
+        quick(**params).fit(region[0])
+
+
+def test_bad_training_rows_are_named(region):
+    """Singular, nearly singular and non-finite matrices are refused by their rows, not fitted."""
+    X, Y, _, _ = region
+    for value, match in ((np.ones(4), r"singular.*\[9\]|\[9\].*singular"), (np.nan, r"\[9\]")):
+        bad = X.copy()
+        bad[9] = value
+        for method in ("fit", "partial_fit"):
+            with pytest.raises(ValueError, match=match):
+                getattr(quick(), method)(bad)
+    bad_targets = Y.copy()
+    bad_targets[4, 1] = np.inf
+    with pytest.raises(ValueError, match=r"Input y.*\[4\]"):
+        quick().fit(X, bad_targets)
+    near, near_inverse = X.copy(), Y.copy()
+    near[2] = [1.0, 1.0, 1.0, 1.0 + 1e-14]
+    near_inverse[2] = np.linalg.inv(near[2].reshape(2, 2)).ravel()
+    for args in ((near,), (near, near_inverse)):
+        with pytest.raises(ValueError, match=r"rows \[2\].*condition number"):
+            quick().fit(*args)
+
+
+def test_unfitted_attributes():
+    """Before fit there is no network to look at."""
+    model = NeuralInverseRegressor()
+    for name in ("coefs_", "intercepts_", "net_"):
+        assert not hasattr(model, name)
+    with pytest.raises(NotFittedError):
+        model.predict(np.eye(2).reshape(1, 4))
