@@ -6,6 +6,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+
+
+def private_generator(random_state: Any) -> np.random.RandomState:
+    """Return the generator of a `random_state`, but never NumPy's global one.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+        None seeds a new generator from the operating system.
+
+    Returns
+    -------
+    numpy.random.RandomState
+
+    Examples
+    --------
+    >>> private_generator(None) is np.random.mtrand._rand
+    False
+    """
+    return np.random.RandomState() if random_state is None else check_random_state(random_state)
 
 
 class HostDraws:

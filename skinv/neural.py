@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._regressor import InverseRegressorMixin
+from .draws import private_generator
 from .matrices import as_stack, is_tensor
 from .training.preparation import Preparation, random_layers, taylor_layers
 from .training.schedules import SCHEDULES, learning_rates
@@ -84,7 +84,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         Where to train, and to predict on arrays: "auto" is CUDA where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
         Seeds weights, batches and the validation split. The same seed gives the same bits on the
-        same device. Global generators are neither used nor touched.
+        same device. Global generators are neither used nor touched; None is a new seed.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -231,7 +231,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         resume = self.warm_start and hasattr(self, "_layers")
         rows, targets, inverses = self._validate_training(X, y, reset=not resume)
         if not resume:
-            self._rng = check_random_state(self.random_state)
+            self._rng = private_generator(self.random_state)
         held_out = None
         if self.early_stopping:
             if len(rows) < 2:
@@ -271,7 +271,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         first = not hasattr(self, "_layers")
         rows, targets, inverses = self._validate_training(X, y, reset=first)
         if first:
-            self._rng = check_random_state(self.random_state)
+            self._rng = private_generator(self.random_state)
             self._initialize(rows, targets, inverses)
         else:
             self._check_outputs(targets)
@@ -304,7 +304,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         batch_size = 256 if self.batch_size == "auto" else self.batch_size
         resume = self.warm_start and hasattr(self, "_layers")
         if not resume:
-            self._rng = check_random_state(self.random_state)
+            self._rng = private_generator(self.random_state)
         n_features = sampler.center_.size
         first = sampler.sample(max(batch_size, 4 * n_features, 4096), return_inverse=False)
         rows, targets, inverses = self._validate_training(first, None, reset=not resume)

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from .draws import DeviceDraws, HostDraws
+from .draws import DeviceDraws, HostDraws, private_generator
 from .geometry import distance_to_singularity, region_certificate
 from .geometry._regions import SHAPES, Ellipsoid, Region, principal_axes
 from .matrices import (
@@ -187,7 +186,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         self.distance_ = self.certificate_.distance
         self.margin_ = self.certificate_.margin
         self.is_certified_ = self.certificate_.is_certified
-        self._rng = check_random_state(self.random_state)
+        self._rng = private_generator(self.random_state)
         return self
 
     def _fit_center(self, rows: NDArray | None) -> NDArray[np.float64]:
