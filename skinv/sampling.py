@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .draws import DeviceDraws, HostDraws, private_generator
@@ -54,9 +55,12 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         in few directions, and networks trained there are far more accurate than in the box.
     min_distance : float, default=0.0
         Distance to keep from the singular matrices, in `norm` (in l2 for "mahalanobis").
-    on_infeasible : {"project", "nan", "raise", "warn"}, default="project"
+    on_infeasible : {"project", "nan", "raise", "warn", "drop"}, default="project"
         What ``transform`` does with matrices outside: move them to the nearest point of the region
-        in its norm, replace them by NaN, raise, or warn and pass them on.
+        in its norm, replace them by NaN, raise, or warn and pass them on. With "drop" there is no
+        ``transform``, which may not change the number of rows: that makes the estimator a sampler
+        for imbalanced-learn's pipelines, which call ``fit_resample`` while fitting and pass by when
+        predicting.
     random_state : int, RandomState instance or None, default=None
         Seeds the stream of samples. The stream starts at ``fit`` and goes on from call to call, so
         two calls of ``sample`` give different matrices, and the same calls after another ``fit``
@@ -114,7 +118,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         "radius": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"data"})],
         "norm": [StrOptions(set(SHAPES))],
         "min_distance": [Interval(Real, 0, None, closed="left")],
-        "on_infeasible": [StrOptions({"project", "nan", "raise", "warn"})],
+        "on_infeasible": [StrOptions({"project", "nan", "raise", "warn", "drop"})],
         "random_state": ["random_state"],
     }
 
@@ -345,8 +349,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             half-widths the least room in any entry): at least 0 inside, negative outside, -inf for
             matrices that are not finite. Singular matrices are not looked at.
         """
-        rows, _ = self._validated(X)
-        return self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
+        return self._depth(self._validated(X)[0])
 
     def is_feasible(self, X: Any) -> NDArray[np.bool_]:
         """Tell of each matrix whether it could have been sampled.
@@ -363,8 +366,13 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             and at least `min_distance` from a singular matrix, which is tested matrix by matrix
             only if the region is not certified.
         """
-        rows, _ = self._validated(X)
-        inside = self.decision_function(rows) >= 0
+        return self._feasible(self._validated(X)[0])
+
+    def _depth(self, rows: NDArray) -> NDArray[np.float64]:
+        return self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
+
+    def _feasible(self, rows: NDArray) -> NDArray[np.bool_]:
+        inside = self._depth(rows) >= 0
         if not self.is_certified_ and inside.any():
             near = as_stack(rows[inside].astype(np.float64, copy=False))
             inside[inside] = keeps_distance(near, self._distance_norm, self.min_distance)
@@ -392,13 +400,13 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         rows, was_stack = self._validated(X)
         if self.on_infeasible != "nan":
             refuse_nonfinite(rows, "X")
-        outside = ~self.is_feasible(rows)
+        outside = ~self._feasible(rows)
         if not outside.any():
             return restore_layout(rows, was_stack)
         if self.on_infeasible in ("raise", "warn"):
             message = (
                 f"Rows {list_rows(outside)} of X are outside the feasible region (norm "
-                f"{self.norm!r}, deepest violation {-self.decision_function(rows).min():.3g}) or "
+                f"{self.norm!r}, deepest violation {-self._depth(rows).min():.3g}) or "
                 f"too close to a singular matrix."
             )
             if self.on_infeasible == "raise":
@@ -410,7 +418,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             out[outside] = np.nan
         else:
             # Projection cannot help a matrix of the region that is close to a singular one.
-            outside = self.decision_function(rows) < 0
+            outside = self._depth(rows) < 0
             center = self.center_.ravel()
             out[outside] = center + self._region.project(rows[outside] - center)
         return restore_layout(out, was_stack)
@@ -457,6 +465,17 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _transforms(sampler: FeasibleRegionSampler) -> bool:
+    return sampler.on_infeasible != "drop"
+
+
+# imbalanced-learn refuses steps with both transform and fit_resample, so "drop" hides the former.
+# Done here, around what set_output wrapped when the class was made.
+for _name in ("transform", "fit_transform"):
+    _method = getattr(FeasibleRegionSampler, _name)
+    setattr(FeasibleRegionSampler, _name, available_if(_transforms)(_method))
 
 
 def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:

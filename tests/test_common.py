@@ -121,7 +121,7 @@ def test_parameter_constraints_are_complete(name):
         (FeasibleRegionSampler, {"radius": -1.0}),
         (FeasibleRegionSampler, {"min_distance": -0.1}),
         (FeasibleRegionSampler, {"norm": "l3"}),
-        (FeasibleRegionSampler, {"on_infeasible": "drop"}),
+        (FeasibleRegionSampler, {"on_infeasible": "ignore"}),
         (LinearInverseApprox, {"order": 0}),
         (LinearInverseApprox, {"method": "newton"}),
         (NeuralInverseRegressor, {"hidden_layer_sizes": 0}),

@@ -142,13 +142,13 @@ def test_global_generators_are_untouched(region):
     """Neither NumPy's nor torch's global generator moves in fit, fit_sampler or predict."""
     X, _, X_test, _ = region
     sampler = FeasibleRegionSampler(random_state=0).fit(X)
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     threads = torch.get_num_threads()
     model = quick(random_state=None, early_stopping=True).fit(X)
     model.predict(X_test)
     model.partial_fit(X)
     quick(random_state=None).fit_sampler(sampler, 10)
-    assert np.array_equal(np.random.get_state()[1], before[0])
+    assert np.array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
     assert torch.get_num_threads() == threads
 
