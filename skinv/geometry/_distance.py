@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 
-from ..matrices import exact_inverse
+from ._enclosure import enclosed_inverse
 
 NORMS = ("l1", "l2", "linf")
 # Largest order at which all 2^(n-1) sign vectors are tried.
@@ -141,9 +141,10 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
         )
     out = stack.copy()
     good = np.isfinite(stack).all(axis=(1, 2))
-    scaled, scale = _scale(stack[good])
+    scaled, scale = unit_scale(stack[good])
     scaled += _nearest_perturbation(scaled, norm)
-    out[good] = scaled * scale[:, None, None]
+    with np.errstate(over="ignore"):  # the answer may exceed the largest float64: inf
+        out[good] = scaled * scale[:, None, None]
     return out.reshape(*shape, n, n)
 
 
@@ -169,7 +170,7 @@ def _shaped(values: NDArray[np.float64], shape: tuple[int, ...]) -> Any:
     return float(values[0]) if shape == () else values.reshape(shape)
 
 
-def _scale(stack: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def unit_scale(stack: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Divide each matrix by a power of two so that its largest entry is in [1/2, 1).
 
     Scaling by a power of two is exact, and no later product over- or underflows.
@@ -186,11 +187,11 @@ def _distances(
     lower = np.full(stack.shape[0], np.nan)
     upper = lower.copy()
     good = np.isfinite(stack).all(axis=(1, 2))
-    scaled, scale = _scale(stack[good])
+    scaled, scale = unit_scale(stack[good])
     if norm == "l2":
         low = up = np.linalg.svd(scaled, compute_uv=False)[:, -1]
     else:
-        B = exact_inverse(scaled)
+        B = enclosed_inverse(scaled)[0]
         regular = np.isfinite(B).all(axis=(1, 2))
         low, up = np.zeros(len(B)), np.zeros(len(B))
         if norm == "l1":
@@ -203,25 +204,27 @@ def _distances(
                 cheap = 1.0 / np.abs(B[regular]).sum(axis=(1, 2))
                 low[regular] = np.maximum(cheap, sigma / stack.shape[-1])
     with np.errstate(over="ignore"):  # an l1 distance may exceed the largest float64: inf
-        lower[good], upper[good] = low * scale, up * scale
+        lower[good], upper[good] = low * scale, np.maximum(low, up) * scale
     return lower, upper
 
 
 def _nearest_perturbation(A: NDArray[np.float64], norm: str) -> NDArray:
     """Return the smallest E with A + E singular, for finite A of shape (m, n, n)."""
     E: NDArray = np.zeros_like(A)
+    n = A.shape[-1]
     if norm == "l2":
         U, s, Vt = np.linalg.svd(A)
         return -s[:, -1, None, None] * U[:, :, -1:] * Vt[:, -1:, :]
-    B = exact_inverse(A)
-    for k in np.flatnonzero(np.isfinite(B).all(axis=(1, 2))):
-        if norm == "l1":
-            i, j = np.unravel_index(np.abs(B[k]).argmax(), B[k].shape)
-            E[k, j, i] = -1.0 / B[k, i, j]
-        else:
-            largest, s = inf_to_one_norm(B[k : k + 1])
-            t = np.where(B[k] @ s[0] < 0, -1.0, 1.0)
-            E[k] = -np.outer(s[0], t) / largest[0]
+    B = enclosed_inverse(A)[0]
+    regular = np.flatnonzero(np.isfinite(B).all(axis=(1, 2)))  # the others are singular already
+    B = B[regular]
+    if norm == "l1":
+        i, j = np.divmod(np.abs(B).reshape(len(B), n * n).argmax(axis=1), n)
+        E[regular, j, i] = -1.0 / B[np.arange(len(B)), i, j]
+    else:
+        largest, s = inf_to_one_norm(B)
+        t = np.where((B @ s[:, :, None])[:, :, 0] < 0, -1.0, 1.0)
+        E[regular] = -s[:, :, None] * t[:, None, :] / largest[:, None, None]
     return E
 
 

@@ -15,8 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 
-from ..matrices import check_center, exact_inverse
-from ._distance import EXACT_ORDER, check_norm, distance_to_singularity
+from ..matrices import check_center
+from ._distance import (
+    EXACT_ORDER,
+    check_norm,
+    distance_to_singularity,
+    inf_to_one_norm,
+    unit_scale,
+)
+from ._enclosure import enclosed_inverse, spectral_radius_below_one
 
 _EPS = np.finfo(np.float64).eps
 
@@ -53,7 +60,8 @@ def region_margin(
     Raises
     ------
     ValueError
-        For a singular or non-finite centre, a negative radius, or an unknown norm.
+        For a singular or non-finite centre, a negative radius or `min_distance`, a radius or axes
+        of the wrong shape, or an unknown norm.
 
     See Also
     --------
@@ -97,7 +105,7 @@ def region_certificate(
     Raises
     ------
     ValueError
-        For a singular or non-finite centre, a negative radius, or an unknown norm.
+        As :func:`region_margin`.
 
     Notes
     -----
@@ -113,8 +121,9 @@ def region_certificate(
       of the tensor, an upper bound of ‖Σ z_k S_k‖₂ over ‖z‖₂ = 1; and the box test of the bounding
       box.
 
-    Every margin is reduced by a bound on its rounding error, so a region that touches the singular
-    set is not certified.
+    The inverse of the centre is enclosed, not guessed, and every margin is rounded down, so a
+    region that touches the singular set is not certified. Of LAPACK's singular values a backward
+    error of 8 n eps σ_max is assumed.
 
     Examples
     --------
@@ -124,82 +133,130 @@ def region_certificate(
     >>> region_certificate(np.eye(2), 0.4, "l1").is_certified
     True
     """
-    center = check_center(center)
-    radius = np.asarray(radius, dtype=np.float64)
-    if not (np.isfinite(radius).all() and (radius >= 0).all()):
+    A = check_center(center)
+    n = len(A)
+    delta = np.asarray(radius, dtype=np.float64)
+    if not (np.isfinite(delta).all() and (delta >= 0).all()):
         raise ValueError(f"Got radius={radius}, but radii are finite and not negative.")
-    inverse = exact_inverse(center)
-    # What rounding may do to the inverse, relatively: c n eps κ, with a generous c.
-    slack = 8 * len(center) * _EPS * np.linalg.norm(center) * np.linalg.norm(inverse)
-    if not slack < 0.5:
+    if delta.ndim and (norm != "linf" or delta.shape != A.shape):
         raise ValueError(
-            "The center is singular to working precision (a condition number of "
-            f"{slack / (8 * len(center) * _EPS):.1g}); choose a regular center."
+            f"Got a radius of shape {delta.shape} with norm={norm!r}, but only norm='linf' takes "
+            f"half-widths per entry, of the shape {A.shape} of the center."
         )
-    margins, distance, upper = _margins(center, inverse, radius, norm, slack, axes)
+    if not (np.isfinite(min_distance) and min_distance >= 0):
+        raise ValueError(f"Got min_distance={min_distance}, but it must be finite and >= 0.")
+    # Lengths in units of the centre's largest entry, a power of two: exact, and nothing overflows.
+    scaled, unit = unit_scale(A[None])
+    B, error = enclosed_inverse(scaled)
+    if not np.isfinite(error).all():
+        raise ValueError(
+            f"The center is singular to working precision (condition number "
+            f"{np.linalg.cond(scaled[0]):.1g}); choose a regular center."
+        )
+    point = _Center(scaled[0], B[0], error[0])
+    if norm == "mahalanobis":
+        S = _check_axes(axes, n) / unit[0]
+        margins, distance, upper = _ellipsoid_margins(point, float(delta), S)
+        length = 1.0  # Mahalanobis lengths have no unit
+    else:
+        check_norm(norm)
+        margins, distance, upper = _ball_margins(point, delta / unit[0], norm)
+        length = unit[0]
+    margins = {name: float(value * unit[0] - min_distance) for name, value in margins.items()}
     test = max(margins, key=margins.__getitem__)
-    margin = margins[test] - min_distance
     return Bunch(
-        is_certified=bool(margin > 0),
-        margin=float(margin),
-        distance=distance,
-        distance_upper=upper,
+        is_certified=margins[test] > 0,
+        margin=margins[test],
+        distance=float(distance * length),
+        distance_upper=float(upper * length),
         test=test,
-        margins={name: float(value - min_distance) for name, value in margins.items()},
+        margins=margins,
         norm=norm,
-        radius=float(radius) if radius.ndim == 0 else radius,
+        radius=float(delta) if delta.ndim == 0 else delta,
         min_distance=float(min_distance),
     )
 
 
-def _margins(
-    A: NDArray, B: NDArray, radius: NDArray, norm: str, slack: float, axes: ArrayLike | None
+class _Center:
+    """A centre A₀ with an enclosure of its inverse, B ± error, and σ_min(A₀) from below."""
+
+    def __init__(self, A: NDArray, B: NDArray, error: NDArray):
+        self.A, self.B, self.error = A, B, error
+        self.n = len(A)
+        # The backward error of LAPACK's singular values, with a generous constant.
+        sigma = np.linalg.svd(A, compute_uv=False)
+        self.sigma = max(float(sigma[-1] - 8 * self.n * _EPS * sigma[0]), 0.0)
+        self.round_up = 1 + 8 * self.n * self.n * _EPS
+        self.absolute = (np.abs(B) + error) * self.round_up  # >= |A₀⁻¹|
+
+
+def _check_axes(axes: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    """Return the semi-axes as a tensor (rank, n, n)."""
+    if axes is None:
+        raise ValueError('norm="mahalanobis" needs the semi-axes of the ellipsoid: pass axes.')
+    S = np.asarray(axes, dtype=np.float64)
+    if S.shape[1:] not in ((n * n,), (n, n)) or not np.isfinite(S).all():
+        raise ValueError(
+            f"Got axes of shape {S.shape}, but finite rows of shape (rank, {n * n}) are expected."
+        )
+    return S.reshape(-1, n, n)
+
+
+def _ball_margins(
+    center: _Center, radius: NDArray, norm: str
 ) -> tuple[dict[str, float], float, float]:
-    """Return the margin by each test before `min_distance`, and the centre's distance bounds."""
-    n = len(A)
-    if norm == "mahalanobis":
-        if axes is None:
-            raise ValueError('norm="mahalanobis" needs the semi-axes of the ellipsoid: pass axes.')
-        S = np.asarray(axes, dtype=np.float64).reshape(-1, n, n)
-        sigma = distance_to_singularity(A, "l2") * (1 - slack)
-        stretch = tensor_norm_bound(B @ S) * (1 + slack)
-        half_widths = float(radius) * np.sqrt(np.sum(S**2, axis=0))
-        margins = {
-            "smallest singular value (Weyl)": sigma - float(radius) * tensor_norm_bound(S),
-            "relative perturbation": sigma * (1 - float(radius) * stretch),
-            "spectral radius (Beeck) of the bounding box": _beeck_margin(B, half_widths, slack),
-        }
-        return margins, 1.0 / stretch if stretch > 0 else np.inf, np.inf
-    check_norm(norm)
-    bounds = distance_to_singularity(A, norm, return_bounds=True)
-    distance, upper = bounds.lower * (1 - slack), bounds.upper
+    """Return the margin by each test, before `min_distance`, and the centre's distance bounds."""
+    n, B, up = center.n, center.B, center.round_up
+    bounds = distance_to_singularity(center.A, norm, return_bounds=True)
     name = "distance of the centre"
-    if norm == "linf" and n > EXACT_ORDER:
+    if norm == "l2":
+        distance = center.sigma
+    elif norm == "l1":
+        distance = 1 / (center.absolute.max() * up)
+    elif n <= EXACT_ORDER:
+        # ‖A₀⁻¹‖ from linf to l1 is at most that of B plus the sum of the errors.
+        distance = 1 / ((inf_to_one_norm(B[None])[0][0] + center.error.sum()) * up)
+    else:
+        distance = max(1 / (center.absolute.sum() * up), center.sigma / n)
         name += " (lower bound)"
     margins = {name: distance - float(radius.max())}
     if radius.ndim:
-        if norm != "linf" or radius.shape != A.shape:
-            raise ValueError(
-                f"Got a radius of shape {radius.shape} with norm={norm!r}, but only norm='linf' "
-                f"takes half-widths per entry, of shape {A.shape}."
-            )
-        sigma = distance_to_singularity(A, "l2") * (1 - slack)
-        margins["spectral radius (Beeck)"] = _beeck_margin(B, radius, slack)
-        margins["smallest singular value (Weyl)"] = (sigma - np.linalg.norm(radius, 2)) / n
-    return margins, distance, upper
+        margins["spectral radius (Beeck)"] = _beeck_margin(center, radius)
+        margins["smallest singular value (Weyl)"] = (
+            center.sigma - float(np.linalg.norm(radius, 2)) * up
+        ) / n
+    return margins, distance, bounds.upper
 
 
-def _beeck_margin(B: NDArray, half_widths: NDArray, slack: float) -> float:
-    """Return the largest t with ρ(|B|(Δ + t)₊) < 1: by how much all half-widths may still grow."""
-    absolute = np.abs(B) * (1 + slack)
+def _ellipsoid_margins(
+    center: _Center, radius: float, S: NDArray
+) -> tuple[dict[str, float], float, float]:
+    """Return the margin by each test, before `min_distance`, and the centre's distance bounds."""
+    up = center.round_up
+    size = tensor_norm_bound(S) * up
+    stretch = (tensor_norm_bound(center.B @ S) + float(np.linalg.norm(center.error)) * size) * up
+    half_widths = radius * np.sqrt(np.sum(S**2, axis=0)) * up
+    margins = {
+        "smallest singular value (Weyl)": center.sigma - radius * size,
+        "relative perturbation": center.sigma * (1 - radius * stretch),
+        "spectral radius (Beeck) of the bounding box": _beeck_margin(center, half_widths),
+    }
+    return margins, 1 / stretch if stretch > 0 else np.inf, np.inf
+
+
+def _beeck_margin(center: _Center, half_widths: NDArray) -> float:
+    """Return nearly the largest t with ρ(|A₀⁻¹|(Δ + t)₊) < 1 proven.
+
+    By so much all half-widths may still grow; a negative t says by how much they must shrink.
+    """
 
     def regular(t: float) -> bool:
-        grown = np.maximum(half_widths + t, 0.0)
-        return bool(np.abs(np.linalg.eigvals(absolute @ grown)).max() < 1 - slack)
+        grown = np.maximum(half_widths + t, 0.0) * center.round_up
+        return spectral_radius_below_one(center.absolute @ grown * center.round_up)
 
-    # At t = −max Δ nothing is left of the box; 1/max|B| moves the centre itself to a singular
-    # matrix in l1, and so in linf.
-    low, high = -float(half_widths.max()), 1.0 / float(np.abs(B).max())
+    # At t = −max Δ nothing is left of the box; changing one entry by 1/max|A₀⁻¹| makes the centre
+    # itself singular.
+    low, high = -float(half_widths.max()), 1.0 / float(np.abs(center.B).max())
     for _ in range(60):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if regular(middle) else (low, middle)
