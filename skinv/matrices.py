@@ -234,8 +234,9 @@ def list_rows(mask: NDArray) -> str:
 
 def refuse_nonfinite(array: NDArray, name: str) -> None:
     """Raise a ValueError that names the rows of `array` holding NaN or infinity."""
-    if np.isfinite(np.sum(array, dtype=np.float64)):  # cheap; inf or NaN always reach the sum
-        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(array, dtype=np.float64)):  # inf and NaN always reach the sum
+            return
     bad = ~np.isfinite(array.reshape(array.shape[0], -1)).all(axis=1)
     if bad.any():
         raise ValueError(

@@ -1,8 +1,9 @@
 """The shapes of a feasible region: how deep a row lies in it, its nearest point, uniform draws.
 
 Rows are flattened matrices less the centre, called deviations. A deviation is inside if a matrix
-within rounding of it is: every depth first forgives four units in the last place of the centre,
-so that float32 data of a float64 region and points put on the boundary count as inside.
+within rounding of it is: every depth first forgives some units in the last place of the centre and
+of the region, so that float32 data of a float64 region and points put on the boundary count as
+inside, in whatever order norms are summed. This is a matter of membership, never of proofs.
 """
 
 from __future__ import annotations
@@ -62,7 +63,11 @@ class Region(ABC):
 
     def forgiveness(self, eps: float) -> Any:
         """Return the length that rounding in a dtype of precision `eps` may add to a deviation."""
-        return 4 * eps * (self.norm(self.center[None])[0] + self.radius)
+        return self.units(eps) * (self.norm(self.center[None])[0] + self.radius)
+
+    def units(self, eps: float) -> float:
+        """Return how many times a length may be off: sums of d terms err by about √d eps."""
+        return (4 + self.center.size**0.5) * eps
 
     def gauge(self, deviations: NDArray, eps: float) -> NDArray:
         """Return the norm of each deviation, rounding forgiven."""
@@ -80,7 +85,8 @@ class Region(ABC):
         Shrinking x to radius·x/‖x‖ moves it by ‖x‖ − radius in its own norm, and no point of the
         ball is nearer.
         """
-        return deviations * (self.radius / self.norm(deviations))[:, None]
+        unit = deviations / np.abs(deviations).max(axis=1)[:, None]  # no norm of it overflows
+        return unit * (self.radius / self.norm(unit))[:, None]
 
     @abstractmethod
     def draw(self, n_samples: int, rng: Draws) -> Any:
@@ -187,7 +193,8 @@ class Ellipsoid(Region):
         directions = self.axes / length[:, None]
         along = deviations @ directions.T
         across = np.linalg.norm(deviations - along @ directions, axis=1)
-        forgiven = 4 * eps * np.linalg.norm(self.center)
+        extent = self.radius * length.max(initial=0.0)
+        forgiven = self.units(eps) * (np.linalg.norm(self.center) + extent)
         along = np.maximum(np.abs(along) - forgiven, 0.0) / length
         return np.hypot(
             np.linalg.norm(along, axis=1), np.maximum(across - forgiven, 0.0) / self.thickness
