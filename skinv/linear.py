@@ -104,6 +104,9 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
             targets of ``method="taylor"`` that cannot be inverses.
         """
         self._validate_params()
+        for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self._order = self.order
         if self.method == "lstsq":
             if self.order != 1:
                 raise ValueError(
@@ -164,7 +167,7 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
         return 2.0 * self.inverse_.ravel()
 
     def _check_affine(self, name: str) -> None:
-        if not hasattr(self, "inverse_") or self.order != 1:
+        if not hasattr(self, "inverse_") or self._order != 1:
             raise AttributeError(f"{name} exists only for a fitted affine map (order 1).")
 
     def predict(self, X: Any) -> Any:
@@ -188,11 +191,11 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
             looked at, so that nothing waits for the device: NaN goes through.
         """
         rows, was_stack = self._validate_prediction(X)
-        if self.method == "lstsq":
+        if hasattr(self, "_map"):
             values = (rows - like(self._x_mean, rows)) @ like(self._map, rows)
             values += like(self._y_mean, rows)
         else:
-            values = taylor(rows, self.center_, self.inverse_, self.order)
+            values = taylor(rows, self.center_, self.inverse_, self._order)
         return self._restore_prediction(values, was_stack)
 
     def __sklearn_tags__(self) -> Any:

@@ -283,6 +283,3 @@ class SingularDistanceScorer(BaseEstimator):
         metric = self.metric if callable(self.metric) else _METRICS[self.metric]
         error = np.asarray(metric(rows[index], target, predicted), dtype=np.float64)
         return error, distance[index], index
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True

@@ -285,7 +285,8 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         sampler : FeasibleRegionSampler
             Fitted.
         n_steps : int, default=10000
-            Number of optimiser steps, each on a batch of `batch_size` matrices ("auto": 256).
+            Number of optimiser steps, each on a batch of `batch_size` matrices ("auto": 256);
+            rounded up to a multiple of 64, in which they are drawn.
 
         Returns
         -------
@@ -352,6 +353,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         else:
             layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], self._rng)
         self._preparation = prepared
+        self._activation = self.activation
         self._layers = [(W.astype(self.dtype), b.astype(self.dtype)) for W, b in layers]
         self._adam: dict[str, list[NDArray]] = {}
         self._net: Any = None
@@ -467,7 +469,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
 
         net = make_net(
             self._layers,
-            self.activation,
+            self._activation,
             device=self._resolve_device(),
             learning_rate=self.learning_rate_init,
             weight_decay=self.weight_decay,
@@ -540,7 +542,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
                 x = self._preparation.inputs(block)
                 if not tensor:
                     x = torch.as_tensor(x).to(device)
-                values: Any = mlp_forward(x, weights, biases, self.activation)
+                values: Any = mlp_forward(x, weights, biases, self._activation)
                 if not tensor:
                     values = values.cpu().numpy()
                 parts.append(self._preparation.restore(block, values))

@@ -238,9 +238,10 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         """The fitted region, rebuilt from the public attributes."""
         check_is_fitted(self)
         center, radius = self.center_.ravel(), self.radius_
-        if self.norm == "mahalanobis":
+        norm = self.certificate_.norm
+        if norm == "mahalanobis":
             return Ellipsoid(center, radius, self.axes_, self.thickness_)
-        return SHAPES[self.norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
+        return SHAPES[norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
 
     def sample(
         self,
@@ -332,7 +333,8 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
     @property
     def _distance_norm(self) -> str:
         """The norm in which `min_distance` is measured."""
-        return "l2" if self.norm == "mahalanobis" else self.norm
+        norm = self.certificate_.norm
+        return "l2" if norm == "mahalanobis" else norm
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return how deep each matrix lies in the region.
