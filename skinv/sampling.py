@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,10 +22,12 @@ from .matrices import (
     check_center,
     exact_inverse,
     flatten_stack,
+    is_tensor,
     list_rows,
     matrix_order,
     refuse_nonfinite,
     restore_layout,
+    to_host,
     validate_rows,
 )
 
@@ -162,8 +165,10 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         """
         self._validate_params()
         rows, eps = None, _EPS
-        if X is not None:
-            rows, _ = flatten_stack(X)
+        if X is None:
+            self.__dict__.pop("feature_names_in_", None)  # of an earlier fit
+        else:
+            rows, _ = flatten_stack(to_host(X))
             rows = validate_rows(self, rows, reset=True)
             eps = float(np.finfo(rows.dtype).eps)
             rows = rows.astype(np.float64, copy=False)
@@ -187,6 +192,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             keep,
             axes=getattr(self, "axes_", None),
         )
+        self._min_distance = float(self.min_distance)
         self.distance_ = self.certificate_.distance
         self.margin_ = self.certificate_.margin
         self.is_certified_ = self.certificate_.is_certified
@@ -211,8 +217,8 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
     def _fit_region(self, center: NDArray, rows: NDArray | None, eps: float) -> Region:
         if rows is None and (self.norm == "mahalanobis" or isinstance(self.radius, str)):
             raise ValueError(
-                f"radius={self.radius!r} with norm={self.norm!r} is taken from data, and there are "
-                f"none: pass matrices to fit, or a number as radius in another norm."
+                f"A region with radius={self.radius!r} and norm={self.norm!r} is made from data, "
+                f"and there are none: pass matrices to fit, or a number as radius in another norm."
             )
         if isinstance(self.radius, str):
             radius: Any = 0.0
@@ -279,11 +285,14 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             If `n_samples` is not positive, or hardly any of the region keeps `min_distance`.
         """
         check_is_fitted(self)
-        if n_samples < 1:
-            raise ValueError(f"Got n_samples={n_samples}, but at least one must be drawn.")
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"Got n_samples={n_samples!r}, but a positive integer is expected.")
         if device is not None:
             return self._sample_on_device(n_samples, return_inverse, device, dtype)
-        X = self._draw_rows(n_samples).astype(dtype or np.float64, copy=False)
+        dtype = np.dtype(np.float64 if dtype is None else dtype)
+        if dtype.kind != "f":
+            raise ValueError(f"Got dtype={dtype}, but a floating-point one is expected.")
+        X = self._draw_rows(n_samples).astype(dtype, copy=False)
         if not return_inverse:
             return X
         # The inverse belongs to the matrix that is returned, rounding included.
@@ -300,7 +309,10 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             rows = draws.asarray(region.center) + region.draw(n_samples, draws)
         else:
             rows = draws.asarray(self._draw_rows(n_samples))
-        X = rows.to(dtype or torch.float64)
+        dtype = torch.float64 if dtype is None else dtype
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ValueError(f"Got dtype={dtype!r}, but with device= a torch one is expected.")
+        X = rows.to(dtype)
         if not return_inverse:
             return X
         n = matrix_order(X.shape[1])
@@ -318,14 +330,14 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         while n_kept < n_samples:
             size = max(n_samples - n_kept, 256)
             block = region.center + region.draw(size, draws)
-            block = block[keeps_distance(as_stack(block), self._distance_norm, self.min_distance)]
+            block = block[keeps_distance(as_stack(block), self._distance_norm, self._min_distance)]
             kept.append(block)
             n_kept += len(block)
             n_tried += size
             if n_kept < _MIN_ACCEPTANCE * n_tried and n_tried > 10 / _MIN_ACCEPTANCE:
                 raise ValueError(
                     f"Of {n_tried} matrices drawn from the region only {n_kept} are at least "
-                    f"min_distance={self.min_distance} from a singular one; use a smaller radius "
+                    f"min_distance={self._min_distance} from a singular one; use a smaller radius "
                     f"or min_distance."
                 )
         return np.concatenate(kept)[:n_samples]
@@ -336,39 +348,39 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         norm = self.certificate_.norm
         return "l2" if norm == "mahalanobis" else norm
 
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
+    def decision_function(self, X: Any) -> Any:
         """Return how deep each matrix lies in the region.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
             Matrices; NaN and infinity are allowed.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray of shape (n_samples,), or tensor if `X` is one
             The radius less the norm of the difference to the centre (in a box with unequal
             half-widths the least room in any entry): at least 0 inside, negative outside, -inf for
             matrices that are not finite. Singular matrices are not looked at.
         """
-        return self._depth(self._validated(X)[0])
+        return _as(self._depth(self._validated(X)[0]), X)
 
-    def is_feasible(self, X: Any) -> NDArray[np.bool_]:
+    def is_feasible(self, X: Any) -> Any:
         """Tell of each matrix whether it could have been sampled.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
             Matrices; NaN and infinity are allowed, and infeasible.
 
         Returns
         -------
-        ndarray of bool of shape (n_samples,)
+        ndarray of bool of shape (n_samples,), or tensor if `X` is one
             True where the matrix lies in the region, up to rounding in its dtype, and is regular
             and at least `min_distance` from a singular matrix, which is tested matrix by matrix
             only if the region is not certified.
         """
-        return self._feasible(self._validated(X)[0])
+        return _as(self._feasible(self._validated(X)[0]), X)
 
     def _depth(self, rows: NDArray) -> NDArray[np.float64]:
         return self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
@@ -377,7 +389,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         inside = self._depth(rows) >= 0
         if not self.is_certified_ and inside.any():
             near = as_stack(rows[inside].astype(np.float64, copy=False))
-            inside[inside] = keeps_distance(near, self._distance_norm, self.min_distance)
+            inside[inside] = keeps_distance(near, self._distance_norm, self._min_distance)
         return inside
 
     def transform(self, X: Any) -> Any:
@@ -385,13 +397,14 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
             Matrices.
 
         Returns
         -------
-        ndarray of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices in the region come back untouched, in the layout they came in.
+        ndarray or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices in the region come back untouched, in the layout they came in (rows where
+            ``set_output`` asks for a data frame). The region is tested on the host.
 
         Raises
         ------
@@ -400,21 +413,25 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             ``on_infeasible="raise"`` for any matrix that is not feasible. The rows are named.
         """
         rows, was_stack = self._validated(X)
+        return _as(restore_layout(self._treat(rows), was_stack and self._returns_arrays()), X)
+
+    def _treat(self, rows: NDArray) -> NDArray:
         if self.on_infeasible != "nan":
             refuse_nonfinite(rows, "X")
         outside = ~self._feasible(rows)
         if not outside.any():
-            return restore_layout(rows, was_stack)
+            return rows
         if self.on_infeasible in ("raise", "warn"):
-            message = (
-                f"Rows {list_rows(outside)} of X are outside the feasible region (norm "
-                f"{self.norm!r}, deepest violation {-self._depth(rows).min():.3g}) or "
-                f"too close to a singular matrix."
+            depth = float(self._depth(rows).min())
+            message = f"Rows {list_rows(outside)} of X are outside the feasible region " + (
+                f"(norm {self.certificate_.norm!r}), by up to {-depth:.3g}."
+                if depth < 0
+                else "because they are too close to a singular matrix."
             )
             if self.on_infeasible == "raise":
                 raise ValueError(message + " Drop them (see is_feasible), or fit a larger region.")
-            warnings.warn(message + " They are passed on unchanged.", UserWarning, stacklevel=2)
-            return restore_layout(rows, was_stack)
+            warnings.warn(message + " They are passed on unchanged.", UserWarning, stacklevel=3)
+            return rows
         out = rows.copy()
         if self.on_infeasible == "nan":
             out[outside] = np.nan
@@ -423,7 +440,10 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             outside = self._depth(rows) < 0
             center = self.center_.ravel()
             out[outside] = center + self._region.project(rows[outside] - center)
-        return restore_layout(out, was_stack)
+        return out
+
+    def _returns_arrays(self) -> bool:
+        return _get_output_config("transform", self)["dense"] == "default"
 
     def fit_resample(self, X: Any, y: Any = None) -> Any:
         """Fit the region, then drop the rows that are not feasible (imbalanced-learn's protocol).
@@ -448,7 +468,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         """
         from sklearn.utils import _safe_indexing
 
-        keep = self.fit(X).is_feasible(X)
+        keep = to_host(self.fit(X).is_feasible(X))
         if not keep.any():
             raise ValueError(
                 f"None of the {keep.size} matrices is feasible; use a larger radius or a smaller "
@@ -460,13 +480,22 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
 
     def _validated(self, X: Any) -> tuple[NDArray, bool]:
         check_is_fitted(self)
-        rows, was_stack = flatten_stack(X)
+        rows, was_stack = flatten_stack(to_host(X))
         return validate_rows(self, rows, reset=False, allow_nonfinite=True), was_stack
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _as(values: NDArray, X: Any) -> Any:
+    """Return values as a tensor on the device of `X` if that is one."""
+    if not is_tensor(X):
+        return values
+    import torch
+
+    return torch.tensor(values, device=X.device)
 
 
 def _transforms(sampler: FeasibleRegionSampler) -> bool:
@@ -502,15 +531,14 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
     array([ True, False])
     """
     smallest = distance_to_singularity(stack, "l2")
-    largest = np.linalg.norm(stack, axis=(1, 2))
-    keep = smallest > stack.shape[-1] * _EPS * largest
+    keep = smallest > stack.shape[-1] ** 1.5 * _EPS * np.abs(stack).max(axis=(1, 2))
     if norm == "l2":
         return keep & (smallest >= min_distance)
     if norm == "linf":
         keep &= smallest >= min_distance
         unsure = np.flatnonzero(keep)
         cheap = 1.0 / np.abs(exact_inverse(stack[unsure])).sum(axis=(1, 2))
-        unsure = unsure[cheap < min_distance]
+        unsure = unsure[~(cheap >= min_distance)]
     else:
         unsure = np.flatnonzero(keep)
     if unsure.size:

@@ -882,3 +882,10 @@ def test_questions_that_are_refused(function, arguments, message):
     """Each fault is a ValueError that names it."""
     with pytest.raises(ValueError, match=message):
         function(**({"center": KNOWN, "radius": 0.1} | arguments))
+
+
+@every_norm
+def test_complex_matrices_are_refused(norm):
+    """Imaginary parts are not dropped in silence."""
+    with pytest.raises(ValueError, match="complex"):
+        distance_to_singularity(1j * np.eye(2), norm)

@@ -515,7 +515,7 @@ def test_nan_marks_infeasible_rows(bad):
 
 def test_raise_and_warn_name_the_rows():
     """Both messages list the rows; a warning passes them on unchanged."""
-    message = r"Rows \[1, 3\] \(2 of 4\) of X are outside.*norm 'linf', deepest violation 6\.5"
+    message = r"Rows \[1, 3\] \(2 of 4\) of X are outside.*norm 'linf'\), by up to 6\.5"
     with pytest.raises(ValueError, match=message):
         region(on_infeasible="raise").transform(ROWS)
     with pytest.warns(UserWarning, match=message):
@@ -743,7 +743,7 @@ def test_fits_that_are_refused(parameters, X, message):
 @every_source
 def test_samples_of_no_size(n_samples, device):
     """At least one matrix must be asked for."""
-    with pytest.raises(ValueError, match=rf"n_samples={n_samples}.*at least one"):
+    with pytest.raises(ValueError, match=rf"n_samples={n_samples}.*positive integer"):
         region().sample(n_samples, device=device)
 
 
@@ -772,3 +772,70 @@ def test_opposite_infinities():
     assert np.isnan(region(on_infeasible="nan").transform(rows)).all()
     with pytest.raises(ValueError, match=r"rows \[0\]"):
         region().transform(rows)
+
+
+@every_norm
+def test_parameters_set_later_change_nothing(norm):
+    """What was fitted and certified is what is sampled and tested, whatever is set afterwards."""
+    sampler, same = (
+        FeasibleRegionSampler(norm=norm, random_state=0).fit(make_data(2)) for _ in range(2)
+    )
+    sampler.set_params(norm="l1" if norm != "l1" else "linf", radius=99.0, min_distance=9.0)
+    rows = outside(2)
+    np.testing.assert_array_equal(sampler.sample(50)[0], same.sample(50)[0])
+    np.testing.assert_array_equal(sampler.decision_function(rows), same.decision_function(rows))
+    np.testing.assert_array_equal(sampler.is_feasible(rows), same.is_feasible(rows))
+
+
+@every_norm
+@pytest.mark.parametrize("exponent", [-170, -100, 100, 160])
+def test_extreme_units(norm, exponent):
+    """A family in other units is the same family: no norm over- or underflows."""
+    unit = 10.0**exponent
+    data = make_data(2)
+    sampler = FeasibleRegionSampler(norm=norm, random_state=0).fit(data * unit)
+    same = FeasibleRegionSampler(norm=norm, random_state=0).fit(data)
+    rows = outside(2)
+    np.testing.assert_array_equal(sampler.is_feasible(rows * unit), same.is_feasible(rows))
+    X = sampler.sample(20, return_inverse=False)
+    np.testing.assert_allclose(X / unit, same.sample(20, return_inverse=False), rtol=1e-6)
+    assert sampler.is_certified_ == same.is_certified_
+
+
+def test_tensors_come_back_as_tensors():
+    """decision_function, is_feasible and transform answer tensors with tensors."""
+    sampler = region()
+    rows = outside(2)
+    tensor = torch.from_numpy(rows.copy()).requires_grad_()
+    for method in ("decision_function", "is_feasible", "transform"):
+        answer = getattr(sampler, method)(tensor)
+        assert isinstance(answer, torch.Tensor)
+        np.testing.assert_array_equal(answer.numpy(), getattr(sampler, method)(rows))
+    stack = sampler.transform(tensor.reshape(-1, 2, 2))
+    assert stack.shape == (len(rows), 2, 2)
+
+
+def test_data_frames_of_stacks_are_rows():
+    """With set_output a stack comes back as a data frame of rows; names of an old fit are gone."""
+    sampler = region().set_output(transform="pandas")
+    rows = outside(2)
+    frame = sampler.transform(rows.reshape(-1, 2, 2))
+    assert frame.shape == rows.shape
+    named = FeasibleRegionSampler(CENTER, 0.5).fit(pd.DataFrame(rows, columns=list("abcd")))
+    assert not hasattr(named.fit(), "feature_names_in_")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"n_samples": 2.5}, "positive integer"),
+        ({"n_samples": "3"}, "positive integer"),
+        ({"dtype": int}, "floating-point"),
+        ({"dtype": np.float32, "device": "cpu"}, "torch"),
+        ({"dtype": torch.int64, "device": "cpu"}, "torch"),
+    ],
+)
+def test_samples_of_no_kind(arguments, match):
+    """Counts that are none and dtypes without fractions are refused."""
+    with pytest.raises(ValueError, match=match):
+        region().sample(**arguments)

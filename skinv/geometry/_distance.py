@@ -157,6 +157,8 @@ def check_norm(norm: str) -> None:
 def _check_stack(A: ArrayLike, norm: str) -> tuple[NDArray[np.float64], tuple[int, ...]]:
     """Return A as a float64 stack (m, n, n) and its leading shape."""
     check_norm(norm)
+    if np.iscomplexobj(A):
+        raise ValueError("Got complex matrices, but distances are known of real ones.")
     A = np.asarray(A, dtype=np.float64)
     if A.ndim < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
         raise ValueError(

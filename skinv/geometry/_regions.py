@@ -134,7 +134,7 @@ class L2Ball(Region):
 
     def norm(self, deviations: NDArray) -> NDArray:
         """Return the Euclidean norm of each row."""
-        return np.linalg.norm(deviations, axis=1)
+        return row_norms(deviations)
 
     def draw(self, n_samples: int, rng: Draws) -> Any:
         """Return deviations uniform in the ball."""
@@ -189,16 +189,14 @@ class Ellipsoid(Region):
 
     def gauge(self, deviations: NDArray, eps: float) -> NDArray:
         """Return the Mahalanobis norm of each row, rounding forgiven in each direction."""
-        length = np.linalg.norm(self.axes, axis=1)
+        length = row_norms(self.axes)
         directions = self.axes / length[:, None]
         along = deviations @ directions.T
-        across = np.linalg.norm(deviations - along @ directions, axis=1)
+        across = row_norms(deviations - along @ directions)
         extent = self.radius * length.max(initial=0.0)
-        forgiven = self.units(eps) * (np.linalg.norm(self.center) + extent)
+        forgiven = self.units(eps) * (row_norms(self.center[None])[0] + extent)
         along = np.maximum(np.abs(along) - forgiven, 0.0) / length
-        return np.hypot(
-            np.linalg.norm(along, axis=1), np.maximum(across - forgiven, 0.0) / self.thickness
-        )
+        return np.hypot(row_norms(along), np.maximum(across - forgiven, 0.0) / self.thickness)
 
     def draw(self, n_samples: int, rng: Draws) -> Any:
         """Return deviations uniform in the ellipsoid, within the span of its axes."""
@@ -211,6 +209,27 @@ SHAPES: dict[str, type[Region]] = {
     "l1": L1Ball,
     "mahalanobis": Ellipsoid,
 }
+
+
+def row_norms(rows: NDArray) -> NDArray:
+    """Return the Euclidean norm of each row; no square over- or underflows.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Examples
+    --------
+    >>> row_norms(np.array([[3e200, 4e200], [0.0, 0.0]]))
+    array([5.e+200, 0.e+000])
+    """
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    largest[largest == 0] = 1.0
+    return np.linalg.norm(rows / largest[:, None], axis=1) * largest
 
 
 def unit_ball(n_samples: int, dimension: int, rng: Draws) -> Any:

@@ -234,7 +234,10 @@ def _ellipsoid_margins(
     """Return the margin by each test, before `min_distance`, and the centre's distance bounds."""
     up = center.round_up
     size = tensor_norm_bound(S) * up
-    stretch = (tensor_norm_bound(center.B @ S) + float(np.linalg.norm(center.error)) * size) * up
+    # The inverse is off by `error`, and the product with it by γ|B||S|.
+    rounding = (center.n + 2) * _EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
+    rounding += np.linalg.norm(center.error) * size
+    stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
     half_widths = radius * np.sqrt(np.sum(S**2, axis=0)) * up
     margins = {
         "smallest singular value (Weyl)": center.sigma - radius * size,
