@@ -242,7 +242,10 @@ def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
 
 
 def affine_fit(
-    rows: NDArray, targets: NDArray, weight: NDArray | None = None
+    rows: NDArray,
+    targets: NDArray,
+    weight: NDArray | None = None,
+    rcond: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Fit targets ≈ y_mean + (rows − x_mean) @ M by (weighted) least squares in float64.
 
@@ -254,6 +257,9 @@ def affine_fit(
     targets : ndarray of shape (n_samples, n_targets)
     weight : ndarray of shape (n_samples,), default=None
         Weights, not negative.
+    rcond : float, default=None
+        Directions of the rows with a singular value below this share of the largest one are not
+        fitted; None is the rounding of the data.
 
     Returns
     -------
@@ -275,4 +281,4 @@ def affine_fit(
     if weight is not None:
         root = np.sqrt(weight)[:, None]
         centered_x, centered_y = centered_x * root, centered_y * root
-    return x_mean, y_mean, np.linalg.lstsq(centered_x, centered_y, rcond=None)[0]
+    return x_mean, y_mean, np.linalg.lstsq(centered_x, centered_y, rcond=rcond)[0]

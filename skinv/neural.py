@@ -42,9 +42,10 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
     baseline : {"affine", "taylor"} or None, default="affine"
-        What the network starts from: the affine least-squares fit, or the first-order Taylor
-        approximation at the mean of the training matrices (for targets that are not inverses,
-        whose derivative is unknown, the affine fit again).
+        What the network starts from: the affine least-squares fit (for inverses, in directions in
+        which the training matrices hardly vary, the tangent), or the first-order Taylor
+        approximation at their mean (for targets that are not inverses, whose derivative is
+        unknown, the affine fit again).
     solver : {"auto", "adam"}, default="auto"
         Optimiser. "auto" is Adam.
     init : {"default", "taylor"}, default="default"

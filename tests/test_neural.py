@@ -396,3 +396,38 @@ def test_unfitted_attributes():
         assert not hasattr(model, name)
     with pytest.raises(NotFittedError):
         model.predict(np.eye(2).reshape(1, 4))
+
+
+def test_affine_baseline_keeps_the_tangent_where_data_hardly_vary():
+    """Along a direction of tiny variation the baseline's slope is the derivative of the inverse.
+
+    A plain least-squares fit puts the curvature of the other directions into it, as noise.
+    """
+    from skinv.training.preparation import Preparation
+
+    rng = np.random.RandomState(0)
+    wide, thin = np.array([[1.0, 0.0], [0.0, -1.0]]), np.array([[0.0, 1.0], [0.0, 0.0]])
+    center = np.array([[3.0, 1.0], [1.0, 2.0]])
+    t = rng.standard_normal((2, 300, 1, 1)) * np.array([0.3, 1e-6])[:, None, None, None]
+    A = center + t[0] * wide + t[1] * thin
+    X, Y = A.reshape(-1, 4), np.linalg.inv(A).reshape(-1, 4)
+    B = np.linalg.inv(A.mean(axis=0))
+    exact = -(B @ thin @ B).ravel()
+    point = A.mean(axis=0).ravel()[None]
+
+    def slope(function):
+        return (function(point + thin.ravel()) - function(point))[0]
+
+    ours = slope(Preparation.fit(X, Y, "affine", inverses=True).baseline)
+    plain = slope(LinearInverseApprox(method="lstsq").fit(X, Y).predict)
+    np.testing.assert_allclose(ours, exact, atol=1e-3)
+    assert np.abs(plain - exact).max() > 1.0
+    # Where the data do vary it is the least-squares fit.
+    step = 0.3 * wide.ravel()
+    prepared = Preparation.fit(X, Y, "affine", inverses=True)
+    fitted = LinearInverseApprox(method="lstsq").fit(X, Y)
+    np.testing.assert_allclose(
+        prepared.baseline(point + step) - prepared.baseline(point),
+        fitted.predict(point + step) - fitted.predict(point),
+        atol=1e-3,
+    )

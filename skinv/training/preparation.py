@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from ..linear import affine_fit, taylor
 from ..matrices import like, matrix_order, regular_inverse
 
+# Directions of the inputs that vary by less than this share of the largest keep the tangent.
+_FITTED = 1e-2
+
 
 @dataclass
 class Preparation:
@@ -97,7 +100,7 @@ class Preparation:
             point = x_mean.reshape(n, n) if center is None else center
             prepared.center = (point, regular_inverse(point))
         elif baseline is not None:
-            prepared.affine = affine_fit(rows[:, kept], targets)
+            prepared.affine = _affine_baseline(rows, kept, targets, inverses)
         residual = targets - prepared.baseline(rows)
         prepared.y_mean = residual.mean(axis=0)
         scale = float(np.sqrt(np.mean((residual - prepared.y_mean) ** 2)))
@@ -152,6 +155,31 @@ class Preparation:
         W, b = folded[-1]
         folded[-1] = (W * self.y_scale, b * self.y_scale + self.y_mean)
         return folded
+
+
+def _affine_baseline(
+    rows: NDArray, kept: NDArray, targets: NDArray, inverses: bool
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Fit the affine baseline on the kept inputs.
+
+    Of d coefficients fitted to N samples the noise is d/N of what is not affine in the targets. The
+    network can mend that in directions in which its inputs vary, not in those in which they hardly
+    do; there the tangent, known for inverses without any noise, is better. So least squares
+    corrects the tangent, in the directions with at least _FITTED of the largest variation.
+    """
+    if inverses:
+        n = matrix_order(rows.shape[1])
+        try:
+            B = regular_inverse(rows.mean(axis=0).reshape(n, n))
+        except ValueError:  # regular matrices may have a singular mean
+            inverses = False
+    if not inverses:
+        return affine_fit(rows[:, kept], targets)
+    tangent = -np.kron(B.T, B)[kept]
+    x = rows[:, kept]
+    known = B.ravel() + (x - x.mean(axis=0)) @ tangent
+    x_mean, rest, correction = affine_fit(x, targets - known, rcond=_FITTED)
+    return x_mean, B.ravel() + rest, tangent + correction
 
 
 def taylor_layers(
