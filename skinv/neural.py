@@ -55,8 +55,9 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
     learning_rate : {"one_cycle", "warm_restarts", "constant"}, default="one_cycle"
         Schedule over the steps of a fit. ``partial_fit``, which knows no end, takes constant steps
         of a tenth of `learning_rate_init` under the other two.
-    learning_rate_init : float, default=0.01
-        Largest learning rate.
+    learning_rate_init : float or "auto", default="auto"
+        Largest learning rate. "auto" is 0.01, and 5/n for layers of n > 500 units, where more makes
+        the steps of Adam unstable.
     weight_decay : float, default=0.0
         L2 penalty of Adam.
     batch_size : int or "auto", default="auto"
@@ -145,7 +146,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         "solver": [StrOptions({"auto", "adam"})],
         "init": [StrOptions({"default", "taylor"})],
         "learning_rate": [StrOptions(set(SCHEDULES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -170,7 +171,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         solver="auto",
         init="default",
         learning_rate="one_cycle",
-        learning_rate_init=0.01,
+        learning_rate_init="auto",
         weight_decay=0.0,
         batch_size="auto",
         max_iter=100,
@@ -326,7 +327,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
 
         per_epoch = min(_DRAWN, n_steps)
         n_epochs = -(-n_steps // per_epoch)
-        rates = learning_rates(self.learning_rate, n_epochs * per_epoch, self.learning_rate_init)
+        rates = learning_rates(self.learning_rate, n_epochs * per_epoch, self._peak_rate())
         return self._train(DrawnBatches(draw, batch_size, per_epoch), None, n_epochs, rates)
 
     def _initialize(
@@ -372,6 +373,11 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths must be positive.")
         return hidden
 
+    def _peak_rate(self) -> float:
+        if self.learning_rate_init != "auto":
+            return float(self.learning_rate_init)
+        return min(0.01, 5 / max((len(b) for _, b in self._layers[:-1]), default=1))
+
     def _check_outputs(self, targets: NDArray) -> None:
         if targets.shape[1] != self.n_outputs_:
             raise ValueError(
@@ -403,12 +409,10 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             score = (variance, self._preparation.y_scale**2)
         if partial:
             rates = np.array(
-                [self.learning_rate_init * (1.0 if self.learning_rate == "constant" else 0.1)]
+                [self._peak_rate() * (1.0 if self.learning_rate == "constant" else 0.1)]
             )
         else:
-            rates = learning_rates(
-                self.learning_rate, n_epochs * data.n_batches, self.learning_rate_init
-            )
+            rates = learning_rates(self.learning_rate, n_epochs * data.n_batches, self._peak_rate())
         self._train(data, valid, n_epochs, rates)
         if score is not None:
             variance, unit = score
@@ -472,7 +476,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             self._layers,
             self._activation,
             device=self._resolve_device(),
-            learning_rate=self.learning_rate_init,
+            learning_rate=self._peak_rate(),
             weight_decay=self.weight_decay,
             callbacks=callbacks,
         )

@@ -91,6 +91,25 @@ def test_coefficients_are_the_network(region):
     assert not model.coefs_[0][2].any()
 
 
+def test_no_hidden_layer(region):
+    """Without hidden layers the network is affine, as in scikit-learn's MLPRegressor."""
+    X, Y, X_test, _ = region
+    model = quick(hidden_layer_sizes=()).fit(X, Y)
+    np.testing.assert_allclose(
+        X_test @ model.coefs_[0] + model.intercepts_[0] + model._preparation.baseline(X_test),
+        model.predict(X_test),
+        atol=1e-12,
+    )
+
+
+def test_auto_learning_rate(region):
+    """Wide layers take smaller steps: 0.01 up to 500 units, then 5/n."""
+    X, Y, _, _ = region
+    assert quick(max_iter=1).fit(X, Y).net_.rates.max() == pytest.approx(0.01, rel=0.1)
+    wide = quick(max_iter=4, hidden_layer_sizes=1000).fit(X, Y)
+    assert wide.net_.rates.max() == pytest.approx(0.005, rel=0.1)
+
+
 def test_auto_width_counts_varying_inputs(region):
     """The default is 8 hidden units per input that varies."""
     X, Y, _, _ = region
