@@ -74,6 +74,8 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
         rows, was_stack = flatten_stack(X)
         if not is_tensor(rows):
             return validate_rows(self, rows, reset=False, square=was_stack), was_stack
+        if rows.is_complex():
+            raise ValueError("Got a complex tensor, but real matrices are expected.")
         if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"Got a tensor of shape {tuple(X.shape)}, but {type(self).__name__} is expecting "
@@ -112,16 +114,14 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
         ValueError
             Without `y`, if matrices are singular or of condition number past 1/√eps.
         """
-        X, y = to_host(X), to_host(y)
-        rows, _ = flatten_stack(X)
+        check_is_fitted(self)
         if y is None:
-            rows = validate_rows(self, rows, reset=False)
+            rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False)
             y = training_inverses(rows.astype(np.float64, copy=False))
-        y, _ = flatten_stack(y)
+        y, _ = flatten_stack(to_host(y))
+        predicted, _ = flatten_stack(to_host(self.predict(X)))
         return float(
-            r2_score(
-                y, self.predict(rows), sample_weight=sample_weight, multioutput="variance_weighted"
-            )
+            r2_score(y, predicted, sample_weight=sample_weight, multioutput="variance_weighted")
         )
 
     def __sklearn_tags__(self) -> Any:

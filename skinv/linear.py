@@ -126,7 +126,9 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
                     f"Got targets of shape {targets.shape} for matrices of shape {rows.shape}, but "
                     f"method='taylor' knows the inverse only; use method='lstsq'."
                 )
-            weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+            weight = _check_sample_weight(
+                sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+            )
             center = weight @ rows / weight.sum()
         if self.center is not None:
             center = check_center(self.center).ravel()
@@ -140,13 +142,16 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
             raise ValueError("Got neither center nor data: pass center=..., or matrices to fit.")
         n = matrix_order(center.size)
         self.center_ = center.reshape(n, n)
-        self.inverse_ = regular_inverse(self.center_)
+        magnitude = 0.0 if X is None else float(np.abs(rows).max())
+        self.inverse_ = regular_inverse(self.center_, magnitude)
         self._y_ndim = 2
         return self
 
     def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> LinearInverseApprox:
         rows, targets, _ = self._validate_training(X, y)
-        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
+        weight = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
         self._x_mean, self._y_mean, self._map = affine_fit(rows, targets, weight)
         return self
 
@@ -197,6 +202,9 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
         else:
             values = taylor(rows, self.center_, self.inverse_, self._order)
         return self._restore_prediction(values, was_stack)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "inverse_") or hasattr(self, "_map")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

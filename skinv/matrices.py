@@ -408,12 +408,15 @@ def check_center(center: ArrayLike) -> NDArray[np.float64]:
     return A.reshape(n, n)
 
 
-def regular_inverse(center: NDArray) -> NDArray[np.float64]:
+def regular_inverse(center: NDArray, magnitude: float = 0.0) -> NDArray[np.float64]:
     """Invert one matrix, the centre of a series, refusing a singular one.
 
     Parameters
     ----------
     center : ndarray of shape (n, n), float64
+    magnitude : float, default=0.0
+        Largest entry of the matrices whose mean it is, if it is one: a mean that is nothing but
+        their rounding is as good as zero.
 
     Returns
     -------
@@ -431,10 +434,12 @@ def regular_inverse(center: NDArray) -> NDArray[np.float64]:
     """
     inverse = exact_inverse(center)
     kappa = condition_numbers(center[None], inverse[None])[0]
+    if np.abs(center).max() <= 1e-12 * magnitude:
+        kappa = np.inf
     if not kappa <= MAX_CONDITION:
         raise ValueError(
             f"The center is singular or nearly so (condition number {kappa:.2g}); the Taylor "
-            f"series needs a regular one. Pass another center."
+            f"series needs a regular one. Pass another center, or matrices whose mean is regular."
         )
     return inverse
 

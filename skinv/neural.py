@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._regressor import InverseRegressorMixin
 from .draws import private_generator
-from .matrices import as_stack, is_tensor
+from .matrices import as_stack, is_tensor, training_inverses
 from .training.preparation import Preparation, random_layers, taylor_layers
 from .training.schedules import SCHEDULES, learning_rates
 
@@ -104,7 +104,8 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
     validation_scores_ : list of float or None
         R² on the validation set after each epoch, if `early_stopping`.
     best_loss_ : float
-        The smallest validation loss if `early_stopping`, else the smallest training loss.
+        The smallest validation loss of the last fit if `early_stopping`, else its smallest
+        training loss.
     net_ : skorch.NeuralNet
         The net, in scaled space.
     n_features_in_ : int
@@ -230,7 +231,8 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             rows are named), if the loss becomes infinite or NaN, or if no step was taken.
         """
         self._validate_params()
-        resume = self.warm_start and hasattr(self, "_layers")
+        resume = self.warm_start and self.__sklearn_is_fitted__()
+        self._fitted = resume
         rows, targets, inverses = self._validate_training(X, y, reset=not resume)
         if not resume:
             self._rng = private_generator(self.random_state)
@@ -270,7 +272,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             As for :meth:`fit`.
         """
         self._validate_params()
-        first = not hasattr(self, "_layers")
+        first = not self.__sklearn_is_fitted__()
         rows, targets, inverses = self._validate_training(X, y, reset=first)
         if first:
             self._rng = private_generator(self.random_state)
@@ -281,6 +283,8 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
 
     def fit_sampler(self, sampler: Any, n_steps: int = 10_000) -> NeuralInverseRegressor:
         """Train on fresh matrices in every step, drawn and inverted on the device.
+
+        There is nothing to hold out: `early_stopping` is not used.
 
         Parameters
         ----------
@@ -302,16 +306,19 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         """
         self._validate_params()
         check_is_fitted(sampler)
-        if n_steps < 1:
-            raise ValueError(f"Got n_steps={n_steps}, but at least one step must be taken.")
+        if not isinstance(n_steps, Integral) or n_steps < 1:
+            raise ValueError(f"Got n_steps={n_steps!r}, but a positive integer is expected.")
         batch_size = 256 if self.batch_size == "auto" else self.batch_size
-        resume = self.warm_start and hasattr(self, "_layers")
+        resume = self.warm_start and self.__sklearn_is_fitted__()
+        self._fitted = resume
         if not resume:
             self._rng = private_generator(self.random_state)
         n_features = sampler.center_.size
         first = sampler.sample(max(batch_size, 4 * n_features, 4096), return_inverse=False)
         rows, targets, inverses = self._validate_training(first, None, reset=not resume)
-        if not resume:
+        if resume:
+            self._check_outputs(targets)
+        else:
             self._initialize(rows, targets, inverses, center=sampler.center_)
 
         import torch
@@ -322,7 +329,11 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         dtype = getattr(torch, self.dtype)
 
         def draw(n: int) -> tuple[Any, Any]:
-            X, Y = sampler.sample(n, device=device)
+            if sampler.is_certified_:
+                X, Y = sampler.sample(n, device=device)
+            else:  # drawn on the host in any case, and to be looked at as in fit
+                rows = sampler.sample(n, return_inverse=False)
+                X, Y = (torch.tensor(a, device=device) for a in (rows, training_inverses(rows)))
             return prepared.inputs(X).to(dtype), prepared.outputs(X, Y).to(dtype)
 
         per_epoch = min(_DRAWN, n_steps)
@@ -402,24 +413,17 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             batch_size = int(np.clip(len(rows) // 200, 64, 1024))
         seed = int(self._rng.randint(2**31))
         data = TensorBatches(*self._tensors(rows, targets), batch_size, seed)
-        valid = score = None
+        valid, variance = None, 0.0
         if held_out is not None:
             valid = TensorBatches(*self._tensors(*held_out), 2**16)
             variance = float(np.mean(np.var(held_out[1], axis=0)))
-            score = (variance, self._preparation.y_scale**2)
         if partial:
             rates = np.array(
                 [self._peak_rate() * (1.0 if self.learning_rate == "constant" else 0.1)]
             )
         else:
             rates = learning_rates(self.learning_rate, n_epochs * data.n_batches, self._peak_rate())
-        self._train(data, valid, n_epochs, rates)
-        if score is not None:
-            variance, unit = score
-            losses = [row["valid_loss"] for row in self.net_.history]
-            scores = [1.0 - loss * unit / variance if variance > 0 else 0.0 for loss in losses]
-            self.validation_scores_ = (self.validation_scores_ or []) + scores
-        return self
+        return self._train(data, valid, n_epochs, rates, variance)
 
     def _tensors(self, rows: NDArray, targets: NDArray) -> tuple[Any, Any]:
         """Bring inputs and targets of the network to the device."""
@@ -432,14 +436,16 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         return x, y
 
     def _train(
-        self, data: Any, valid: Any, n_epochs: int, rates: NDArray
+        self, data: Any, valid: Any, n_epochs: int, rates: NDArray, variance: float = 0.0
     ) -> NeuralInverseRegressor:
         """Run the net, and take over its weights and history."""
         from skorch.callbacks import EarlyStopping
 
-        from .training.net import EpochBar, adam_state
+        from .training.net import EpochBar, ValidationScore, adam_state
 
         callbacks = copy.deepcopy(list(self.callbacks or []))
+        if valid is not None:
+            callbacks.append(ValidationScore(self._preparation.y_scale, variance))
         constant = self.learning_rate == "constant"
         if n_epochs > 1 and (constant or valid is not None):
             callbacks.append(
@@ -459,21 +465,28 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         net.partial_fit(data, valid)
         if net.n_steps_ == 0:
             raise ValueError("No optimiser step was taken; nothing has been learned.")
+        last = "train_loss" if valid is None else "valid_score"
+        epochs = [row for row in net.history if last in row]
+        if not epochs:  # skorch ends a fit quietly where it is interrupted
+            raise KeyboardInterrupt("The fit was interrupted before its first epoch was over.")
         self._net = net
         self._layers = net.module_.layers()
         self._adam = adam_state(net)
-        losses = [row["train_loss"] for row in net.history if "train_loss" in row]
-        self.n_iter_ += len(net.history)
-        self.loss_curve_ = self.loss_curve_ + losses
-        monitored = losses if valid is None else [row["valid_loss"] for row in net.history]
-        self.best_loss_ = float(min(monitored, default=np.inf))
+        self._fitted = True
+        self.n_iter_ += len(epochs)
+        self.loss_curve_ = self.loss_curve_ + [row["train_loss"] for row in epochs]
+        if valid is not None:
+            scores = [row["valid_score"] for row in epochs]
+            self.validation_scores_ = (self.validation_scores_ or []) + scores
+        monitored = "train_loss" if valid is None else "valid_loss"
+        self.best_loss_ = float(min(row[monitored] for row in epochs))
         return self
 
     def _make_net(self, callbacks: list) -> Any:
         from .training.net import load_adam_state, make_net
 
         net = make_net(
-            self._layers,
+            [(W.astype(self.dtype), b.astype(self.dtype)) for W, b in self._layers],
             self._activation,
             device=self._resolve_device(),
             learning_rate=self._peak_rate(),
@@ -570,18 +583,21 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         return [b for _, b in self._folded("intercepts_")]
 
     def _folded(self, name: str) -> list[tuple[NDArray, NDArray]]:
-        if not hasattr(self, "_layers"):
+        if not self.__sklearn_is_fitted__():
             raise AttributeError(f"{name} exists only after fit.")
         return self._preparation.fold(self._layers, self.n_features_in_)
 
     @property
     def net_(self) -> Any:
         """The skorch net; rebuilt from arrays in a loaded model."""
-        if not hasattr(self, "_layers"):
+        if not self.__sklearn_is_fitted__():
             raise AttributeError("net_ exists only after fit.")
         if self._net is None:
             self._net = self._make_net([])
         return self._net
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return getattr(self, "_fitted", False)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

@@ -128,6 +128,16 @@ def test_sample_weight_is_routed(box):
         halves = pipeline.score(X, Y, sample_weight=weight)
         assert halves == pytest.approx(pipeline.score(X[:200], Y[:200]))
 
+        # The scorer weights by itself: with a model that takes no weights.
+        scorer = SingularDistanceScorer().set_score_request(sample_weight=True)
+        plain = LinearInverseApprox(method="lstsq")
+        plain.set_fit_request(sample_weight=False)
+        search = GridSearchCV(plain, {}, scoring=scorer, cv=[(np.arange(400), np.arange(400))])
+        weighted = search.fit(X, Y, sample_weight=weight).best_score_
+        fitted = LinearInverseApprox(method="lstsq").fit(X, Y)
+        assert weighted == pytest.approx(SingularDistanceScorer()(fitted, X[:200]))
+        assert weighted != pytest.approx(SingularDistanceScorer()(fitted, X))
+
         scorer = SingularDistanceScorer().set_score_request(sample_weight=True)
         scores = [
             cross_val_score(

@@ -1,10 +1,14 @@
 """NeuralInverseRegressor: what it learns, how it goes on, and what it refuses."""
 
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import random_family
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
@@ -161,13 +165,13 @@ def test_global_generators_are_untouched(region):
     """Neither NumPy's nor torch's global generator moves in fit, fit_sampler or predict."""
     X, _, X_test, _ = region
     sampler = FeasibleRegionSampler(random_state=0).fit(X)
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    before = pickle.dumps(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
     threads = torch.get_num_threads()
     model = quick(random_state=None, early_stopping=True).fit(X)
     model.predict(X_test)
     model.partial_fit(X)
     quick(random_state=None).fit_sampler(sampler, 10)
-    assert np.array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
+    assert pickle.dumps(np.random.get_state()) == before[0]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
     assert torch.get_num_threads() == threads
 
@@ -243,9 +247,13 @@ def test_early_stopping(region):
     losses = [row["valid_loss"] for row in model.net_.history]
     # An epoch counts as better if it is by more than tol.
     assert model.best_loss_ == min(losses) < losses[-1]
-    # The weights are those of the best epoch: its score comes out again.
-    scores = model.validation_scores_
-    assert max(scores) == scores[int(np.argmin(losses))]
+    # The weights are those of the best epoch: on the same split its score comes out again.
+    _, X_valid, _, Y_valid = train_test_split(
+        X[:300], noisy[:300], test_size=0.1, random_state=np.random.RandomState(0)
+    )
+    best = model.validation_scores_[int(np.argmin(losses))]
+    assert model.score(X_valid, Y_valid) == pytest.approx(best, abs=1e-6)
+    assert abs(best - model.validation_scores_[-1]) > 1e-5
     scheduled = quick(early_stopping=True, n_iter_no_change=1, max_iter=30).fit(X)
     assert scheduled.n_iter_ == 30
     # Without a validation set the training loss is watched.
@@ -450,3 +458,128 @@ def test_affine_baseline_keeps_the_tangent_where_data_hardly_vary():
         fitted.predict(point + step) - fitted.predict(point),
         atol=1e-3,
     )
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
+def test_units_of_the_targets_do_not_matter(region, unit):
+    """Targets in other units are learned as well, also those that the baseline gets exactly."""
+    X, Y, X_test, Y_test = region
+    curved = quick().fit(X, unit * Y[:, :1]).score(X_test, unit * Y_test[:, :1])
+    assert curved > 0.998
+    affine = X @ np.random.RandomState(0).standard_normal((4, 2)) * unit
+    assert quick().fit(X, affine).score(X, affine) > 1 - 1e-12
+    assert not quick().fit(X, 0.0 * Y).predict(X).any()
+
+
+def test_small_targets_are_learned_beside_large_ones(region):
+    """Of general targets each has a scale of its own."""
+    X, _, X_test, _ = region
+
+    def targets(rows):
+        return np.c_[1e6 * np.linalg.det(rows.reshape(-1, 2, 2)) ** 2, rows[:, 0] ** 3]
+
+    model = quick(max_iter=40).fit(X, targets(X))
+    wrong = np.square(model.predict(X_test) - targets(X_test)).mean(axis=0)
+    assert (wrong < 1e-3 * targets(X_test).var(axis=0)).all()
+
+
+def test_singular_mean(region):
+    """Regular matrices whose mean is rounding have an affine baseline, and no tangent."""
+    X, _, _, _ = region
+    both = np.vstack([X, -X])
+    assert quick().fit(both).score(both) > 0.5
+    for model in (quick(baseline="taylor"), LinearInverseApprox()):
+        with pytest.raises(ValueError, match="mean is regular"):
+            model.fit(both)
+
+
+def test_failed_fits_leave_no_model(region):
+    """After a fit that raised there is nothing to predict with, however it was before."""
+    X, _, _, _ = region
+    for fitted in (False, True):
+        model = quick(learning_rate="constant", max_iter=2)
+        if fitted:
+            model.fit(X)
+        with pytest.raises(ValueError, match="learning_rate_init"):
+            model.set_params(learning_rate_init=1e30, baseline=None).fit(X)
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+    linear = LinearInverseApprox().fit(X)
+    with pytest.raises(ValueError, match="regular"):
+        linear.fit(np.ones((3, 9)))
+    with pytest.raises(NotFittedError):
+        linear.predict(X)
+
+
+def test_fit_sampler_looks_at_what_it_draws(region):
+    """Matrices that fit refuses are refused in a stream too, and so are other targets."""
+    X, _, _, _ = region
+    uncertain = FeasibleRegionSampler([[3, 1], [1, 2]], 0.8, random_state=0).fit()
+    assert not uncertain.is_certified_
+    quick().fit_sampler(uncertain, 64)
+    draw = uncertain.sample
+    calls = []
+
+    def spoilt(n, **kwargs):
+        calls.append(n)
+        rows = draw(n, **kwargs)
+        if len(calls) > 1:
+            rows[7] = [1.0, 1.0, 1.0, 1.0 + 1e-12]
+        return rows
+
+    uncertain.sample = spoilt
+    with pytest.raises(ValueError, match=r"rows \[7\]"):
+        quick().fit_sampler(uncertain, 64)
+    sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
+    with pytest.raises(ValueError, match="warm_start=False"):
+        quick(warm_start=True).fit(X, X[:, 0]).fit_sampler(sampler, 64)
+    with pytest.raises(ValueError, match="positive integer"):
+        quick().fit_sampler(sampler, 70.5)
+
+
+class Interrupt(Callback):
+    """Interrupts the fit in the middle of an epoch, as Ctrl-C does."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_interrupted_fits(region, early_stopping):
+    """Interrupted in a later epoch there is a model of the epochs before; in the first, none."""
+    X, _, X_test, _ = region
+    model = quick(early_stopping=early_stopping, callbacks=[Interrupt(4)]).fit(X)
+    assert model.n_iter_ == len(model.loss_curve_) == 3
+    assert np.isfinite(model.predict(X_test)).all()
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(callbacks=[Interrupt(1)]).fit(X)
+    with pytest.raises(NotFittedError):
+        model.predict(X_test)
+
+
+def test_scores_of_data_frames(region):
+    """Scoring a data frame warns of nothing."""
+    X = pd.DataFrame(region[0], columns=list("abcd"))
+    for model in (quick(), LinearInverseApprox()):
+        assert model.fit(X).score(X) > 0.8
+
+
+def test_precision_may_change_on_the_way(region):
+    """Training goes on in another dtype."""
+    X, _, _, _ = region
+    model = quick(max_iter=2).fit(X).set_params(dtype="float64").partial_fit(X)
+    assert model._layers[0][0].dtype == np.float64
+
+
+def test_what_is_not_real_is_refused(region):
+    """Complex tensors and negative weights are refused, not bent."""
+    X, _, _, _ = region
+    for model in (quick(max_iter=1).fit(X), LinearInverseApprox().fit(X)):
+        with pytest.raises(ValueError, match="complex"):
+            model.predict(torch.from_numpy(X) * 1j)
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        LinearInverseApprox(method="lstsq").fit(X, sample_weight=-np.ones(len(X)))

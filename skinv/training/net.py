@@ -141,6 +141,35 @@ class _Epochs:
         return self.dataset.n_batches
 
 
+class ValidationScore(Callback):
+    """Records R² on the validation set after each epoch, outputs weighted by their variance.
+
+    Parameters
+    ----------
+    scale : ndarray of shape (n_outputs,)
+        Unit of each output of the network.
+    variance : float
+        Variance of the targets, averaged over outputs.
+
+    Examples
+    --------
+    >>> ValidationScore(np.ones(2), 1.0).variance
+    1.0
+    """
+
+    def __init__(self, scale: NDArray, variance: float):
+        self.scale = scale
+        self.variance = variance
+
+    def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
+        """Score the epoch."""
+        with torch.no_grad():
+            error = (net.module_(dataset_valid.x) - dataset_valid.y).double().cpu().numpy()
+        squared = float(np.mean((error * self.scale) ** 2))
+        score = 1.0 - squared / self.variance if self.variance > 0 else 0.0
+        net.history.record("valid_score", score)
+
+
 class EpochBar(Callback):
     """A tqdm progress bar over epochs that shows the losses.
 
@@ -266,5 +295,6 @@ def load_adam_state(net: InverseNet, saved: dict[str, list[NDArray]]) -> None:
     """
     for key, arrays in saved.items():
         for parameter, array in zip(net.module_.parameters(), arrays, strict=True):
-            value = torch.tensor(array, device=parameter.device)
+            dtype = torch.float32 if key == "step" else parameter.dtype
+            value = torch.tensor(array, device=parameter.device, dtype=dtype)
             net.optimizer_.state[parameter][key] = value

@@ -33,9 +33,10 @@ class Preparation:
         Mean and standard deviation of these.
     y_mean : ndarray of shape (n_outputs,)
         Mean of what the baseline leaves.
-    y_scale : float
-        Root mean square of what the baseline leaves, over all outputs: one scale for all, so that
-        the loss is the squared Frobenius error.
+    y_scale : ndarray of shape (n_outputs,)
+        Root mean square of what the baseline leaves: for inverses over all outputs, one scale for
+        all, so that the loss is the squared Frobenius error; for other targets of each output. 0
+        for outputs that are 0.
     affine : tuple of ndarrays or None
         What :func:`skinv.linear.affine_fit` returns, on the kept inputs.
     center : tuple of ndarrays or None
@@ -53,7 +54,7 @@ class Preparation:
     x_mean: NDArray[np.float64]
     x_scale: NDArray[np.float64]
     y_mean: NDArray[np.float64]
-    y_scale: float
+    y_scale: NDArray[np.float64]
     affine: tuple[NDArray, NDArray, NDArray] | None = None
     center: tuple[NDArray, NDArray] | None = None
 
@@ -94,19 +95,24 @@ class Preparation:
         # What varies by less than the rounding of the largest entry is constant.
         rounding = 4 * np.finfo(np.float64).eps * np.hypot(x_mean, x_scale).max(initial=0.0)
         kept = np.flatnonzero(x_scale > rounding)
-        prepared = cls(kept, x_mean[kept], x_scale[kept], np.zeros(targets.shape[1]), 1.0)
+        prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
         if baseline == "taylor" and inverses:
             n = matrix_order(rows.shape[1])
             point = x_mean.reshape(n, n) if center is None else center
-            prepared.center = (point, regular_inverse(point))
+            prepared.center = (point, regular_inverse(point, float(np.abs(rows).max())))
         elif baseline is not None:
             prepared.affine = _affine_baseline(rows, kept, targets, inverses)
         residual = targets - prepared.baseline(rows)
         prepared.y_mean = residual.mean(axis=0)
-        scale = float(np.sqrt(np.mean((residual - prepared.y_mean) ** 2)))
-        # Nothing but rounding left to learn: do not blow it up.
-        if scale > 1e-13 * float(np.abs(targets).max(initial=0.0)):
-            prepared.y_scale = scale
+        # Where rounding is all that is left to learn, the scale stays at its level.
+        largest = np.abs(targets).max(axis=0, initial=0.0)
+        unit = np.where(largest > 0, largest, 1.0)
+        scale = unit * np.sqrt(np.mean(((residual - prepared.y_mean) / unit) ** 2, axis=0))
+        scale = np.maximum(scale, 1e-13 * largest)
+        if inverses:
+            top = scale.max(initial=0.0) or 1.0
+            scale[:] = top * np.sqrt(np.mean((scale / top) ** 2))
+        prepared.y_scale = scale
         return prepared
 
     def inputs(self, rows: Any) -> Any:
@@ -126,11 +132,12 @@ class Preparation:
 
     def outputs(self, rows: Any, targets: Any) -> Any:
         """Return what the network is to learn of targets."""
-        return (targets - self.baseline(rows) - like(self.y_mean, rows)) / self.y_scale
+        unit = like(np.where(self.y_scale > 0, self.y_scale, 1.0), rows)
+        return (targets - self.baseline(rows) - like(self.y_mean, rows)) / unit
 
     def restore(self, rows: Any, values: Any) -> Any:
         """Return the prediction from what the network says of rows."""
-        return values * self.y_scale + like(self.y_mean, rows) + self.baseline(rows)
+        return values * like(self.y_scale, rows) + like(self.y_mean, rows) + self.baseline(rows)
 
     def fold(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> list:
         """Return the layers of the same network on unscaled inputs and outputs.
@@ -170,7 +177,7 @@ def _affine_baseline(
     if inverses:
         n = matrix_order(rows.shape[1])
         try:
-            B = regular_inverse(rows.mean(axis=0).reshape(n, n))
+            B = regular_inverse(rows.mean(axis=0).reshape(n, n), float(np.abs(rows).max()))
         except ValueError:  # regular matrices may have a singular mean
             inverses = False
     if not inverses:
@@ -229,7 +236,8 @@ def taylor_layers(
             f"{d}, one per input that varies (and {2 * d} to hold outside the training box)."
         )
     B = regular_inverse(center)
-    K = np.kron(B, B.T)[:, prepared.kept] * prepared.x_scale / prepared.y_scale
+    K = np.kron(B, B.T)[:, prepared.kept] * prepared.x_scale
+    K = K / prepared.y_scale[:, None]
     W1 = rng.uniform(-1, 1, size=(n_hidden, d)) / np.sqrt(max(d, 1))
     b1 = rng.uniform(-1, 1, size=n_hidden)
     W2 = np.zeros((len(K), n_hidden))
