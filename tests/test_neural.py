@@ -465,7 +465,7 @@ def test_units_of_the_targets_do_not_matter(region, unit):
     """Targets in other units are learned as well, also those that the baseline gets exactly."""
     X, Y, X_test, Y_test = region
     curved = quick().fit(X, unit * Y[:, :1]).score(X_test, unit * Y_test[:, :1])
-    assert curved > 0.998
+    assert curved > 0.995
     affine = X @ np.random.RandomState(0).standard_normal((4, 2)) * unit
     assert quick().fit(X, affine).score(X, affine) > 1 - 1e-12
     assert not quick().fit(X, 0.0 * Y).predict(X).any()
