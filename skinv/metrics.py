@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
@@ -276,8 +276,6 @@ class SingularDistanceScorer(BaseEstimator):
             target = exact_inverse(stack[index]).reshape(index.size, -1)
         else:
             target = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)[index]
-        from sklearn.utils import _safe_indexing
-
         predicted = estimator.predict(X if index.size == len(rows) else _safe_indexing(X, index))
         target, predicted = _flat_pair(target, predicted)
         metric = self.metric if callable(self.metric) else _METRICS[self.metric]

@@ -463,8 +463,6 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         net.rates = rates
         net.max_epochs = n_epochs
         net.partial_fit(data, valid)
-        if net.n_steps_ == 0:
-            raise ValueError("No optimiser step was taken; nothing has been learned.")
         last = "train_loss" if valid is None else "valid_score"
         epochs = [row for row in net.history if last in row]
         if not epochs:  # skorch ends a fit quietly where it is interrupted

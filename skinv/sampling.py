@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
@@ -466,8 +467,6 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         ValueError
             If no row is feasible, and for what ``fit`` refuses.
         """
-        from sklearn.utils import _safe_indexing
-
         keep = to_host(self.fit(X).is_feasible(X))
         if not keep.any():
             raise ValueError(

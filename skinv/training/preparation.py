@@ -117,8 +117,11 @@ class Preparation:
 
     def inputs(self, rows: Any) -> Any:
         """Return what the network sees of rows, in their dtype."""
-        kept = rows[:, self.kept.tolist()] if len(self.kept) < rows.shape[1] else rows
-        return (kept - like(self.x_mean, rows)) / like(self.x_scale, rows)
+        return (self._varying(rows) - like(self.x_mean, rows)) / like(self.x_scale, rows)
+
+    def _varying(self, rows: Any) -> Any:
+        """Return the kept inputs, without a copy where all are."""
+        return rows[:, self.kept.tolist()] if len(self.kept) < rows.shape[1] else rows
 
     def baseline(self, rows: Any) -> Any:
         """Return the baseline's prediction, or 0.0 without one."""
@@ -126,8 +129,7 @@ class Preparation:
             return taylor(rows, *self.center)
         if self.affine is not None:
             x_mean, y_mean, matrix = (like(array, rows) for array in self.affine)
-            kept = rows[:, self.kept.tolist()] if len(self.kept) < rows.shape[1] else rows
-            return (kept - x_mean) @ matrix + y_mean
+            return (self._varying(rows) - x_mean) @ matrix + y_mean
         return 0.0
 
     def outputs(self, rows: Any, targets: Any) -> Any:
