@@ -68,12 +68,15 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
             check_inverse_targets(as_stack(rows), as_stack(targets))
         return rows, targets, inverses
 
-    def _validate_prediction(self, X: Any) -> tuple[Any, bool]:
+    def _validate_prediction(self, X: Any, allow_nonfinite: bool = False) -> tuple[Any, bool]:
         """Return rows as a floating-point array, or tensor if `X` is one, and their layout."""
         check_is_fitted(self)
         rows, was_stack = flatten_stack(X)
         if not is_tensor(rows):
-            return validate_rows(self, rows, reset=False, square=was_stack), was_stack
+            rows = validate_rows(
+                self, rows, reset=False, square=was_stack, allow_nonfinite=allow_nonfinite
+            )
+            return rows, was_stack
         if rows.is_complex():
             raise ValueError("Got a complex tensor, but real matrices are expected.")
         if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:

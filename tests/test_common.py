@@ -9,21 +9,37 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from adapters import AdaptedRegressor, AdaptedTransformer
 from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import Ridge
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import check_estimator
 from skorch import NeuralNet
 
 import skinv
-from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
+from skinv import (
+    CertifiedInverse,
+    FeasibleRegionSampler,
+    LinearInverseApprox,
+    NeuralInverseRegressor,
+)
 
 # What the checks run on, by class. The taylor series and the sampler take square matrices only, so
 # they run behind an adapter. No check is expected to fail.
 CONFIGURATIONS = {
+    "CertifiedInverse": [
+        AdaptedRegressor(CertifiedInverse(estimator, **params))
+        for estimator, params in (
+            (LinearInverseApprox(), {}),
+            (LinearInverseApprox(method="lstsq"), {"tol": 1e-10, "order": 3, "norm": "inf"}),
+            (Ridge(alpha=1e-3), {"fallback": "keep", "max_refine": 2}),
+            (NeuralInverseRegressor(8, max_iter=5, random_state=0), {"norm": "1"}),
+        )
+    ],
     "LinearInverseApprox": [
         LinearInverseApprox(method="lstsq"),
         *(AdaptedRegressor(LinearInverseApprox(order=order)) for order in (1, 2, 3)),
@@ -58,6 +74,10 @@ CONFIGURATIONS = {
         ),
     ],
 }
+
+
+# Parameters without a default.
+REQUIRED = {"CertifiedInverse": {"estimator": LinearInverseApprox()}}
 
 
 def crawl():
@@ -110,7 +130,7 @@ def test_parameter_constraints_are_complete(name):
     parameters = list(inspect.signature(cls).parameters)
     assert sorted(cls._parameter_constraints) == sorted(parameters)
     for parameter in parameters:
-        bad = cls(**{parameter: object()})
+        bad = cls(**{**REQUIRED.get(name, {}), parameter: object()})
         with pytest.raises(InvalidParameterError, match=f"'{parameter}' parameter of {name}"):
             bad._validate_params()
 
@@ -122,6 +142,11 @@ def test_parameter_constraints_are_complete(name):
         (FeasibleRegionSampler, {"min_distance": -0.1}),
         (FeasibleRegionSampler, {"norm": "l3"}),
         (FeasibleRegionSampler, {"on_infeasible": "ignore"}),
+        (partial(CertifiedInverse, LinearInverseApprox()), {"tol": 0.0}),
+        (partial(CertifiedInverse, LinearInverseApprox()), {"max_refine": -1}),
+        (partial(CertifiedInverse, LinearInverseApprox()), {"order": 5}),
+        (partial(CertifiedInverse, LinearInverseApprox()), {"fallback": "ignore"}),
+        (partial(CertifiedInverse, LinearInverseApprox()), {"norm": "2"}),
         (LinearInverseApprox, {"order": 0}),
         (LinearInverseApprox, {"method": "newton"}),
         (NeuralInverseRegressor, {"hidden_layer_sizes": 0}),
@@ -151,9 +176,12 @@ def test_constructors_do_no_work():
     """Parameters are stored as they are, clones are equal, and get_params round-trips."""
     marker = [[1.0]]
     assert FeasibleRegionSampler(marker).center is marker
-    for cls in ESTIMATORS.values():
-        params = cls().get_params()
-        assert clone(cls()).get_params() == params
+    for name, cls in ESTIMATORS.items():
+        estimator = cls(**REQUIRED.get(name, {}))
+        params, again = estimator.get_params(), clone(estimator).get_params()
+        for values in (params, again):
+            values.pop("estimator", None)  # cloned too
+        assert again == params
 
 
 def test_import_is_light():

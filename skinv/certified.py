@@ -1,0 +1,439 @@
+"""CertifiedInverse: every answer with a proof of its error, or the exact inverse instead."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Bunch, _safe_indexing
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from ._regressor import InverseRegressorMixin
+from .bounds._refine import refine, rounded
+from .bounds._residual import check_norm, residual_bound
+from .matrices import exact_inverse, is_tensor, list_rows, restore_layout, to_host
+from .refinement import ORDERS
+from .stacks import as_float64, finite_rows
+
+__all__ = ["CertifiedInverse"]
+
+# Steps of refinement granted to LAPACK's inverse.
+_POLISH = 2
+
+
+class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator):
+    """Predict, refine and prove inverses, with LAPACK where nothing can be proven.
+
+    Any regressor of inverses makes the first guess. Matrix products refine it (Newton-Schulz) and
+    bound its error rigorously, matrix by matrix; those that do not come within `tol` go to the
+    fallback. No matrix spoils the others: singular and non-finite ones come back as NaN with an
+    infinite bound.
+
+    Parameters
+    ----------
+    estimator : estimator with ``fit`` and ``predict``
+        Regressor from matrices, as rows of n*n entries, to their inverses: one of skinv, of
+        scikit-learn, a pipeline or a search. A fitted one may be used without calling ``fit`` here,
+        and a :class:`sklearn.frozen.FrozenEstimator` is not fitted again.
+    tol : float, default=1e-6
+        Relative error ‖A⁻¹ − X‖ / ‖A⁻¹‖ to be proven. Below about n²u cond(A), u the unit roundoff
+        of float64, no proof can succeed.
+    max_refine : int, default=8
+        Largest number of refinement steps per matrix.
+    order : {2, 3, 4}, default=2
+        Order of the refinement; see :func:`skinv.refinement.newton_schulz`.
+    fallback : {"exact", "nan", "keep", "raise"}, default="exact"
+        What becomes of matrices whose error could not be proven to be within `tol`: LAPACK's
+        inverse with its own bound, NaN, the best that refinement reached, or a ValueError that
+        names them.
+    norm : {"fro", "inf", "1"}, default="fro"
+        Norm of the errors: Frobenius, largest row sum or largest column sum.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The fitted regressor.
+    n_features_in_ : int
+        n*n.
+
+    See Also
+    --------
+    skinv.bounds.residual_bound : The proof by itself.
+    skinv.refinement.newton_schulz : The refinement by itself.
+
+    Notes
+    -----
+    With R = I − AX and ‖R‖ < 1 the relative error is at most ‖R‖; a step of order p turns R into
+    R^p, whose norm is bounded, rounding included, before the step is taken (Higham 2002, "Accuracy
+    and Stability of Numerical Algorithms", sections 3.5 and 14; Rump 2010, "Verification methods:
+    rigorous results using floating-point arithmetic"). float32 matrices are refined in float32
+    while that helps, then in float64 if `tol` needs it, and rounded.
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
+    >>> sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
+    >>> X, Y = sampler.sample(100)
+    >>> model = CertifiedInverse(LinearInverseApprox(), tol=1e-10).fit(X)
+    >>> A = np.array([[[3.2, 1.1], [0.8, 2.0]], [[1.0, 1.0], [1.0, 1.0]]])
+    >>> inverse, bound = model.predict(A, return_bound=True)
+    >>> bool(bound[0] <= 1e-10), bool(abs(inverse[0] - np.linalg.inv(A[0])).max() < 1e-10)
+    (True, True)
+    >>> inverse[1, 0], float(bound[1]), model.report(A).status
+    (array([nan, nan]), inf, array(['refined', 'singular'], dtype='<U12'))
+    """
+
+    _parameter_constraints: dict[str, list] = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "max_refine": [Interval(Integral, 0, None, closed="left")],
+        "order": [Options(Integral, set(ORDERS))],
+        "fallback": [StrOptions({"exact", "nan", "keep", "raise"})],
+        "norm": [StrOptions({"fro", "inf", "1"}), Options(Real, {1, np.inf})],
+    }
+
+    def __init__(self, estimator, *, tol=1e-6, max_refine=8, order=2, fallback="exact", norm="fro"):
+        self.estimator = estimator
+        self.tol = tol
+        self.max_refine = max_refine
+        self.order = order
+        self.fallback = fallback
+        self.norm = norm
+
+    # -- fitting ---------------------------------------------------------------------------------
+
+    def fit(self, X: Any = None, y: Any = None, **fit_params: Any) -> CertifiedInverse:
+        """Fit the regressor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+            Training matrices. May be left out where the regressor needs none.
+        y : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+            Their inverses; None computes them.
+        **fit_params : dict
+            Passed to the regressor's ``fit``, or routed to it where metadata routing is enabled.
+
+        Returns
+        -------
+        self : CertifiedInverse
+
+        Raises
+        ------
+        ValueError
+            For training matrices that are singular, not finite or nearly singular (the rows are
+            named), or targets that are not inverses.
+        """
+        self._validate_params()
+        if _routing_enabled():
+            fit_params = process_routing(self, "fit", **fit_params).estimator.fit
+        self._y_ndim = 2
+        frozen = isinstance(self.estimator, FrozenEstimator)
+        if X is None or (frozen and y is None):
+            if X is not None:
+                self._validate_pair(X, None)
+            self.estimator_ = clone(self.estimator)
+            self.estimator_.fit(*(() if X is None else (X,)), **fit_params)
+            self._adopt_features(self.estimator_)
+            return self
+        rows, targets, inverses = self._validate_training(X, y)
+        if not inverses:
+            raise ValueError(
+                "Got targets that are not the inverses of the matrices, but only errors of "
+                "inverses can be proven; leave y out to have them computed."
+            )
+        given = X if hasattr(X, "columns") else rows
+        self.estimator_ = clone(self.estimator).fit(given, targets, **fit_params)
+        return self
+
+    def _adopt_features(self, estimator: Any) -> None:
+        for name in ("n_features_in_", "feature_names_in_"):
+            value = getattr(estimator, name, None)
+            if value is not None:
+                setattr(self, name, value)
+
+    def _ready(self) -> CertifiedInverse:
+        """Return this estimator, or if only the regressor is fitted one that is ready with it."""
+        if hasattr(self, "estimator_"):
+            return self
+        try:
+            check_is_fitted(self.estimator)
+        except NotFittedError:
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' first, or pass "
+                f"a fitted estimator."
+            ) from None
+        self._validate_params()
+        ready = copy.copy(self)
+        ready.estimator_ = self.estimator
+        ready._y_ndim = 2
+        ready._adopt_features(self.estimator)
+        return ready
+
+    def __sklearn_is_fitted__(self) -> bool:
+        try:
+            self._ready()
+        except NotFittedError:
+            return False
+        return True
+
+    # -- predicting ------------------------------------------------------------------------------
+
+    def predict(self, X: Any, return_bound: bool = False) -> Any:
+        """Return inverses whose errors are proven, or what the fallback makes of the others.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices; NaN and infinity are allowed, and answered by NaN.
+        return_bound : bool, default=False
+            Whether to return the bounds too.
+
+        Returns
+        -------
+        inverse : ndarray or tensor of the shape of `X`
+            In the dtype of `X` if that is a floating-point one; a tensor, on its device, for a
+            tensor.
+        bound : ndarray or tensor of shape (n_samples,), float64
+            Proven upper bounds of ‖A⁻¹ − X‖ / ‖A⁻¹‖, inf where nothing is proven. Only if
+            `return_bound`.
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features, and with ``fallback="raise"`` if an error could not be
+            proven to be within `tol`.
+        """
+        result = self.report(X)
+        return (result.inverse, result.bound) if return_bound else result.inverse
+
+    def report(self, X: Any) -> Bunch:
+        """Return inverses with all that is known of them.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices.
+
+        Returns
+        -------
+        Bunch
+            ``inverse``: as :meth:`predict`. ``bound`` (n_samples,): proven upper bounds of the
+            relative errors. ``residual`` (n_samples,): bounds of ‖I − AX‖ of the regressor's own
+            prediction, NaN where there is none. ``n_refine`` (n_samples,): refinement steps taken.
+            ``status`` (n_samples,), an array of str:
+
+            * "predicted": the prediction itself is within `tol`;
+            * "refined": within `tol` after ``n_refine`` steps;
+            * "exact": LAPACK's inverse, within `tol`;
+            * "inaccurate": LAPACK's inverse, or with ``fallback="keep"`` the best iterate, of
+              which `tol` could not be proven: ``bound`` says what could;
+            * "rejected": NaN by ``fallback="nan"``;
+            * "singular": NaN, because LAPACK met a zero pivot;
+            * "not finite": NaN, because the matrix has NaN or infinite entries.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`predict`.
+        """
+        ready = self._ready()
+        rows, was_stack = ready._validate_prediction(X, allow_nonfinite=True)
+        dtype = rows.dtype
+        if is_tensor(rows) and dtype.itemsize < 4:  # half precision
+            rows = rows.float()
+        stack = restore_layout(rows, True)
+        finite = finite_rows(stack)
+        everything = bool(finite.all())
+        A = stack if everything else stack[finite]
+        result = ready._certify(A, ready._predict_finite(X, rows, finite, everything))
+        if not everything:
+            result = _spread(result, finite)
+        self._refuse(result.status)
+        if result.inverse.dtype != dtype:
+            result.inverse, result.bound = rounded(
+                as_float64(result.inverse), dtype, result.bound, check_norm(self.norm)
+            )
+        inverse = result.inverse.reshape(rows.shape)
+        result.inverse = restore_layout(inverse, was_stack)
+        return result
+
+    def _predict_finite(self, X: Any, rows: Any, finite: Any, everything: bool) -> Any:
+        """Return the regressor's predictions for the finite rows, as a stack to be written to."""
+        if len(rows) == 0 or not bool(finite.any()):
+            return restore_layout(rows[finite], True) + 0.0
+        given = X if hasattr(X, "columns") else rows
+        if not everything:
+            given = (
+                given[finite] if is_tensor(given) else _safe_indexing(given, np.flatnonzero(finite))
+            )
+        host = is_tensor(given) and not isinstance(_final(self.estimator_), InverseRegressorMixin)
+        with np.errstate(all="ignore"):
+            predicted = self.estimator_.predict(to_host(given) if host else given)
+        if is_tensor(rows):
+            predicted = sys.modules["torch"].as_tensor(
+                predicted, dtype=rows.dtype, device=rows.device
+            )
+        else:
+            with np.errstate(over="ignore"):
+                predicted = np.asarray(predicted).astype(rows.dtype, copy=False)
+        n_finite = len(given)
+        if predicted.reshape(n_finite, -1).shape != (n_finite, rows.shape[1]):
+            raise ValueError(
+                f"Got predictions of shape {tuple(predicted.shape)} for {n_finite} matrices of "
+                f"{rows.shape[1]} entries, but inverses of the same size are expected: is "
+                f"{self.estimator_!r} a regressor of inverses?"
+            )
+        predicted = predicted.reshape(n_finite, rows.shape[1])
+        if not is_tensor(rows):
+            fresh = predicted.flags.writeable and not np.may_share_memory(predicted, rows)
+            predicted = predicted if fresh else predicted.copy()
+        elif predicted.data_ptr() == rows.data_ptr() or predicted.requires_grad:
+            predicted = predicted.detach().clone()
+        return restore_layout(predicted, True)
+
+    def _certify(self, A: Any, X: Any) -> Bunch:
+        """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten."""
+        norm = check_norm(self.norm)
+        settings = {"tol": self.tol, "order": self.order, "norm": norm}
+        wide = as_float64(A[:0]).dtype
+        result = Bunch(inverse=X)
+        result.bound, result.residual, result.n_refine = refine(
+            A, X, max_refine=self.max_refine, **settings
+        )
+        open_ = self._open(result)
+        if open_.size and A.dtype != wide:
+            # float32: go on in float64 from where float32 ended, and round at the end.
+            a, x = as_float64(A[open_]), as_float64(X[open_])
+            bound, _, steps = refine(a, x, max_refine=self.max_refine, **settings)
+            X[open_], result.bound[open_] = rounded(x, X.dtype, bound, norm)
+            result.n_refine[open_] += steps
+        elif open_.size:
+            # A sharper proof for those that rounding, or a loose bound, kept from theirs.
+            near = open_[to_host(result.bound[open_]) < 1]
+            result.bound[near] = residual_bound(A[near], X[near], norm)
+        refined = to_host(result.n_refine) > 0
+        result.status = np.where(refined, "refined", "predicted").astype("<U12")
+        open_ = self._open(result)
+        if open_.size and self.fallback == "exact":
+            self._fall_back(A, result, open_, settings)
+        elif open_.size:  # "raise" is dealt with where the rows' numbers are known
+            result.status[open_] = "rejected" if self.fallback == "nan" else "inaccurate"
+        if self.fallback == "nan":
+            result.inverse[open_], result.bound[open_] = float("nan"), float("inf")
+        return result
+
+    def _open(self, result: Bunch) -> NDArray:
+        """Return the rows whose bound is not within `tol`."""
+        return np.flatnonzero(~(to_host(result.bound) <= self.tol))
+
+    def _fall_back(self, A: Any, result: Bunch, open_: NDArray, settings: dict) -> None:
+        """Replace rows by LAPACK's inverses, polished and proven in float64."""
+        norm = settings["norm"]
+        a = as_float64(A[open_])
+        x = _exact(a)
+        singular = ~to_host(finite_rows(x))
+        bound, _, _ = refine(a, x, max_refine=_POLISH, **settings)
+        weak = np.flatnonzero(~(to_host(bound) <= self.tol) & ~singular)
+        bound[weak] = residual_bound(a[weak], x[weak], norm)
+        x, bound = rounded(x, result.inverse.dtype, bound, norm)
+        # Where LAPACK has no proof within tol either, an iterate may have the better one.
+        known = to_host(result.bound[open_])
+        kept = (to_host(bound) > self.tol) & (known < to_host(bound))
+        new, rows = np.flatnonzero(~kept), open_[~kept]
+        result.inverse[rows], result.bound[rows] = x[new], bound[new]
+        result.n_refine[rows] = 0
+        result.status[open_] = np.where(to_host(bound) <= self.tol, "exact", "inaccurate")
+        result.status[open_[singular & ~kept]] = "singular"
+
+    def _refuse(self, status: NDArray) -> None:
+        """Raise for rows without a proof, if that is what was asked for."""
+        if self.fallback != "raise":
+            return
+        open_ = np.isin(status, ("inaccurate", "not finite"))
+        if open_.any():
+            raise ValueError(
+                f"The error of the inverses in rows {list_rows(open_)} could not be proven to be "
+                f"within tol={self.tol}; leave these matrices out, or use fallback='exact' or "
+                f"'nan'."
+            )
+
+    # -- scikit-learn ----------------------------------------------------------------------------
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how metadata is routed: what ``fit`` gets goes to the regressor's ``fit``.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        return (
+            MetadataRouter(owner=type(self).__name__)
+            .add_self_request(self)
+            .add(
+                estimator=self.estimator,
+                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
+            )
+        )
+
+
+def _final(estimator: Any) -> Any:
+    """Return the regressor inside frozen estimators, searches and pipelines."""
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+        else:
+            return estimator
+
+
+def _exact(A: Any) -> Any:
+    """Invert finite float64 matrices by LAPACK; singular ones become NaN."""
+    if not is_tensor(A):
+        return exact_inverse(A)
+    torch = sys.modules["torch"]
+    inverse, info = torch.linalg.inv_ex(A)
+    return torch.where((info == 0)[:, None, None], inverse, torch.nan).contiguous()
+
+
+def _spread(result: Bunch, finite: Any) -> Bunch:
+    """Put the results of the finite rows among those of all."""
+    m, n = len(finite), result.inverse.shape[-1]
+    if is_tensor(finite):
+        torch = sys.modules["torch"]
+
+        def full(values: Any, shape: tuple, fill: float) -> Any:
+            return torch.full(shape, fill, dtype=values.dtype, device=values.device)
+    else:
+
+        def full(values: Any, shape: tuple, fill: float) -> Any:
+            return np.full(shape, fill, dtype=values.dtype)
+
+    out = Bunch(
+        inverse=full(result.inverse, (m, n, n), float("nan")),
+        bound=full(result.bound, (m,), float("inf")),
+        residual=full(result.residual, (m,), float("nan")),
+        n_refine=full(result.n_refine, (m,), 0),
+        status=np.full(m, "not finite", dtype="<U12"),
+    )
+    for name in ("inverse", "bound", "residual", "n_refine"):
+        out[name][finite] = result[name]
+    out.status[to_host(finite)] = result.status
+    return out

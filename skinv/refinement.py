@@ -1,0 +1,113 @@
+"""Newton-Schulz iteration and its relatives of higher order, on stacks of matrices."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from .matrices import is_tensor
+from .stacks import check_pair, empty_like, pieces, product, product_error
+
+__all__ = ["newton_schulz"]
+
+ORDERS = (2, 3, 4)
+
+
+def newton_schulz(
+    A: Any, X: Any, n_steps: int = 1, order: int = 2, *, overwrite_x: bool = False
+) -> Any:
+    """Improve approximate inverses by matrix products alone.
+
+    Parameters
+    ----------
+    A : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        Matrices.
+    X : array-like or tensor of the shape of `A`
+        Approximate inverses.
+    n_steps : int, default=1
+        Number of steps.
+    order : {2, 3, 4}, default=2
+        Order of convergence p: each step takes p matrix products.
+    overwrite_x : bool, default=False
+        Whether the result may be written over `X`, if its dtype is that of the computation.
+
+    Returns
+    -------
+    ndarray or tensor of the shape of `X`
+        Better approximations where the spectral radius of I − AX is below 1; elsewhere the
+        iteration diverges, to inf or NaN in the end. float32 if both arguments are (or are in half
+        precision), else float64; tensors stay on their device.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not match, matrices that are not square, complex numbers, a negative
+        number of steps, or an order other than 2, 3 and 4.
+
+    See Also
+    --------
+    skinv.bounds.residual_bound : Proves how good the result is.
+
+    Notes
+    -----
+    With R = I − AX a step of order p is X ← X(I + R + … + R^{p−1}) by Horner's rule, and R becomes
+    R^p (Schulz 1933, "Iterative Berechnung der reziproken Matrix"; Altman 1960, "An optimum
+    cubically convergent iterative method of inverting a linear bounded operator in Hilbert space").
+    In floating point the error ends at about n u cond(A).
+
+    Examples
+    --------
+    >>> A, X = np.array([[[2.0]]]), np.array([[[0.4]]])
+    >>> newton_schulz(A, X, 1)  # 1 − 2·0.4 = 0.2, then 0.04
+    array([[[0.48]]])
+    >>> newton_schulz(A, X, 1, order=3)
+    array([[[0.496]]])
+    """
+    if not isinstance(n_steps, Integral) or n_steps < 0:
+        raise ValueError(f"Got n_steps={n_steps!r}, but a number of steps >= 0 is expected.")
+    check_order(order)
+    A, X, was_stack = check_pair(A, X)
+    if not overwrite_x:
+        X = X.clone() if is_tensor(X) else X.copy()
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for piece in pieces(len(X), X.shape[-1], X.itemsize):
+            block = X[piece]
+            D, work = empty_like(block), empty_like(block)
+            for _ in range(n_steps):
+                improve(block, product_error(A[piece], block, out=D), order, work)
+    return X if was_stack else X.reshape(len(X), -1)
+
+
+def check_order(order: Any) -> None:
+    """Raise a ValueError unless `order` is one of the orders there are."""
+    if order not in ORDERS:
+        raise ValueError(f"Got order={order!r}, but the orders are 2, 3 and 4.")
+
+
+def improve(X: Any, D: Any, order: int, work: Any) -> None:
+    """Replace X by X(I + R + … + R^{order−1}) with R = −D, by Horner's rule.
+
+    Parameters
+    ----------
+    X, D : ndarray or tensor of shape (m, n, n)
+        Approximate inverses, overwritten, and AX − I.
+    order : int
+    work : ndarray or tensor of shape (m, n, n)
+        Memory to work in.
+
+    Examples
+    --------
+    >>> X = np.array([[[2.0]]])
+    >>> improve(X, np.array([[[-0.1]]]), 2, np.empty((1, 1, 1)))
+    >>> X
+    array([[[2.2]]])
+    """
+    Y = X
+    for stage in range(order - 1):
+        T = product(Y, D, out=work if stage == 0 else None)
+        if stage < order - 2:
+            Y = X - T
+        else:
+            X -= T

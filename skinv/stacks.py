@@ -1,0 +1,284 @@
+"""Operations on stacks of matrices, alike for NumPy arrays and torch tensors.
+
+What refinement and bounds are made of: residuals, norms that are proven upper bounds of the exact
+ones, and pieces small enough to stay in the cache. Nothing here moves data between devices.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .matrices import flatten_stack, is_tensor, matrix_order
+
+# Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
+_PIECE = 2**18
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The constants of rounding in a floating-point format, for matrices of order n.
+
+    Parameters
+    ----------
+    unit : float
+        Unit roundoff u.
+    tiny : float
+        Smallest normal number: no rounding error of a product is above u times it, or below it
+        above u·tiny.
+    largest : float
+        Largest finite number.
+
+    Examples
+    --------
+    >>> Arithmetic.of(np.zeros(1, dtype=np.float32)).unit == 2.0**-24
+    True
+    """
+
+    unit: float
+    tiny: float
+    largest: float
+
+    @classmethod
+    def of(cls, array: Any) -> Arithmetic:
+        """Return the constants of the dtype of an array or tensor."""
+        info = (
+            sys.modules["torch"].finfo(array.dtype) if is_tensor(array) else np.finfo(array.dtype)
+        )
+        return cls(float(info.eps) / 2, float(info.tiny), float(info.max))
+
+    def gamma(self, n: int) -> float:
+        """Return γ_n = nu/(1 − nu), the error of a sum of n products (Higham 2002, section 3.1)."""
+        return n * self.unit / (1 - n * self.unit) if n * self.unit < 0.5 else float("inf")
+
+
+def check_pair(A: Any, X: Any) -> tuple[Any, Any, bool]:
+    """Return matrices and their approximate inverses as stacks of one floating-point dtype.
+
+    Parameters
+    ----------
+    A, X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        Both of the same shape. One tensor makes both tensors.
+
+    Returns
+    -------
+    A, X : ndarray or tensor of shape (n_samples, n, n)
+        Views where nothing had to be converted.
+    was_stack : bool
+        Whether `X` was a stack.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not match, matrices that are not square, and complex numbers.
+
+    Examples
+    --------
+    >>> A, X, was_stack = check_pair([[1, 0, 0, 2]], [[1, 0, 0, 0.5]])
+    >>> A.shape, X.dtype, was_stack
+    ((1, 2, 2), dtype('float64'), False)
+    """
+    if is_tensor(A) or is_tensor(X):
+        torch = sys.modules["torch"]
+        device = (A if is_tensor(A) else X).device
+        A, X = (torch.as_tensor(M, device=device) for M in (A, X))
+        dtype = torch.promote_types(A.dtype, X.dtype)
+        if dtype.is_complex:
+            raise ValueError("Got complex matrices, but real ones are expected.")
+        if dtype not in (torch.float32, torch.float64):
+            half = dtype in (torch.float16, torch.bfloat16)
+            dtype = torch.float32 if half else torch.float64
+        A, X = A.to(dtype), X.to(dtype)
+    else:
+        A, X = np.asarray(A), np.asarray(X)
+        if np.iscomplexobj(A) or np.iscomplexobj(X):
+            raise ValueError("Got complex matrices, but real ones are expected.")
+        dtype = np.result_type(A, X)
+        if dtype == np.float16:
+            dtype = np.dtype(np.float32)
+        elif dtype != np.float32:
+            dtype = np.dtype(np.float64)
+        A, X = A.astype(dtype, copy=False), X.astype(dtype, copy=False)
+    if tuple(A.shape) != tuple(X.shape) or A.ndim not in (2, 3):
+        raise ValueError(
+            f"Got matrices of shape {tuple(A.shape)} and approximate inverses of shape "
+            f"{tuple(X.shape)}, but both must be rows (n_samples, n*n) or stacks (n_samples, n, n)."
+        )
+    (A, _), (X, was_stack) = flatten_stack(A), flatten_stack(X)
+    n = matrix_order(A.shape[1])
+    return A.reshape(-1, n, n), X.reshape(-1, n, n), was_stack
+
+
+def pieces(m: int, n: int, itemsize: int) -> Iterator[slice]:
+    """Cut a stack of m matrices of order n into pieces that stay in the cache.
+
+    Parameters
+    ----------
+    m, n : int
+    itemsize : int
+        Bytes of a number.
+
+    Returns
+    -------
+    iterator of slice
+
+    Examples
+    --------
+    >>> len(list(pieces(1000, 16, 8)))
+    8
+    """
+    step = max(1, _PIECE // (n * n * itemsize))
+    for start in range(0, m, step):
+        yield slice(start, min(start + step, m))
+
+
+def empty_like(stack: Any) -> Any:
+    """Return contiguous memory of the shape and dtype of a stack."""
+    if is_tensor(stack):
+        torch = sys.modules["torch"]
+        return torch.empty_like(stack, memory_format=torch.contiguous_format)
+    return np.empty(stack.shape, stack.dtype)
+
+
+def product(A: Any, B: Any, out: Any = None) -> Any:
+    """Multiply two stacks, into `out` if it is given."""
+    if is_tensor(A):
+        return sys.modules["torch"].matmul(A, B, out=out)
+    return np.matmul(A, B, out=out)
+
+
+def product_error(A: Any, X: Any, out: Any = None) -> Any:
+    """Return AX − I of each matrix: the residual with its sign turned, which saves a negation.
+
+    Parameters
+    ----------
+    A, X : ndarray or tensor of shape (m, n, n)
+    out : ndarray or tensor of shape (m, n, n), default=None
+        Memory for the result.
+
+    Returns
+    -------
+    ndarray or tensor of shape (m, n, n)
+
+    Examples
+    --------
+    >>> product_error(np.array([[[2.0]]]), np.array([[[0.25]]]))
+    array([[[-0.5]]])
+    """
+    D = product(A, X, out=out)
+    # Views of the diagonals, whatever the memory layout of D.
+    diagonals = D.diagonal(dim1=-2, dim2=-1) if is_tensor(D) else np.einsum("kii->ki", D)
+    diagonals -= 1
+    return D
+
+
+def frobenius(stack: Any) -> Any:
+    """Return the Frobenius norm of each matrix of a stack, in its dtype and as it is rounded."""
+    if is_tensor(stack):
+        return sys.modules["torch"].linalg.vector_norm(stack, dim=(1, 2))
+    flat = stack.reshape(len(stack), -1)
+    if hasattr(np, "vecdot"):  # NumPy 2, and faster
+        return np.sqrt(np.vecdot(flat, flat))
+    return np.sqrt(np.einsum("ki,ki->k", flat, flat))
+
+
+def operator_norm(stack: Any, norm: str) -> Any:
+    """Return the "fro", "inf" (rows) or "1" (columns) norm of each matrix, as it is rounded."""
+    if norm == "fro":
+        return frobenius(stack)
+    sums = abs(stack).sum(-1 if norm == "inf" else -2)
+    return sums.max(1).values if is_tensor(sums) else sums.max(axis=1)
+
+
+def norm_bound(stack: Any, norm: str) -> Any:
+    """Return a proven upper bound of the norm of each matrix, in float64.
+
+    Parameters
+    ----------
+    stack : ndarray or tensor of shape (m, n, n)
+    norm : {"fro", "inf", "1"}
+
+    Returns
+    -------
+    ndarray or tensor of shape (m,), float64
+        inf or NaN where squares or sums overflow. n² squares and their sum in any order are wrong
+        by less than (n² + 2)u of it, squares that underflow by less than tiny each.
+
+    Examples
+    --------
+    >>> bool(norm_bound(np.ones((1, 2, 2)), "fro")[0] >= 2)
+    True
+    """
+    n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
+    terms = n * n if norm == "fro" else n
+    lost = n * arithmetic.tiny**0.5 if norm == "fro" else 0.0
+    computed = as_float64(operator_norm(stack, norm))
+    return computed * (1 + (terms + 4) * arithmetic.unit) + lost
+
+
+def as_float64(array: Any) -> Any:
+    """Return an array or tensor in float64."""
+    return array.double() if is_tensor(array) else array.astype(np.float64, copy=False)
+
+
+def finite_rows(stack: Any) -> Any:
+    """Tell for each matrix whether all its entries are finite.
+
+    Parameters
+    ----------
+    stack : ndarray or tensor of shape (m, n, n)
+
+    Returns
+    -------
+    ndarray or tensor of shape (m,), bool
+
+    Examples
+    --------
+    >>> finite_rows(np.array([[[1e300]], [[np.nan]], [[-np.inf]]]))
+    array([ True, False, False])
+    """
+    xp = sys.modules["torch"] if is_tensor(stack) else np
+    with np.errstate(over="ignore", invalid="ignore"):
+        good = xp.isfinite(frobenius(stack))  # the cheapest test, but squares overflow early
+    if not bool(good.all()):
+        rest = ~good
+        entries = xp.isfinite(stack[rest].reshape(-1, stack.shape[1] * stack.shape[2]))
+        good[rest] = entries.all(1)
+    return good
+
+
+def largest_entry(stack: Any) -> Any:
+    """Return the largest absolute entry of each matrix; NaN if it has one."""
+    if is_tensor(stack):
+        return stack.abs().amax(dim=(1, 2)) if stack.shape[0] else stack.new_zeros(0)
+    flat = stack.reshape(len(stack), -1)
+    return np.maximum(flat.max(axis=1), -flat.min(axis=1))
+
+
+def powers_of_two(largest: Any) -> Any:
+    """Return for each positive number the power of two at or below it; 1 for 0, inf and NaN.
+
+    Dividing a matrix by that of its largest entry is exact (but for entries that underflow).
+
+    Parameters
+    ----------
+    largest : ndarray or tensor of shape (m,)
+
+    Returns
+    -------
+    ndarray or tensor of shape (m,)
+
+    Examples
+    --------
+    >>> powers_of_two(np.array([3.0, 0.5, 0.0, np.nan]))
+    array([2. , 0.5, 1. , 1. ])
+    """
+    xp = sys.modules["torch"] if is_tensor(largest) else np
+    good = xp.isfinite(largest) & (largest > 0)
+    safe = xp.where(good, largest, xp.ones_like(largest))
+    mantissa, _ = xp.frexp(safe)  # in [1/2, 1)
+    return safe / (2 * mantissa)
