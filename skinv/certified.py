@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from numbers import Integral, Real
 from typing import Any
@@ -58,8 +59,8 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         Order of the refinement; see :func:`skinv.refinement.newton_schulz`.
     fallback : {"exact", "nan", "keep", "raise"}, default="exact"
         What becomes of matrices whose error could not be proven to be within `tol`: LAPACK's
-        inverse with its own bound, NaN, the best that refinement reached, or a ValueError that
-        names them.
+        inverse with its own bound, NaN, what refinement ended with, or a ValueError that names
+        them.
     norm : {"fro", "inf", "1"}, default="fro"
         Norm of the errors: Frobenius, largest row sum or largest column sum.
 
@@ -240,7 +241,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             * "predicted": the prediction itself is within `tol`;
             * "refined": within `tol` after ``n_refine`` steps;
             * "exact": LAPACK's inverse, within `tol`;
-            * "inaccurate": LAPACK's inverse, or with ``fallback="keep"`` the best iterate, of
+            * "inaccurate": LAPACK's inverse, or with ``fallback="keep"`` the last iterate, of
               which `tol` could not be proven: ``bound`` says what could;
             * "rejected": NaN by ``fallback="nan"``;
             * "singular": NaN, because LAPACK met a zero pivot;
@@ -253,9 +254,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         """
         ready = self._ready()
         rows, was_stack = ready._validate_prediction(X, allow_nonfinite=True)
-        dtype = rows.dtype
-        if is_tensor(rows) and dtype.itemsize < 4:  # half precision
-            rows = rows.float()
+        rows = rows.detach() if is_tensor(rows) else rows
         stack = restore_layout(rows, True)
         finite = finite_rows(stack)
         everything = bool(finite.all())
@@ -264,12 +263,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         if not everything:
             result = _spread(result, finite)
         self._refuse(result.status)
-        if result.inverse.dtype != dtype:
-            result.inverse, result.bound = rounded(
-                as_float64(result.inverse), dtype, result.bound, check_norm(self.norm)
-            )
-        inverse = result.inverse.reshape(rows.shape)
-        result.inverse = restore_layout(inverse, was_stack)
+        result.inverse = restore_layout(result.inverse.reshape(rows.shape), was_stack)
         return result
 
     def _predict_finite(self, X: Any, rows: Any, finite: Any, everything: bool) -> Any:
@@ -284,43 +278,43 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         host = is_tensor(given) and not isinstance(_final(self.estimator_), InverseRegressorMixin)
         with np.errstate(all="ignore"):
             predicted = self.estimator_.predict(to_host(given) if host else given)
-        if is_tensor(rows):
-            predicted = sys.modules["torch"].as_tensor(
-                predicted, dtype=rows.dtype, device=rows.device
-            )
-        else:
-            with np.errstate(over="ignore"):
-                predicted = np.asarray(predicted).astype(rows.dtype, copy=False)
-        n_finite = len(given)
-        if predicted.reshape(n_finite, -1).shape != (n_finite, rows.shape[1]):
+        predicted = predicted if is_tensor(predicted) else np.asarray(predicted)
+        m, d = len(given), rows.shape[1]
+        n = math.isqrt(d)
+        if tuple(predicted.shape) not in ((m, d), (m, n, n)) and (d > 1 or len(predicted) != m):
             raise ValueError(
-                f"Got predictions of shape {tuple(predicted.shape)} for {n_finite} matrices of "
-                f"{rows.shape[1]} entries, but inverses of the same size are expected: is "
-                f"{self.estimator_!r} a regressor of inverses?"
+                f"Got predictions of shape {tuple(predicted.shape)} for {m} matrices of {d} "
+                f"entries, but inverses of the same size are expected: is {self.estimator_!r} a "
+                f"regressor of inverses?"
             )
-        predicted = predicted.reshape(n_finite, rows.shape[1])
-        if not is_tensor(rows):
-            fresh = predicted.flags.writeable and not np.may_share_memory(predicted, rows)
-            predicted = predicted if fresh else predicted.copy()
-        elif predicted.data_ptr() == rows.data_ptr() or predicted.requires_grad:
-            predicted = predicted.detach().clone()
-        return restore_layout(predicted, True)
+        # A copy in any case: predictions may share memory with each other or with the regressor.
+        if is_tensor(rows):
+            torch = sys.modules["torch"]
+            if not is_tensor(predicted):
+                predicted = torch.tensor(np.array(predicted))
+            own = torch.empty(m, n, n, dtype=rows.dtype, device=rows.device)
+            return own.copy_(predicted.detach().reshape(m, n, n))
+        own = np.empty((m, n, n), dtype=rows.dtype)
+        with np.errstate(all="ignore"):
+            own[...] = np.reshape(predicted, (m, n, n))
+        return own
 
     def _certify(self, A: Any, X: Any) -> Bunch:
         """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten."""
-        norm = check_norm(self.norm)
+        norm, dtype = check_norm(self.norm), A.dtype
         settings = {"tol": self.tol, "order": self.order, "norm": norm}
+        if is_tensor(A) and dtype.itemsize < 4:  # half precision
+            A, X = A.float(), X.float()
         wide = as_float64(A[:0]).dtype
-        result = Bunch(inverse=X)
-        result.bound, result.residual, result.n_refine = refine(
-            A, X, max_refine=self.max_refine, **settings
-        )
+        bound, residual, n_refine = refine(A, X, max_refine=self.max_refine, **settings)
+        result = Bunch(residual=residual, n_refine=n_refine)
+        result.inverse, result.bound = rounded(X, dtype, bound, norm)
         open_ = self._open(result)
         if open_.size and A.dtype != wide:
-            # float32: go on in float64 from where float32 ended, and round at the end.
+            # Go on in float64 from where float32 ended, and round at the end.
             a, x = as_float64(A[open_]), as_float64(X[open_])
             bound, _, steps = refine(a, x, max_refine=self.max_refine, **settings)
-            X[open_], result.bound[open_] = rounded(x, X.dtype, bound, norm)
+            result.inverse[open_], result.bound[open_] = rounded(x, dtype, bound, norm)
             result.n_refine[open_] += steps
         elif open_.size:
             # A sharper proof for those that rounding, or a loose bound, kept from theirs.

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from ._regressor import InverseRegressorMixin
+from .bounds._form import ModelForm
 from .matrices import check_center, like, matrix_order, regular_inverse
 
 __all__ = ["LinearInverseApprox"]
@@ -202,6 +203,12 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
         else:
             values = taylor(rows, self.center_, self.inverse_, self._order)
         return self._restore_prediction(values, was_stack)
+
+    def _model_form(self) -> ModelForm:
+        """Return what bounds over a region need to know."""
+        if hasattr(self, "_map"):
+            return ModelForm.affine(self._x_mean, self._y_mean, self._map)
+        return ModelForm.series(self.center_, self.inverse_, self._order)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "inverse_") or hasattr(self, "_map")

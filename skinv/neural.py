@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._regressor import InverseRegressorMixin
+from .bounds._form import ModelForm
 from .draws import private_generator
 from .matrices import as_stack, is_tensor, training_inverses
 from .training.preparation import Preparation, random_layers, taylor_layers
@@ -584,6 +585,10 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         if not self.__sklearn_is_fitted__():
             raise AttributeError(f"{name} exists only after fit.")
         return self._preparation.fold(self._layers, self.n_features_in_)
+
+    def _model_form(self) -> ModelForm:
+        """Return what bounds over a region need to know."""
+        return self._preparation.form(self._layers, self._activation, self.n_features_in_)
 
     @property
     def net_(self) -> Any:

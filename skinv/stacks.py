@@ -85,24 +85,15 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, bool]:
     if is_tensor(A) or is_tensor(X):
         torch = sys.modules["torch"]
         device = (A if is_tensor(A) else X).device
-        A, X = (torch.as_tensor(M, device=device) for M in (A, X))
-        dtype = torch.promote_types(A.dtype, X.dtype)
-        if dtype.is_complex:
-            raise ValueError("Got complex matrices, but real ones are expected.")
-        if dtype not in (torch.float32, torch.float64):
-            half = dtype in (torch.float16, torch.bfloat16)
-            dtype = torch.float32 if half else torch.float64
-        A, X = A.to(dtype), X.to(dtype)
+        A, X = (torch.as_tensor(M, device=device).detach() for M in (A, X))
+        narrow = {torch.float16, torch.bfloat16, torch.float32}
+        dtype = torch.float32 if {A.dtype, X.dtype} <= narrow else torch.float64
+        A, X = (_converted(M, M.to(dtype)) for M in (A, X))
     else:
         A, X = np.asarray(A), np.asarray(X)
-        if np.iscomplexobj(A) or np.iscomplexobj(X):
-            raise ValueError("Got complex matrices, but real ones are expected.")
-        dtype = np.result_type(A, X)
-        if dtype == np.float16:
-            dtype = np.dtype(np.float32)
-        elif dtype != np.float32:
-            dtype = np.dtype(np.float64)
-        A, X = A.astype(dtype, copy=False), X.astype(dtype, copy=False)
+        narrow = {np.dtype(np.float16), np.dtype(np.float32)}
+        dtype = np.dtype(np.float32 if {A.dtype, X.dtype} <= narrow else np.float64)
+        A, X = (_converted(M, M.astype(dtype, copy=False)) for M in (A, X))
     if tuple(A.shape) != tuple(X.shape) or A.ndim not in (2, 3):
         raise ValueError(
             f"Got matrices of shape {tuple(A.shape)} and approximate inverses of shape "
@@ -111,6 +102,25 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, bool]:
     (A, _), (X, was_stack) = flatten_stack(A), flatten_stack(X)
     n = matrix_order(A.shape[1])
     return A.reshape(-1, n, n), X.reshape(-1, n, n), was_stack
+
+
+def _converted(given: Any, M: Any) -> Any:
+    """Return M, the conversion of what was given, if it is the same numbers."""
+    if given.dtype == M.dtype:
+        return M
+    if given.dtype.is_complex if is_tensor(given) else np.iscomplexobj(given):
+        raise ValueError("Got complex matrices, but real ones are expected.")
+    floating = given.is_floating_point() if is_tensor(given) else given.dtype.kind == "f"
+    if floating and given.dtype.itemsize <= 8:
+        return M
+    with np.errstate(invalid="ignore"):
+        again = M.to(given.dtype) if is_tensor(M) else M.astype(given.dtype)
+    if not bool(((again == given) | (given != given)).all()):
+        raise ValueError(
+            f"Got numbers of dtype {given.dtype} that float64 cannot hold, and a proof for rounded "
+            f"ones would be none; round them first."
+        )
+    return M
 
 
 def pieces(m: int, n: int, itemsize: int) -> Iterator[slice]:
@@ -205,8 +215,8 @@ def norm_bound(stack: Any, norm: str) -> Any:
     Returns
     -------
     ndarray or tensor of shape (m,), float64
-        inf or NaN where squares or sums overflow. n² squares and their sum in any order are wrong
-        by less than (n² + 2)u of it, squares that underflow by less than tiny each.
+        inf or NaN where squares or sums overflow. A sum of n² squares in any order is wrong by
+        less than γ_{n²+2} of it, and what underflows by less than tiny each.
 
     Examples
     --------
@@ -214,10 +224,17 @@ def norm_bound(stack: Any, norm: str) -> Any:
     True
     """
     n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
-    terms = n * n if norm == "fro" else n
-    lost = n * arithmetic.tiny**0.5 if norm == "fro" else 0.0
+    lost = 2 * n * (arithmetic.tiny**0.5 if norm == "fro" else arithmetic.tiny)
     computed = as_float64(operator_norm(stack, norm))
-    return computed * (1 + (terms + 4) * arithmetic.unit) + lost
+    return computed * (1 + arithmetic.gamma((n * n if norm == "fro" else n) + 4)) + lost
+
+
+def norm_floor(stack: Any, norm: str) -> Any:
+    """Return a proven lower bound of the norm of each matrix, in float64; it may be negative."""
+    n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
+    lost = 2 * n * (arithmetic.tiny**0.5 if norm == "fro" else arithmetic.tiny)
+    computed = as_float64(operator_norm(stack, norm))
+    return computed * (1 - arithmetic.gamma((n * n if norm == "fro" else n) + 4)) - lost
 
 
 def as_float64(array: Any) -> Any:

@@ -1,5 +1,6 @@
 """Proven bounds on the error of one inverse, of the Taylor series, and of a model on a region."""
 
+from ._region import certify_region
 from ._residual import residual_bound
 
-__all__ = ["residual_bound"]
+__all__ = ["certify_region", "residual_bound"]

@@ -15,7 +15,7 @@ from ..stacks import (
     empty_like,
     largest_entry,
     norm_bound,
-    operator_norm,
+    norm_floor,
     pieces,
     powers_of_two,
     product_error,
@@ -78,8 +78,9 @@ def refine(
             _refine_piece(a, x, figures, tol, max_refine, order, norm)
             if unit is not None:
                 # Back in their own scale entries may over- or underflow.
-                back = x / unit
-                bound[piece] = moved_bound(x, back * unit, bound[piece], norm)
+                back, xp = x / unit, sys.modules["torch"] if is_tensor(A) else np
+                moved = moved_bound(x, back * unit, bound[piece], norm)
+                bound[piece] = xp.where(unit[:, 0, 0] == 1, bound[piece], moved)
                 X[piece] = back
     return bound, residual, n_refine
 
@@ -164,10 +165,8 @@ def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     array([0.21])
     """
     xp = sys.modules["torch"] if is_tensor(X) else np
-    arithmetic, n = Arithmetic.of(X), X.shape[-1]
-    lost = n * (arithmetic.tiny + arithmetic.tiny**0.5)  # squares that underflow
-    size = as_float64(operator_norm(X, norm)) * (1 - (n * n + 4) * arithmetic.unit) - lost
-    moved = norm_bound(Y - X, norm) * (1 + 2 * arithmetic.unit) + lost
+    size = norm_floor(X, norm)
+    moved = norm_bound(Y - X, norm) * (1 + 2 * Arithmetic.of(X).unit)
     share = xp.where(size > 0, moved / size, xp.full_like(size, float("inf")))
     total = (bound + share * (1 + bound)) * (1 + 2.0**-46)
     return xp.where(total >= 0, total, xp.full_like(total, float("inf")))

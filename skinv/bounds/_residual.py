@@ -15,7 +15,7 @@ from ..stacks import (
     frobenius,
     largest_entry,
     norm_bound,
-    operator_norm,
+    norm_floor,
     pieces,
     powers_of_two,
     product,
@@ -60,8 +60,8 @@ def residual_bound(
     Raises
     ------
     ValueError
-        For shapes that do not match, matrices that are not square, complex numbers, or an unknown
-        norm or precision.
+        For shapes that do not match, matrices that are not square, complex numbers, numbers that
+        float64 cannot hold, or an unknown norm or precision.
 
     See Also
     --------
@@ -104,33 +104,44 @@ def residual_bound(
 
 def check_norm(norm: Any) -> str:
     """Return the name of a norm, or raise a ValueError."""
-    name = str(norm)
-    if name not in NORMS:
-        raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
-    return name
+    for name, number in (("fro", None), ("inf", np.inf), ("1", 1)):
+        if norm == name or (number is not None and norm == number):
+            return name
+    raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
 
 
 def products_are_exact(stack: Any) -> bool:
     """Tell whether products of this dtype are rounded as in IEEE arithmetic.
 
-    float32 products of tensors may be computed in TF32 or bfloat16 where the user allows it.
+    float32 products of tensors may be computed in TF32 or bfloat16 where the user allows it, by a
+    precision setting or by autocast; float64 products never are.
     """
     if not is_tensor(stack):
         return True
     torch = sys.modules["torch"]
-    return stack.dtype != torch.float32 or torch.get_float32_matmul_precision() == "highest"
+    if stack.dtype == torch.float64:
+        return True
+    try:
+        highest = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set through the newer, finer interface
+        return False
+    return highest and not torch.is_autocast_enabled(stack.device.type)
 
 
 def scaled(A: Any, X: Any) -> tuple[Any, Any, Any]:
     """Return A/2^k, 2^k X and 2^k, with k per matrix such that no square of A over- or underflows.
 
-    Most stacks need no scaling, which the norms of A tell; then the arguments come back, and None.
+    Most matrices need no scaling (k = 0), which the norms of A tell. Where none does the arguments
+    come back, and None.
     """
     arithmetic = Arithmetic.of(A)
     size = frobenius(A)
-    if bool(((size > arithmetic.tiny**0.25) & (size < arithmetic.largest**0.25)).all()):
+    safe = (size > arithmetic.tiny**0.25) & (size < arithmetic.largest**0.25)
+    if bool(safe.all()):
         return A, X, None
-    unit = powers_of_two(largest_entry(A))[:, None, None]
+    xp = sys.modules["torch"] if is_tensor(A) else np
+    unit = powers_of_two(largest_entry(A))
+    unit = xp.where(safe, xp.ones_like(unit), unit)[:, None, None]
     return A / unit, X * unit, unit
 
 
@@ -169,7 +180,7 @@ class Residual(NamedTuple):
         worst = self.X * share * share * (1 + 4 * arithmetic.unit)
         gamma = arithmetic.gamma(n) * (1 + 4 * arithmetic.unit)
         rounding = worst * (2 * arithmetic.unit + gamma * self.computed)
-        rounding = rounding + n * n * arithmetic.tiny * share * (1 + self.X)
+        rounding = rounding + 4 * n * n * arithmetic.tiny * share * (1 + self.X)
         bound = self.computed**order + self.rounding * share + self.A * rounding
         xp = sys.modules["torch"] if is_tensor(bound) else np
         return xp.where(self.computed < 0.9, bound * _UP, xp.full_like(bound, float("inf")))
@@ -205,7 +216,7 @@ def _rounding(
     arithmetic: Arithmetic, n: int, computed: Any, absolute: Any, size_A: Any, size_X: Any
 ) -> Any:
     """Bound ‖R − R'‖ from a bound of ‖|A||X|‖. The last term is what underflows."""
-    lost = n * n * arithmetic.tiny * (1 + size_A + size_X)
+    lost = 4 * n * n * arithmetic.tiny * (1 + size_A + size_X)
     return (arithmetic.unit * computed + arithmetic.gamma(n) * absolute + lost) * _UP
 
 
@@ -231,7 +242,7 @@ def _sharper_rounding(A: Any, X: Any, D: Any, known: Residual, norm: str) -> Res
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     # The product of absolute values is itself rounded, by less than γ_n of it.
     absolute = norm_bound(product(abs(A[rows]), abs(X[rows])), norm)
-    absolute = absolute * (1 + 2 * arithmetic.gamma(n)) + n * n * arithmetic.tiny
+    absolute = absolute * (1 + 2 * arithmetic.gamma(n)) + 4 * n * n * arithmetic.tiny
     rounding = known.rounding + 0.0
     rounding[rows] = xp.minimum(
         rounding[rows],
@@ -248,9 +259,8 @@ def _error_bound(X: Any, D: Any, known: Residual, norm: str) -> Any:
     XR = norm_bound(product(X, D), norm) + (
         arithmetic.gamma(n) * known.X * known.computed
         + known.X * known.rounding
-        + n * n * arithmetic.tiny * (1 + known.X)
+        + 4 * n * n * arithmetic.tiny * (1 + known.X)
     )
-    terms = n * n if norm == "fro" else n
-    lower = as_float64(operator_norm(X, norm)) * (1 - (terms + 4) * arithmetic.unit)
+    lower = norm_floor(X, norm)
     bound = XR * (1 + r) / (lower * (1 - r)) * _UP
     return xp.where((r < 1) & (lower > 0) & (bound >= 0), bound, xp.full_like(bound, float("inf")))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bounds._form import ModelForm
 from ..linear import affine_fit, taylor
 from ..matrices import like, matrix_order, regular_inverse
 
@@ -164,6 +165,41 @@ class Preparation:
         W, b = folded[-1]
         folded[-1] = (W * self.y_scale, b * self.y_scale + self.y_mean)
         return folded
+
+
+    def form(
+        self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
+    ) -> ModelForm:
+        """Return the whole model as bounds over a region take it.
+
+        Parameters
+        ----------
+        layers : list of (weight (n_out, n_in), bias (n_out,))
+            The network in scaled space.
+        activation : str
+        n_features : int
+            Number of inputs, the constant ones included.
+
+        Returns
+        -------
+        ModelForm
+        """
+        wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
+        W, b = wide[0]
+        first = np.zeros((len(W), n_features))
+        first[:, self.kept] = W
+        wide[0] = (first, b)
+        W, b = wide[-1]
+        wide[-1] = (W * self.y_scale[:, None], b * self.y_scale + self.y_mean)
+        x_mean, x_scale = np.zeros(n_features), np.ones(n_features)
+        x_mean[self.kept], x_scale[self.kept] = self.x_mean, self.x_scale
+        n_outputs = len(self.y_mean)
+        origin, constant = np.zeros(n_features), np.zeros(n_outputs)
+        matrix = np.zeros((n_features, n_outputs))
+        if self.affine is not None:
+            origin[self.kept], constant, matrix[self.kept] = self.affine
+        taylor = None if self.center is None else (*self.center, 1)
+        return ModelForm(constant, origin, matrix, taylor, wide, activation, x_mean, x_scale)
 
 
 def _affine_baseline(

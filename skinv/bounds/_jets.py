@@ -1,0 +1,197 @@
+"""Second-order expansions with remainders, over many boxes at once.
+
+A function of A = C + Σ t_k S_k with matrix values is held as
+
+    value + Σ t_k gradient_k + Σ t_k t_l curvature_kl ± remainder,
+
+where t ranges over a box |t_k| <= 1, or over what a ball leaves of it, and the remainder is a bound
+of every entry over all of it. All are float64 torch tensors, so that a device can do the work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_EPS = float(torch.finfo(torch.float64).eps)
+
+
+@dataclass
+class Boxes:
+    """Boxes {z + half·t} in the coordinates of a region {‖z‖_p <= 1}, and their matrices.
+
+    Parameters
+    ----------
+    z, half : tensor of shape (b, d)
+        Centres and half-widths. Sides that were never halved have half-width 1 and centre 0.
+    A : tensor of shape (b, n, n)
+        Matrices at the centres.
+    S : tensor of shape (b, d, n, n)
+        Directions times half-widths.
+    norm : {"linf", "l2", "l1"}
+        p. In "l2" and "l1" the sides that were never halved are held together by the ball.
+    """
+
+    z: Tensor
+    half: Tensor
+    A: Tensor
+    S: Tensor
+    norm: str
+
+    def __post_init__(self) -> None:
+        if self.norm == "linf":
+            return
+        self._whole = self.half == 1
+        nearest = (self.z.abs() - self.half).clamp(min=0).masked_fill(self._whole, 0.0)
+        if self.norm == "l2":  # what the halved sides leave of the radius
+            left = (1 - (nearest**2).sum(1)).clamp(min=0).sqrt()
+        else:
+            left = (1 - nearest.sum(1)).clamp(min=0)
+        self._left = left * (1 + 4 * _EPS)
+
+    def size(self, rows: Tensor) -> Tensor:
+        """Bound |Σ t_k rows_k| over the box and the ball.
+
+        Parameters
+        ----------
+        rows : tensor of shape (b, d, ...)
+
+        Returns
+        -------
+        tensor of shape (b, ...)
+        """
+        rows = rows.abs()
+        if self.norm == "linf":
+            return rows.sum(1)
+        shape = (*self._whole.shape, *(1,) * (rows.ndim - 2))
+        whole, left = self._whole.reshape(shape), self._left.reshape(-1, *shape[2:])
+        together = rows.masked_fill(~whole, 0.0)
+        l2 = self.norm == "l2"
+        held = torch.linalg.vector_norm(together, dim=1) if l2 else together.amax(1)
+        return rows.masked_fill(whole, 0.0).sum(1) + left * held
+
+    def size2(self, rows: Tensor) -> Tensor:
+        """Bound |Σ t_k t_l rows_kl| over the box and the ball, rows of shape (b, d, d, ...)."""
+        b, d = rows.shape[:2]
+        inner = rows.transpose(1, 2).reshape(b, d, d, -1)
+        return self.size(self.size(inner)).reshape(b, *rows.shape[3:])
+
+
+@dataclass
+class Jet:
+    """An expansion over boxes.
+
+    Parameters
+    ----------
+    value : tensor of shape (b, n, n)
+    gradient : tensor of shape (b, d, n, n)
+    curvature : tensor of shape (b, d, d, n, n) or None
+        Not symmetric in general. None leaves the second order to the remainder.
+    remainder : tensor of shape (b, n, n)
+        Not negative.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    curvature: Tensor | None
+    remainder: Tensor
+
+
+def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
+    """Expand the inverse.
+
+    With B = C⁻¹, E = Σ t_k S_k and M_k = S_k B, A⁻¹ = B − BEB + BEBEB − …; with Q >= |EB| entry
+    by entry the terms from order k on are at most |B|Qᵏ(I − Q)⁻¹ if the spectral radius of Q is
+    below 1 (Neumann), which also proves that the box holds no singular matrix. N = (I − Q)⁻¹ is
+    not trusted: x = N·1 > 0 with Qx < x proves the radius (Collatz).
+
+    Parameters
+    ----------
+    boxes : Boxes
+    second : bool
+        Whether to give the second order explicitly.
+
+    Returns
+    -------
+    jet : Jet
+        The remainder is inf where the box could not be shown to be regular.
+    rounding : tensor of shape (b,)
+        Bound of what rounding does to any entry of value, gradient and curvature together.
+    """
+    A, S = boxes.A, boxes.S
+    b, d, n = S.shape[:3]
+    eye = torch.eye(n, dtype=A.dtype, device=A.device)
+    B = torch.linalg.inv_ex(A)[0].contiguous()
+    M = (S.reshape(b, d * n, n) @ B).reshape(b, d, n, n)
+    G = B[:, None] @ M
+    # Relative error of B, from its residual; entries of Q grow by what that can make of them.
+    size, extent = _row_norm(B), _row_norm(boxes.size(S))
+    off = _row_norm(A @ B - eye) + 2 * (n + d) * _EPS * (_row_norm(A) + extent) * size
+    Q = boxes.size(M) * (1 + 4 * n * _EPS) + (2 * extent * size * off)[:, None, None]
+    N = torch.linalg.inv_ex(eye - Q)[0]
+    x = N.sum(2, keepdim=True)
+    good = ((x > 0) & (Q @ x * (1 + 4 * n * _EPS) < x)).all(1)[:, 0] & (off < 1e-6)
+    curvature, tail = None, B.abs() @ Q @ Q
+    if second:
+        curvature = G.reshape(b, d * n, n) @ M.transpose(1, 2).reshape(b, n, d * n)
+        curvature = curvature.reshape(b, d, n, d, n).transpose(2, 3)
+        tail = tail @ Q
+    # Of N·tail's rounding only what cancels in N matters; x tells how much that can be.
+    remainder = tail @ N.clamp(min=0) * (1 + 1e-10)
+    remainder = remainder + 1e-12 * (tail.sum(2, keepdim=True).amax(1, keepdim=True)) * x.amax(
+        1, True
+    )
+    remainder = torch.where(good[:, None, None], remainder, torch.inf)
+    reach = Q.sum(2).amax(1)
+    rounding = 4 * size * off * (1 + reach) ** 2
+    return Jet(B, -G, curvature, remainder), rounding
+
+
+def _row_norm(stack: Tensor) -> Tensor:
+    return stack.abs().sum(2).amax(1)
+
+
+def series_jet(boxes: Boxes, center: Tensor, inverse: Tensor, order: int, second: bool) -> Jet:
+    """Expand the Taylor series of the inverse at a centre, X ← B − B·E·X (Horner).
+
+    Parameters
+    ----------
+    boxes : Boxes
+    center, inverse : tensor of shape (n, n)
+        Where the series stands, and B.
+    order : int
+    second : bool
+        Whether to give the second order explicitly.
+
+    Returns
+    -------
+    Jet
+    """
+    b, d, n = boxes.S.shape[:3]
+    start = inverse @ (boxes.A - center)  # BE = start + Σ t_k step_k
+    step = inverse @ boxes.S
+    extent = boxes.size(step)
+    X = Jet(
+        inverse.expand(b, n, n),
+        torch.zeros_like(boxes.S),
+        boxes.S.new_zeros(b, d, d, n, n) if second else None,
+        torch.zeros_like(boxes.A),
+    )
+    for _ in range(order):
+        cross = step.reshape(b, d * n, n) @ X.gradient.transpose(1, 2).reshape(b, n, d * n)
+        cross = cross.reshape(b, d, n, d, n).transpose(2, 3)
+        remainder = (start.abs() + extent) @ X.remainder
+        if X.curvature is None:
+            curvature, remainder = None, remainder + boxes.size2(cross)
+        else:
+            curvature = -(start[:, None, None] @ X.curvature + cross)
+            remainder = remainder + extent @ boxes.size2(X.curvature)
+        X = Jet(
+            inverse - start @ X.value,
+            -(start[:, None] @ X.gradient + step @ X.value[:, None]),
+            curvature,
+            remainder,
+        )
+    return X

@@ -1,0 +1,242 @@
+"""Enclosures of a multilayer perceptron over many boxes at once.
+
+For one hidden layer with a smooth activation: the second-order expansion with Lagrange's remainder.
+For ReLU units, and for deeper networks: each activation between two lines, and what that makes of
+the output, propagated backward (Zhang et al. 2018, "Efficient neural network robustness
+certification with general activation functions", CROWN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._jets import Boxes
+
+# The second order of a network is explicit where its coefficients are not more numbers than this.
+_LARGEST = 2**24
+# Upper bounds of |f''|, |f'''| and |f''''| over the whole line, rounded up.
+SECOND = {"silu": 0.5000001, "tanh": 0.7698004}
+THIRD = {"silu": 0.3085, "tanh": 2.0000001}
+FOURTH = {"silu": 0.5000001, "tanh": 4.0859}
+
+
+def derivatives(x: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return a smooth activation and its first three derivatives.
+
+    Parameters
+    ----------
+    x : tensor
+    activation : {"silu", "tanh"}
+
+    Returns
+    -------
+    tuple of four tensors
+
+    Examples
+    --------
+    >>> [float(v) for v in derivatives(torch.zeros(1), "tanh")]
+    [0.0, 1.0, 0.0, -2.0]
+    """
+    if activation == "tanh":
+        t = torch.tanh(x)
+        u = 1 - t * t
+        return t, u, -2 * t * u, u * (6 * t * t - 2)
+    s = torch.sigmoid(x)
+    s1 = s * (1 - s)
+    s2 = s1 * (1 - 2 * s)
+    s3 = s1 * (1 - 6 * s1)
+    return x * s, s + x * s1, 2 * s1 + x * s2, 3 * s2 + x * s3
+
+
+@dataclass
+class Enclosure:
+    """Two functions of t, |t_k| <= 1, between which the outputs lie.
+
+    low + t·low_gradient + tᵀ(curvature)t <= f(t) <= high + t·high_gradient + tᵀ(curvature)t
+
+    Parameters
+    ----------
+    low, high : tensor of shape (b, o)
+    low_gradient, high_gradient : tensor of shape (b, d, o)
+    curvature : tensor of shape (b, d, d, o) or None
+    """
+
+    low: Tensor
+    high: Tensor
+    low_gradient: Tensor
+    high_gradient: Tensor
+    curvature: Tensor | None
+
+
+class Network:
+    """A perceptron as a function of box coordinates z, its inputs being origin + z @ directions.
+
+    Parameters
+    ----------
+    layers : list of (weight (n_out, n_in), bias (n_out,))
+        float64 tensors; the first weight acts on z.
+    activation : {"relu", "silu", "tanh"}
+
+    Examples
+    --------
+    >>> eye = torch.eye(1, dtype=torch.float64)
+    >>> zero = torch.zeros(1, dtype=torch.float64)
+    >>> net = Network([(eye, zero), (eye, zero)], "relu")
+    >>> z, half = torch.full((2, 1, 1), 0.5).double()
+    >>> box = next(net.enclosures(Boxes(z, half, z[:, None], half[:, None, None], "linf")))
+    >>> box.low, box.low_gradient[0]
+    (tensor([[0.5000]], dtype=torch.float64), tensor([[0.5000]], dtype=torch.float64))
+    """
+
+    def __init__(self, layers: list[tuple[Tensor, Tensor]], activation: str):
+        self.layers, self.activation = layers, activation
+        (W1, _), (W2, _) = layers[0], layers[-1]
+        (h, d), o = W1.shape, len(W2)
+        numbers = h * o * d * (d + 1) // 2
+        self.quadratic = len(layers) == 2 and activation != "relu" and numbers <= _LARGEST
+        if self.quadratic:
+            # Rows j: weight of unit j in each input, or pair of inputs, times its weight in each
+            # output.
+            self._first = (W1[:, :, None] * W2.T[:, None, :]).reshape(h, -1)
+            self._pairs = k, m = torch.triu_indices(d, d)
+            self._second = ((W1[:, k] * W1[:, m])[:, :, None] * W2.T[:, None, :]).reshape(h, -1)
+
+    def enclosures(self, boxes: Boxes) -> Iterator[Enclosure]:
+        """Yield one or more enclosures over boxes; each holds, so the best may be taken."""
+        if self.quadratic:
+            yield self._expansion(boxes)
+            return
+        for parallel in (True, False) if self.activation == "relu" else (True,):
+            yield self._lines(boxes, parallel)
+
+    def magnitude(self) -> float:
+        """Bound all intermediate results over |z_k| <= 1, to measure rounding by."""
+        size = torch.ones(self.layers[0][0].shape[1], dtype=torch.float64)
+        size = size.to(self.layers[0][0].device)
+        for level, (W, b) in enumerate(self.layers):
+            if level == len(self.layers) - 1 and level:  # squares of the expansion
+                size = size + size**2
+            size = W.abs() @ size + b.abs()
+        return float(size.max())
+
+    def _units(self, boxes: Boxes) -> tuple[Tensor, Tensor]:
+        """Return what enters the first layer's units at the centres, and by how much it varies."""
+        W1, b1 = self.layers[0]
+        y = boxes.z @ W1.T + b1
+        if boxes.norm == "linf":
+            return y, boxes.half @ W1.abs().T
+        return y, boxes.size(boxes.half[:, :, None] * W1.T)
+
+    def _expansion(self, boxes: Boxes) -> Enclosure:
+        (_, _), (W2, b2) = self.layers
+        half = boxes.half
+        b, d, o = *half.shape, len(b2)
+        y, radius = self._units(boxes)
+        f, f1, f2, f3 = derivatives(y, self.activation)
+        third = self.third(f3, radius)
+        error = (third * radius**3 / 6) @ W2.abs().T
+        value = f @ W2.T + b2
+        gradient = (f1 @ self._first).reshape(b, d, o) * half[:, :, None]
+        k, m = self._pairs
+        upper = (0.5 * f2 @ self._second).reshape(b, len(k), o)
+        upper = upper * (half[:, k] * half[:, m])[:, :, None]
+        curvature = upper.new_empty(b, d, d, o)
+        curvature[:, k, m], curvature[:, m, k] = upper, upper
+        return Enclosure(value - error, value + error, gradient, gradient, curvature)
+
+    def third(self, f3: Tensor, radius: Tensor) -> Tensor:
+        """Bound |f'''| within `radius` of where it is f3."""
+        local = f3.abs() + FOURTH[self.activation] * radius / 4  # the remainder of fourth order
+        return local.clamp(max=THIRD[self.activation])
+
+    def _relaxed(self, low: Tensor, high: Tensor, parallel: bool) -> tuple:
+        """Return slopes and offsets of lines below and above the activation on [low, high]."""
+        if self.activation == "relu":
+            slope = (high.clamp(min=0) / (high - low).clamp(min=1e-300)).clamp(0, 1)
+            slope = torch.where(low >= 0, torch.ones_like(slope), slope)
+            crossing = (low < 0) & (high > 0)
+            offset = torch.where(crossing, -slope * low, torch.zeros_like(low))
+            under = (
+                slope if parallel else torch.where(crossing, (high > -low).to(slope.dtype), slope)
+            )
+            return under, torch.zeros_like(offset), slope, offset
+        middle, radius = (low + high) / 2, (high - low) / 2
+        f, f1, f2, _ = derivatives(middle, self.activation)
+        second = (f2.abs() + THIRD[self.activation] * radius / 3).clamp(max=SECOND[self.activation])
+        band = second * radius**2 / 2
+        offset = f - f1 * middle
+        return f1, offset - band, f1, offset + band
+
+    def _lines(self, boxes: Boxes, parallel: bool) -> Enclosure:
+        """Propagate lines backward through all layers."""
+        y, radius = self._units(boxes)
+        relaxed = [self._relaxed(y - radius, y + radius, parallel)]
+        for depth in range(2, len(self.layers)):
+            low, high, low_gradient, high_gradient = self._backward(boxes, relaxed, depth)
+            low, high = low - boxes.size(low_gradient), high + boxes.size(high_gradient)
+            relaxed.append(self._relaxed(low, high, parallel))
+        return Enclosure(*self._backward(boxes, relaxed, len(self.layers)), None)
+
+    def _backward(self, boxes: Boxes, relaxed: list, depth: int) -> tuple:
+        """Enclose the outputs of layer `depth` (1-based) between affine functions of the box."""
+        z, half = boxes.z, boxes.half
+        out = []
+        for upper in (False, True):
+            W, bias = self.layers[depth - 1]
+            weight, constant = W.expand(len(z), *W.shape), bias.expand(len(z), -1)
+            for level in range(depth - 2, -1, -1):
+                below, below_offset, above, above_offset = relaxed[level]
+                positive, negative = weight.clamp(min=0), weight.clamp(max=0)
+                if not upper:
+                    below, below_offset, above, above_offset = (
+                        above, above_offset, below, below_offset,
+                    )  # fmt: skip
+                constant = constant + (
+                    positive @ above_offset[:, :, None] + negative @ below_offset[:, :, None]
+                ).squeeze(2)
+                weight = positive * above[:, None] + negative * below[:, None]
+                W, bias = self.layers[level]
+                constant = constant + weight @ bias
+                weight = weight @ W
+            value = constant + (weight @ z[:, :, None]).squeeze(2)
+            out.append((value, weight.transpose(1, 2) * half[:, :, None]))
+        return out[0][0], out[1][0], out[0][1], out[1][1]
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return the outputs at points z (b, d)."""
+        for W, b in self.layers[:-1]:
+            z = z @ W.T + b
+            z = z.clamp(min=0) if self.activation == "relu" else derivatives(z, self.activation)[0]
+        W, b = self.layers[-1]
+        return z @ W.T + b
+
+    def doubt(self, boxes: Boxes, output: Tensor) -> Tensor:
+        """Return for each box how much each side adds to what is not known of one output.
+
+        Parameters
+        ----------
+        boxes : Boxes
+        output : tensor of shape (b,), int64
+
+        Returns
+        -------
+        tensor of shape (b, d)
+            A heuristic, for choosing the side to split.
+        """
+        (W1, _), (W2, _) = self.layers[0], self.layers[-1]
+        y, radius = self._units(boxes)
+        if len(self.layers) > 2:
+            rate = torch.ones_like(radius)
+        elif self.activation == "relu":
+            low, high = y - radius, y + radius
+            crossing = (low < 0) & (high > 0)
+            gap = torch.where(crossing, -low * high / (high - low), torch.zeros_like(low))
+            rate = W2.abs()[output] * gap / radius.clamp(min=1e-300)
+        else:
+            f3 = derivatives(y, self.activation)[3]
+            rate = W2.abs()[output] * self.third(f3, radius) * radius**2 / 2
+        return (rate @ W1.abs()) * boxes.half

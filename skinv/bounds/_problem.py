@@ -1,0 +1,243 @@
+"""The error of a model over a region as a function on boxes, bounded many at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..matrices import matrix_order
+from ._form import ModelForm
+from ._jets import Boxes, inverse_jet, series_jet
+from ._network import Enclosure, Network
+
+# Boxes are bounded in pieces whose largest tensor has about this many numbers.
+_PIECE = 2**19
+# Where the second order takes more numbers per box than this, the first has to do.
+_LARGEST = 2**22
+_EPS = float(np.finfo(np.float64).eps)
+
+
+class Problem:
+    """f(A) − A⁻¹ over a region A = center + z @ directions, ‖z‖_p <= 1.
+
+    Parameters
+    ----------
+    form : ModelForm
+        f.
+    center : ndarray of shape (n*n,)
+    directions : ndarray of shape (d, n*n)
+    norm : {"linf", "l2", "l1"}
+        p.
+    device : torch.device
+    """
+
+    def __init__(
+        self, form: ModelForm, center: NDArray, directions: NDArray, norm: str, device: Any
+    ):
+        def tensor(array: NDArray) -> Tensor:
+            return torch.tensor(np.asarray(array), dtype=torch.float64, device=device)
+
+        self.norm, self.device = norm, device
+        self.n, self.d = matrix_order(center.size), len(directions)
+        self.center, self.directions = tensor(center), tensor(directions)
+        value, gradient = (
+            form.constant + (center - form.origin) @ form.matrix,
+            directions @ form.matrix,
+        )
+        self._value, self._gradient = tensor(value), tensor(gradient)
+        magnitude = float(np.max(np.abs(value) + np.abs(gradient).sum(axis=0), initial=0.0))
+        self._series: Any = None
+        if form.taylor is not None:
+            point, inverse, order = form.taylor
+            self._series = tensor(point), tensor(inverse), order
+            reach = np.abs(inverse) @ (
+                np.abs(center.reshape(self.n, self.n) - point)
+                + np.abs(directions).sum(axis=0).reshape(self.n, self.n)
+            )
+            norms = np.abs(inverse).sum(axis=1).max(), reach.sum(axis=1).max()
+            magnitude += float(norms[0] * (1 + norms[1]) ** order)
+        self._network: Network | None = None
+        if form.layers:
+            layers = [(tensor(W), tensor(b)) for W, b in form.layers]
+            W, b = layers[0]
+            start, turn = (center - form.x_mean) / form.x_scale, directions / form.x_scale
+            layers[0] = (W @ tensor(turn).T, b + W @ tensor(start))
+            self._network = Network(layers, form.activation)
+            magnitude += self._network.magnitude()
+            widest = max(len(b) for _, b in layers)
+        else:
+            widest = 0
+        # Sums of so many terms, of no larger numbers, a few times over.
+        self._slack = _EPS * (64 + 8 * (self.d + self.n * self.n + widest)) * magnitude
+        numbers = self.d * self.d * self.n * self.n
+        self.second = numbers <= _LARGEST
+        self._step = max(1, _PIECE // (numbers if self.second else self.d * self.n * self.n))
+
+    def errors(self, z: Tensor) -> Tensor:
+        """Return f(A) − A⁻¹ at points z (b, d), as rows (b, n*n)."""
+        A = (self.center + z @ self.directions).reshape(-1, self.n, self.n)
+        value = self._value + z @ self._gradient
+        if self._series is not None:
+            point, inverse, order = self._series
+            X = inverse.expand_as(A)
+            for _ in range(order):
+                X = inverse - inverse @ ((A - point) @ X)
+            value = value + X.reshape(len(z), -1)
+        if self._network is not None:
+            value = value + self._network(z)
+        return value - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
+
+    def project(self, z: Tensor) -> Tensor:
+        """Return points of the region near given ones."""
+        if self.norm == "linf":
+            return z.clamp(-1, 1)
+        size = z.abs().sum(1) if self.norm == "l1" else torch.linalg.vector_norm(z, dim=1)
+        return z / size.clamp(min=1)[:, None] * (1 - 4 * _EPS)
+
+    def outside(self, z: Tensor, half: Tensor) -> Tensor:
+        """Tell which boxes certainly miss the region."""
+        nearest = (z.abs() - half).clamp(min=0)
+        if self.norm == "linf":
+            return nearest.sum(1) < 0
+        size = nearest.sum(1) if self.norm == "l1" else (nearest**2).sum(1)
+        return size > 1 + 1e-9
+
+    def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bound the largest absolute entry of the error over boxes.
+
+        Parameters
+        ----------
+        z, half : tensor of shape (b, d)
+            Centres and half-widths.
+
+        Returns
+        -------
+        upper : tensor of shape (b,)
+            Proven; inf where a box could not be shown to be regular.
+        side : tensor of shape (b,), int64
+            The side whose halving promises most.
+        corner : tensor of shape (b, d)
+            Where the expansion expects the largest error.
+        """
+        pieces = [
+            self._bound(z[i : i + self._step], half[i : i + self._step])
+            for i in range(0, len(z), self._step)
+        ]
+        upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        return upper, side, corner
+
+    def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        b, d, n, o = len(z), self.d, self.n, self.n * self.n
+        boxes = Boxes(
+            z,
+            half,
+            (self.center + z @ self.directions).reshape(b, n, n),
+            (half[:, :, None] * self.directions).reshape(b, d, n, n),
+            self.norm,
+        )
+        inverse, rounding = inverse_jet(boxes, self.second)
+        value = self._value + z @ self._gradient - inverse.value.reshape(b, o)
+        gradient = half[:, :, None] * self._gradient - inverse.gradient.reshape(b, d, o)
+        curvature = None if inverse.curvature is None else -inverse.curvature.reshape(b, d, d, o)
+        remainder = inverse.remainder.reshape(b, o)
+        if self._series is not None:
+            series = series_jet(boxes, *self._series, self.second)
+            value, gradient = (
+                value + series.value.reshape(b, o),
+                gradient + series.gradient.reshape(b, d, o),
+            )
+            remainder = remainder + series.remainder.reshape(b, o)
+            if curvature is not None:
+                curvature = curvature + series.curvature.reshape(b, d, d, o)
+        if curvature is not None:
+            curvature = (curvature + curvature.transpose(1, 2)) / 2
+        both = slopes = None
+        for part in self._enclosures(value, gradient, boxes):
+            high, low = self._extremes(boxes, value, gradient, curvature, part)
+            bounds = torch.cat((high, low), 1)
+            both = bounds if both is None else torch.minimum(both, bounds)
+            slopes = gradient + (part.low_gradient + part.high_gradient) / 2
+        both = torch.nan_to_num(both + remainder.repeat(1, 2), nan=torch.inf, posinf=torch.inf)
+        upper, which = both.max(1)
+        output, sign = which % o, torch.where(which < o, 1.0, -1.0).to(z)
+        slope = slopes[torch.arange(b, device=z.device), :, output]
+        side = self._side(boxes, inverse.value, output, slope)
+        corner = z + half * slope.sign() * sign[:, None]
+        return upper + self._slack + rounding, side, corner
+
+    def _enclosures(self, value: Tensor, gradient: Tensor, boxes: Boxes) -> Any:
+        if self._network is not None:
+            return self._network.enclosures(boxes)
+        nothing, flat = torch.zeros_like(value), torch.zeros_like(gradient)
+        return [Enclosure(nothing, nothing, flat, flat, None)]
+
+    def _extremes(
+        self, boxes: Boxes, value: Tensor, gradient: Tensor, curvature: Any, part: Enclosure
+    ) -> tuple[Tensor, Tensor]:
+        """Bound the error and its negative from above, but for the remainder of the inverse."""
+        low, high = value + part.low, value + part.high
+        if part.curvature is not None and curvature is None:
+            extra = boxes.size2(part.curvature)
+            low, high = low - extra, high + extra
+        elif part.curvature is not None:
+            curvature = curvature + part.curvature
+        opposite = None if curvature is None else -curvature
+        return (
+            maximum(boxes, high, gradient + part.high_gradient, curvature),
+            maximum(boxes, -low, -gradient - part.low_gradient, opposite),
+        )
+
+    def _side(self, boxes: Boxes, B: Tensor, output: Tensor, slope: Tensor) -> Tensor:
+        """Choose the side whose halving takes most from what is not known, or from the slope."""
+        n = self.n
+        M = (boxes.S @ B[:, None]).abs()
+        Q = boxes.size(M)
+        if self.second:
+            Q = Q @ Q
+        row = B.abs().gather(1, (output // n)[:, None, None].expand(-1, 1, n))[:, 0]
+        column = Q.gather(2, (output % n)[:, None, None].expand(-1, n, 1))[:, :, 0]
+        doubt = (3 if self.second else 2) * torch.einsum("bi,bkij,bj->bk", row, M, column)
+        if self._network is not None:
+            doubt = doubt + self._network.doubt(boxes, output)
+        doubt = torch.nan_to_num(doubt, nan=0.0, posinf=1e300)
+        return (doubt + 0.5 * slope.abs()).argmax(1)
+
+
+def maximum(boxes: Boxes, value: Tensor, gradient: Tensor, curvature: Tensor | None) -> Tensor:
+    """Bound value + t·gradient + tᵀ(curvature)t over boxes from above.
+
+    Where a slope keeps its sign over a box the maximum is at that side, and t_k = ±1 is put in. Of
+    the others squares are dealt with in closed form and products by their absolute values.
+
+    Parameters
+    ----------
+    boxes : Boxes
+    value : tensor of shape (b, o)
+    gradient : tensor of shape (b, d, o)
+    curvature : tensor of shape (b, d, d, o) or None
+        Symmetric.
+
+    Returns
+    -------
+    tensor of shape (b, o)
+    """
+    if curvature is None:
+        return value + boxes.size(gradient)
+    if boxes.norm != "linf":
+        return value + boxes.size(gradient) + boxes.size2(curvature)
+    swing = 2 * curvature.abs().sum(2)
+    fixed = gradient.abs() >= swing
+    t = gradient.sign() * fixed
+    pull = (curvature * t[:, None]).sum(2)
+    total = value + (t * (gradient + pull)).sum(1)
+    free = (~fixed).to(gradient.dtype)
+    slope = (gradient + 2 * pull).abs()
+    square = curvature.diagonal(dim1=1, dim2=2).transpose(1, 2)
+    inner = (square < 0) & (slope < -2 * square)
+    peak = torch.where(inner, slope * slope / (-4 * square).clamp(min=1e-300), slope + square)
+    products = (curvature.abs() * free[:, None]).sum(2) - square.abs()
+    return total + (free * (peak + products)).sum(1)
