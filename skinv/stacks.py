@@ -123,7 +123,7 @@ def _converted(given: Any, M: Any) -> Any:
     return M
 
 
-def pieces(m: int, n: int, itemsize: int) -> Iterator[slice]:
+def pieces(m: int, n: int, itemsize: int, memory: int = _PIECE) -> Iterator[slice]:
     """Cut a stack of m matrices of order n into pieces that stay in the cache.
 
     Parameters
@@ -131,6 +131,8 @@ def pieces(m: int, n: int, itemsize: int) -> Iterator[slice]:
     m, n : int
     itemsize : int
         Bytes of a number.
+    memory : int, default=2**18
+        Bytes of a piece.
 
     Returns
     -------
@@ -141,7 +143,7 @@ def pieces(m: int, n: int, itemsize: int) -> Iterator[slice]:
     >>> len(list(pieces(1000, 16, 8)))
     8
     """
-    step = max(1, _PIECE // (n * n * itemsize))
+    step = max(1, memory // (n * n * itemsize))
     for start in range(0, m, step):
         yield slice(start, min(start + step, m))
 

@@ -179,7 +179,8 @@ class Network:
             low, high, low_gradient, high_gradient = self._backward(boxes, relaxed, depth)
             low, high = low - boxes.size(low_gradient), high + boxes.size(high_gradient)
             relaxed.append(self._relaxed(low, high, parallel))
-        return Enclosure(*self._backward(boxes, relaxed, len(self.layers)), None)
+        low, high, low_gradient, high_gradient = self._backward(boxes, relaxed, len(self.layers))
+        return Enclosure(low, high, low_gradient, high_gradient, None)
 
     def _backward(self, boxes: Boxes, relaxed: list, depth: int) -> tuple:
         """Enclose the outputs of layer `depth` (1-based) between affine functions of the box."""

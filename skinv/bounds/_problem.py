@@ -145,21 +145,19 @@ class Problem:
         curvature = None if inverse.curvature is None else -inverse.curvature.reshape(b, d, d, o)
         remainder = inverse.remainder.reshape(b, o)
         if self._series is not None:
-            series = series_jet(boxes, *self._series, self.second)
-            value, gradient = (
-                value + series.value.reshape(b, o),
-                gradient + series.gradient.reshape(b, d, o),
-            )
+            point, known, order = self._series
+            series = series_jet(boxes, point, known, order, self.second)
+            value = value + series.value.reshape(b, o)
+            gradient = gradient + series.gradient.reshape(b, d, o)
             remainder = remainder + series.remainder.reshape(b, o)
-            if curvature is not None:
+            if curvature is not None and series.curvature is not None:
                 curvature = curvature + series.curvature.reshape(b, d, d, o)
         if curvature is not None:
             curvature = (curvature + curvature.transpose(1, 2)) / 2
-        both = slopes = None
+        both, slopes = value.new_full((b, 2 * o), torch.inf), gradient
         for part in self._enclosures(value, gradient, boxes):
             high, low = self._extremes(boxes, value, gradient, curvature, part)
-            bounds = torch.cat((high, low), 1)
-            both = bounds if both is None else torch.minimum(both, bounds)
+            both = torch.minimum(both, torch.cat((high, low), 1))
             slopes = gradient + (part.low_gradient + part.high_gradient) / 2
         both = torch.nan_to_num(both + remainder.repeat(1, 2), nan=torch.inf, posinf=torch.inf)
         upper, which = both.max(1)

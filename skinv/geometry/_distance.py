@@ -80,7 +80,8 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     >>> distance_to_singularity(np.eye(30), "linf", return_bounds=True).exact
     False
     """
-    stack, shape = _check_stack(A, norm)
+    check_norm(norm)
+    stack, shape = check_stack(A)
     n = stack.shape[-1]
     lower, upper = _distances(stack, norm)
     exact = norm != "linf" or n <= EXACT_ORDER
@@ -130,7 +131,8 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     array([[3., 0.],
            [0., 0.]])
     """
-    stack, shape = _check_stack(A, norm)
+    check_norm(norm)
+    stack, shape = check_stack(A)
     n = stack.shape[-1]
     if norm == "linf" and n > EXACT_ORDER:
         warnings.warn(
@@ -154,9 +156,8 @@ def check_norm(norm: str) -> None:
         raise ValueError(f"Got norm={norm!r}, but it must be one of {', '.join(map(repr, NORMS))}.")
 
 
-def _check_stack(A: ArrayLike, norm: str) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    """Return A as a float64 stack (m, n, n) and its leading shape."""
-    check_norm(norm)
+def check_stack(A: ArrayLike) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+    """Return A as a float64 stack (m, n, n) and its leading shape, or raise a ValueError."""
     if np.iscomplexobj(A):
         raise ValueError("Got complex matrices, but distances are known of real ones.")
     A = np.asarray(A, dtype=np.float64)

@@ -79,6 +79,31 @@ def _inverse_by_svd(A: NDArray) -> NDArray:
     return (Vt.transpose(0, 2, 1) / s[:, None, :]) @ U.transpose(0, 2, 1)
 
 
+class Center:
+    """A centre A₀ with an enclosure of its inverse, B ± error, and σ_min(A₀) from below.
+
+    Parameters
+    ----------
+    A, B, error : ndarray of shape (n, n)
+        The centre, and what :func:`enclosed_inverse` returned for it.
+
+    Examples
+    --------
+    >>> center = Center(np.diag([2.0, 4.0]), np.diag([0.5, 0.25]), np.zeros((2, 2)))
+    >>> 2.0 - 1e-13 < center.sigma < 2.0, bool(0.5 < center.absolute.max() < 0.6)
+    (True, True)
+    """
+
+    def __init__(self, A: NDArray, B: NDArray, error: NDArray):
+        self.A, self.B, self.error = A, B, error
+        self.n = len(A)
+        # The backward error of LAPACK's singular values, with a generous constant.
+        sigma = np.linalg.svd(A, compute_uv=False)
+        self.sigma = max(float(sigma[-1] - 16 * self.n * _UNIT * sigma[0]), 0.0)
+        self.round_up = 1 + 16 * self.n * self.n * _UNIT
+        self.absolute = (np.abs(B) + error) * self.round_up  # >= |A₀⁻¹|
+
+
 def spectral_radius_below_one(M: NDArray[np.float64]) -> bool:
     """Prove that a non-negative matrix has a spectral radius below 1, or return False.
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 
 from ..matrices import check_center
+from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin
 from ._distance import (
     EXACT_ORDER,
     check_norm,
@@ -23,9 +24,8 @@ from ._distance import (
     inf_to_one_norm,
     unit_scale,
 )
-from ._enclosure import enclosed_inverse, spectral_radius_below_one
-
-_EPS = np.finfo(np.float64).eps
+from ._ellipsoids import ellipsoid_margins
+from ._enclosure import Center, enclosed_inverse
 
 
 def region_margin(
@@ -115,11 +115,18 @@ def region_certificate(
     * a box of half-widths Δ: the largest t with spectral radius ρ(|B|(Δ + t·1)) < 1, less ε
       (Beeck 1975, "Zur Problematik der Hüllenbestimmung von Intervallgleichungssystemen"; Rump
       1994, "Verification methods for dense and sparse systems of equations"), d(A₀) − max Δ − ε,
-      and (σ_min(A₀) − ‖Δ‖₂)/n − ε (Weyl);
+      (σ_min(A₀) − ‖Δ‖₂)/n − ε (Weyl), and for n <= 7 the largest t for which the determinants of
+      all vertices of the box of half-widths Δ + t have one sign, less ε: exact if it is not
+      negative (Baumann 1984; Rohn 1989, "Systems of linear interval equations");
     * an ellipsoid with semi-axes S_k: σ_min(A₀) − radius·α(S) − ε and
       σ_min(A₀)(1 − radius·α(BS)) − ε, where α is the smallest spectral norm of the three unfoldings
-      of the tensor, an upper bound of ‖Σ z_k S_k‖₂ over ‖z‖₂ = 1; and the box test of the bounding
-      box.
+      of the tensor, an upper bound of ‖Σ z_k S_k‖₂ over ‖z‖₂ = 1; the box test of the bounding
+      box; and (1 − r)/(‖P^½B‖₂‖P^−½‖₂) − ε, where r = radius·α(P^½BSP^−½) and P is near the Perron
+      eigenvector of P ↦ Σ (BS_k)ᵀP(BS_k), a positive map, which makes r about the radius times the
+      root of its spectral radius (Evans and Høegh-Krohn 1978, "Spectral properties of positive maps
+      on C*-algebras"). If all that fails, the ellipsoid is cut into pieces, up to 128 of them and
+      fewer the larger n and rank are, with a centre and a P of their own; the smallest of their
+      margins counts. (It may then exceed that of a smaller ellipsoid, which needed no cuts.)
 
     The inverse of the centre is enclosed, not guessed, and every margin is rounded down, so a
     region that touches the singular set is not certified. Of LAPACK's singular values a backward
@@ -153,11 +160,11 @@ def region_certificate(
             f"The center is singular to working precision (condition number "
             f"{np.linalg.cond(scaled[0]):.1g}); choose a regular center."
         )
-    point = _Center(scaled[0], B[0], error[0])
+    point = Center(scaled[0], B[0], error[0])
     if norm == "mahalanobis":
         S = _check_axes(axes, n) / unit[0]
-        margins, distance, upper = _ellipsoid_margins(point, float(delta), S)
-        length = 1.0  # Mahalanobis lengths have no unit
+        margins, distance = ellipsoid_margins(point, float(delta), S, min_distance / unit[0])
+        upper, length = np.inf, 1.0  # Mahalanobis lengths have no unit
     else:
         check_norm(norm)
         margins, distance, upper = _ball_margins(point, delta / unit[0], norm)
@@ -177,19 +184,6 @@ def region_certificate(
     )
 
 
-class _Center:
-    """A centre A₀ with an enclosure of its inverse, B ± error, and σ_min(A₀) from below."""
-
-    def __init__(self, A: NDArray, B: NDArray, error: NDArray):
-        self.A, self.B, self.error = A, B, error
-        self.n = len(A)
-        # The backward error of LAPACK's singular values, with a generous constant.
-        sigma = np.linalg.svd(A, compute_uv=False)
-        self.sigma = max(float(sigma[-1] - 8 * self.n * _EPS * sigma[0]), 0.0)
-        self.round_up = 1 + 8 * self.n * self.n * _EPS
-        self.absolute = (np.abs(B) + error) * self.round_up  # >= |A₀⁻¹|
-
-
 def _check_axes(axes: ArrayLike | None, n: int) -> NDArray[np.float64]:
     """Return the semi-axes as a tensor (rank, n, n)."""
     if axes is None:
@@ -203,7 +197,7 @@ def _check_axes(axes: ArrayLike | None, n: int) -> NDArray[np.float64]:
 
 
 def _ball_margins(
-    center: _Center, radius: NDArray, norm: str
+    center: Center, radius: NDArray, norm: str
 ) -> tuple[dict[str, float], float, float]:
     """Return the margin by each test, before `min_distance`, and the centre's distance bounds."""
     n, B, up = center.n, center.B, center.round_up
@@ -221,77 +215,10 @@ def _ball_margins(
         name += " (lower bound)"
     margins = {name: distance - float(radius.max())}
     if radius.ndim:
-        margins["spectral radius (Beeck)"] = _beeck_margin(center, radius)
+        beeck = margins["spectral radius (Beeck)"] = beeck_margin(center, radius)
+        if n <= VERTEX_ORDER:
+            margins["vertex determinants (Rohn)"] = vertex_margin(center, radius, beeck)
         margins["smallest singular value (Weyl)"] = (
             center.sigma - float(np.linalg.norm(radius, 2)) * up
         ) / n
     return margins, distance, bounds.upper
-
-
-def _ellipsoid_margins(
-    center: _Center, radius: float, S: NDArray
-) -> tuple[dict[str, float], float, float]:
-    """Return the margin by each test, before `min_distance`, and the centre's distance bounds."""
-    up = center.round_up
-    size = tensor_norm_bound(S) * up
-    # The inverse is off by `error`, and the product with it by γ|B||S|.
-    rounding = (center.n + 2) * _EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
-    rounding += np.linalg.norm(center.error) * size
-    stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
-    half_widths = radius * np.sqrt(np.sum(S**2, axis=0)) * up
-    margins = {
-        "smallest singular value (Weyl)": center.sigma - radius * size,
-        "relative perturbation": center.sigma * (1 - radius * stretch),
-        "spectral radius (Beeck) of the bounding box": _beeck_margin(center, half_widths),
-    }
-    return margins, 1 / stretch if stretch > 0 else np.inf, np.inf
-
-
-def _beeck_margin(center: _Center, half_widths: NDArray) -> float:
-    """Return nearly the largest t with ρ(|A₀⁻¹|(Δ + t)₊) < 1 proven.
-
-    By so much all half-widths may still grow; a negative t says by how much they must shrink.
-    """
-
-    def regular(t: float) -> bool:
-        grown = np.maximum(half_widths + t, 0.0) * center.round_up
-        return spectral_radius_below_one(center.absolute @ grown * center.round_up)
-
-    # At t = −max Δ nothing is left of the box; changing one entry by 1/max|A₀⁻¹| makes the centre
-    # itself singular.
-    low, high = -float(half_widths.max()), 1.0 / float(np.abs(center.B).max())
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if regular(middle) else (low, middle)
-    return low
-
-
-def tensor_norm_bound(T: NDArray) -> float:
-    """Bound ‖Σ z_k T_k‖₂ over ‖z‖₂ = 1 from above.
-
-    Σ_kij z_k u_i T_kij v_j over unit z, u, v is at most the spectral norm of each unfolding of the
-    tensor into a matrix, because two of the three vectors make one unit vector z⊗u, z⊗v or u⊗v.
-
-    Parameters
-    ----------
-    T : ndarray of shape (rank, n, n)
-        A tensor; rank 0 gives 0.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> tensor_norm_bound(np.array([np.diag([1.0, 0.0]), np.diag([0.0, 1.0])]))
-    1.0
-    """
-    r, n, _ = T.shape
-    if r == 0:
-        return 0.0
-    unfoldings = (
-        T.reshape(r, n * n),
-        T.transpose(1, 0, 2).reshape(n, r * n),
-        T.transpose(2, 0, 1).reshape(n, r * n),
-    )
-    return float(min(np.linalg.norm(U, 2) for U in unfoldings))

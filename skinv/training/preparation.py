@@ -166,7 +166,6 @@ class Preparation:
         folded[-1] = (W * self.y_scale, b * self.y_scale + self.y_mean)
         return folded
 
-
     def form(
         self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
     ) -> ModelForm:

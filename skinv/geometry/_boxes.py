@@ -1,0 +1,134 @@
+"""Proofs that a box of unequal half-widths around a matrix holds no singular matrix."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._enclosure import Center, enclosed_inverse, spectral_radius_below_one
+
+_EPS = float(np.finfo(np.float64).eps)
+# Largest order at which all 2^(2n−1) vertices are inverted.
+VERTEX_ORDER = 7
+# Vertices inverted at once, and in all.
+_CHUNK, _MOST_VERTICES = 2**11, 2**16
+
+
+def beeck_margin(center: Center, half_widths: NDArray) -> float:
+    """Return nearly the largest t with ρ(|A₀⁻¹|(Δ + t)₊) < 1 proven.
+
+    By so much all half-widths may still grow; a negative t says by how much they must shrink.
+
+    Parameters
+    ----------
+    center : Center
+        The centre A₀ of the box.
+    half_widths : ndarray of shape (n, n)
+        Its half-widths Δ.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> center = Center(np.eye(2), np.eye(2), np.zeros((2, 2)))
+    >>> beeck_margin(center, np.diag([0.5, 0.25]))  # (1/2 − t)(3/4 − t) = t²
+    0.3
+    """
+
+    def regular(t: float) -> bool:
+        grown = np.maximum(half_widths + t, 0.0) * center.round_up
+        return spectral_radius_below_one(center.absolute @ grown * center.round_up)
+
+    # At t = −max Δ nothing is left of the box; changing one entry by 1/max|A₀⁻¹| makes the centre
+    # itself singular.
+    low, high = -float(half_widths.max()), 1.0 / float(np.abs(center.B).max())
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if regular(middle) else (low, middle)
+    return low
+
+
+def vertex_margin(center: Center, half_widths: NDArray, start: float) -> float:
+    """Return the largest t such that the box of half-widths (Δ + t)₊ is regular, by its vertices.
+
+    Parameters
+    ----------
+    center : Center
+        The centre A₀ of the box, of order at most 7.
+    half_widths : ndarray of shape (n, n)
+        Its half-widths Δ.
+    start : float
+        A t that is proven already; what is returned is not below it.
+
+    Returns
+    -------
+    float
+        The margin, sharp up to rounding if it is positive or all half-widths are equal, and nearly
+        sharp (and never too large) otherwise.
+
+    Notes
+    -----
+    A box of matrices is regular if and only if the determinants of its vertices A₀ − T_yΔT_z, for
+    sign vectors y and z, all have one sign (Baumann 1984, "A regularity criterion for interval
+    matrices"; Rohn 1989, "Systems of linear interval equations", theorem 5.1); (y, z) and (−y, −z)
+    give the same vertex. If they do, growing all half-widths by t changes a vertex V by a matrix of
+    rank one, det(V − t y zᵀ) = det V (1 − t zᵀV⁻¹y), so the sharp margin is 1 / max zᵀV⁻¹y.
+
+    If they do not, the box is shrunk by the margin that is proven, and grown by t from there, as
+    (Δ + s + t)₊ <= (Δ + s)₊ + t: again and again, because where (Δ + s)₊ has zeros it grows too
+    much.
+
+    Examples
+    --------
+    >>> center = Center(np.eye(2), np.eye(2), np.zeros((2, 2)))
+    >>> round(vertex_margin(center, np.full((2, 2), 0.25), 0.0), 12)
+    0.25
+    """
+    growth = _vertex_growth(center.A, half_widths)
+    if growth > 0 or start >= 0:
+        return max(start, growth)
+    for _ in range(min(40, _MOST_VERTICES // 2 ** (2 * center.n - 1))):
+        shrunk = np.maximum(half_widths + start, 0.0) * (1 + 2 * _EPS)
+        found = float(np.nextafter(start + _vertex_growth(center.A, shrunk), -np.inf))
+        if found <= start + 1e-12 * abs(start):
+            break
+        start = found
+    return start
+
+
+def _vertex_growth(A: NDArray, half_widths: NDArray) -> float:
+    """Return, rounded down, the t up to which a box of half-widths Δ + t is regular.
+
+    0 if not even the box of half-widths Δ is proven to be. The ends of its intervals are rounded
+    outwards, so that its vertices V are matrices of floating point numbers. With W = A₀ + T_yΔT_z
+    the opposite vertex, changing the sign of y_i exchanges row i of V for that of W, and multiplies
+    the determinant by (WV⁻¹)_ii; that of z_j exchanges column j, and multiplies it by (V⁻¹W)_jj. If
+    all these are positive, as enclosures of V⁻¹ show, all determinants have one sign.
+    """
+    n = len(A)
+    low, high = np.nextafter(A - half_widths, -np.inf), np.nextafter(A + half_widths, np.inf)
+    signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
+    y = np.repeat(signs[: len(signs) // 2], len(signs), axis=0)  # y_0 = +1
+    z = np.tile(signs, (len(signs) // 2, 1))
+    up = 1 + 8 * (n * n + 4) * _EPS
+    largest = 0.0
+    for start in range(0, len(y), _CHUNK):
+        yb, zb = y[start : start + _CHUNK], z[start : start + _CHUNK]
+        is_low = yb[:, :, None] * zb[:, None, :] > 0
+        V, W = np.where(is_low, low, high), np.where(is_low, high, low)
+        B, error = enclosed_inverse(V)
+        if not np.isfinite(error).all():
+            return 0.0
+        # What an entry of V⁻¹ adds to the error of a sum over it, which has at most n² terms.
+        wide = (error + (n * n + 2) * _EPS * np.abs(B)) * up
+        rows = np.einsum("mij,mji->mi", W, B) - np.einsum("mij,mji->mi", np.abs(W), wide) * up
+        columns = np.einsum("mij,mji->mi", B, W) - np.einsum("mij,mji->mi", wide, np.abs(W)) * up
+        if not min(rows.min(), columns.min()) > 0:
+            return 0.0
+        growth = np.einsum("mi,mij,mj->m", zb, B, yb) + wide.sum(axis=(1, 2)) * up
+        largest = max(largest, float(growth.max()))
+    return (1 - 8 * _EPS) / largest if largest > 0 else 0.0

@@ -1,0 +1,94 @@
+"""Proofs that an ellipsoid of matrices keeps away from the singular ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._boxes import beeck_margin
+from ._distance import unit_scale
+from ._enclosure import Center
+from ._positive_map import contraction, perron_metrics, preconditioners, tensor_norm_bound
+from ._subdivision import subdivided_margin
+
+_EPS = float(np.finfo(np.float64).eps)
+# Shares of the identity in the metrics that are tried, from the l2 norm to nearly the best one.
+_SHARES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-5)
+# A step of the iteration takes about 4 rank n³ operations; with more than this, one metric must do.
+_LARGE = 1e8
+# With axes of entries below 1, products of those of a larger radius might overflow.
+_LARGE_RADIUS = 1e90
+
+
+def ellipsoid_margins(
+    center: Center, radius: float, S: NDArray, target: float
+) -> tuple[dict[str, float], float]:
+    """Return the margin of an ellipsoid by each test, and a distance of the centre.
+
+    Parameters
+    ----------
+    center : Center
+        The centre.
+    radius : float
+        Mahalanobis radius.
+    S : ndarray of shape (rank, n, n)
+        Semi-axes of the ellipsoid of radius 1.
+    target : float
+        The margin that is asked for; the ellipsoid is subdivided if nothing else proves it.
+
+    Returns
+    -------
+    margins : dict of float
+        Lower bounds of σ_min over the ellipsoid, by the name of the test.
+    distance : float
+        Mahalanobis radius up to which the ellipsoid provably holds no singular matrix.
+
+    Examples
+    --------
+    >>> center = Center(np.eye(2), np.eye(2), np.zeros((2, 2)))
+    >>> margins, distance = ellipsoid_margins(center, 0.25, np.eye(2)[None], 0.0)
+    >>> round(margins["relative perturbation"], 12), round(distance, 12)
+    (0.75, 1.0)
+    """
+    (flat,), (unit,) = unit_scale(S.reshape(1, len(S), S.shape[-1] ** 2))
+    S, radius = flat.reshape(S.shape), radius * float(unit)
+    with np.errstate(over="ignore", invalid="ignore"):  # a vast radius proves nothing
+        margins, distance = _cheap_margins(center, radius, S)
+        margins["completely positive map"], other = _positive_map_margin(center, radius, S)
+        distance = max(distance, other)
+        if max(margins.values()) <= target < center.sigma and radius < _LARGE_RADIUS:
+            margin, pieces = subdivided_margin(center.A, radius * S, target)
+            if pieces > 1:
+                margins["completely positive map, subdivided"] = margin
+            distance = max(distance, radius if margin > 0 else 0.0)
+    margins = {name: value if value == value else -np.inf for name, value in margins.items()}
+    return margins, distance / float(unit)
+
+
+def _cheap_margins(center: Center, radius: float, S: NDArray) -> tuple[dict[str, float], float]:
+    """Return the margins by one norm of the axes, and the distance that the best of them proves."""
+    up = center.round_up
+    size = tensor_norm_bound(S) * up
+    # The inverse is off by `error`, and the product with it by γ|B||S|.
+    rounding = (center.n + 2) * _EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
+    rounding += np.linalg.norm(center.error) * size
+    stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
+    half_widths = radius * np.sqrt(np.sum(S**2, axis=0)) * up
+    margins = {
+        "smallest singular value (Weyl)": center.sigma - radius * size,
+        "relative perturbation": center.sigma * (1 - radius * stretch),
+        "spectral radius (Beeck) of the bounding box": beeck_margin(center, half_widths),
+    }
+    return margins, 1 / stretch if stretch > 0 else np.inf
+
+
+def _positive_map_margin(center: Center, radius: float, S: NDArray) -> tuple[float, float]:
+    """Return the best margin and the largest distance over a path of metrics."""
+    large = 4.0 * S.size * center.n > _LARGE
+    shares, steps = ((0.1,), 5) if large else (_SHARES, 10)
+    margin, distance = -np.inf, 0.0
+    for P in perron_metrics(center.B @ S, shares, steps):
+        fixed, slope, loss = contraction(center.A, 0.0, S, *preconditioners(center.B, P))
+        margin = max(margin, (1 - fixed - radius * slope) / loss)
+        distance = max(distance, (1 - fixed) / slope * (1 - 4 * _EPS) if slope > 0 else np.inf)
+    return margin, distance

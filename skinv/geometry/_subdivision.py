@@ -1,0 +1,247 @@
+"""Regularity of an ellipsoid, proven piece by piece.
+
+The unit ball of z is cut into slabs low_k <= z_k <= high_k of the few directions that matter. A
+piece is no ellipsoid, but lies in many: for all tilts λ_k >= 0
+
+    Σ z_k² + Σ λ_k (z_k − low_k)(z_k − high_k) <= 1
+
+on it, and with m_k = (low_k + high_k) / 2, c_k = λ_k m_k / (1 + λ_k) that says
+
+    Σ (1 + λ_k)(z_k − c_k)² <= R² = 1 − Σ λ_k low_k high_k + Σ (1 + λ_k) c_k²
+
+(the S-procedure; with one slab it is the ellipsoid method's cut, Bland, Goldfarb and Todd 1981).
+Each piece so has a centre, an inverse and a metric of its own, and σ_min on the whole is at least
+the smallest of the bounds of the pieces.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._positive_map import contraction, perron_metrics, preconditioners
+
+_EPS = float(np.finfo(np.float64).eps)
+# Shares of the identity in the metric: nearly the Perron eigenvector, and those that are tried for
+# the margin.
+_SHARE, _SHARES = 1e-3, (0.01, 0.03, 0.1, 0.3)
+_STEPS = 5
+# Pieces, the pieces to go on to once all are proven, and about how many operations at most.
+_MOST_PIECES, _FINE_PIECES, _MOST_WORK = 128, 64, 2e10
+
+
+@dataclass
+class _Piece:
+    """A slab of the unit ball, the tilt of the ellipsoid around it, its metric and its margin."""
+
+    low: NDArray
+    high: NDArray
+    tilt: NDArray
+    P: NDArray
+    margin: float = -np.inf
+
+    def ellipsoid(self) -> tuple[NDArray, NDArray]:
+        """Return a centre c and semi-axes w, rounded up, with Σ ((z_k − c_k)/w_k)² <= 1.
+
+        The exact c is off by 4 eps |c|, so that the ellipsoid around the rounded one has to be
+        larger by the norm of that in its own metric. No semi-axes are left of an empty piece.
+        """
+        low, high, tilt = self.low, self.high, self.tilt
+        weight = 1 + tilt
+        c = tilt * (0.5 * (low + high)) / weight
+        terms = np.concatenate([[1.0], -tilt * low * high, weight * c * c])
+        error = 4 * (len(terms) + 8) * _EPS * np.abs(terms).sum()
+        square = terms.sum() + error
+        if square < 0:
+            return c, np.empty(0)
+        R = np.sqrt(square) + 8 * _EPS * np.linalg.norm(np.sqrt(weight) * c)
+        return c, R * (1 + 8 * _EPS) / np.sqrt(weight)
+
+    def is_empty(self) -> bool:
+        """Whether the nearest point of the slab surely lies outside of the unit ball."""
+        nearest = np.maximum(np.maximum(self.low, -self.high), 0.0)
+        return bool(nearest @ nearest > 1 + 4 * (len(nearest) + 2) * _EPS)
+
+    def halves(self, k: int) -> list[_Piece]:
+        """Cut direction k in the middle; both halves share the number that cuts them."""
+        cut = 0.5 * (self.low[k] + self.high[k])
+        low, high, tilt = self.low.copy(), self.high.copy(), self.tilt.copy()
+        low[k] = high[k] = cut
+        tilt[k] = max(2.0 * tilt[k], 0.5)
+        halves = [_Piece(self.low, high, tilt, self.P), _Piece(low, self.high, tilt.copy(), self.P)]
+        return [half for half in halves if not half.is_empty()]
+
+
+def subdivided_margin(A: NDArray, S: NDArray, target: float) -> tuple[float, int]:
+    """Bound σ_min(A + Σ z_k S_k) over ‖z‖₂ <= 1 from below, by pieces of the ball.
+
+    The piece with the smallest margin is cut next, in the direction to which the spectral radius of
+    its positive map is most sensitive, until all margins are above `target` and their number is
+    64, or a singular matrix turns up, or the pieces or the work are too many.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, n)
+        The centre; entries of the order of 1.
+    S : ndarray of shape (rank, n, n)
+        Semi-axes; each entry may be off by one unit roundoff.
+    target : float
+        The margin that is asked for.
+
+    Returns
+    -------
+    margin : float
+        The smallest over the pieces; not positive: nothing proven.
+    pieces : int
+        How many; 0 if the ellipsoid is not worth a trial.
+
+    Examples
+    --------
+    >>> S = np.array([[[0.6, 0.0], [0.0, 0.6]], [[0.0, 0.9], [-0.9, 0.0]]])
+    >>> margin, pieces = subdivided_margin(np.eye(2), S, 0.0)  # I + z_1 S_1 + z_2 S_2
+    >>> bool(0 < margin <= 0.4)
+    True
+    """
+    rank, n, _ = S.shape
+    work = 4.0 * rank * n**3 * 100
+    most = int(min(_MOST_PIECES, 1 + _MOST_WORK / max(work, 1.0)))
+    search = _Search(A, S)
+    root = _Piece(np.full(rank, -1.0), np.ones(rank), np.zeros(rank), np.eye(n))
+    if most == 1 or rank == 0 or search.sign == 0 or search.finds_singular():
+        return -np.inf, 0
+    search.fit(root)
+    number = itertools.count()  # decides between equal margins: pieces have no order
+    heap = [(root.margin, next(number), root)]
+    while len(heap) < most and (heap[0][0] <= target or len(heap) < min(_FINE_PIECES, most)):
+        worst = heap[0][2]
+        halves = worst.halves(search.direction(worst))
+        if not all(search.fit(half) for half in halves):
+            break
+        heapq.heappop(heap)
+        for half in halves:
+            half.margin = max(half.margin, worst.margin)  # a part is no nearer than the whole
+            heapq.heappush(heap, (half.margin, next(number), half))
+    return heap[0][0], len(heap)
+
+
+class _Search:
+    """The search for tilts and metrics of the pieces of one ellipsoid, and their proofs."""
+
+    def __init__(self, A: NDArray, S: NDArray):
+        self.A, self.S = A, S
+        self.sign = np.linalg.slogdet(A)[0]
+
+    def finds_singular(self) -> bool:
+        """Whether some point of the ball has a determinant of another sign than the centre.
+
+        Then no subdivision can succeed. Tried are the ends of the axes, and a few steps of descent
+        of log |det|, whose gradient is tr(A⁻¹S_k), from point to point of the sphere.
+        """
+        z = np.concatenate([np.eye(len(self.S)), -np.eye(len(self.S))])
+        step = z[0]
+        for _ in range(20):
+            A = self.A + np.tensordot(z, self.S, 1)
+            sign, size = np.linalg.slogdet(A)
+            if (sign != self.sign).any():
+                return True
+            gradient = np.einsum("ij,kji->k", np.linalg.inv(A[size.argmin()]), self.S)
+            length = np.linalg.norm(gradient)
+            if not 0 < length < np.inf:
+                break
+            step = -gradient / length * (1 - 4 * len(gradient) * _EPS)
+            z = step[None]
+        return False
+
+    def center(self, c: NDArray) -> NDArray:
+        moved = np.flatnonzero(c)
+        return self.A + np.tensordot(c[moved], self.S[moved], 1)
+
+    def recenter(self, piece: _Piece) -> bool:
+        """Pull the centre of a piece to where determinants have the sign of that of A.
+
+        Centres may lie outside of the unit ball, where there is nothing to prove; one with another
+        sign inside of it is what proofs fail on, and False is returned.
+        """
+        while True:
+            c, _ = piece.ellipsoid()
+            if np.linalg.slogdet(self.center(c))[0] == self.sign:
+                return True
+            if c @ c <= 1:
+                return False
+            piece.tilt *= 0.5
+
+    def fit(self, piece: _Piece) -> bool:
+        """Search tilt and metric of a piece and prove its margin; False if it holds singular ones.
+
+        Tilts and metric are improved in turn, the tilts one after another by factors of 2.
+        """
+        cut = np.flatnonzero((piece.low > -1) | (piece.high < 1))
+        for _ in range(3 if cut.size else 1):
+            if not self.recenter(piece):
+                return False
+            c, w = piece.ellipsoid()
+            if w.size < c.size:
+                piece.margin = np.inf
+                return True
+            M = np.linalg.inv(self.center(c)) @ (w[:, None, None] * self.S)
+            (piece.P,) = perron_metrics(M, (_SHARE,), _STEPS, piece.P)
+            Lt, H = preconditioners(np.eye(len(self.A)), piece.P)
+            best = self.estimate(piece, Lt, H)
+            for k in cut:
+                for factor in (2.0, 0.5):
+                    while 2.0**-20 < piece.tilt[k] < 2.0**20:
+                        piece.tilt[k] *= factor
+                        value = self.estimate(piece, Lt, H)
+                        if not value < best * 0.999:
+                            piece.tilt[k] /= factor
+                            break
+                        best = value
+        piece.margin = self.prove(piece)
+        return True
+
+    def estimate(self, piece: _Piece, Lt: NDArray, H: NDArray) -> float:
+        """Return the contraction of a piece in a metric, squared and without a proof."""
+        c, w = piece.ellipsoid()
+        if w.size < c.size:
+            return 0.0
+        try:
+            N = (Lt @ np.linalg.inv(self.center(c))) @ (w[:, None, None] * self.S) @ H
+            U = N.reshape(-1, N.shape[-1])
+            return float(np.linalg.eigvalsh(U.T @ U)[-1])
+        except np.linalg.LinAlgError:
+            return np.inf
+
+    def prove(self, piece: _Piece) -> float:
+        """Return the best margin of a piece over some metrics, with all rounding accounted for.
+
+        The centre A + Σ c_k S_k is a sum of at most rank + 1 rounded terms.
+        """
+        c, w = piece.ellipsoid()
+        if w.size < c.size:
+            return np.inf
+        center, S = self.center(c), w[:, None, None] * self.S
+        terms = np.abs(self.A) + np.tensordot(np.abs(c), np.abs(self.S), 1)
+        slack = (np.count_nonzero(c) + 4) * _EPS * terms
+        B = np.linalg.inv(center)
+        margin = -np.inf
+        for P in itertools.chain([piece.P], perron_metrics(B @ S, _SHARES, _STEPS, piece.P)):
+            fixed, slope, loss = contraction(center, slack, S, *preconditioners(B, P))
+            margin = max(margin, (1 - fixed - slope) / loss)
+            if not margin > 0:  # where the best metric does not contract, no other will
+                break
+        return margin
+
+    def direction(self, piece: _Piece) -> int:
+        """Return the direction whose semi-axis the contraction is most sensitive to.
+
+        With the eigenvectors P of Φ and Q of its adjoint Q ↦ Σ M_kQM_kᵀ, the spectral radius
+        changes with the square of a semi-axis by tr(P M_k Q M_kᵀ), relative to the sum of all.
+        """
+        c, w = piece.ellipsoid()
+        M = np.linalg.inv(self.center(c)) @ (w[:, None, None] * self.S)
+        (Q,) = perron_metrics(np.swapaxes(M, 1, 2), (_SHARE,), 3 * _STEPS)
+        return int(np.einsum("kij,kij->k", piece.P @ M, M @ Q).argmax())

@@ -1,0 +1,424 @@
+"""Linear systems near a known matrix: residual iteration on the vectors, with proven errors.
+
+With any P close to A⁻¹, x ← x + P(b − Ax) contracts the error by q = ‖I − PA‖ a step. Near a known
+matrix P is its inverse, and q is bounded in O(n²) operations per matrix; nothing is factorised.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bounds._residual import measure, scaled
+from .matrices import condition_numbers, exact_inverse, is_tensor, like, to_host
+from .stacks import Arithmetic, as_float64, pieces, powers_of_two, product_error
+
+# Bytes of matrices iterated on at once: with the inverse of the centre they stay in the cache.
+_PIECE = 2**20
+# A contraction that is not below this proves too little, or too slowly.
+_CONTRACTION = 0.5
+# Steps at most, and the share of a correction that the next one must not exceed.
+_STEPS, _PROGRESS = 40, 0.7
+_ARITHMETIC = Arithmetic.of(np.zeros(0))
+_UP = 1 + 2.0**-44
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A known matrix A₀ with an approximate inverse P, and what proofs near it start from.
+
+    Parameters
+    ----------
+    center, inverse : ndarray of shape (n, n), float64
+        A₀/unit and P, its inverse.
+    unit : float
+        A power of two, 1 unless A₀ is huge or tiny.
+    spectral, size : float
+        At least ‖P‖₂ and ‖P‖_F. Of LAPACK's singular values a backward error of 8 n eps σ_max is
+        assumed.
+    size_center : float
+        At least ‖A₀‖_F.
+    weights : ndarray of shape (n,)
+        w = |P|1, for the norm max |x_i| / w_i, in which boxes are judged best.
+    defect, defect_weighted : float
+        At least ‖I − PA₀‖_F, and the same in the weighted norm.
+
+    Examples
+    --------
+    >>> anchor = Anchor.of(np.array([[2.0, 0.0], [0.0, 4.0]]))
+    >>> anchor.spectral, anchor.defect < 1e-14
+    (0.5, True)
+    """
+
+    center: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    unit: float
+    spectral: float
+    size: float
+    size_center: float
+    weights: NDArray[np.float64]
+    defect: float
+    defect_weighted: float
+
+    @classmethod
+    def of(cls, center: NDArray, inverse: NDArray | None = None) -> Anchor | None:
+        """Return the anchor at a matrix, or None if that is singular or nearly so.
+
+        Parameters
+        ----------
+        center : ndarray of shape (n, n)
+        inverse : ndarray of shape (n, n), default=None
+            Its inverse if that is known.
+
+        Returns
+        -------
+        Anchor or None
+        """
+        A = np.ascontiguousarray(center, dtype=np.float64)[None]
+        P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=np.float64)[None]
+        with np.errstate(all="ignore"):
+            if not condition_numbers(A, P)[0] < 1e12:
+                return None
+            A, P, scale = scaled(A, P)
+            D, n = product_error(P, A), A.shape[-1]
+            known = measure(P, A, D, "fro")
+            gamma = _ARITHMETIC.gamma(n + 2)
+            weights = np.abs(P[0]).sum(axis=1)
+            off = np.abs(D[0]) + 2 * gamma * (np.abs(P[0]) @ np.abs(A[0]) + np.eye(n))
+            weighted = (off @ weights / weights).max() * (1 + 4 * gamma)
+            spectral = np.linalg.norm(P[0], 2) * (1 + 32 * n * _ARITHMETIC.unit)
+        figures = (spectral, known.A[0], known.X[0], known.bound[0], weighted)
+        if not (np.isfinite(figures).all() and weights.min() > 0):
+            return None
+        return cls(
+            center=A[0],
+            inverse=P[0],
+            unit=1.0 if scale is None else float(scale.ravel()[0]),
+            spectral=float(spectral),
+            size=float(known.A[0]),
+            size_center=float(known.X[0]),
+            weights=weights,
+            defect=float(known.bound[0]),
+            defect_weighted=float(weighted),
+        )
+
+
+class Contraction(NamedTuple):
+    """What is proven of x ← x + P(b − Ax) for each matrix.
+
+    Parameters
+    ----------
+    q : ndarray or tensor of shape (c,)
+        At least ‖I − PA‖, in the 2-norm or in the weighted one.
+    weighted : ndarray or tensor of shape (c,), bool
+        Which.
+    size_A : ndarray or tensor of shape (c,)
+        At least ‖A‖_F.
+    """
+
+    q: Any
+    weighted: Any
+    size_A: Any
+
+    def rows(self, index: Any) -> Contraction:
+        """Return the figures of some of the matrices."""
+        return Contraction(self.q[index], self.weighted[index], self.size_A[index])
+
+
+def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
+    """Solve systems whose matrices are near a known one.
+
+    Parameters
+    ----------
+    anchor : Anchor
+    A : ndarray or tensor of shape (m, n, n)
+        Finite matrices.
+    b : ndarray or tensor of shape (m, n, k), float64
+        Finite right-hand sides.
+    tol : float
+        Relative error ‖x − A⁻¹b‖₂ / ‖x‖₂ to be proven, of each column.
+
+    Returns
+    -------
+    x : ndarray or tensor of shape (m, n, k), float64
+        NaN for matrices that are too far from the known one.
+    bound : ndarray or tensor of shape (m, k), float64
+        Proven bounds of the relative errors; inf where nothing is proven.
+
+    Examples
+    --------
+    >>> anchor = Anchor.of(np.array([[2.0]]))
+    >>> x, bound = solve_near(anchor, np.array([[[2.1]]]), np.array([[[1.0]]]), 1e-10)
+    >>> x, bool(bound[0, 0] <= 1e-10)
+    (array([[[0.4761905]]]), True)
+    """
+    x, bound = unknown(b)
+    center, P, weights = (like(a, b) for a in (anchor.center, anchor.inverse, anchor.weights))
+
+    def apply(r: Any) -> Any:
+        return (r[:, :, 0] @ P.T)[:, :, None] if r.shape[2] == 1 else P @ r
+
+    with np.errstate(all="ignore"):
+        for piece in pieces(len(b), b.shape[1], 8, _PIECE):
+            a, rhs = as_float64(A[piece]), b[piece]
+            if anchor.unit != 1.0:
+                a, rhs = a / anchor.unit, rhs / anchor.unit
+            known = _contraction(anchor, a, center, P, weights)
+            near = known.q < _CONTRACTION
+            if not bool(near.all()):
+                index = near.nonzero()[0] if not is_tensor(near) else near.nonzero()[:, 0]
+                a, rhs, known = a[index], rhs[index], known.rows(index)
+            else:
+                index = slice(None)
+            if len(rhs):
+                x[piece][index], bound[piece][index] = _iterate(
+                    a, rhs, apply, anchor.spectral, anchor.size, known, weights, tol
+                )
+    return x, bound
+
+
+def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[Any, Any]:
+    """Solve systems with an approximate inverse of each matrix.
+
+    Parameters
+    ----------
+    P, A : ndarray or tensor of shape (m, n, n), float64
+    b : ndarray or tensor of shape (m, n, k), float64
+    tol : float
+    start : ndarray or tensor of shape (m, n, k), default=None
+        Where to start; Pb if None.
+
+    Returns
+    -------
+    x, bound
+        As :func:`solve_near`.
+
+    Examples
+    --------
+    >>> A = np.array([[[2.1]]])
+    >>> x, bound = solve_with(np.array([[[0.5]]]), A, np.array([[[1.0]]]), 1e-10)
+    >>> x, bool(bound[0, 0] <= 1e-10)
+    (array([[[0.4761905]]]), True)
+    """
+    x, bound = unknown(b)
+    with np.errstate(all="ignore"):
+        for piece in pieces(len(b), b.shape[1], 8, _PIECE):
+            a, p, unit = scaled(A[piece], P[piece])
+            rhs, first = b[piece], None if start is None else start[piece]
+            if unit is not None:
+                rhs = rhs / unit
+            known = measure(p, a, product_error(p, a), "fro")
+            x[piece], bound[piece] = _iterate(
+                a,
+                rhs,
+                p.__matmul__,
+                known.A[:, None],
+                known.A[:, None],
+                Contraction(known.bound, known.bound < 0, known.X),
+                None,
+                tol,
+                first,
+            )
+    return x, bound
+
+
+def unknown(b: Any) -> tuple[Any, Any]:
+    """Return NaN for solutions of b (m, n, k), and inf for their bounds (m, k)."""
+    if is_tensor(b):
+        return b.new_full(b.shape, float("nan")), b.new_full(b[:, 0].shape, float("inf"))
+    return np.full(b.shape, np.nan), np.full((len(b), b.shape[2]), np.inf)
+
+
+def right_hand_sides(b: Any, rows: Any) -> Any:
+    """Return right-hand sides as an array or tensor like the matrices they belong to.
+
+    Parameters
+    ----------
+    b : array-like or tensor of shape (n_samples, n) or (n_samples, n, k)
+    rows : ndarray or tensor of shape (n_samples, n*n)
+
+    Returns
+    -------
+    ndarray or tensor of the shape of `b`
+        float32 and float64 are kept, everything else becomes float64.
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, or complex numbers.
+
+    Examples
+    --------
+    >>> right_hand_sides([[1, 2]], np.eye(2).reshape(1, 4)).dtype
+    dtype('float64')
+    """
+    m, n = len(rows), math.isqrt(rows.shape[1])
+    if is_tensor(rows):
+        torch = sys.modules["torch"]
+        b = torch.as_tensor(b, device=rows.device).detach()
+        keep, is_complex = b.dtype in (torch.float32, torch.float64), b.is_complex()
+    else:
+        b = np.asarray(to_host(b))
+        keep, is_complex = b.dtype in (np.float32, np.float64), np.iscomplexobj(b)
+    if is_complex:
+        raise ValueError("Got complex right-hand sides, but real ones are expected.")
+    if b.ndim not in (2, 3) or tuple(b.shape[:2]) != (m, n):
+        raise ValueError(
+            f"Got right-hand sides of shape {tuple(b.shape)} for {m} matrices of order {n}, but "
+            f"({m}, {n}) or ({m}, {n}, k) is expected."
+        )
+    return b if keep else as_float64(b)
+
+
+def take_better(x: Any, bound: Any, rows: NDArray, new_x: Any, new_bound: Any) -> None:
+    """Put new solutions of some rows in the place of those with larger bounds.
+
+    Parameters
+    ----------
+    x, bound : ndarray or tensor of shape (m, n, k) and (m, k)
+        Overwritten.
+    rows : ndarray of int
+    new_x, new_bound : ndarray or tensor of shape (len(rows), n, k) and (len(rows), k)
+
+    Examples
+    --------
+    >>> x, bound = unknown(np.zeros((1, 1, 1)))
+    >>> take_better(x, bound, np.array([0]), np.ones((1, 1, 1)), np.zeros((1, 1)))
+    >>> x, bound
+    (array([[[1.]]]), array([[0.]]))
+    """
+    xp = sys.modules["torch"] if is_tensor(x) else np
+    old_x, old = x[rows], bound[rows]
+    better = (new_bound < old) | xp.isnan(old_x).any(1)
+    x[rows] = xp.where(better[:, None], new_x, old_x)
+    bound[rows] = xp.where(better, new_bound, old)
+
+
+def rounded_solution(x: Any, dtype: Any, bound: Any) -> tuple[Any, Any]:
+    """Return solutions in another dtype, with bounds that hold for what they have become.
+
+    Parameters
+    ----------
+    x : ndarray or tensor of shape (m, n, k), float64
+    dtype : dtype
+    bound : ndarray or tensor of shape (m, k)
+
+    Returns
+    -------
+    x, bound
+
+    Examples
+    --------
+    >>> x, bound = rounded_solution(np.full((1, 1, 1), 0.1), np.float32, np.zeros((1, 1)))
+    >>> bool(0 < bound[0, 0] < 6e-8)
+    True
+    """
+    if x.dtype == dtype:
+        return x, bound
+    xp = sys.modules["torch"] if is_tensor(x) else np
+    with np.errstate(all="ignore"):
+        y = x.to(dtype) if is_tensor(x) else x.astype(dtype)
+        wide = as_float64(y)
+        size = _norms(wide) * (1 - 1e-9)
+        moved = (bound * _norms(x) + _norms(wide - x)) * (1 + 1e-9) / size
+    zero = (bound == 0) & (size == 0)
+    return y, xp.where(zero, bound, xp.where(moved >= 0, moved, xp.full_like(moved, float("inf"))))
+
+
+def _contraction(anchor: Anchor, A: Any, center: Any, P: Any, weights: Any) -> Contraction:
+    """Bound ‖I − PA‖ for each A = A₀ + E.
+
+    I − PA = (I − PA₀) − PE. In the 2-norm ‖PE‖ <= ‖P‖₂‖E‖_F, and ‖E‖_F² = ‖A‖² − 2⟨A, A₀⟩ + ‖A₀‖²
+    takes two passes over A and no memory. Inner products of n² terms are wrong by at most γ‖A‖‖A₀‖.
+    Where that is not enough, ‖PE‖ <= max (|P||E|w)/w in the weighted norm.
+    """
+    xp = sys.modules["torch"] if is_tensor(A) else np
+    (c, n, _), up = A.shape, 1 + 8 * _ARITHMETIC.gamma(A.shape[1])
+    flat, gamma = A.reshape(c, n * n), _ARITHMETIC.gamma(n * n + 8)
+    size_A = _norms(flat[:, :, None])[:, 0]
+    square = size_A**2 - 2 * (flat @ center.reshape(-1)) + anchor.size_center**2
+    total = (size_A + anchor.size_center) ** 2
+    q = (anchor.defect + anchor.spectral * (square.clip(min=0) + 2 * gamma * total) ** 0.5) * _UP
+    weighted = q < 0
+    far = ~(q < _CONTRACTION / 2)
+    if bool(far.any()):
+        reach = ((abs(A[far] - center) @ weights) @ abs(P).T / weights).T
+        worst = reach.amax(0) if is_tensor(reach) else reach.max(axis=0)
+        other = (anchor.defect_weighted + worst * up) * _UP
+        weighted[far] = other < q[far]
+        q[far] = xp.where(weighted[far], other, q[far])
+    return Contraction(q, weighted, size_A * (1 + gamma))
+
+
+def _iterate(
+    A: Any,
+    b: Any,
+    apply: Callable,
+    spectral: Any,
+    size_P: Any,
+    known: Contraction,
+    weights: Any,
+    tol: float,
+    start: Any = None,
+) -> tuple[Any, Any]:
+    """Iterate x ← x + P(b − Ax) until the relative errors are proven to be within `tol`.
+
+    With r = b − Ax, A⁻¹b − x = (PA)⁻¹Pr, so A⁻¹b − x − Pr is at most q/(1 − q)·‖Pr‖, which is the
+    error after the step. The computed r is off by γ(|b| + |A||x|), and the computed Pr by γ|P||r|.
+    """
+    xp = sys.modules["torch"] if is_tensor(b) else np
+    n = b.shape[1]
+    gamma, tiny = _ARITHMETIC.gamma(n + 4), 4 * n * _ARITHMETIC.tiny
+    largest = abs(b).amax(1) if is_tensor(b) else abs(b).max(axis=1)
+    unit = powers_of_two(largest)[:, None]  # right-hand sides of moderate size
+    b = b / unit
+    x = apply(b) if start is None else start / unit
+    q, size_A = known.q[:, None], known.size_A[:, None]
+    rate = q / (1 - q)
+    size_b, size_x, previous = _norms(b), _norms(x), float("inf")
+    bound = size_b
+    for _ in range(_STEPS):
+        r = b - A @ x
+        step = apply(r)
+        x = x + step
+        size_step, size_r = _norms(step), _norms(r)
+        off = gamma * (size_b + size_A * size_x) + tiny * (1 + size_A + size_x)
+        off = gamma * size_P * size_r + spectral * off + tiny * (1 + size_P)
+        size_x = _norms(x)
+        ahead = rate * (size_step + off)
+        if weights is not None and bool(known.weighted.any()):
+            length, least = float((weights**2).sum() ** 0.5), float(weights.min())
+            ratio = abs(step) / weights[:, None]
+            ratio = ratio.amax(1) if is_tensor(ratio) else ratio.max(axis=1)
+            other = rate * length * (ratio + off / least)
+            ahead = xp.where(known.weighted[:, None], other, ahead)
+        error = (ahead + off) * (1 + 2 * gamma) + 2 * _ARITHMETIC.unit * size_x
+        bound = error / (size_x * (1 - 2 * gamma)) * _UP
+        settled = (bound <= tol) | ~(size_step < _PROGRESS * previous)
+        if bool(settled.all()):
+            break
+        previous = size_step
+    bound = xp.where((q < 1) & (bound >= 0), bound, xp.full_like(bound, float("inf")))
+    bound = xp.where((size_b == 0) & (q < 1), xp.zeros_like(bound), bound)  # b = 0, x = 0
+    # Back in their own scale entries may over- or underflow.
+    back = x * unit
+    moved = _norms(back / unit - x) / size_x * 2
+    moved = xp.where(moved >= 0, moved, xp.zeros_like(moved))
+    finite = xp.isfinite(_norms(back / unit))
+    return back, xp.where(finite, bound + moved * (1 + bound), xp.full_like(bound, float("inf")))
+
+
+def _norms(b: Any) -> Any:
+    """Return the Euclidean norm of each column of a stack (c, n, k), as it is rounded."""
+    if is_tensor(b):
+        return sys.modules["torch"].linalg.vector_norm(b, dim=1)
+    if b.shape[2] == 1 and hasattr(np, "vecdot"):
+        flat = b[:, :, 0]
+        return np.sqrt(np.vecdot(flat, flat))[:, None]
+    return np.sqrt(np.einsum("cnk,cnk->ck", b, b))
