@@ -2,5 +2,6 @@
 
 from ._region import certify_region
 from ._residual import residual_bound
+from ._taylor import taylor_bound
 
-__all__ = ["certify_region", "residual_bound"]
+__all__ = ["certify_region", "residual_bound", "taylor_bound"]

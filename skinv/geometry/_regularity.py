@@ -140,36 +140,16 @@ def region_certificate(
     >>> region_certificate(np.eye(2), 0.4, "l1").is_certified
     True
     """
-    A = check_center(center)
-    n = len(A)
-    delta = np.asarray(radius, dtype=np.float64)
-    if not (np.isfinite(delta).all() and (delta >= 0).all()):
-        raise ValueError(f"Got radius={radius}, but radii are finite and not negative.")
-    if delta.ndim and (norm != "linf" or delta.shape != A.shape):
-        raise ValueError(
-            f"Got a radius of shape {delta.shape} with norm={norm!r}, but only norm='linf' takes "
-            f"half-widths per entry, of the shape {A.shape} of the center."
-        )
     if not (np.isfinite(min_distance) and min_distance >= 0):
         raise ValueError(f"Got min_distance={min_distance}, but it must be finite and >= 0.")
-    # Lengths in units of the centre's largest entry, a power of two: exact, and nothing overflows.
-    scaled, unit = unit_scale(A[None])
-    B, error = enclosed_inverse(scaled)
-    if not np.isfinite(error).all():
-        raise ValueError(
-            f"The center is singular to working precision (condition number "
-            f"{np.linalg.cond(scaled[0]):.1g}); choose a regular center."
-        )
-    point = Center(scaled[0], B[0], error[0])
+    point, delta, S, unit = check_region(center, radius, norm, axes)
     if norm == "mahalanobis":
-        S = _check_axes(axes, n) / unit[0]
-        margins, distance = ellipsoid_margins(point, float(delta), S, min_distance / unit[0])
+        margins, distance = ellipsoid_margins(point, float(delta), S, min_distance / unit)
         upper, length = np.inf, 1.0  # Mahalanobis lengths have no unit
     else:
-        check_norm(norm)
-        margins, distance, upper = _ball_margins(point, delta / unit[0], norm)
-        length = unit[0]
-    margins = {name: float(value * unit[0] - min_distance) for name, value in margins.items()}
+        margins, distance, upper = _ball_margins(point, delta, norm)
+        delta, length = delta * unit, unit
+    margins = {name: float(value * unit - min_distance) for name, value in margins.items()}
     test = max(margins, key=margins.__getitem__)
     return Bunch(
         is_certified=margins[test] > 0,
@@ -182,6 +162,55 @@ def region_certificate(
         radius=float(delta) if delta.ndim == 0 else delta,
         min_distance=float(min_distance),
     )
+
+
+def check_region(
+    center: ArrayLike, radius: Any, norm: str, axes: ArrayLike | None
+) -> tuple[Center, NDArray[np.float64], NDArray[np.float64], float]:
+    """Return a region in units of its centre's largest entry, with the centre's inverse enclosed.
+
+    The unit is a power of two: scaling is exact, and nothing over- or underflows afterwards.
+
+    Parameters
+    ----------
+    center, radius, norm, axes
+        As for :func:`region_margin`.
+
+    Returns
+    -------
+    center : Center
+    radius : ndarray of shape () or (n, n)
+        In that unit, but for "mahalanobis", where it has none.
+    axes : ndarray of shape (rank, n, n)
+        In that unit; of rank 0 for other norms.
+    unit : float
+
+    Raises
+    ------
+    ValueError
+        As :func:`region_margin`.
+    """
+    A = check_center(center)
+    delta = np.asarray(radius, dtype=np.float64)
+    if not (np.isfinite(delta).all() and (delta >= 0).all()):
+        raise ValueError(f"Got radius={radius}, but radii are finite and not negative.")
+    if delta.ndim and (norm != "linf" or delta.shape != A.shape):
+        raise ValueError(
+            f"Got a radius of shape {delta.shape} with norm={norm!r}, but only norm='linf' takes "
+            f"half-widths per entry, of the shape {A.shape} of the center."
+        )
+    scaled, unit = unit_scale(A[None])
+    B, error = enclosed_inverse(scaled)
+    if not np.isfinite(error).all():
+        raise ValueError(
+            f"The center is singular to working precision (condition number "
+            f"{np.linalg.cond(scaled[0]):.1g}); choose a regular center."
+        )
+    point, n = Center(scaled[0], B[0], error[0]), len(A)
+    if norm == "mahalanobis":
+        return point, delta, _check_axes(axes, n) / unit[0], float(unit[0])
+    check_norm(norm)
+    return point, delta / unit[0], np.zeros((0, n, n)), float(unit[0])
 
 
 def _check_axes(axes: ArrayLike | None, n: int) -> NDArray[np.float64]:
