@@ -37,7 +37,7 @@ from .solving import (
     take_better,
     unknown,
 )
-from .stacks import as_float64, finite_rows
+from .stacks import as_float64, finite_rows, refuse_inexact
 
 __all__ = ["CertifiedInverse"]
 
@@ -220,8 +220,8 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         Returns
         -------
         inverse : ndarray or tensor of the shape of `X`
-            In the dtype of `X` if that is a floating-point one; a tensor, on its device, for a
-            tensor.
+            float32 for float32, else float64; a tensor of its floating-point dtype, on its device,
+            for a tensor.
         bound : ndarray or tensor of shape (n_samples,), float64
             Proven upper bounds of ‖A⁻¹ − X‖ / ‖A⁻¹‖, inf where nothing is proven. Only if
             `return_bound`.
@@ -229,8 +229,8 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            For a wrong number of features, and with ``fallback="raise"`` if an error could not be
-            proven to be within `tol`.
+            For a wrong number of features, for numbers that float64 cannot hold, and with
+            ``fallback="raise"`` if an error could not be proven to be within `tol`.
         """
         result = self.report(X)
         return (result.inverse, result.bound) if return_bound else result.inverse
@@ -255,7 +255,8 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             * "refined": within `tol` after ``n_refine`` steps;
             * "exact": LAPACK's inverse, within `tol`;
             * "inaccurate": LAPACK's inverse, or with ``fallback="keep"`` the last iterate, of
-              which `tol` could not be proven: ``bound`` says what could;
+              which `tol` could not be proven: ``bound`` says what could (inf, for instance, for
+              an inverse that overflows);
             * "rejected": NaN by ``fallback="nan"``;
             * "singular": NaN, because LAPACK met a zero pivot;
             * "not finite": NaN, because the matrix has NaN or infinite entries.
@@ -266,8 +267,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             As :meth:`predict`.
         """
         ready = self._ready()
-        rows, was_stack = ready._validate_prediction(X, allow_nonfinite=True)
-        rows = rows.detach() if is_tensor(rows) else rows
+        rows, was_stack = ready._validate_matrices(X)
         stack = restore_layout(rows, True)
         finite = finite_rows(stack)
         index = None if bool(finite.all()) else to_host(finite).nonzero()[0]
@@ -327,25 +327,25 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         (array([[0.1886792, 0.4150943]]), True)
         """
         ready = self._ready()
-        rows, _ = ready._validate_prediction(X, allow_nonfinite=True)
-        rows = rows.detach() if is_tensor(rows) else rows
+        rows, _ = ready._validate_matrices(X)
         b = right_hand_sides(b, rows)
         A, columns = restore_layout(rows, True), as_float64(b.reshape(*b.shape[:2], -1))
         x, bound = unknown(columns)
-        good = to_host(finite_rows(A) & finite_rows(columns)).nonzero()[0]
         anchor = ready._anchor if hasattr(ready, "_anchor") else ready._find_anchor()
-        if anchor is not None:
-            near = slice(None) if len(good) == len(A) else good
-            x[near], bound[near] = solve_near(anchor, A[near], columns[near], self.tol)
+        if anchor is not None:  # here NaN and infinity are but far from the centre
+            x, bound = solve_near(anchor, A, columns, self.tol)
         for method in (ready._solve_by_prediction, ready._solve_exactly):
-            open_ = good[~(to_host(bound[good]) <= self.tol).all(axis=1)]
+            open_ = _open(bound, self.tol)
+            open_ = open_[to_host(finite_rows(A[open_]) & finite_rows(columns[open_]))]
             if open_.size and (self.fallback == "exact" or method == ready._solve_by_prediction):
                 other = method(X, rows, A[open_], columns[open_], open_)
                 take_better(x, bound, open_, *other)
         x, bound = rounded_solution(
             x, rows.dtype if rows.dtype == b.dtype else columns.dtype, bound
         )
-        self._refuse(np.where((to_host(bound) <= self.tol).all(axis=1), "", "inaccurate"))
+        status = np.full(len(x), "", dtype="<U12")
+        status[_open(bound, self.tol)] = "inaccurate"
+        self._refuse(status)
         if self.fallback == "nan":
             x = x + (0 * bound[:, None]) * (bound[:, None] > self.tol)
         x, bound = x.reshape(b.shape), bound if b.ndim == 3 else bound[:, 0]
@@ -381,6 +381,15 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         mean = getattr(self, "_mean", None)
         return None if mean is None else Anchor.of(mean)
 
+    def _validate_matrices(self, X: Any) -> tuple[Any, bool]:
+        """Return rows, NaN and infinity among them, and whether they were a stack."""
+        rows, was_stack = self._validate_prediction(X, allow_nonfinite=True)
+        if is_tensor(rows):
+            refuse_inexact(X.reshape(rows.shape), rows)
+            return rows.detach(), was_stack
+        refuse_inexact(np.asarray(X).reshape(rows.shape), rows)
+        return rows, was_stack
+
     def _guess(self, X: Any, rows: Any, index: NDArray | None) -> Any:
         """Return the regressor's predictions for some finite rows, as a stack of their own."""
         given = X if hasattr(X, "columns") else rows
@@ -391,7 +400,8 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         host = is_tensor(given) and not isinstance(_final(self.estimator_), InverseRegressorMixin)
         with np.errstate(all="ignore"):
             predicted = self.estimator_.predict(to_host(given) if host else given)
-        predicted = predicted if is_tensor(predicted) else np.asarray(predicted)
+        if not (is_tensor(rows) and is_tensor(predicted)):
+            predicted = np.asarray(to_host(predicted))
         m, d = len(given), rows.shape[1]
         n = math.isqrt(d)
         if tuple(predicted.shape) not in ((m, d), (m, n, n)) and (d > 1 or len(predicted) != m):
@@ -400,11 +410,13 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
                 f"entries, but inverses of the same size are expected: is {self.estimator_!r} a "
                 f"regressor of inverses?"
             )
+        if predicted.is_complex() if is_tensor(predicted) else np.iscomplexobj(predicted):
+            raise ValueError("Got complex predictions, but real inverses are expected.")
         # A copy in any case: predictions may share memory with each other or with the regressor.
         if is_tensor(rows):
             torch = sys.modules["torch"]
             if not is_tensor(predicted):
-                predicted = torch.tensor(np.array(predicted))
+                predicted = torch.tensor(np.array(predicted, dtype=np.float64))
             own = torch.empty(m, n, n, dtype=rows.dtype, device=rows.device)
             return own.copy_(predicted.detach().reshape(m, n, n))
         own = np.empty((m, n, n), dtype=rows.dtype)
@@ -418,24 +430,18 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         settings = {"tol": self.tol, "order": self.order, "norm": norm}
         if is_tensor(A) and dtype.itemsize < 4:  # half precision
             A, X = A.float(), X.float()
-        wide = as_float64(A[:0]).dtype
         bound, residual, n_refine = refine(A, X, max_refine=self.max_refine, **settings)
         result = Bunch(residual=residual, n_refine=n_refine)
         result.inverse, result.bound = rounded(X, dtype, bound, norm)
-        open_ = self._open(result)
-        if open_.size and A.dtype != wide:
-            # Go on in float64 from where float32 ended, and round at the end.
-            a, x = as_float64(A[open_]), as_float64(X[open_])
-            bound, _, steps = refine(a, x, max_refine=self.max_refine, **settings)
-            result.inverse[open_], result.bound[open_] = rounded(x, dtype, bound, norm)
-            result.n_refine[open_] += steps
-        elif open_.size:
-            # A sharper proof for those that rounding, or a loose bound, kept from theirs.
-            near = open_[to_host(result.bound[open_]) < 1]
-            result.bound[near] = residual_bound(A[near], X[near], norm)
+        # A sharper proof for those that rounding, or a loose bound, kept from theirs.
+        near = _open(result.bound, self.tol)
+        near = near[to_host(result.bound[near]) < 1]
+        if near.size:
+            sharper = residual_bound(A[near], result.inverse[near], norm, accumulate="float64")
+            result.bound[near] = sharper
         refined = to_host(result.n_refine) > 0
         result.status = np.where(refined, "refined", "predicted").astype("<U12")
-        open_ = self._open(result)
+        open_ = _open(result.bound, self.tol)
         if open_.size and self.fallback == "exact":
             self._fall_back(A, result, open_, settings)
         elif open_.size:  # "raise" is dealt with where the rows' numbers are known
@@ -444,16 +450,12 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             result.inverse[open_], result.bound[open_] = float("nan"), float("inf")
         return result
 
-    def _open(self, result: Bunch) -> NDArray:
-        """Return the rows whose bound is not within `tol`."""
-        return np.flatnonzero(~(to_host(result.bound) <= self.tol))
-
     def _fall_back(self, A: Any, result: Bunch, open_: NDArray, settings: dict) -> None:
         """Replace rows by LAPACK's inverses, polished and proven in float64."""
         norm = settings["norm"]
         a = as_float64(A[open_])
         x = _exact(a)
-        singular = ~to_host(finite_rows(x))
+        singular = np.isnan(to_host(x)).all(axis=(1, 2))
         bound, _, _ = refine(a, x, max_refine=_POLISH, **settings)
         weak = np.flatnonzero(~(to_host(bound) <= self.tol) & ~singular)
         bound[weak] = residual_bound(a[weak], x[weak], norm)
@@ -496,6 +498,12 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
                 method_mapping=MethodMapping().add(caller="fit", callee="fit"),
             )
         )
+
+
+def _open(bound: Any, tol: float) -> NDArray:
+    """Return the rows that have a bound that is not within `tol`."""
+    open_ = ~(to_host(bound) <= tol)
+    return np.flatnonzero(open_ if open_.ndim == 1 else open_.any(axis=1))
 
 
 def _final(estimator: Any) -> Any:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight
 from ._regressor import InverseRegressorMixin
 from .bounds._form import ModelForm
 from .matrices import check_center, like, matrix_order, regular_inverse
+from .stacks import empty_like, pieces, product
 
 __all__ = ["LinearInverseApprox"]
 
@@ -243,17 +244,27 @@ def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
     array([[0.45]])
     """
     n = len(center)
-    B = like(inverse, rows)
-    E = rows - like(center.ravel(), rows)
-    if order == 1 and n <= _DENSE_ORDER:
-        # vec(BEB) = (B ⊗ Bᵀ) vec E on row-major rows, and the transpose of that matrix is Bᵀ ⊗ B.
-        return B.reshape(-1) - E @ like(np.kron(inverse.T, inverse), rows)
-    X = (E.reshape(-1, n) @ B).reshape(-1, n, n)  # E·B, as one product
-    X = B - B @ X
-    E = E.reshape(-1, n, n)
-    for _ in range(order - 1):
-        X = B - B @ (E @ X)
-    return X.reshape(-1, n * n)
+    B, origin = like(inverse, rows), like(center.ravel(), rows)
+    out = empty_like(rows)
+    dense = order == 1 and n <= _DENSE_ORDER
+    # vec(BEB) = (B ⊗ Bᵀ) vec E on row-major rows, and the transpose of that matrix is Bᵀ ⊗ B.
+    K = like(np.kron(inverse.T, inverse), rows) if dense else None
+    for piece in pieces(len(rows), n, rows.itemsize):
+        E, part = rows[piece] - origin, out[piece]
+        if dense:
+            product(E, K, out=part)
+            part *= -1
+            part += B.reshape(-1)
+            continue
+        X = product(E.reshape(-1, n), B).reshape(-1, n, n)  # E·B, as one product
+        E, part = E.reshape(-1, n, n), part.reshape(-1, n, n)
+        for k in range(order):
+            if k:
+                X = product(E, part, out=X)
+            product(B, X, out=part)
+            part *= -1
+            part += B
+    return out
 
 
 def affine_fit(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from .matrices import flatten_stack, is_tensor, matrix_order
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
-_PIECE = 2**18
+_PIECE = 2**19
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,17 @@ class Arithmetic:
     @classmethod
     def of(cls, array: Any) -> Arithmetic:
         """Return the constants of the dtype of an array or tensor."""
-        info = (
-            sys.modules["torch"].finfo(array.dtype) if is_tensor(array) else np.finfo(array.dtype)
-        )
-        return cls(float(info.eps) / 2, float(info.tiny), float(info.max))
+        return _arithmetic(array.dtype)
 
     def gamma(self, n: int) -> float:
         """Return γ_n = nu/(1 − nu), the error of a sum of n products (Higham 2002, section 3.1)."""
         return n * self.unit / (1 - n * self.unit) if n * self.unit < 0.5 else float("inf")
+
+
+@lru_cache
+def _arithmetic(dtype: Any) -> Arithmetic:
+    info = np.finfo(dtype) if isinstance(dtype, np.dtype) else sys.modules["torch"].finfo(dtype)
+    return Arithmetic(float(info.eps) / 2, float(info.tiny), float(info.max))
 
 
 def check_pair(A: Any, X: Any) -> tuple[Any, Any, bool]:
@@ -88,12 +92,12 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, bool]:
         A, X = (torch.as_tensor(M, device=device).detach() for M in (A, X))
         narrow = {torch.float16, torch.bfloat16, torch.float32}
         dtype = torch.float32 if {A.dtype, X.dtype} <= narrow else torch.float64
-        A, X = (_converted(M, M.to(dtype)) for M in (A, X))
+        A, X = _converted(A, dtype), _converted(X, dtype)
     else:
         A, X = np.asarray(A), np.asarray(X)
         narrow = {np.dtype(np.float16), np.dtype(np.float32)}
         dtype = np.dtype(np.float32 if {A.dtype, X.dtype} <= narrow else np.float64)
-        A, X = (_converted(M, M.astype(dtype, copy=False)) for M in (A, X))
+        A, X = _converted(A, dtype), _converted(X, dtype)
     if tuple(A.shape) != tuple(X.shape) or A.ndim not in (2, 3):
         raise ValueError(
             f"Got matrices of shape {tuple(A.shape)} and approximate inverses of shape "
@@ -104,23 +108,49 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, bool]:
     return A.reshape(-1, n, n), X.reshape(-1, n, n), was_stack
 
 
-def _converted(given: Any, M: Any) -> Any:
-    """Return M, the conversion of what was given, if it is the same numbers."""
-    if given.dtype == M.dtype:
-        return M
-    if given.dtype.is_complex if is_tensor(given) else np.iscomplexobj(given):
+def _converted(given: Any, dtype: Any) -> Any:
+    """Return what was given in another dtype, if that can be done without a change."""
+    if given.is_complex() if is_tensor(given) else np.iscomplexobj(given):
         raise ValueError("Got complex matrices, but real ones are expected.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        M = given.to(dtype) if is_tensor(given) else given.astype(dtype, copy=False)
+    refuse_inexact(given, M)
+    return M
+
+
+def refuse_inexact(given: Any, M: Any) -> None:
+    """Raise a ValueError if numbers have been changed by their conversion to floating point.
+
+    Parameters
+    ----------
+    given, M : ndarray or tensor
+        Before and after.
+
+    Raises
+    ------
+    ValueError
+        For integers past 2**53 and extended precision, unless they happen to be representable.
+
+    Examples
+    --------
+    >>> refuse_inexact(np.array([2**60]), np.array([2.0**60]))
+    """
     floating = given.is_floating_point() if is_tensor(given) else given.dtype.kind == "f"
-    if floating and given.dtype.itemsize <= 8:
-        return M
-    with np.errstate(invalid="ignore"):
+    if given.dtype.itemsize < 8 or (floating and given.dtype.itemsize == 8):
+        return
+    if not is_tensor(given) and given.dtype.kind not in "fiu":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
         again = M.to(given.dtype) if is_tensor(M) else M.astype(given.dtype)
-    if not bool(((again == given) | (given != given)).all()):
+    same = (again == given) | (given != given)
+    if not floating:  # past the largest integer the way back is not defined
+        unsigned = not is_tensor(given) and given.dtype.kind == "u"
+        same = same & (abs(M) < 2.0 ** (64 if unsigned else 63))
+    if not bool(same.all()):
         raise ValueError(
             f"Got numbers of dtype {given.dtype} that float64 cannot hold, and a proof for rounded "
             f"ones would be none; round them first."
         )
-    return M
 
 
 def pieces(m: int, n: int, itemsize: int, memory: int = _PIECE) -> Iterator[slice]:
@@ -131,7 +161,7 @@ def pieces(m: int, n: int, itemsize: int, memory: int = _PIECE) -> Iterator[slic
     m, n : int
     itemsize : int
         Bytes of a number.
-    memory : int, default=2**18
+    memory : int, default=2**19
         Bytes of a piece.
 
     Returns
@@ -141,7 +171,7 @@ def pieces(m: int, n: int, itemsize: int, memory: int = _PIECE) -> Iterator[slic
     Examples
     --------
     >>> len(list(pieces(1000, 16, 8)))
-    8
+    4
     """
     step = max(1, memory // (n * n * itemsize))
     for start in range(0, m, step):
@@ -192,7 +222,7 @@ def frobenius(stack: Any) -> Any:
     """Return the Frobenius norm of each matrix of a stack, in its dtype and as it is rounded."""
     if is_tensor(stack):
         return sys.modules["torch"].linalg.vector_norm(stack, dim=(1, 2))
-    flat = stack.reshape(len(stack), -1)
+    flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
     if hasattr(np, "vecdot"):  # NumPy 2, and faster
         return np.sqrt(np.vecdot(flat, flat))
     return np.sqrt(np.einsum("ki,ki->k", flat, flat))
@@ -274,7 +304,7 @@ def largest_entry(stack: Any) -> Any:
     """Return the largest absolute entry of each matrix; NaN if it has one."""
     if is_tensor(stack):
         return stack.abs().amax(dim=(1, 2)) if stack.shape[0] else stack.new_zeros(0)
-    flat = stack.reshape(len(stack), -1)
+    flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
     return np.maximum(flat.max(axis=1), -flat.min(axis=1))
 
 

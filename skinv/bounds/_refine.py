@@ -34,7 +34,8 @@ def refine(
     Parameters
     ----------
     A, X : ndarray or tensor of shape (m, n, n)
-        Finite matrices and approximate inverses, of one dtype. X is overwritten.
+        Finite matrices and approximate inverses, of one dtype. X is overwritten. float32 ones are
+        refined in float32 while that helps, then in float64 if `tol` needs it, and rounded.
     tol : float
         Relative error to be proven.
     max_refine : int
@@ -69,20 +70,47 @@ def refine(
     else:
         bound, residual = np.full(m, np.inf), np.full(m, np.inf)
         n_refine = np.zeros(m, dtype=np.int64)
-    if not products_are_exact(A):  # such products prove nothing
-        return bound, residual, n_refine
+    settings = (tol, max_refine, order, norm)
+    narrow = products_are_exact(A)
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
-        for piece in pieces(m, n, A.itemsize):
-            a, x, unit = scaled(A[piece], X[piece])
+        for piece in pieces(m, n, 8):
             figures = (bound[piece], residual[piece], n_refine[piece])
-            _refine_piece(a, x, figures, tol, max_refine, order, norm)
-            if unit is not None:
-                # Back in their own scale entries may over- or underflow.
-                back, xp = x / unit, sys.modules["torch"] if is_tensor(A) else np
-                moved = moved_bound(x, back * unit, bound[piece], norm)
-                bound[piece] = xp.where(unit[:, 0, 0] == 1, bound[piece], moved)
-                X[piece] = back
+            a, x = A[piece], X[piece]
+            if narrow:
+                _refine_scaled(a, x, figures, *settings)
+            if a.itemsize == 8:
+                continue
+            going = ~(figures[0] <= tol)
+            if not bool(going.any()):
+                continue
+            # On in float64 from where float32 ended, and back.
+            rows = slice(None) if bool(going.all()) else _indices(going)
+            more = tuple(figure[rows] + 0 for figure in figures)
+            wide = as_float64(x[rows])
+            steps = more[2] + 0
+            _refine_scaled(as_float64(a[rows]), wide, more, *settings)
+            x[rows], figures[0][rows] = rounded(wide, x.dtype, more[0], norm)
+            figures[2][rows] = steps + more[2]
+            if not narrow:
+                figures[1][rows] = more[1]
     return bound, residual, n_refine
+
+
+def _indices(mask: Any) -> Any:
+    return mask.nonzero()[:, 0] if is_tensor(mask) else np.flatnonzero(mask)
+
+
+def _refine_scaled(A: Any, X: Any, figures: tuple, *settings: Any) -> None:
+    """Refine X in place, in a scale in which nothing over- or underflows."""
+    a, x, unit = scaled(A, X)
+    _refine_piece(a, x, figures, *settings)
+    if unit is not None:
+        # Back in their own scale entries may over- or underflow.
+        bound, norm = figures[0], settings[-1]
+        back, xp = x / unit, sys.modules["torch"] if is_tensor(A) else np
+        moved = moved_bound(x, back * unit, bound, norm)
+        bound[...] = xp.where(unit[:, 0, 0] == 1, bound, moved)
+        X[...] = back
 
 
 def _refine_piece(
@@ -92,10 +120,13 @@ def _refine_piece(
     bound, residual, n_refine = figures
     xp = sys.modules["torch"] if is_tensor(A) else np
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
+    # In float32 no step is taken that would be cheaper to take in float64, or not needed there.
+    handover = 0.5 * tol ** (1 / order) if A.itemsize < 8 else 0.0
     size, x = norm_bound(A, norm), X
     rows: Any = slice(None)  # those still at work
-    previous = float("inf")
+    previous: Any = float("inf")
     D, work = empty_like(X), empty_like(X)
+    n_refine[...] = 0
     for step in range(max_refine + 1):
         product_error(A, x, out=D)
         known = measure(A, x, D, norm, size)
@@ -103,12 +134,15 @@ def _refine_piece(
         met = reached <= tol
         if step == 0:
             residual[...] = xp.where(reached >= 0, reached, xp.full_like(reached, float("inf")))
-        # The proof after a last step is known before it; other steps are taken while they help.
+        # What a step proves is known before it. The last one is that which reaches the tolerance,
+        # or as much as rounding allows; others are taken while they help.
         ahead = known.after_step(order, arithmetic, n)
-        last = ~met & (ahead <= tol)
-        more = (~met & ~last & (known.computed < _PROGRESS * previous)) & (
-            (known.computed > known.rounding) & (known.computed < n)
-        )
+        enough = known.rounding.clip(min=handover)
+        far = ~met & (known.computed < _PROGRESS * previous) & (known.computed > enough)
+        far = far & (known.computed < n)
+        hopeless = known.rounding > tol
+        last = ~met & (ahead <= tol) | far & hopeless & (known.computed**order <= enough)
+        more = far & ~last
         if step == max_refine:
             last, more = last & False, more & False
         proven = xp.where(last, ahead, reached)
@@ -117,28 +151,24 @@ def _refine_piece(
         n_going = int(going.sum())
         if n_going == 0:
             return
-        if n_going == len(x):
-            improve(x, D, order, work)
-            n_refine[rows] += 1
-            if not isinstance(rows, slice):
-                X[rows] = x
+        if n_going < len(x):
+            rows = _indices(going) if isinstance(rows, slice) else rows[going]
+            A, x, D, size, more = A[going], x[going], D[going], size[going], more[going]
+            previous, work = known.computed[going], work[:n_going]
         else:
-            rows = xp.where(going)[0] if isinstance(rows, slice) else rows[going]
-            A, x, D, size = A[going], x[going], D[going], size[going]
-            work = work[: len(x)]
-            improve(x, D, order, work)
-            n_refine[rows] += 1
+            previous = known.computed
+        improve(x, D, order, work)
+        n_refine[rows] += 1
+        if not isinstance(rows, slice):
             X[rows] = x
-            more, known = more[going], known._replace(computed=known.computed[going])
-        # What is done needs no further look.
-        if not bool(more.any()):
+        n_more = int(more.sum())  # the others need no further look
+        if n_more == 0:
             return
-        previous = known.computed
-        if not bool(more.all()):
-            keep = xp.where(more)[0]
+        if n_more < len(x):
+            keep = _indices(more)
             rows = keep if isinstance(rows, slice) else rows[keep]
             A, x, size, previous = A[keep], x[keep], size[keep], previous[keep]
-            D, work = D[: len(x)], work[: len(x)]
+            D, work = D[:n_more], work[:n_more]
 
 
 def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
