@@ -14,14 +14,20 @@ TITLES = {
 }
 
 
+RESULTS = Path(__file__).with_name("results")
+
+
+def load(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
 def median(values):
     return sorted(values)[len(values) // 2]
 
 
 def table():
     """Return the Markdown table: medians over the seeds, ratios with their range."""
-    path = Path(__file__).with_name("results") / "families.json"
-    results = json.loads(path.read_text())["results"]
+    results = load("families")["results"]
     lines = [
         "| matrices | n | first order: error | network: error | ratio (range) | fit, s "
         "| `numpy.linalg.inv` | linear | network |",
@@ -45,5 +51,61 @@ def table():
     return "\n".join(lines)
 
 
+def times(case, names):
+    """Return cells: our microseconds, then how many times as long the others take."""
+    methods = case["methods"]
+    cells = [f"{methods['certified']['microseconds_per_matrix']:.3g}"]
+    for name in names:
+        row = methods[name]
+        low, high = row["ratio_range"]
+        cells.append(f"{row['ratio_to_certified']:.2g} ({low:.2g}–{high:.2g})")
+    return " | ".join(cells)
+
+
+def inverse_table():
+    """Return the Markdown table of certified inverses."""
+    names = ["numpy.linalg.inv", "scipy.linalg.inv", "torch.linalg.inv"]
+    lines = [
+        "| n | dtype | tol | certified, µs | `numpy.linalg.inv` | `scipy.linalg.inv` "
+        "| `torch.linalg.inv` |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case in load("certified")["inverses"]:
+        lines.append(
+            f"| {case['n']} | {case['dtype']} | {case['tol']:.0e} | {times(case, names)} |"
+        )
+    return "\n".join(lines)
+
+
+def solve_table():
+    """Return the Markdown table of certified solves."""
+    names = ["numpy.linalg.solve", "torch.linalg.solve", "LU of the centre, refined"]
+    lines = [
+        "| n | certified, µs | `numpy.linalg.solve` | `torch.linalg.solve` "
+        "| LU of the centre, refined |",
+        "|---|---|---|---|---|",
+    ]
+    for case in load("certified")["solves"]:
+        if case["region"] == "l2 ball":
+            lines.append(f"| {case['n']} | {times(case, names)} |")
+    return "\n".join(lines)
+
+
+def region_table():
+    """Return the Markdown table of worst errors over regions."""
+    lines = [
+        "| region | model | largest of 10,000 test errors | proven worst case | boxes | s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in load("region")["results"]:
+        lines.append(
+            f"| {TITLES[row['region']]} | {row['model']} | {row['test_max']:.2g} "
+            f"| {row['lower']:.3g} to {row['upper']:.3g} | {row['boxes']:,} "
+            f"| {row['seconds']:.2g} |"
+        )
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(table())
+    for make in (table, inverse_table, solve_table, region_table):
+        print(make() + "\n")

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 from ._regressor import InverseRegressorMixin
-from .bounds._form import ModelForm
+from .bounds._form import OTHER_TARGETS, ModelForm
 from .matrices import check_center, like, matrix_order, regular_inverse
 from .stacks import empty_like, pieces, product
 
@@ -150,7 +150,7 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
         return self
 
     def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> LinearInverseApprox:
-        rows, targets, _ = self._validate_training(X, y)
+        rows, targets, self._inverse_targets = self._validate_training(X, y)
         weight = _check_sample_weight(
             sample_weight, rows, dtype=np.float64, ensure_non_negative=True
         )
@@ -208,6 +208,8 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
     def _model_form(self) -> ModelForm:
         """Return what bounds over a region need to know."""
         if hasattr(self, "_map"):
+            if not self._inverse_targets:
+                raise ValueError(OTHER_TARGETS)
             return ModelForm.affine(self._x_mean, self._y_mean, self._map)
         return ModelForm.series(self.center_, self.inverse_, self._order)
 

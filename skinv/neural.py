@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._regressor import InverseRegressorMixin
-from .bounds._form import ModelForm
+from .bounds._form import OTHER_TARGETS, ModelForm
 from .draws import private_generator
 from .matrices import as_stack, is_tensor, training_inverses
 from .training.preparation import Preparation, random_layers, taylor_layers
@@ -366,7 +366,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             layers = taylor_layers(prepared, rows, center, hidden[0], self._rng)
         else:
             layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], self._rng)
-        self._preparation = prepared
+        self._preparation, self._inverse_targets = prepared, inverses
         self._activation = self.activation
         self._layers = [(W.astype(self.dtype), b.astype(self.dtype)) for W, b in layers]
         self._adam: dict[str, list[NDArray]] = {}
@@ -588,6 +588,8 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
 
     def _model_form(self) -> ModelForm:
         """Return what bounds over a region need to know."""
+        if not self._inverse_targets:
+            raise ValueError(OTHER_TARGETS)
         return self._preparation.form(self._layers, self._activation, self.n_features_in_)
 
     @property

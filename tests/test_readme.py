@@ -1,5 +1,6 @@
 """What the README shows runs as it stands there."""
 
+import json
 import os
 import re
 import subprocess
@@ -10,16 +11,24 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
 
-def test_example_runs(capsys):
-    """The example of the README runs and prints what it promises."""
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(code.strip().splitlines()) <= 15
-    exec(compile(code, "README.md", "exec"), {})
-    assert "inside, R2 = 0.99" in capsys.readouterr().out
+def test_examples_run(capsys):
+    """The examples of the README run one after another and print what they promise."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    scope = {}
+    for block in blocks:
+        assert len(block.strip().splitlines()) <= 15
+        exec(compile(block, "README.md", "exec"), scope)
+    printed = capsys.readouterr().out
+    assert "inside, R2 = 0.99" in printed
+    assert "\ncertified 0.0" in printed
+    assert "proven: 498 of 500" in printed
+    assert "['refined' 'refined' 'refined' 'singular' 'not finite']" in printed
+    assert re.search(r"0\.7466\d* 0\.746\d*", printed)
 
 
-def test_figures_are_those_of_the_result_file():
-    """The table of the README is what benchmarks/table.py makes of the measured results."""
+def test_figures_are_those_of_the_result_files():
+    """The tables of the README are what benchmarks/table.py makes of the measured results."""
     printed = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "table.py"],
         capture_output=True,
@@ -27,4 +36,16 @@ def test_figures_are_those_of_the_result_file():
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         check=True,
     ).stdout
-    assert printed.strip() in README.read_text(encoding="utf-8")
+    tables = printed.strip().split("\n\n")
+    assert len(tables) == 4
+    text = README.read_text(encoding="utf-8")
+    for table in tables:
+        assert table.strip() in text
+
+
+def test_no_violated_bound_was_counted():
+    """The full count of violated bounds, which the README cites, is 0."""
+    results = json.loads((ROOT / "benchmarks" / "results" / "violations.json").read_text())
+    assert results["violations"] == 0
+    assert all(row["matrices"] >= 100_000 for row in results["by_order_and_dtype"].values())
+    assert len(results["by_order_and_dtype"]) == 14

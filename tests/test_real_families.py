@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
+from skinv import (
+    CertifiedInverse,
+    FeasibleRegionSampler,
+    LinearInverseApprox,
+    NeuralInverseRegressor,
+)
 from skinv.datasets import load_power_flow, load_robot_arm, make_region
 
 FAMILIES = {
@@ -65,3 +70,21 @@ def test_unknown_region():
     """An unknown name is refused with the known ones."""
     with pytest.raises(ValueError, match="2x2-first"):
         make_region("4x4")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_real_families_are_certified(name, dtype):
+    """Every unseen matrix is certified to 1e-6 by refinement alone, and the region is regular."""
+    data = FAMILIES[name]().data
+    known, unseen = train_test_split(data, test_size=0.5, random_state=0)
+    assert FeasibleRegionSampler(norm="mahalanobis").fit(known).is_certified_
+    report = CertifiedInverse(LinearInverseApprox()).fit(known).report(unseen.astype(dtype))
+    assert np.isin(report.status, ["predicted", "refined"]).all()
+    n = int(np.sqrt(data.shape[1]))
+    exact = np.linalg.inv(unseen.astype(dtype).astype(float).reshape(-1, n, n)).reshape(
+        unseen.shape
+    )
+    errors = np.linalg.norm(report.inverse - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert (errors <= report.bound + 1e-13).all()
+    assert report.bound.max() <= 1e-6

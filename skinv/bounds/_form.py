@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+OTHER_TARGETS = (
+    "Got a model of something else than inverses, but only errors of inverses can be bounded over "
+    "a region."
+)
+
 
 @dataclass(frozen=True)
 class ModelForm:

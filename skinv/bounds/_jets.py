@@ -32,6 +32,8 @@ class Boxes:
         Directions times half-widths.
     norm : {"linf", "l2", "l1"}
         p. In "l2" and "l1" the sides that were never halved are held together by the ball.
+    blur : float, default=0.0
+        Largest row sum of the rounding errors of `A`.
     """
 
     z: Tensor
@@ -39,6 +41,7 @@ class Boxes:
     A: Tensor
     S: Tensor
     norm: str
+    blur: float = 0.0
 
     def __post_init__(self) -> None:
         if self.norm == "linf":
@@ -105,7 +108,7 @@ def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
     With B = C⁻¹, E = Σ t_k S_k and M_k = S_k B, A⁻¹ = B − BEB + BEBEB − …; with Q >= |EB| entry
     by entry the terms from order k on are at most |B|Qᵏ(I − Q)⁻¹ if the spectral radius of Q is
     below 1 (Neumann), which also proves that the box holds no singular matrix. N = (I − Q)⁻¹ is
-    not trusted: x = N·1 > 0 with Qx < x proves the radius (Collatz).
+    not trusted: x = N·1 > 0 with Qx <= θx, θ < 1, proves the radius (Collatz) and bounds its error.
 
     Parameters
     ----------
@@ -128,21 +131,22 @@ def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
     G = B[:, None] @ M
     # Relative error of B, from its residual; entries of Q grow by what that can make of them.
     size, extent = _row_norm(B), _row_norm(boxes.size(S))
-    off = _row_norm(A @ B - eye) + 2 * (n + d) * _EPS * (_row_norm(A) + extent) * size
+    off = 2 * (n + d) * _EPS * (_row_norm(A) + extent) + boxes.blur
+    off = _row_norm(A @ B - eye) + off * size
     Q = boxes.size(M) * (1 + 4 * n * _EPS) + (2 * extent * size * off)[:, None, None]
     N = torch.linalg.inv_ex(eye - Q)[0]
-    x = N.sum(2, keepdim=True)
-    good = ((x > 0) & (Q @ x * (1 + 4 * n * _EPS) < x)).all(1)[:, 0] & (off < 1e-6)
+    x, up = N.sum(2, keepdim=True), 1 + 4 * (n + 2) * _EPS
+    theta = (Q @ x / x).amax(1, keepdim=True) * up
+    good = ((x > 0).all(1, keepdim=True) & (theta < 1))[:, 0, 0] & (off < 1e-6)
+    # N is off by (I − Q)⁻¹ times its residual, and in the norm of x that is at most 1/(1 − θ).
+    residual = (eye - (eye - Q) @ N).abs() + n * _EPS * ((eye + Q) @ N.abs() + 1)
+    lost = (residual / x).amax(1, keepdim=True) / (1 - theta) * up
     curvature, tail = None, B.abs() @ Q @ Q
     if second:
         curvature = G.reshape(b, d * n, n) @ M.transpose(1, 2).reshape(b, n, d * n)
         curvature = curvature.reshape(b, d, n, d, n).transpose(2, 3)
         tail = tail @ Q
-    # Of N·tail's rounding only what cancels in N matters; x tells how much that can be.
-    remainder = tail @ N.clamp(min=0) * (1 + 1e-10)
-    remainder = remainder + 1e-12 * (tail.sum(2, keepdim=True).amax(1, keepdim=True)) * x.amax(
-        1, True
-    )
+    remainder = (tail @ N.clamp(min=0) + (tail @ x) @ lost) * up**4
     remainder = torch.where(good[:, None, None], remainder, torch.inf)
     reach = Q.sum(2).amax(1)
     rounding = 4 * size * off * (1 + reach) ** 2

@@ -113,15 +113,25 @@ class Network:
         for parallel in (True, False) if self.activation == "relu" else (True,):
             yield self._lines(boxes, parallel)
 
-    def magnitude(self) -> float:
-        """Bound all intermediate results over |z_k| <= 1, to measure rounding by."""
-        size = torch.ones(self.layers[0][0].shape[1], dtype=torch.float64)
-        size = size.to(self.layers[0][0].device)
-        for level, (W, b) in enumerate(self.layers):
-            if level == len(self.layers) - 1 and level:  # squares of the expansion
+    def magnitude(self, entering: Tensor) -> float:
+        """Bound all intermediate results, to measure rounding by.
+
+        Parameters
+        ----------
+        entering : tensor of shape (h,)
+            What the terms entering the first units can amount to, before anything cancels.
+
+        Returns
+        -------
+        float
+        """
+        size, largest = entering, float(entering.max())
+        for level, (W, b) in enumerate(self.layers[1:], 2):
+            if level == len(self.layers):  # squares of the expansion
                 size = size + size**2
             size = W.abs() @ size + b.abs()
-        return float(size.max())
+            largest = max(largest, float(size.max()))
+        return largest
 
     def _units(self, boxes: Boxes) -> tuple[Tensor, Tensor]:
         """Return what enters the first layer's units at the centres, and by how much it varies."""
@@ -149,7 +159,7 @@ class Network:
         return Enclosure(value - error, value + error, gradient, gradient, curvature)
 
     def third(self, f3: Tensor, radius: Tensor) -> Tensor:
-        """Bound |f'''| within `radius` of where it is f3."""
+        """Bound c with f = its second-order expansion ± c·radius³/6, where its f''' is f3."""
         local = f3.abs() + FOURTH[self.activation] * radius / 4  # the remainder of fourth order
         return local.clamp(max=THIRD[self.activation])
 
@@ -230,6 +240,8 @@ class Network:
         """
         (W1, _), (W2, _) = self.layers[0], self.layers[-1]
         y, radius = self._units(boxes)
+        if len(self.layers) == 1:
+            return torch.zeros_like(boxes.half)
         if len(self.layers) > 2:
             rate = torch.ones_like(radius)
         elif self.activation == "relu":

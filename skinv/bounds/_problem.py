@@ -49,30 +49,33 @@ class Problem:
             directions @ form.matrix,
         )
         self._value, self._gradient = tensor(value), tensor(gradient)
-        magnitude = float(np.max(np.abs(value) + np.abs(gradient).sum(axis=0), initial=0.0))
+        # What intermediate results can amount to, before anything cancels.
+        reach = np.abs(directions).sum(axis=0)
+        offset = np.abs(center - form.origin) + reach
+        magnitude = float(np.max(np.abs(form.constant) + offset @ np.abs(form.matrix), initial=0.0))
         self._series: Any = None
         if form.taylor is not None:
             point, inverse, order = form.taylor
             self._series = tensor(point), tensor(inverse), order
-            reach = np.abs(inverse) @ (
-                np.abs(center.reshape(self.n, self.n) - point)
-                + np.abs(directions).sum(axis=0).reshape(self.n, self.n)
-            )
-            norms = np.abs(inverse).sum(axis=1).max(), reach.sum(axis=1).max()
-            magnitude += float(norms[0] * (1 + norms[1]) ** order)
+            apart = np.abs(center) + np.abs(point.ravel()) + reach
+            growth = (np.abs(inverse) @ apart.reshape(self.n, self.n)).sum(axis=1).max()
+            magnitude += float(np.abs(inverse).sum(axis=1).max() * (1 + growth) ** order)
         self._network: Network | None = None
+        widest = 0
         if form.layers:
             layers = [(tensor(W), tensor(b)) for W, b in form.layers]
             W, b = layers[0]
             start, turn = (center - form.x_mean) / form.x_scale, directions / form.x_scale
             layers[0] = (W @ tensor(turn).T, b + W @ tensor(start))
             self._network = Network(layers, form.activation)
-            magnitude += self._network.magnitude()
+            inputs = (np.abs(center) + np.abs(form.x_mean) + reach) / form.x_scale
+            magnitude += self._network.magnitude(W.abs() @ tensor(inputs) + b.abs())
             widest = max(len(b) for _, b in layers)
-        else:
-            widest = 0
         # Sums of so many terms, of no larger numbers, a few times over.
         self._slack = _EPS * (64 + 8 * (self.d + self.n * self.n + widest)) * magnitude
+        self._blur = float(
+            2 * (self.d + 4) * _EPS * (np.abs(center) + reach).reshape(self.n, self.n).sum(1).max()
+        )
         numbers = self.d * self.d * self.n * self.n
         self.second = numbers <= _LARGEST
         self._step = max(1, _PIECE // (numbers if self.second else self.d * self.n * self.n))
@@ -97,6 +100,22 @@ class Problem:
             return z.clamp(-1, 1)
         size = z.abs().sum(1) if self.norm == "l1" else torch.linalg.vector_norm(z, dim=1)
         return z / size.clamp(min=1)[:, None] * (1 - 4 * _EPS)
+
+    def clipped(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boxes cut to what the ball leaves of their halved sides; a box stays as it is."""
+        if self.norm == "linf":
+            return z, half
+        whole, nearest = half == 1, (z.abs() - half).clamp(min=0)
+        if self.norm == "l2":
+            others = (nearest**2).sum(1, keepdim=True) - nearest**2
+            most = (1 - others).clamp(min=0).sqrt()
+        else:
+            most = (1 - nearest.sum(1, keepdim=True) + nearest).clamp(min=0)
+        most = most * (1 + 1e-9) + 1e-9
+        low, high = torch.maximum(z - half, -most), torch.minimum(z + half, most)
+        middle = (low + high) / 2
+        narrower = ((high - low) / 2).clamp(min=0) * (1 + 8 * _EPS) + 8 * _EPS
+        return torch.where(whole, z, middle), torch.where(whole, half, narrower)
 
     def outside(self, z: Tensor, half: Tensor) -> Tensor:
         """Tell which boxes certainly miss the region."""
@@ -138,6 +157,7 @@ class Problem:
             (self.center + z @ self.directions).reshape(b, n, n),
             (half[:, :, None] * self.directions).reshape(b, d, n, n),
             self.norm,
+            self._blur,
         )
         inverse, rounding = inverse_jet(boxes, self.second)
         value = self._value + z @ self._gradient - inverse.value.reshape(b, o)
@@ -164,8 +184,10 @@ class Problem:
         output, sign = which % o, torch.where(which < o, 1.0, -1.0).to(z)
         slope = slopes[torch.arange(b, device=z.device), :, output]
         side = self._side(boxes, inverse.value, output, slope)
-        corner = z + half * slope.sign() * sign[:, None]
-        return upper + self._slack + rounding, side, corner
+        corner = torch.nan_to_num(z + half * slope.sign() * sign[:, None])
+        # What could not be computed is not bounded.
+        upper = torch.nan_to_num(upper + self._slack + rounding, nan=torch.inf, posinf=torch.inf)
+        return upper, side, corner
 
     def _enclosures(self, value: Tensor, gradient: Tensor, boxes: Boxes) -> Any:
         if self._network is not None:

@@ -117,6 +117,11 @@ def certify_region(
     validate_parameter_constraints(_CONSTRAINTS, params, "certify_region")
     form = _model_form(model)
     check_is_fitted(sampler)
+    if not hasattr(sampler, "certificate_"):
+        raise ValueError(
+            f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
+            f"expected."
+        )
     norm, directions = _coordinates(sampler)
     center = sampler.center_.ravel()
     if form.constant.size != center.size or form.origin.size != center.size:
@@ -130,8 +135,7 @@ def certify_region(
 
     problem = Problem(form, center, directions, norm, torch.device(device))
     search = _Search(problem, rtol, max_boxes)
-    search.sample(check_random_state(random_state))
-    search.run(bool(verbose))
+    search.run(check_random_state(random_state), bool(verbose))
     n = problem.n
     lower, upper = search.proven_lower(), search.upper()
     return Bunch(
@@ -169,7 +173,8 @@ def _coordinates(sampler: Any) -> tuple[str, NDArray[np.float64]]:
         return "l2", sampler.axes_ * radius
     d = sampler.center_.size
     widths = np.broadcast_to(np.asarray(radius, dtype=np.float64), sampler.center_.shape).ravel()
-    return norm, np.diag(widths)[widths > 0].reshape(-1, d)
+    directions = np.diag(widths)[widths > 0]
+    return norm, directions if len(directions) else np.zeros((1, d))
 
 
 class _Search:
@@ -179,19 +184,24 @@ class _Search:
         import torch
 
         self.problem, self.rtol, self.max_boxes = problem, rtol, max_boxes
-        self.lower, self.status, self.n_boxes = 0.0, "converged", 1
+        self.lower, self.status, self.n_boxes = 0.0, "converged", 0
+        self.settled = 0.0  # the largest bound among boxes that need no more work
+        # The whole region, of which nothing is known yet.
         self.witness = torch.zeros(problem.d, dtype=torch.float64, device=problem.device)
         self.z = self.witness[None].clone()
         self.half = torch.ones_like(self.z)
-        self.bounds, self.side, corner = problem.bound(self.z, self.half)
-        self.settled = 0.0  # the largest bound among boxes that need no more work
-        self.look(torch.cat((self.z, problem.project(corner))))
+        self.bounds = torch.full_like(self.z[:, 0], torch.inf)
+        self.side = torch.zeros_like(self.bounds, dtype=torch.int64)
+
+    def errors(self, z: Any) -> Any:
+        """Return the largest entry of the error at points; 0 where there is no inverse."""
+        import torch
+
+        return torch.nan_to_num(self.problem.errors(z).abs(), nan=0.0, posinf=0.0).amax(1)
 
     def look(self, z: Any) -> None:
         """Remember the worst of some points of the region."""
-        import torch
-
-        errors = torch.nan_to_num(self.problem.errors(z).abs(), nan=0.0).amax(1)
+        errors = self.errors(z)
         worst = int(errors.argmax())
         if float(errors[worst]) > self.lower:
             self.lower, self.witness = float(errors[worst]), z[worst].clone()
@@ -200,18 +210,25 @@ class _Search:
         """Look at random points and corners, and climb from the worst of them."""
         import torch
 
-        problem = self.problem
-        z = rng.uniform(-1, 1, size=(_STARTS, problem.d))
+        problem, d = self.problem, self.problem.d
+        starts = max(2, min(_STARTS, 2**22 // d**2))
+        z = rng.uniform(-1, 1, size=(starts, d))
         z[::2] = np.where(z[::2] < 0, -1.0, 1.0)
-        starts = max(2, min(_STARTS, 2**22 // max(problem.d**2, 1)))
-        z = problem.project(torch.tensor(z[:starts], device=problem.device))
+        if problem.norm != "linf":
+            z = np.vstack([np.eye(d), -np.eye(d), z])
+        z = problem.project(torch.tensor(z, device=problem.device))
         self.look(z)
-        errors = torch.nan_to_num(problem.errors(z).abs(), nan=0.0).amax(1)
-        z, step = z[errors.topk(min(_ASCENTS, len(z))).indices], 0.5
+        z, step = z[self.errors(z).topk(min(_ASCENTS, len(z))).indices], 0.5
         for _ in range(_STEPS):
             z = z.detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(problem.errors(z).abs().amax(1).sum(), z)
-            z = problem.project(z.detach() + step * torch.nan_to_num(slope).sign())
+            slope = torch.nan_to_num(slope)
+            if problem.norm == "linf":
+                direction = slope.sign()
+            else:
+                length = torch.linalg.vector_norm(slope, dim=1, keepdim=True)
+                direction = slope / length.clamp(min=1e-300)
+            z = problem.project(z.detach() + step * direction)
             self.look(z)
             step *= 0.93
 
@@ -227,16 +244,21 @@ class _Search:
         bound, _, _ = self.problem.bound(here, torch.zeros_like(here))
         return max(0.0, min(self.lower, 2 * self.lower - float(bound[0])))
 
-    def run(self, verbose: bool) -> None:
+    def run(self, rng: np.random.RandomState, verbose: bool) -> None:
         """Halve boxes until the gap is closed."""
+        import torch
         from tqdm import tqdm
 
         size = _BATCH[0]
         with tqdm(total=self.max_boxes, unit="box", disable=not verbose) as bar:
             try:
-                while self.settle() and self.n_boxes < self.max_boxes:
+                self.bounds, self.side, corner = self.problem.bound(self.z, self.half)
+                self.n_boxes = 1
+                self.look(torch.cat((self.z, self.problem.project(corner))))
+                self.sample(rng)
+                while self.settle() and self.n_boxes + 2 <= self.max_boxes:
                     before = self.n_boxes
-                    self.halve(min(size, -(-(self.max_boxes - self.n_boxes) // 2)))
+                    self.halve(min(size, (self.max_boxes - self.n_boxes) // 2))
                     bar.update(self.n_boxes - before)
                     bar.set_postfix_str(f"{self.lower:.4g} to {self.upper():.4g}", refresh=False)
                     size = min(2 * size, _BATCH[1])
@@ -247,7 +269,7 @@ class _Search:
 
     def settle(self) -> bool:
         """Put aside the boxes that are bounded well enough; tell whether others are left."""
-        keep = self.bounds > self.lower * (1 + self.rtol)
+        keep = ~(self.bounds <= self.lower * (1 + self.rtol))
         if not bool(keep.all()):
             self.settled = max(self.settled, float(self.bounds[~keep].max()))
             self.z, self.half = self.z[keep], self.half[keep]
@@ -270,16 +292,16 @@ class _Search:
         shift = torch.zeros_like(half)
         shift[each, side] = half[each, side]
         z = self.z[worst]
-        z, half = torch.cat((z - shift, z + shift)), torch.cat((half, half))
+        z, half = problem.clipped(torch.cat((z - shift, z + shift)), torch.cat((half, half)))
         bounds, sides, corner = problem.bound(z, half)
         bounds = torch.minimum(bounds, self.bounds[worst].repeat(2))  # a part of its parent
         bounds[problem.outside(z, half)] = 0.0
         self.look(problem.project(corner))
-        # One assignment, so that an interruption finds all or nothing of it done.
-        self.z, self.half, self.bounds, self.side, self.n_boxes = (
-            torch.cat((self.z[rest], z)),
-            torch.cat((self.half[rest], half)),
+        # All is computed before anything is stored, and the bounds alone make the upper bound.
+        self.bounds, self.side, self.z, self.half = (
             torch.cat((self.bounds[rest], bounds)),
             torch.cat((self.side[rest], sides)),
-            self.n_boxes + 2 * size,
+            torch.cat((self.z[rest], z)),
+            torch.cat((self.half[rest], half)),
         )
+        self.n_boxes += 2 * size
