@@ -71,6 +71,7 @@ class Problem:
             inputs = (np.abs(center) + np.abs(form.x_mean) + reach) / form.x_scale
             magnitude += self._network.magnitude(W.abs() @ tensor(inputs) + b.abs())
             widest = max(len(b) for _, b in layers)
+        self.magnitude = magnitude
         # Sums of so many terms, of no larger numbers, a few times over.
         self._slack = _EPS * (64 + 8 * (self.d + self.n * self.n + widest)) * magnitude
         self._blur = float(

@@ -13,7 +13,9 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
+from ..geometry._regularity import check_region
 from ._form import ModelForm
+from ._taylor import taylor_bound
 
 _CONSTRAINTS: dict[str, list] = {
     "rtol": [Interval(Real, 0, None, closed="left")],
@@ -79,7 +81,7 @@ def certify_region(
 
     See Also
     --------
-    taylor_bound : The same for the Taylor series, in closed form and less sharp.
+    taylor_bound : The same for the Taylor series in closed form; the search starts from it.
 
     Notes
     -----
@@ -135,6 +137,7 @@ def certify_region(
 
     problem = Problem(form, center, directions, norm, torch.device(device))
     search = _Search(problem, rtol, max_boxes)
+    search.cap = _closed_form(form, sampler, problem)
     search.run(check_random_state(random_state), bool(verbose))
     n = problem.n
     lower, upper = search.proven_lower(), search.upper()
@@ -166,6 +169,27 @@ def _model_form(model: Any) -> ModelForm:
     return model._model_form()
 
 
+def _closed_form(form: ModelForm, sampler: Any, problem: Any) -> float:
+    """Return what `taylor_bound` says if the model is a series at the centre of the region.
+
+    The model's inverse of the centre is off by some share of it, and each of its factors in the
+    series likewise.
+    """
+    if form.taylor is None or form.layers or form.matrix.any():
+        return math.inf
+    center, inverse, order = form.taylor
+    if not np.array_equal(center, sampler.center_):
+        return math.inf
+    axes, norm = getattr(sampler, "axes_", None), sampler.certificate_.norm
+    with np.errstate(over="ignore", invalid="ignore"):
+        closed = taylor_bound(center, sampler.radius_, order, norm, axes=axes).max_error
+        exact, unit = check_region(center, 0.0, "linf", None)[::3]
+        off = np.abs(inverse * unit - exact.B) + exact.error
+        share = float((off.sum(axis=1) / np.abs(exact.B).sum(axis=1)).max()) + 1e-15
+        total = closed + 2 * (order + 1) * share * problem.magnitude
+    return total if total == total else math.inf
+
+
 def _coordinates(sampler: Any) -> tuple[str, NDArray[np.float64]]:
     """Return the norm p of a region center + {z @ directions : ‖z‖_p <= 1}, and the directions."""
     norm, radius = sampler.certificate_.norm, sampler.radius_
@@ -186,6 +210,7 @@ class _Search:
         self.problem, self.rtol, self.max_boxes = problem, rtol, max_boxes
         self.lower, self.status, self.n_boxes = 0.0, "converged", 0
         self.settled = 0.0  # the largest bound among boxes that need no more work
+        self.cap = math.inf  # a bound known without a search
         # The whole region, of which nothing is known yet.
         self.witness = torch.zeros(problem.d, dtype=torch.float64, device=problem.device)
         self.z = self.witness[None].clone()
@@ -252,8 +277,9 @@ class _Search:
         size = _BATCH[0]
         with tqdm(total=self.max_boxes, unit="box", disable=not verbose) as bar:
             try:
-                self.bounds, self.side, corner = self.problem.bound(self.z, self.half)
-                self.n_boxes = 1
+                self.bounds.fill_(self.cap)
+                bounds, self.side, corner = self.problem.bound(self.z, self.half)
+                self.bounds, self.n_boxes = torch.minimum(self.bounds, bounds), 1
                 self.look(torch.cat((self.z, self.problem.project(corner))))
                 self.sample(rng)
                 while self.settle() and self.n_boxes + 2 <= self.max_boxes:
