@@ -26,7 +26,9 @@ from sklearn.utils.validation import check_is_fitted
 from ._regressor import InverseRegressorMixin
 from .bounds._refine import refine, rounded
 from .bounds._residual import check_norm, residual_bound
+from .linear import LinearInverseApprox
 from .matrices import as_stack, exact_inverse, is_tensor, list_rows, restore_layout, to_host
+from .neural import NeuralInverseRegressor
 from .refinement import ORDERS
 from .solving import (
     Anchor,
@@ -347,7 +349,10 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         status[_open(bound, self.tol)] = "inaccurate"
         self._refuse(status)
         if self.fallback == "nan":
-            x = x + (0 * bound[:, None]) * (bound[:, None] > self.tol)
+            good = bound <= self.tol
+            xp = sys.modules["torch"] if is_tensor(x) else np
+            x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
+            bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
         x, bound = x.reshape(b.shape), bound if b.ndim == 3 else bound[:, 0]
         return (x, bound) if return_bound else x
 
@@ -412,7 +417,10 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             )
         if predicted.is_complex() if is_tensor(predicted) else np.iscomplexobj(predicted):
             raise ValueError("Got complex predictions, but real inverses are expected.")
-        # A copy in any case: predictions may share memory with each other or with the regressor.
+        fresh = type(_final(self.estimator_)) in (LinearInverseApprox, NeuralInverseRegressor)
+        if fresh and type(predicted) is type(rows) and predicted.dtype == rows.dtype:
+            return restore_layout(predicted.reshape(m, d), True)
+        # A copy otherwise: predictions may share memory with each other or with the regressor.
         if is_tensor(rows):
             torch = sys.modules["torch"]
             if not is_tensor(predicted):

@@ -186,6 +186,38 @@ def empty_like(stack: Any) -> Any:
     return np.empty(stack.shape, stack.dtype)
 
 
+class Workspace:
+    """Memory that is used again from piece to piece: fresh pages cost more than products in them.
+
+    Examples
+    --------
+    >>> space = Workspace()
+    >>> a = space.like(np.zeros((4, 2, 2)), "D")
+    >>> np.shares_memory(a, space.like(np.zeros((3, 2, 2)), "D"))
+    True
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, Any] = {}
+
+    def like(self, stack: Any, name: str) -> Any:
+        """Return contiguous memory of the shape and dtype of a stack, the same for a name."""
+        held = self._held.get(name)
+        if held is None or len(held) < len(stack) or held.dtype != stack.dtype:
+            held = self._held[name] = empty_like(stack)
+        return held[: len(stack)]
+
+    def wide(self, stack: Any, name: str) -> Any:
+        """Return a stack in float64, in memory that is the same for a name."""
+        held = self._held.get(name)
+        if held is None or len(held) < len(stack):
+            held = self._held[name] = as_float64(stack) + 0
+            return held
+        out = held[: len(stack)]
+        out[...] = stack
+        return out
+
+
 def product(A: Any, B: Any, out: Any = None) -> Any:
     """Multiply two stacks, into `out` if it is given."""
     if is_tensor(A):

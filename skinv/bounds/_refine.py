@@ -11,8 +11,9 @@ from ..matrices import is_tensor
 from ..refinement import improve
 from ..stacks import (
     Arithmetic,
+    Workspace,
     as_float64,
-    empty_like,
+    frobenius,
     largest_entry,
     norm_bound,
     norm_floor,
@@ -70,14 +71,14 @@ def refine(
     else:
         bound, residual = np.full(m, np.inf), np.full(m, np.inf)
         n_refine = np.zeros(m, dtype=np.int64)
-    settings = (tol, max_refine, order, norm)
+    settings, space = (tol, max_refine, order, norm), (Workspace(), Workspace())
     narrow = products_are_exact(A)
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
         for piece in pieces(m, n, 8):
             figures = (bound[piece], residual[piece], n_refine[piece])
             a, x = A[piece], X[piece]
             if narrow:
-                _refine_scaled(a, x, figures, *settings)
+                _refine_scaled(a, x, figures, space[0], *settings)
             if a.itemsize == 8:
                 continue
             going = ~(figures[0] <= tol)
@@ -86,9 +87,9 @@ def refine(
             # On in float64 from where float32 ended, and back.
             rows = slice(None) if bool(going.all()) else _indices(going)
             more = tuple(figure[rows] + 0 for figure in figures)
-            wide = as_float64(x[rows])
+            wide = space[1].wide(x[rows], "x")
             steps = more[2] + 0
-            _refine_scaled(as_float64(a[rows]), wide, more, *settings)
+            _refine_scaled(space[1].wide(a[rows], "a"), wide, more, space[1], *settings)
             x[rows], figures[0][rows] = rounded(wide, x.dtype, more[0], norm)
             figures[2][rows] = steps + more[2]
             if not narrow:
@@ -100,10 +101,10 @@ def _indices(mask: Any) -> Any:
     return mask.nonzero()[:, 0] if is_tensor(mask) else np.flatnonzero(mask)
 
 
-def _refine_scaled(A: Any, X: Any, figures: tuple, *settings: Any) -> None:
+def _refine_scaled(A: Any, X: Any, figures: tuple, space: Workspace, *settings: Any) -> None:
     """Refine X in place, in a scale in which nothing over- or underflows."""
     a, x, unit = scaled(A, X)
-    _refine_piece(a, x, figures, *settings)
+    _refine_piece(a, x, figures, space, *settings)
     if unit is not None:
         # Back in their own scale entries may over- or underflow.
         bound, norm = figures[0], settings[-1]
@@ -114,7 +115,14 @@ def _refine_scaled(A: Any, X: Any, figures: tuple, *settings: Any) -> None:
 
 
 def _refine_piece(
-    A: Any, X: Any, figures: tuple, tol: float, max_refine: int, order: int, norm: str
+    A: Any,
+    X: Any,
+    figures: tuple,
+    space: Workspace,
+    tol: float,
+    max_refine: int,
+    order: int,
+    norm: str,
 ) -> None:
     """Refine X in place and fill in bound, residual and number of steps."""
     bound, residual, n_refine = figures
@@ -125,7 +133,7 @@ def _refine_piece(
     size, x = norm_bound(A, norm), X
     rows: Any = slice(None)  # those still at work
     previous: Any = float("inf")
-    D, work = empty_like(X), empty_like(X)
+    D, work = space.like(X, "D"), space.like(X, "work")
     n_refine[...] = 0
     for step in range(max_refine + 1):
         product_error(A, x, out=D)
@@ -227,5 +235,8 @@ def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:
         return X, bound
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
         Y = X.to(dtype) if is_tensor(X) else X.astype(dtype)
-        unit = powers_of_two(largest_entry(X))[:, None, None]
-        return Y, moved_bound(X / unit, as_float64(Y) / unit, bound, norm)
+        again, arithmetic, size = as_float64(Y), Arithmetic.of(X), frobenius(X)
+        if not bool(((size > arithmetic.tiny**0.25) & (size < arithmetic.largest**0.25)).all()):
+            unit = powers_of_two(largest_entry(X))[:, None, None]
+            X, again = X / unit, again / unit
+        return Y, moved_bound(X, again, bound, norm)
