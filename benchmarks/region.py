@@ -54,7 +54,9 @@ def main():
         proof = certify_region(models[key], region, rtol=rtol, max_boxes=20_000_000)
         row = {
             "region": name,
-            "model": "first order" if hidden is None else f"{hidden} {activation} on {baseline}",
+            "model": "first order"
+            if hidden is None
+            else f"{hidden} {activation}" + f" on {baseline}" * bool(baseline),
             "rtol": rtol,
             "test_mean": float(errors.mean()),
             "test_max": float(errors.max()),
