@@ -30,6 +30,7 @@ from .linear import LinearInverseApprox
 from .matrices import as_stack, exact_inverse, is_tensor, list_rows, restore_layout, to_host
 from .neural import NeuralInverseRegressor
 from .refinement import ORDERS
+from .sampling import FeasibleRegionSampler
 from .solving import (
     Anchor,
     right_hand_sides,
@@ -160,7 +161,10 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             if X is not None:
                 self._validate_pair(X, None)
             self.estimator_ = clone(self.estimator)
-            self.estimator_.fit(*(() if X is None else (X,)), **fit_params)
+            if frozen:
+                check_is_fitted(self.estimator_)
+            else:
+                self.estimator_.fit(**fit_params)
             self._adopt_features(self.estimator_)
             self._anchor = self._find_anchor()
             return self
@@ -301,9 +305,10 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         Returns
         -------
         x : ndarray or tensor of the shape of `b`
-            Solutions, float32 if `X` and `b` both are, else float64; NaN for matrices or right-hand
-            sides that are not finite, singular matrices, and with ``fallback="nan"`` where `tol`
-            could not be proven.
+            Solutions, in the dtype of `X` and `b` if both have the same floating-point one, else in
+            float64; NaN for matrices or right-hand sides that are not finite, for singular matrices
+            (unless ``fallback="keep"``), and with ``fallback="nan"`` where `tol` could not be
+            proven.
         bound : ndarray or tensor of shape (n_samples,) or (n_samples, k), float64
             Proven upper bounds of ‖x − A⁻¹b‖₂ / ‖x‖₂, inf where nothing is proven. Only if
             `return_bound`.
@@ -331,28 +336,33 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         ready = self._ready()
         rows, _ = ready._validate_matrices(X)
         b = right_hand_sides(b, rows)
-        A, columns = restore_layout(rows, True), as_float64(b.reshape(*b.shape[:2], -1))
+        A = restore_layout(rows, True)
+        columns = as_float64(b if b.ndim == 3 else b[:, :, None])
+        xp = sys.modules["torch"] if is_tensor(A) else np
+        given = xp.isfinite(columns).all(1)
+        if not bool(given.all()):  # one bad column does not spoil the others
+            columns = xp.where(given[:, None], columns, xp.zeros_like(columns))
         x, bound = unknown(columns)
         anchor = ready._anchor if hasattr(ready, "_anchor") else ready._find_anchor()
         if anchor is not None:  # here NaN and infinity are but far from the centre
             x, bound = solve_near(anchor, A, columns, self.tol)
         for method in (ready._solve_by_prediction, ready._solve_exactly):
             open_ = _open(bound, self.tol)
-            open_ = open_[to_host(finite_rows(A[open_]) & finite_rows(columns[open_]))]
+            open_ = open_[to_host(finite_rows(A[open_]))]
             if open_.size and (self.fallback == "exact" or method == ready._solve_by_prediction):
                 other = method(X, rows, A[open_], columns[open_], open_)
                 take_better(x, bound, open_, *other)
-        x, bound = rounded_solution(
-            x, rows.dtype if rows.dtype == b.dtype else columns.dtype, bound
-        )
+        dtype = rows.dtype if rows.dtype == b.dtype else columns.dtype
+        x, bound = rounded_solution(x, dtype, bound)
+        bound = xp.where(given, bound, xp.full_like(bound, float("inf")))
+        good = given
+        if self.fallback == "nan":
+            good = given & (bound <= self.tol)
+            bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
+        x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
         status = np.full(len(x), "", dtype="<U12")
         status[_open(bound, self.tol)] = "inaccurate"
-        self._refuse(status)
-        if self.fallback == "nan":
-            good = bound <= self.tol
-            xp = sys.modules["torch"] if is_tensor(x) else np
-            x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
-            bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
+        self._refuse(status, "solutions")
         x, bound = x.reshape(b.shape), bound if b.ndim == 3 else bound[:, 0]
         return (x, bound) if return_bound else x
 
@@ -381,7 +391,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         if hasattr(final, "inverse_") and hasattr(final, "center_"):
             return Anchor.of(final.center_, final.inverse_)
         for _, step in getattr(self.estimator_, "steps", ()):
-            if hasattr(step, "center_"):
+            if isinstance(step, FeasibleRegionSampler):
                 return Anchor.of(step.center_)
         mean = getattr(self, "_mean", None)
         return None if mean is None else Anchor.of(mean)
@@ -477,14 +487,14 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         result.status[open_] = np.where(to_host(bound) <= self.tol, "exact", "inaccurate")
         result.status[open_[singular & ~kept]] = "singular"
 
-    def _refuse(self, status: NDArray) -> None:
+    def _refuse(self, status: NDArray, what: str = "inverses") -> None:
         """Raise for rows without a proof, if that is what was asked for."""
         if self.fallback != "raise":
             return
         open_ = np.isin(status, ("inaccurate", "not finite"))
         if open_.any():
             raise ValueError(
-                f"The error of the inverses in rows {list_rows(open_)} could not be proven to be "
+                f"The error of the {what} in rows {list_rows(open_)} could not be proven to be "
                 f"within tol={self.tol}; leave these matrices out, or use fallback='exact' or "
                 f"'nan'."
             )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .bounds._residual import measure, scaled
 from .matrices import condition_numbers, exact_inverse, is_tensor, like, to_host
-from .stacks import Arithmetic, as_float64, pieces, powers_of_two, product_error
+from .stacks import Arithmetic, as_float64, pieces, powers_of_two, product_error, refuse_inexact
 
 # Bytes of matrices iterated on at once. Many right-hand sides share a pass over the inverse of the
 # centre, which is worth more than keeping matrices in the cache.
@@ -170,7 +170,7 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
         for piece in pieces(len(b), b.shape[1], 8, _PIECE):
             a, rhs = as_float64(A[piece]), b[piece]
             if anchor.unit != 1.0:
-                a, rhs = a / anchor.unit, rhs / anchor.unit
+                a = a / anchor.unit
             known = _contraction(anchor, a, center, P, weights)
             near = known.q < _CONTRACTION
             if not bool(near.all()):
@@ -180,7 +180,7 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
                 index = slice(None)
             if len(rhs):
                 x[piece][index], bound[piece][index] = _iterate(
-                    a, rhs, apply, anchor.spectral, anchor.size, known, weights, tol
+                    a, rhs, apply, anchor.spectral, anchor.size, known, weights, tol, anchor.unit
                 )
     return x, bound
 
@@ -212,20 +212,18 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
     with np.errstate(all="ignore"):
         for piece in pieces(len(b), b.shape[1], 8, _PIECE):
             a, p, unit = scaled(A[piece], P[piece])
-            rhs, first = b[piece], None if start is None else start[piece]
-            if unit is not None:
-                rhs = rhs / unit
             known = measure(p, a, product_error(p, a), "fro")
             x[piece], bound[piece] = _iterate(
                 a,
-                rhs,
+                b[piece],
                 p.__matmul__,
                 known.A[:, None],
                 known.A[:, None],
                 Contraction(known.bound, known.bound < 0, known.X),
                 None,
                 tol,
-                first,
+                1.0 if unit is None else unit,
+                None if start is None else start[piece],
             )
     return x, bound
 
@@ -253,7 +251,7 @@ def right_hand_sides(b: Any, rows: Any) -> Any:
     Raises
     ------
     ValueError
-        For a wrong shape, or complex numbers.
+        For a wrong shape, complex numbers, or numbers that float64 cannot hold.
 
     Examples
     --------
@@ -263,7 +261,9 @@ def right_hand_sides(b: Any, rows: Any) -> Any:
     m, n = len(rows), math.isqrt(rows.shape[1])
     if is_tensor(rows):
         torch = sys.modules["torch"]
-        b = torch.as_tensor(b, device=rows.device).detach()
+        if not is_tensor(b):
+            b = torch.tensor(np.array(b))
+        b = b.to(rows.device).detach()
         keep, is_complex = b.dtype in (torch.float32, torch.float64), b.is_complex()
     else:
         b = np.asarray(to_host(b))
@@ -275,11 +275,15 @@ def right_hand_sides(b: Any, rows: Any) -> Any:
             f"Got right-hand sides of shape {tuple(b.shape)} for {m} matrices of order {n}, but "
             f"({m}, {n}) or ({m}, {n}, k) is expected."
         )
-    return b if keep else as_float64(b)
+    if keep:
+        return b
+    wide = as_float64(b)
+    refuse_inexact(b, wide)
+    return wide
 
 
 def take_better(x: Any, bound: Any, rows: NDArray, new_x: Any, new_bound: Any) -> None:
-    """Put new solutions of some rows in the place of those with larger bounds.
+    """Put new solutions of some rows in the place of those with larger bounds, or without one.
 
     Parameters
     ----------
@@ -297,7 +301,7 @@ def take_better(x: Any, bound: Any, rows: NDArray, new_x: Any, new_bound: Any) -
     """
     xp = sys.modules["torch"] if is_tensor(x) else np
     old_x, old = x[rows], bound[rows]
-    better = (new_bound < old) | xp.isnan(old_x).any(1)
+    better = (new_bound < old) | ~(old < float("inf"))
     x[rows] = xp.where(better[:, None], new_x, old_x)
     bound[rows] = xp.where(better, new_bound, old)
 
@@ -376,12 +380,14 @@ def _iterate(
     known: Contraction,
     weights: Any,
     tol: float,
+    scale: Any = 1.0,
     start: Any = None,
 ) -> tuple[Any, Any]:
     """Iterate x ← x + P(b − Ax) until the relative errors are proven to be within `tol`.
 
     With r = b − Ax, A⁻¹b − x = (PA)⁻¹Pr, so A⁻¹b − x − Pr is at most q/(1 − q)·‖Pr‖, which is the
     error after the step. The computed r is off by γ(|b| + |A||x|), and the computed Pr by γ|P||r|.
+    A stands for A/scale; x and b are scaled by powers of two, too, to moderate size.
     """
     xp = sys.modules["torch"] if is_tensor(b) else np
     n = b.shape[1]
@@ -389,7 +395,7 @@ def _iterate(
     largest = abs(b).amax(1) if is_tensor(b) else abs(b).max(axis=1)
     unit = powers_of_two(largest)[:, None]  # right-hand sides of moderate size
     b = b / unit
-    x = apply(b) if start is None else start / unit
+    x = apply(b) if start is None else start / unit * scale
     q, size_A = known.q[:, None], known.size_A[:, None]
     rate = q / (1 - q)
     size_b, size_x, previous = _norms(b), _norms(x), float("inf")
@@ -419,12 +425,14 @@ def _iterate(
     bound = xp.where((q < 1) & (bound >= 0), bound, xp.full_like(bound, float("inf")))
     bound = xp.where((size_b == 0) & (q < 1), xp.zeros_like(bound), bound)  # b = 0, x = 0
     # Back in their own scale entries may over- or underflow.
-    back = x * unit
-    again = back / unit
-    moved = 2 * _norms(again - x) / size_x
-    moved = xp.where(moved >= 0, moved, xp.zeros_like(moved))  # x = 0
-    total = bound + moved * (1 + bound)
-    good = (bound < float("inf")) & xp.isfinite(_norms(again))
+    back = x * unit / scale
+    again = back * scale / unit
+    size = _norms(again) * (1 - 2 * gamma)
+    total = (bound * size_x + _norms(again - x)) * (1 + 2 * gamma) * _UP / size
+    total = xp.where(
+        back.any(1) if is_tensor(back) else back.any(axis=1), total, bound / (size_x == 0)
+    )
+    good = (total >= 0) & xp.isfinite(_norms(again))
     return back, xp.where(good, total, xp.full_like(total, float("inf")))
 
 

@@ -14,8 +14,11 @@ from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
 from ..geometry._enclosure import Center
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
 from ..geometry._regularity import check_region
+from ..stacks import powers_of_two
 
 _EPS = float(np.finfo(np.float64).eps)
+# Bounds, in units of the centre's largest entry, to which intermediate results may underflow.
+_LEAST = 1e-250
 # Shares of the identity in the metrics tried for an ellipsoid.
 _SHARES = (0.5, 0.2, 0.1, 0.03, 0.01, 1e-3)
 
@@ -77,7 +80,8 @@ def taylor_bound(
 
     The contraction in the first three is the exact condition for a regular region (Poljak and Rohn
     1993). Every region is tried in the 2-norm, too. The inverse of the centre is enclosed and all
-    is rounded up; L_k is the series with the exact inverse.
+    is rounded up; of LAPACK's singular values a backward error of some n eps σ_max is assumed. L_k
+    is the series with the exact inverse.
 
     Examples
     --------
@@ -90,14 +94,21 @@ def taylor_bound(
     if not isinstance(order, Integral) or order < 1:
         raise ValueError(f"Got order={order!r}, but an integer >= 1 is expected.")
     point, delta, S, unit = check_region(center, radius, norm, axes)
+    largest = float(np.abs(S).max(initial=0.0))
+    if largest > 0:  # axes of entries below 1, so that no square underflows
+        scale = float(powers_of_two(np.array([largest]))[0])
+        S, delta = S / scale, delta * scale
     found: dict[str, tuple[float, float]] = {}
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for test, q, error in _candidates(point, delta, S, norm, int(order)):
             if q < 1 and error < found.get(test, (np.inf, 0.0))[0]:
-                found[test] = (
-                    float(error) / unit * (1 + 64 * (len(point.A) + order) * _EPS),
-                    float(q),
-                )
+                found[test] = float(error), float(q)
+        up = 1 + 64 * (len(point.A) + order) * _EPS
+        if delta.any():  # no error is 0, though numbers may underflow on the way
+            found = {
+                name: (max(error, _LEAST) * up / unit + 1e-323, q)
+                for name, (error, q) in found.items()
+            }
     test = min(found, key=lambda name: found[name][0], default="none")
     error, q = found.get(test, (np.inf, np.inf))
     return Bunch(
@@ -117,14 +128,16 @@ def _candidates(
     n, B, up = center.n, center.absolute, center.round_up  # B >= |A₀⁻¹|
     if norm == "mahalanobis":
         yield from _metrics(center, float(radius), S, k)
-        half_widths = float(radius) * np.sqrt(np.sum(S**2, axis=0)) * up
+        up += (len(S) + 4) * _EPS
+        half_widths = float(radius) * (np.sqrt(np.sum(S**2, axis=0)) * up + _LEAST)
         yield "entry by entry (bounding box)", *_entrywise(B, half_widths, k)
         return
     largest = float(radius.max())
     # ‖E‖_F over the region
     length = largest
     if norm == "linf":
-        length = float(np.linalg.norm(np.broadcast_to(radius, (n, n)))) * up
+        relative = np.broadcast_to(radius / (largest or 1.0), (n, n))
+        length = largest * float(np.linalg.norm(relative)) * up
         yield "entry by entry", *_entrywise(B, np.broadcast_to(radius, (n, n)) * up, k)
         if n <= EXACT_ORDER:
             q = largest * float(inf_to_one_norm(center.B[None])[0][0] + center.error.sum()) * up
