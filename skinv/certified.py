@@ -46,6 +46,9 @@ __all__ = ["CertifiedInverse"]
 
 # Steps of refinement granted to LAPACK's inverse.
 _POLISH = 2
+# Regressors whose predictions are fresh memory, and cheap to ask for in blocks of so many bytes.
+_OURS = (LinearInverseApprox, NeuralInverseRegressor)
+_BLOCK = 2**22
 
 
 class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator):
@@ -278,7 +281,11 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         finite = finite_rows(stack)
         index = None if bool(finite.all()) else to_host(finite).nonzero()[0]
         A = stack if index is None else stack[index]
-        result = ready._certify(A, ready._guess(X, rows, index))
+        step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
+        if len(A) > step and type(_final(ready.estimator_)) in _OURS:
+            result = ready._certify_blocks(A, step)
+        else:
+            result = ready._certify(A, ready._guess(X, rows, index))
         if index is not None:
             result = _spread(result, finite)
         self._refuse(result.status)
@@ -339,10 +346,13 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         A = restore_layout(rows, True)
         columns = as_float64(b if b.ndim == 3 else b[:, :, None])
         xp = sys.modules["torch"] if is_tensor(A) else np
-        given = xp.isfinite(columns).all(1)
-        if not bool(given.all()):  # one bad column does not spoil the others
-            columns = xp.where(given[:, None], columns, xp.zeros_like(columns))
         x, bound = unknown(columns)
+        good = bound > 0  # all
+        with np.errstate(over="ignore", invalid="ignore"):
+            everything = bool(xp.isfinite(columns.sum()))
+        if not everything:  # one bad column does not spoil the others
+            good = xp.isfinite(columns).all(1)
+            columns = xp.where(good[:, None], columns, xp.zeros_like(columns))
         anchor = ready._anchor if hasattr(ready, "_anchor") else ready._find_anchor()
         if anchor is not None:  # here NaN and infinity are but far from the centre
             x, bound = solve_near(anchor, A, columns, self.tol)
@@ -354,12 +364,11 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
                 take_better(x, bound, open_, *other)
         dtype = rows.dtype if rows.dtype == b.dtype else columns.dtype
         x, bound = rounded_solution(x, dtype, bound)
-        bound = xp.where(given, bound, xp.full_like(bound, float("inf")))
-        good = given
         if self.fallback == "nan":
-            good = given & (bound <= self.tol)
+            good = good & (bound <= self.tol)
+        if not bool(good.all()):
             bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
-        x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
+            x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
         status = np.full(len(x), "", dtype="<U12")
         status[_open(bound, self.tol)] = "inaccurate"
         self._refuse(status, "solutions")
@@ -427,7 +436,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             )
         if predicted.is_complex() if is_tensor(predicted) else np.iscomplexobj(predicted):
             raise ValueError("Got complex predictions, but real inverses are expected.")
-        fresh = type(_final(self.estimator_)) in (LinearInverseApprox, NeuralInverseRegressor)
+        fresh = type(_final(self.estimator_)) in _OURS
         if fresh and type(predicted) is type(rows) and predicted.dtype == rows.dtype:
             return restore_layout(predicted.reshape(m, d), True)
         # A copy otherwise: predictions may share memory with each other or with the regressor.
@@ -441,6 +450,21 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         with np.errstate(all="ignore"):
             own[...] = np.reshape(predicted, (m, n, n))
         return own
+
+    def _certify_blocks(self, A: Any, step: int) -> Bunch:
+        """Predict and certify block by block, which stay in the cache and in their memory."""
+        result = Bunch()
+        for start in range(0, len(A), step):
+            block = A[start : start + step]
+            rows = block.reshape(len(block), -1)
+            part = self._certify(block, self._guess(rows, rows, None))
+            for name, values in part.items():
+                if start == 0:
+                    shape = (len(A), *values.shape[1:])
+                    empty = values.new_empty if is_tensor(values) else np.empty
+                    result[name] = empty(shape, dtype=values.dtype)
+                result[name][start : start + step] = values
+        return result
 
     def _certify(self, A: Any, X: Any) -> Bunch:
         """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten."""

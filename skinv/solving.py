@@ -19,9 +19,9 @@ from .bounds._residual import measure, scaled
 from .matrices import condition_numbers, exact_inverse, is_tensor, like, to_host
 from .stacks import Arithmetic, as_float64, pieces, powers_of_two, product_error, refuse_inexact
 
-# Bytes of matrices iterated on at once. Many right-hand sides share a pass over the inverse of the
-# centre, which is worth more than keeping matrices in the cache.
-_PIECE = 2**26
+# Bytes of matrices iterated on at once: what stays in the cache, but past this order enough
+# matrices to share passes over the inverse of the centre (measured).
+_PIECE, _LARGE_PIECE, _LARGE_ORDER = 2**20, 2**24, 128
 # A contraction that is not below this proves too little; past the other more is spent on proving a
 # better one.
 _CONTRACTION, _GOOD = 0.9, 0.5
@@ -29,6 +29,11 @@ _CONTRACTION, _GOOD = 0.9, 0.5
 _STEPS, _PROGRESS = 40, 0.7
 _ARITHMETIC = Arithmetic.of(np.zeros(0))
 _UP = 1 + 2.0**-44
+
+
+def _memory(n: int) -> int:
+    """Return the size of a piece for matrices of order n."""
+    return _PIECE if n <= _LARGE_ORDER else _LARGE_PIECE
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
         return (r[:, :, 0] @ P.T)[:, :, None] if r.shape[2] == 1 else P @ r
 
     with np.errstate(all="ignore"):
-        for piece in pieces(len(b), b.shape[1], 8, _PIECE):
+        for piece in pieces(len(b), b.shape[1], 8, _memory(b.shape[1])):
             a, rhs = as_float64(A[piece]), b[piece]
             if anchor.unit != 1.0:
                 a = a / anchor.unit
@@ -210,7 +215,7 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
     """
     x, bound = unknown(b)
     with np.errstate(all="ignore"):
-        for piece in pieces(len(b), b.shape[1], 8, _PIECE):
+        for piece in pieces(len(b), b.shape[1], 8, _memory(b.shape[1])):
             a, p, unit = scaled(A[piece], P[piece])
             known = measure(p, a, product_error(p, a), "fro")
             x[piece], bound[piece] = _iterate(
@@ -392,13 +397,21 @@ def _iterate(
     xp = sys.modules["torch"] if is_tensor(b) else np
     n = b.shape[1]
     gamma, tiny = _ARITHMETIC.gamma(n + 4), 4 * n * _ARITHMETIC.tiny
-    largest = abs(b).amax(1) if is_tensor(b) else abs(b).max(axis=1)
-    unit = powers_of_two(largest)[:, None]  # right-hand sides of moderate size
-    b = b / unit
-    x = apply(b) if start is None else start / unit * scale
+    size_b = _norms(b)
+    # Right-hand sides of moderate size, unless they are that already.
+    plain = isinstance(scale, float) and scale == 1.0
+    plain = plain and bool(((size_b > 1e-100) & (size_b < 1e100)).all())
+    if plain:
+        x = apply(b) if start is None else start
+    else:
+        largest = abs(b).amax(1) if is_tensor(b) else abs(b).max(axis=1)
+        unit = powers_of_two(largest)[:, None]
+        b = b / unit
+        size_b = _norms(b)
+        x = apply(b) if start is None else start / unit * scale
     q, size_A = known.q[:, None], known.size_A[:, None]
     rate = q / (1 - q)
-    size_b, size_x, previous = _norms(b), _norms(x), float("inf")
+    size_x, previous = _norms(x), float("inf")
     for k in range(_STEPS):
         r = b - A @ x
         step = apply(r)
@@ -424,6 +437,8 @@ def _iterate(
             break
     bound = xp.where((q < 1) & (bound >= 0), bound, xp.full_like(bound, float("inf")))
     bound = xp.where((size_b == 0) & (q < 1), xp.zeros_like(bound), bound)  # b = 0, x = 0
+    if plain:
+        return x, bound
     # Back in their own scale entries may over- or underflow.
     back = x * unit / scale
     again = back * scale / unit
