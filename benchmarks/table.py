@@ -1,4 +1,4 @@
-"""Print the README's table from results/families.json."""
+"""Print the README's tables from the files in results."""
 
 import json
 from pathlib import Path

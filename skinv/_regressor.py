@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
@@ -22,6 +23,35 @@ from .matrices import (
     training_inverses,
     validate_rows,
 )
+
+
+def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:
+    """Return the estimator inside frozen ones and fitted searches, and of pipelines the last step.
+
+    Parameters
+    ----------
+    estimator : object
+    pipelines : bool, default=False
+        Whether to look into pipelines.
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> unwrapped(FrozenEstimator("model"))
+    'model'
+    """
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif pipelines and hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+        else:
+            return estimator
 
 
 class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):

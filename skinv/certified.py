@@ -23,7 +23,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from ._regressor import InverseRegressorMixin
+from ._regressor import InverseRegressorMixin, unwrapped
 from .bounds._refine import refine, rounded
 from .bounds._residual import check_norm, residual_bound
 from .linear import LinearInverseApprox
@@ -40,7 +40,7 @@ from .solving import (
     take_better,
     unknown,
 )
-from .stacks import as_float64, finite_rows, refuse_inexact
+from .stacks import as_float64, finite_rows, namespace, refuse_inexact
 
 __all__ = ["CertifiedInverse"]
 
@@ -345,7 +345,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         b = right_hand_sides(b, rows)
         A = restore_layout(rows, True)
         columns = as_float64(b if b.ndim == 3 else b[:, :, None])
-        xp = sys.modules["torch"] if is_tensor(A) else np
+        xp = namespace(A)
         x, bound = unknown(columns)
         good = bound > 0  # all
         with np.errstate(over="ignore", invalid="ignore"):
@@ -356,10 +356,13 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         anchor = ready._anchor if hasattr(ready, "_anchor") else ready._find_anchor()
         if anchor is not None:  # here NaN and infinity are but far from the centre
             x, bound = solve_near(anchor, A, columns, self.tol)
-        for method in (ready._solve_by_prediction, ready._solve_exactly):
+        methods = [ready._solve_by_prediction]
+        if self.fallback == "exact":
+            methods.append(ready._solve_exactly)
+        for method in methods:
             open_ = _open(bound, self.tol)
             open_ = open_[to_host(finite_rows(A[open_]))]
-            if open_.size and (self.fallback == "exact" or method == ready._solve_by_prediction):
+            if open_.size:
                 other = method(X, rows, A[open_], columns[open_], open_)
                 take_better(x, bound, open_, *other)
         dtype = rows.dtype if rows.dtype == b.dtype else columns.dtype
@@ -383,7 +386,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
     def _solve_exactly(self, X: Any, rows: Any, A: Any, b: Any, index: NDArray) -> tuple:
         """Solve by LAPACK, with its inverse for the proof."""
         A = as_float64(A)
-        P = _exact(A)
+        P = exact_inverse(A)
         regular = finite_rows(P)
         x, bound = unknown(b)
         if bool(regular.any()):
@@ -496,7 +499,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         """Replace rows by LAPACK's inverses, polished and proven in float64."""
         norm = settings["norm"]
         a = as_float64(A[open_])
-        x = _exact(a)
+        x = exact_inverse(a)
         singular = np.isnan(to_host(x)).all(axis=(1, 2))
         bound, _, _ = refine(a, x, max_refine=_POLISH, **settings)
         weak = np.flatnonzero(~(to_host(bound) <= self.tol) & ~singular)
@@ -549,25 +552,8 @@ def _open(bound: Any, tol: float) -> NDArray:
 
 
 def _final(estimator: Any) -> Any:
-    """Return the regressor inside frozen estimators, searches and pipelines."""
-    while True:
-        if isinstance(estimator, FrozenEstimator):
-            estimator = estimator.estimator
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif hasattr(estimator, "steps"):
-            estimator = estimator.steps[-1][1]
-        else:
-            return estimator
-
-
-def _exact(A: Any) -> Any:
-    """Invert finite float64 matrices by LAPACK; singular ones become NaN."""
-    if not is_tensor(A):
-        return exact_inverse(A)
-    torch = sys.modules["torch"]
-    inverse, info = torch.linalg.inv_ex(A)
-    return torch.where((info == 0)[:, None, None], inverse, torch.nan).contiguous()
+    """Return the regressor that predicts in the end."""
+    return unwrapped(estimator, pipelines=True)
 
 
 def _spread(result: Bunch, finite: Any) -> Bunch:

@@ -289,24 +289,29 @@ def validate_rows(
     return X
 
 
-def exact_inverse(A: ArrayLike) -> NDArray[np.float64]:
+def exact_inverse(A: Any) -> Any:
     """Invert a stack of matrices in float64; singular ones become NaN instead of an exception.
 
     Parameters
     ----------
-    A : array-like of shape (..., n, n)
-        Matrices.
+    A : array-like of shape (..., n, n), or tensor of shape (m, n, n)
+        Matrices; those of a tensor should be finite.
 
     Returns
     -------
-    ndarray of shape (..., n, n), float64
+    ndarray or tensor of the shape of `A`, float64
         The inverses by LAPACK's ``gesv``; all NaN where a matrix is exactly singular or not finite.
+        A tensor, contiguous and on its device, for a tensor: nothing waits for the device.
 
     Examples
     --------
     >>> exact_inverse([[[2.0, 0.0], [0.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]]])[:, 0, 0]
     array([0.5, nan])
     """
+    if is_tensor(A):
+        torch = sys.modules["torch"]
+        inverse, info = torch.linalg.inv_ex(A.double())
+        return torch.where((info == 0)[:, None, None], inverse, torch.nan).contiguous()
     A = np.asarray(A, dtype=np.float64)
     stack = A.reshape(-1, *A.shape[-2:])
     ok = np.isfinite(stack).all(axis=(1, 2))

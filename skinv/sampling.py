@@ -317,9 +317,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         if not return_inverse:
             return X
         n = matrix_order(X.shape[1])
-        inverse, info = torch.linalg.inv_ex(X.double().reshape(-1, n, n))  # never synchronises
-        inverse = torch.where((info == 0)[:, None, None], inverse, torch.nan)
-        return X, inverse.reshape(X.shape).to(X.dtype)
+        return X, exact_inverse(X.reshape(-1, n, n)).reshape(X.shape).to(X.dtype)
 
     def _draw_rows(self, n_samples: int) -> NDArray[np.float64]:
         """Draw on the host, rejecting what is too close to a singular matrix."""

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from .bounds._residual import measure, scaled
 from .matrices import condition_numbers, exact_inverse, is_tensor, like, to_host
-from .stacks import Arithmetic, as_float64, pieces, powers_of_two, product_error, refuse_inexact
+from .stacks import (
+    Arithmetic,
+    as_float64,
+    indices,
+    namespace,
+    pieces,
+    powers_of_two,
+    product_error,
+    refuse_inexact,
+)
 
 # Bytes of matrices iterated on at once: what stays in the cache, but past this order enough
 # matrices to share passes over the inverse of the centre (measured).
@@ -179,7 +188,7 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
             known = _contraction(anchor, a, center, P, weights)
             near = known.q < _CONTRACTION
             if not bool(near.all()):
-                index = near.nonzero()[0] if not is_tensor(near) else near.nonzero()[:, 0]
+                index = indices(near)
                 a, rhs, known = a[index], rhs[index], known.rows(index)
             else:
                 index = slice(None)
@@ -304,7 +313,7 @@ def take_better(x: Any, bound: Any, rows: NDArray, new_x: Any, new_bound: Any) -
     >>> x, bound
     (array([[[1.]]]), array([[0.]]))
     """
-    xp = sys.modules["torch"] if is_tensor(x) else np
+    xp = namespace(x)
     old_x, old = x[rows], bound[rows]
     better = (new_bound < old) | ~(old < float("inf"))
     x[rows] = xp.where(better[:, None], new_x, old_x)
@@ -332,7 +341,7 @@ def rounded_solution(x: Any, dtype: Any, bound: Any) -> tuple[Any, Any]:
     """
     if x.dtype == dtype:
         return x, bound
-    xp = sys.modules["torch"] if is_tensor(x) else np
+    xp = namespace(x)
     with np.errstate(all="ignore"):
         y = x.to(dtype) if is_tensor(x) else x.astype(dtype)
         wide = as_float64(y)
@@ -350,7 +359,7 @@ def _contraction(anchor: Anchor, A: Any, center: Any, P: Any, weights: Any) -> C
     Where that is not enough, ‖PE‖ <= max (|P||E|w)/w in the weighted norm is tried, and last, the
     only n³ operations here, the product PA itself.
     """
-    xp = sys.modules["torch"] if is_tensor(A) else np
+    xp = namespace(A)
     (c, n, _), up = A.shape, 1 + 8 * _ARITHMETIC.gamma(A.shape[1])
     flat, gamma = A.reshape(c, n * n), _ARITHMETIC.gamma(n * n + 8)
     size_A = _norms(flat[:, :, None])[:, 0]
@@ -394,7 +403,7 @@ def _iterate(
     error after the step. The computed r is off by γ(|b| + |A||x|), and the computed Pr by γ|P||r|.
     A stands for A/scale; x and b are scaled by powers of two, too, to moderate size.
     """
-    xp = sys.modules["torch"] if is_tensor(b) else np
+    xp = namespace(b)
     n = b.shape[1]
     gamma, tiny = _ARITHMETIC.gamma(n + 4), 4 * n * _ARITHMETIC.tiny
     size_b = _norms(b)
@@ -444,9 +453,7 @@ def _iterate(
     again = back * scale / unit
     size = _norms(again) * (1 - 2 * gamma)
     total = (bound * size_x + _norms(again - x)) * (1 + 2 * gamma) * _UP / size
-    total = xp.where(
-        back.any(1) if is_tensor(back) else back.any(axis=1), total, bound / (size_x == 0)
-    )
+    total = xp.where(size_x == 0, bound, total)  # x = 0 is right or unknown
     good = (total >= 0) & xp.isfinite(_norms(again))
     return back, xp.where(good, total, xp.full_like(total, float("inf")))
 

@@ -22,15 +22,14 @@ _PIECE = 2**19
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The constants of rounding in a floating-point format, for matrices of order n.
+    """The constants of rounding in a floating-point format.
 
     Parameters
     ----------
     unit : float
         Unit roundoff u.
     tiny : float
-        Smallest normal number: no rounding error of a product is above u times it, or below it
-        above u·tiny.
+        Smallest normal number: what underflows is wrong by less than it.
     largest : float
         Largest finite number.
 
@@ -178,6 +177,16 @@ def pieces(m: int, n: int, itemsize: int, memory: int = _PIECE) -> Iterator[slic
         yield slice(start, min(start + step, m))
 
 
+def namespace(array: Any) -> Any:
+    """Return the library of an array, torch or NumPy: what both spell alike is called on it."""
+    return sys.modules["torch"] if is_tensor(array) else np
+
+
+def indices(mask: Any) -> Any:
+    """Return where a vector of truth values is true."""
+    return mask.nonzero()[:, 0] if is_tensor(mask) else np.flatnonzero(mask)
+
+
 def empty_like(stack: Any) -> Any:
     """Return contiguous memory of the shape and dtype of a stack."""
     if is_tensor(stack):
@@ -287,18 +296,22 @@ def norm_bound(stack: Any, norm: str) -> Any:
     >>> bool(norm_bound(np.ones((1, 2, 2)), "fro")[0] >= 2)
     True
     """
-    n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
-    lost = 2 * n * (arithmetic.tiny**0.5 if norm == "fro" else arithmetic.tiny)
-    computed = as_float64(operator_norm(stack, norm))
-    return computed * (1 + arithmetic.gamma((n * n if norm == "fro" else n) + 4)) + lost
+    computed, gamma, lost = _norm_errors(stack, norm)
+    return computed * (1 + gamma) + lost
 
 
 def norm_floor(stack: Any, norm: str) -> Any:
     """Return a proven lower bound of the norm of each matrix, in float64; it may be negative."""
+    computed, gamma, lost = _norm_errors(stack, norm)
+    return computed * (1 - gamma) - lost
+
+
+def _norm_errors(stack: Any, norm: str) -> tuple[Any, float, float]:
+    """Return norms as they are computed, their relative error, and what underflow adds to it."""
     n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
-    lost = 2 * n * (arithmetic.tiny**0.5 if norm == "fro" else arithmetic.tiny)
+    terms, least = (n * n, arithmetic.tiny**0.5) if norm == "fro" else (n, arithmetic.tiny)
     computed = as_float64(operator_norm(stack, norm))
-    return computed * (1 - arithmetic.gamma((n * n if norm == "fro" else n) + 4)) - lost
+    return computed, arithmetic.gamma(terms + 4), 2 * n * least
 
 
 def as_float64(array: Any) -> Any:
@@ -322,7 +335,7 @@ def finite_rows(stack: Any) -> Any:
     >>> finite_rows(np.array([[[1e300]], [[np.nan]], [[-np.inf]]]))
     array([ True, False, False])
     """
-    xp = sys.modules["torch"] if is_tensor(stack) else np
+    xp = namespace(stack)
     with np.errstate(over="ignore", invalid="ignore"):
         good = xp.isfinite(frobenius(stack))  # the cheapest test, but squares overflow early
     if not bool(good.all()):
@@ -338,6 +351,19 @@ def largest_entry(stack: Any) -> Any:
         return stack.abs().amax(dim=(1, 2)) if stack.shape[0] else stack.new_zeros(0)
     flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
     return np.maximum(flat.max(axis=1), -flat.min(axis=1))
+
+
+def scales(stack: Any) -> Any:
+    """Return a power of two per matrix, shape (m, 1, 1), to divide by before squares are taken.
+
+    1 where no square over- or underflows; None, for most stacks, if that is so for all matrices.
+    """
+    arithmetic, size = Arithmetic.of(stack), frobenius(stack)
+    safe = (size > arithmetic.tiny**0.25) & (size < arithmetic.largest**0.25)
+    if bool(safe.all()):
+        return None
+    unit = powers_of_two(largest_entry(stack))
+    return namespace(stack).where(safe, namespace(unit).ones_like(unit), unit)[:, None, None]
 
 
 def powers_of_two(largest: Any) -> Any:
@@ -358,7 +384,7 @@ def powers_of_two(largest: Any) -> Any:
     >>> powers_of_two(np.array([3.0, 0.5, 0.0, np.nan]))
     array([2. , 0.5, 1. , 1. ])
     """
-    xp = sys.modules["torch"] if is_tensor(largest) else np
+    xp = namespace(largest)
     good = xp.isfinite(largest) & (largest > 0)
     safe = xp.where(good, largest, xp.ones_like(largest))
     mantissa, _ = xp.frexp(safe)  # in [1/2, 1)

@@ -13,13 +13,13 @@ from ..stacks import (
     Arithmetic,
     Workspace,
     as_float64,
-    frobenius,
-    largest_entry,
+    indices,
+    namespace,
     norm_bound,
     norm_floor,
     pieces,
-    powers_of_two,
     product_error,
+    scales,
 )
 from ._residual import measure, products_are_exact, scaled
 
@@ -85,7 +85,7 @@ def refine(
             if not bool(going.any()):
                 continue
             # On in float64 from where float32 ended, and back.
-            rows = slice(None) if bool(going.all()) else _indices(going)
+            rows = slice(None) if bool(going.all()) else indices(going)
             more = tuple(figure[rows] + 0 for figure in figures)
             wide = space[1].wide(x[rows], "x")
             steps = more[2] + 0
@@ -97,10 +97,6 @@ def refine(
     return bound, residual, n_refine
 
 
-def _indices(mask: Any) -> Any:
-    return mask.nonzero()[:, 0] if is_tensor(mask) else np.flatnonzero(mask)
-
-
 def _refine_scaled(A: Any, X: Any, figures: tuple, space: Workspace, *settings: Any) -> None:
     """Refine X in place, in a scale in which nothing over- or underflows."""
     a, x, unit = scaled(A, X)
@@ -108,7 +104,7 @@ def _refine_scaled(A: Any, X: Any, figures: tuple, space: Workspace, *settings: 
     if unit is not None:
         # Back in their own scale entries may over- or underflow.
         bound, norm = figures[0], settings[-1]
-        back, xp = x / unit, sys.modules["torch"] if is_tensor(A) else np
+        back, xp = x / unit, namespace(A)
         moved = moved_bound(x, back * unit, bound, norm)
         bound[...] = xp.where(unit[:, 0, 0] == 1, bound, moved)
         X[...] = back
@@ -126,7 +122,7 @@ def _refine_piece(
 ) -> None:
     """Refine X in place and fill in bound, residual and number of steps."""
     bound, residual, n_refine = figures
-    xp = sys.modules["torch"] if is_tensor(A) else np
+    xp = namespace(A)
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     # In float32 no step is taken that would be cheaper to take in float64, or not needed there.
     handover = 0.5 * tol ** (1 / order) if A.itemsize < 8 else 0.0
@@ -160,7 +156,7 @@ def _refine_piece(
         if n_going == 0:
             return
         if n_going < len(x):
-            rows = _indices(going) if isinstance(rows, slice) else rows[going]
+            rows = indices(going) if isinstance(rows, slice) else rows[going]
             A, x, D, size, more = A[going], x[going], D[going], size[going], more[going]
             previous, work = known.computed[going], work[:n_going]
         else:
@@ -173,7 +169,7 @@ def _refine_piece(
         if n_more == 0:
             return
         if n_more < len(x):
-            keep = _indices(more)
+            keep = indices(more)
             rows = keep if isinstance(rows, slice) else rows[keep]
             A, x, size, previous = A[keep], x[keep], size[keep], previous[keep]
             D, work = D[:n_more], work[:n_more]
@@ -202,7 +198,7 @@ def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     >>> moved_bound(X, X + 0.2, np.array([0.1]), "fro")
     array([0.21])
     """
-    xp = sys.modules["torch"] if is_tensor(X) else np
+    xp = namespace(X)
     size = norm_floor(X, norm)
     moved = norm_bound(Y - X, norm) * (1 + 2 * Arithmetic.of(X).unit)
     share = xp.where(size > 0, moved / size, xp.full_like(size, float("inf")))
@@ -235,8 +231,7 @@ def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:
         return X, bound
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
         Y = X.to(dtype) if is_tensor(X) else X.astype(dtype)
-        again, arithmetic, size = as_float64(Y), Arithmetic.of(X), frobenius(X)
-        if not bool(((size > arithmetic.tiny**0.25) & (size < arithmetic.largest**0.25)).all()):
-            unit = powers_of_two(largest_entry(X))[:, None, None]
+        again, unit = as_float64(Y), scales(X)
+        if unit is not None:
             X, again = X / unit, again / unit
         return Y, moved_bound(X, again, bound, norm)

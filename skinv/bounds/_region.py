@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
+from .._regressor import unwrapped
 from ..geometry._regularity import check_region
 from ._form import ModelForm
 from ._taylor import taylor_bound
@@ -153,13 +153,7 @@ def certify_region(
 
 def _model_form(model: Any) -> ModelForm:
     """Return the form of the model inside frozen estimators and searches."""
-    while True:
-        if isinstance(model, FrozenEstimator):
-            model = model.estimator
-        elif hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
-        else:
-            break
+    model = unwrapped(model)
     if not hasattr(model, "_model_form"):
         raise ValueError(
             f"Got a {type(model).__name__}, but only errors of LinearInverseApprox and "

@@ -12,17 +12,16 @@ from ..stacks import (
     Arithmetic,
     as_float64,
     check_pair,
-    frobenius,
-    largest_entry,
+    indices,
+    namespace,
     norm_bound,
     norm_floor,
     pieces,
-    powers_of_two,
     product,
     product_error,
+    scales,
 )
 
-NORMS = ("fro", "inf", "1")
 # Past this share of the residual the bound of its rounding is worth a sharper one.
 _SHARE = 0.1
 # The bounds themselves are computed in a few float64 operations.
@@ -134,14 +133,9 @@ def scaled(A: Any, X: Any) -> tuple[Any, Any, Any]:
     Most matrices need no scaling (k = 0), which the norms of A tell. Where none does the arguments
     come back, and None.
     """
-    arithmetic = Arithmetic.of(A)
-    size = frobenius(A)
-    safe = (size > arithmetic.tiny**0.25) & (size < arithmetic.largest**0.25)
-    if bool(safe.all()):
+    unit = scales(A)
+    if unit is None:
         return A, X, None
-    xp = sys.modules["torch"] if is_tensor(A) else np
-    unit = powers_of_two(largest_entry(A))
-    unit = xp.where(safe, xp.ones_like(unit), unit)[:, None, None]
     return A / unit, X * unit, unit
 
 
@@ -182,7 +176,7 @@ class Residual(NamedTuple):
         rounding = worst * (2 * arithmetic.unit + gamma * self.computed)
         rounding = rounding + 4 * n * n * arithmetic.tiny * share * (1 + self.X)
         bound = self.computed**order + self.rounding * share + self.A * rounding
-        xp = sys.modules["torch"] if is_tensor(bound) else np
+        xp = namespace(bound)
         return xp.where(self.computed < 0.9, bound * _UP, xp.full_like(bound, float("inf")))
 
 
@@ -222,7 +216,7 @@ def _rounding(
 
 def _bound_piece(A: Any, X: Any, norm: str, sharp: bool) -> Any:
     """Bound the relative errors of scaled matrices."""
-    xp = sys.modules["torch"] if is_tensor(A) else np
+    xp = namespace(A)
     D = product_error(A, X)
     known = measure(A, X, D, norm)
     if sharp:
@@ -235,8 +229,8 @@ def _bound_piece(A: Any, X: Any, norm: str, sharp: bool) -> Any:
 
 def _sharper_rounding(A: Any, X: Any, D: Any, known: Residual, norm: str) -> Residual:
     """Replace ‖A‖‖X‖ by ‖|A||X|‖ where rounding is a large part of the bound."""
-    xp = sys.modules["torch"] if is_tensor(A) else np
-    rows = xp.where((known.rounding > _SHARE * known.computed) & (known.rounding < np.inf))[0]
+    xp = namespace(A)
+    rows = indices((known.rounding > _SHARE * known.computed) & (known.rounding < np.inf))
     if len(rows) == 0:
         return known
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
@@ -253,7 +247,7 @@ def _sharper_rounding(A: Any, X: Any, D: Any, known: Residual, norm: str) -> Res
 
 def _error_bound(X: Any, D: Any, known: Residual, norm: str) -> Any:
     """Bound the relative error by ‖XR‖(1 + ‖R‖) / (‖X‖(1 − ‖R‖)); NaN or inf if ‖R‖ >= 1."""
-    xp = sys.modules["torch"] if is_tensor(X) else np
+    xp = namespace(X)
     arithmetic, n = Arithmetic.of(X), X.shape[-1]
     r = known.bound
     XR = norm_bound(product(X, D), norm) + (
