@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,16 +15,16 @@ from sklearn.utils.validation import check_is_fitted
 from ._regressor import InverseRegressorMixin
 from .bounds._form import OTHER_TARGETS, ModelForm
 from .draws import private_generator
-from .matrices import as_stack, is_tensor, training_inverses
-from .training.preparation import Preparation, random_layers, taylor_layers
-from .training.schedules import SCHEDULES, learning_rates
+from .matrices import as_stack, is_tensor
+from .training.preparation import ORDERS, Preparation, random_layers, taylor_layers
+from .training.schedules import SCHEDULES
 
 __all__ = ["NeuralInverseRegressor"]
 
 # Numbers of the widest layer held at once in a prediction: 32 MB in float64.
 _CHUNK = 2**22
-# Batches drawn at once from a sampler.
-_DRAWN = 64
+# Matrices to which a stream's scaling and baseline are fitted, at least.
+_FIRST_SAMPLE = 4096
 
 
 class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
@@ -144,8 +143,8 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             StrOptions({"auto"}),
         ],
         "activation": [StrOptions({"relu", "silu", "tanh"})],
-        "baseline": [StrOptions({"affine", "taylor"}), None],
-        "solver": [StrOptions({"auto", "adam"})],
+        "baseline": [StrOptions({"auto", "affine", *ORDERS}), None],
+        "solver": [StrOptions({"auto", "adam", "lm"})],
         "init": [StrOptions({"default", "taylor"})],
         "learning_rate": [StrOptions(set(SCHEDULES))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
@@ -157,6 +156,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
+        "hard_fraction": [Interval(Real, 0, 1, closed="left")],
         "callbacks": [list, tuple, None],
         "dtype": [StrOptions({"float32", "float64"})],
         "device": [str],
@@ -164,12 +164,14 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         "verbose": ["verbose"],
     }
 
+    n_outputs_: int
+
     def __init__(
         self,
         hidden_layer_sizes="auto",
         activation="silu",
         *,
-        baseline="affine",
+        baseline="auto",
         solver="auto",
         init="default",
         learning_rate="one_cycle",
@@ -182,6 +184,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         validation_fraction=0.1,
         n_iter_no_change=10,
         warm_start=False,
+        hard_fraction=0.0,
         callbacks=None,
         dtype="float32",
         device="auto",
@@ -203,6 +206,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
+        self.hard_fraction = hard_fraction
         self.callbacks = callbacks
         self.dtype = dtype
         self.device = device
@@ -231,12 +235,7 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             If training matrices are singular, not finite, or of condition number past 1/√eps (the
             rows are named), if the loss becomes infinite or NaN, or if no step was taken.
         """
-        self._validate_params()
-        resume = self.warm_start and self.__sklearn_is_fitted__()
-        self._fitted = resume
-        rows, targets, inverses = self._validate_training(X, y, reset=not resume)
-        if not resume:
-            self._rng = private_generator(self.random_state)
+        rows, targets, inverses, resume = self._start(X, y, self.warm_start)
         held_out = None
         if self.early_stopping:
             if len(rows) < 2:
@@ -245,11 +244,13 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
                 rows, targets, test_size=self.validation_fraction, random_state=self._rng
             )
             held_out = valid_rows, valid_targets
-        if resume:
-            self._check_outputs(targets)
-        else:
+        if not resume:
             self._initialize(rows, targets, inverses)
-        return self._fit_arrays(rows, targets, held_out, self.max_iter)
+
+        from .training.fitting import train_on_arrays
+
+        train_on_arrays(self, rows, targets, held_out, self.max_iter)
+        return self
 
     def partial_fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
         """Train for one epoch on a batch of data, going on from where training was.
@@ -272,28 +273,30 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         ValueError
             As for :meth:`fit`.
         """
-        self._validate_params()
-        first = not self.__sklearn_is_fitted__()
-        rows, targets, inverses = self._validate_training(X, y, reset=first)
-        if first:
-            self._rng = private_generator(self.random_state)
+        rows, targets, inverses, resume = self._start(X, y, True)
+        if not resume:
             self._initialize(rows, targets, inverses)
-        else:
-            self._check_outputs(targets)
-        return self._fit_arrays(rows, targets, None, 1, partial=True)
 
-    def fit_sampler(self, sampler: Any, n_steps: int = 10_000) -> NeuralInverseRegressor:
+        from .training.fitting import train_on_arrays
+
+        train_on_arrays(self, rows, targets, None, 1, partial=True)
+        return self
+
+    def fit_sampler(self, sampler: Any, n_steps: int | None = None) -> NeuralInverseRegressor:
         """Train on fresh matrices in every step, drawn and inverted on the device.
 
-        There is nothing to hold out: `early_stopping` is not used.
+        Scaling and baseline come from a first sample. There is nothing to hold out:
+        `early_stopping` is not used.
 
         Parameters
         ----------
         sampler : FeasibleRegionSampler
-            Fitted.
-        n_steps : int, default=10000
-            Number of optimiser steps, each on a batch of `batch_size` matrices ("auto": 256);
-            rounded up to a multiple of 64, in which they are drawn.
+            Fitted. Its stream of samples goes on: while one block of matrices is used the next is
+            being drawn.
+        n_steps : int, default=None
+            Number of steps, each on a batch of `batch_size` fresh matrices ("auto": 256 for Adam),
+            rounded up to whole blocks (of 64 steps of Adam, of 10 of Levenberg-Marquardt). None is
+            10,000 steps of Adam, and 1,000 of Levenberg-Marquardt.
 
         Returns
         -------
@@ -305,42 +308,36 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             If `n_steps` is not positive, for matrices that must not be fitted, or if the loss
             becomes infinite or NaN.
         """
-        self._validate_params()
         check_is_fitted(sampler)
-        if not isinstance(n_steps, Integral) or n_steps < 1:
+        if n_steps is not None and (not isinstance(n_steps, Integral) or n_steps < 1):
             raise ValueError(f"Got n_steps={n_steps!r}, but a positive integer is expected.")
-        batch_size = 256 if self.batch_size == "auto" else self.batch_size
-        resume = self.warm_start and self.__sklearn_is_fitted__()
-        self._fitted = resume
+        batch_size = 0 if self.batch_size == "auto" else self.batch_size
+        n_first = max(batch_size, 4 * sampler.center_.size, _FIRST_SAMPLE)
+        first = sampler.sample(n_first, return_inverse=False)
+        rows, targets, inverses, resume = self._start(first, None, self.warm_start)
         if not resume:
-            self._rng = private_generator(self.random_state)
-        n_features = sampler.center_.size
-        first = sampler.sample(max(batch_size, 4 * n_features, 4096), return_inverse=False)
-        rows, targets, inverses = self._validate_training(first, None, reset=not resume)
-        if resume:
-            self._check_outputs(targets)
-        else:
             self._initialize(rows, targets, inverses, center=sampler.center_)
 
-        import torch
+        from .training.fitting import train_on_stream
 
-        from .training.batches import DrawnBatches
+        train_on_stream(self, sampler, n_steps)
+        return self
 
-        device, prepared = self._resolve_device(strict=True), self._preparation
-        dtype = getattr(torch, self.dtype)
-
-        def draw(n: int) -> tuple[Any, Any]:
-            if sampler.is_certified_:
-                X, Y = sampler.sample(n, device=device)
-            else:  # drawn on the host in any case, and to be looked at as in fit
-                rows = sampler.sample(n, return_inverse=False)
-                X, Y = (torch.tensor(a, device=device) for a in (rows, training_inverses(rows)))
-            return prepared.inputs(X).to(dtype), prepared.outputs(X, Y).to(dtype)
-
-        per_epoch = min(_DRAWN, n_steps)
-        n_epochs = -(-n_steps // per_epoch)
-        rates = learning_rates(self.learning_rate, n_epochs * per_epoch, self._peak_rate())
-        return self._train(DrawnBatches(draw, batch_size, per_epoch), None, n_epochs, rates)
+    def _start(self, X: Any, y: Any, warm: bool) -> tuple[NDArray, NDArray[np.float64], bool, bool]:
+        """Validate; return rows, targets, if these are inverses, and if training goes on."""
+        self._validate_params()
+        resume = warm and self.__sklearn_is_fitted__()
+        self._fitted = resume
+        rows, targets, inverses = self._validate_training(X, y, reset=not resume)
+        if resume:
+            if targets.shape[1] != self.n_outputs_:
+                raise ValueError(
+                    f"Got {targets.shape[1]} targets per sample, but training went on from "
+                    f"{self.n_outputs_}; use warm_start=False to start anew."
+                )
+        else:
+            self._rng = private_generator(self.random_state)
+        return rows, targets, inverses, resume
 
     def _initialize(
         self, rows: NDArray, targets: NDArray, inverses: bool, center: NDArray | None = None
@@ -368,8 +365,8 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], self._rng)
         self._preparation, self._inverse_targets = prepared, inverses
         self._activation = self.activation
-        self._layers = [(W.astype(self.dtype), b.astype(self.dtype)) for W, b in layers]
-        self._adam: dict[str, list[NDArray]] = {}
+        self._layers = layers
+        self._solver_state: dict[str, Any] = {}
         self._net: Any = None
         self.n_outputs_ = targets.shape[1]
         self.n_iter_ = 0
@@ -384,132 +381,6 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         if any(size < 1 for size in hidden):
             raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths must be positive.")
         return hidden
-
-    def _peak_rate(self) -> float:
-        if self.learning_rate_init != "auto":
-            return float(self.learning_rate_init)
-        return min(0.01, 5 / max((len(b) for _, b in self._layers[:-1]), default=1))
-
-    def _check_outputs(self, targets: NDArray) -> None:
-        if targets.shape[1] != self.n_outputs_:
-            raise ValueError(
-                f"Got {targets.shape[1]} targets per sample, but training went on from "
-                f"{self.n_outputs_}; use warm_start=False to start anew."
-            )
-
-    def _fit_arrays(
-        self,
-        rows: NDArray,
-        targets: NDArray,
-        held_out: tuple[NDArray, NDArray] | None,
-        n_epochs: int,
-        *,
-        partial: bool = False,
-    ) -> NeuralInverseRegressor:
-        """Train on arrays, under the schedule or, if `partial`, without one."""
-        from .training.batches import TensorBatches
-
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = int(np.clip(len(rows) // 200, 64, 1024))
-        seed = int(self._rng.randint(2**31))
-        data = TensorBatches(*self._tensors(rows, targets), batch_size, seed)
-        valid, variance = None, 0.0
-        if held_out is not None:
-            valid = TensorBatches(*self._tensors(*held_out), 2**16)
-            variance = float(np.mean(np.var(held_out[1], axis=0)))
-        if partial:
-            rates = np.array(
-                [self._peak_rate() * (1.0 if self.learning_rate == "constant" else 0.1)]
-            )
-        else:
-            rates = learning_rates(self.learning_rate, n_epochs * data.n_batches, self._peak_rate())
-        return self._train(data, valid, n_epochs, rates, variance)
-
-    def _tensors(self, rows: NDArray, targets: NDArray) -> tuple[Any, Any]:
-        """Bring inputs and targets of the network to the device."""
-        import torch
-
-        rows = rows.astype(np.float64, copy=False)
-        device = self._resolve_device(strict=True)
-        scaled = self._preparation.inputs(rows), self._preparation.outputs(rows, targets)
-        x, y = (torch.as_tensor(np.asarray(a, dtype=self.dtype), device=device) for a in scaled)
-        return x, y
-
-    def _train(
-        self, data: Any, valid: Any, n_epochs: int, rates: NDArray, variance: float = 0.0
-    ) -> NeuralInverseRegressor:
-        """Run the net, and take over its weights and history."""
-        from skorch.callbacks import EarlyStopping
-
-        from .training.net import EpochBar, ValidationScore, adam_state
-
-        callbacks = copy.deepcopy(list(self.callbacks or []))
-        if valid is not None:
-            callbacks.append(ValidationScore(self._preparation.y_scale, variance))
-        constant = self.learning_rate == "constant"
-        if n_epochs > 1 and (constant or valid is not None):
-            callbacks.append(
-                EarlyStopping(
-                    monitor="train_loss" if valid is None else "valid_loss",
-                    patience=self.n_iter_no_change if constant else n_epochs + 1,
-                    threshold=self.tol,
-                    load_best=valid is not None,
-                    sink=_silent,
-                )
-            )
-        if self.verbose:
-            callbacks.append(EpochBar(n_epochs))
-        net = self._make_net(callbacks)
-        net.rates = rates
-        net.max_epochs = n_epochs
-        net.partial_fit(data, valid)
-        last = "train_loss" if valid is None else "valid_score"
-        epochs = [row for row in net.history if last in row]
-        if not epochs:  # skorch ends a fit quietly where it is interrupted
-            raise KeyboardInterrupt("The fit was interrupted before its first epoch was over.")
-        self._net = net
-        self._layers = net.module_.layers()
-        self._adam = adam_state(net)
-        self._fitted = True
-        self.n_iter_ += len(epochs)
-        self.loss_curve_ = self.loss_curve_ + [row["train_loss"] for row in epochs]
-        if valid is not None:
-            scores = [row["valid_score"] for row in epochs]
-            self.validation_scores_ = (self.validation_scores_ or []) + scores
-        monitored = "train_loss" if valid is None else "valid_loss"
-        self.best_loss_ = float(min(row[monitored] for row in epochs))
-        return self
-
-    def _make_net(self, callbacks: list) -> Any:
-        from .training.net import load_adam_state, make_net
-
-        net = make_net(
-            [(W.astype(self.dtype), b.astype(self.dtype)) for W, b in self._layers],
-            self._activation,
-            device=self._resolve_device(),
-            learning_rate=self._peak_rate(),
-            weight_decay=self.weight_decay,
-            callbacks=callbacks,
-        )
-        load_adam_state(net, self._adam)
-        return net
-
-    def _resolve_device(self, strict: bool = False) -> str:
-        """Return the device to work on; a missing CUDA falls back to the CPU unless `strict`."""
-        import torch
-
-        available = torch.cuda.is_available()
-        if self.device == "auto":
-            return "cuda" if available else "cpu"
-        if self.device.startswith("cuda") and not available:
-            if strict:
-                raise ValueError(
-                    f"Got device={self.device!r}, but torch sees no CUDA device here; use "
-                    f"device='auto'."
-                )
-            return "cpu"
-        return self.device
 
     # -- predicting ------------------------------------------------------------------------------
 
@@ -535,9 +406,12 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         """
         import torch
 
+        from .training.fitting import resolve_device
+        from .training.modules import mlp_forward
+
         rows, was_stack = self._validate_prediction(X)
         tensor = is_tensor(rows)
-        device = rows.device if tensor else torch.device(self._resolve_device())
+        device = rows.device if tensor else torch.device(resolve_device(self.device))
         dtype = rows.dtype if tensor else getattr(torch, str(rows.dtype))
         weights, biases = zip(
             *(
@@ -549,8 +423,6 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             ),
             strict=True,
         )
-        from .training.modules import mlp_forward
-
         step = max(_CHUNK // max(len(b) for _, b in self._layers), 1)
         parts: list[Any] = []
         with torch.no_grad():
@@ -598,7 +470,9 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         if not self.__sklearn_is_fitted__():
             raise AttributeError("net_ exists only after fit.")
         if self._net is None:
-            self._net = self._make_net([])
+            from .training.fitting import build_net
+
+            self._net = build_net(self, self.solver_)
         return self._net
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -609,7 +483,3 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         if "_net" in state:
             state["_net"] = None
         return state
-
-
-def _silent(*args: Any) -> None:
-    """Print nothing."""

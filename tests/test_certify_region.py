@@ -58,6 +58,7 @@ def model(where, **params):
     data = fresh(where).sample(1000, return_inverse=False)
     if "order" in params or "method" in params:
         return LinearInverseApprox(**params).fit(data)
+    params = {"solver": "adam", "baseline": "affine", **params}
     return NeuralInverseRegressor(max_iter=4, random_state=1, device="cpu", **params).fit(data)
 
 
@@ -99,6 +100,8 @@ CASES = [
     ("2x2-second", net("silu", 6, 5, baseline=None)),
     ("2x2-second", net("tanh", 6, 5, dtype="float64")),
     ("3x3", net("relu", 12, dtype="float64")),
+    ("2x2-first", net("silu", 8, solver="lm", baseline="taylor2")),
+    ("2x2-second", net("tanh", 5, 4, solver="lm", baseline="taylor3")),
     ("3x3", net("silu", 12, baseline="taylor")),
     ("unequal", net("silu", 8, baseline=None)),
     ("flat", net("relu", 8, baseline="taylor")),

@@ -60,7 +60,7 @@ CONFIGURATIONS = {
         NeuralInverseRegressor(),
         *(
             NeuralInverseRegressor().set_params(solver=solver, baseline=baseline)
-            for solver in ("auto", "adam")
+            for solver in ("auto", "adam", "lm")
             for baseline in (None, "affine", "taylor")
         ),
         NeuralInverseRegressor(early_stopping=True, learning_rate="constant", dtype="float64"),

@@ -19,6 +19,11 @@ def quick(**params):
     return NeuralInverseRegressor(**{"max_iter": 15, "random_state": 0, **params})
 
 
+def adam(**params):
+    """Return one that is trained by Adam."""
+    return quick(solver="adam", **params)
+
+
 def error(model, X, Y):
     return np.abs(model.predict(X) - Y).mean()
 
@@ -52,7 +57,7 @@ def test_beats_the_linear_approximation(region, activation, baseline):
 def test_settings_learn(region, params):
     """Every schedule, depth, precision and batch size ends below its baseline."""
     X, _, X_test, Y_test = region
-    model = quick(**params).fit(X)
+    model = adam(**params).fit(X)
     baseline = LinearInverseApprox(method="lstsq").fit(X)
     assert error(model, X_test, Y_test) < error(baseline, X_test, Y_test) / 3
     assert model.loss_curve_[-1] < model.loss_curve_[0]
@@ -109,8 +114,8 @@ def test_no_hidden_layer(region):
 def test_auto_learning_rate(region):
     """Wide layers take smaller steps: 0.01 up to 500 units, then 5/n."""
     X, Y, _, _ = region
-    assert quick(max_iter=1).fit(X, Y).net_.rates.max() == pytest.approx(0.01, rel=0.1)
-    wide = quick(max_iter=4, hidden_layer_sizes=1000).fit(X, Y)
+    assert adam(max_iter=1).fit(X, Y).net_.rates.max() == pytest.approx(0.01, rel=0.1)
+    wide = adam(max_iter=4, hidden_layer_sizes=1000).fit(X, Y)
     assert wide.net_.rates.max() == pytest.approx(0.005, rel=0.1)
 
 
@@ -143,7 +148,7 @@ def test_taylor_start_with_constant_entries():
     """Structural zeros need no units: the construction keeps to the inputs that vary."""
     center, A = random_family(3, 300, spread=0.2)
     A[:, 0, 2] = center[0, 2] = 0.0
-    model = quick(
+    model = adam(
         hidden_layer_sizes=16, activation="relu", baseline=None, init="taylor", max_iter=1,
         learning_rate_init=1e-9, dtype="float64",
     )  # fmt: skip
@@ -192,14 +197,14 @@ def test_warm_start_goes_on(region):
     """A warm start begins where the last fit ended; a cold one does not."""
     X, _, X_test, Y_test = region
     constant = {"learning_rate": "constant", "learning_rate_init": 1e-3, "max_iter": 5}
-    warm = quick(warm_start=True, **constant).fit(X)
+    warm = adam(warm_start=True, **constant).fit(X)
     first = warm.loss_curve_[-1]
     before = error(warm, X_test, Y_test)
     warm.fit(X)
     assert warm.loss_curve_[5] < 1.5 * first
     assert len(warm.loss_curve_) == 10
     assert error(warm, X_test, Y_test) < before
-    cold = quick(**constant).fit(X).fit(X)
+    cold = adam(**constant).fit(X).fit(X)
     assert len(cold.loss_curve_) == 5
     with pytest.raises(ValueError, match="warm_start=False"):
         warm.fit(X, X[:, 0])
@@ -222,23 +227,23 @@ def test_no_step_raises(region, monkeypatch):
     from skinv.training.batches import TensorBatches
 
     X, _, _, _ = region
-    monkeypatch.setattr(TensorBatches, "batches", lambda self: iter(()))
+    monkeypatch.setattr(TensorBatches, "epoch", lambda self, losses=None: (self.x[:0], self.y[:0]))
     with pytest.raises(ValueError, match="No optimiser step"):
-        quick().fit(X)
+        adam().fit(X)
 
 
 def test_infinite_loss_raises(region):
     """A loss that is not finite stops the fit with advice."""
     X, _, _, _ = region
     with pytest.raises(ValueError, match="smaller learning_rate_init"):
-        quick(learning_rate="constant", learning_rate_init=1e30, baseline=None).fit(X)
+        adam(learning_rate="constant", learning_rate_init=1e30, baseline=None).fit(X)
 
 
 def test_early_stopping(region):
     """Under the constant rate training stops early and the best epoch comes back."""
     X, Y, _, _ = region
     noisy = Y + 0.05 * np.random.RandomState(0).standard_normal(Y.shape)
-    model = quick(
+    model = adam(
         early_stopping=True, learning_rate="constant", max_iter=300, n_iter_no_change=5,
         hidden_layer_sizes=64,
     ).fit(X[:300], noisy[:300])  # fmt: skip
@@ -254,10 +259,10 @@ def test_early_stopping(region):
     best = model.validation_scores_[int(np.argmin(losses))]
     assert model.score(X_valid, Y_valid) == pytest.approx(best, abs=1e-6)
     assert abs(best - model.validation_scores_[-1]) > 1e-5
-    scheduled = quick(early_stopping=True, n_iter_no_change=1, max_iter=30).fit(X)
+    scheduled = adam(early_stopping=True, n_iter_no_change=1, max_iter=30).fit(X)
     assert scheduled.n_iter_ == 30
     # Without a validation set the training loss is watched.
-    assert quick(learning_rate="constant", max_iter=500, tol=0.5).fit(X).n_iter_ < 500
+    assert adam(learning_rate="constant", max_iter=500, tol=0.5).fit(X).n_iter_ < 500
 
 
 def test_validation_score_is_r2(region):
@@ -271,7 +276,7 @@ def test_fit_sampler(region):
     """Fresh matrices every step train as well, and leave no trace of a data set."""
     X, _, X_test, Y_test = region
     sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
-    model = quick().fit_sampler(sampler, 1000)
+    model = adam().fit_sampler(sampler, 1000)
     linear = LinearInverseApprox().fit(X)
     assert error(model, X_test, Y_test) < error(linear, X_test, Y_test) / 5
     assert len(model.loss_curve_) == 16  # blocks of 64 steps
@@ -295,8 +300,8 @@ def test_both_loops_are_the_same_training(region):
     """The lean loop and skorch's own, which a batch callback asks for, give the same weights."""
     X, _, X_test, _ = region
     counter = BatchCounter()
-    lean = quick(early_stopping=True).fit(X)
-    full = quick(early_stopping=True, callbacks=[counter]).fit(X)
+    lean = adam(early_stopping=True).fit(X)
+    full = adam(early_stopping=True, callbacks=[counter]).fit(X)
     np.testing.assert_allclose(lean.predict(X_test), full.predict(X_test), rtol=1e-10)
     np.testing.assert_allclose(lean.loss_curve_, full.loss_curve_, rtol=1e-5)
     assert counter.count == 0  # the caller's callback is copied, not used up
@@ -311,7 +316,7 @@ def test_skorch_callbacks(region):
         predicted = net.module_(dataset.x).detach()
         return float((predicted - dataset.y).abs().max())
 
-    model = quick(
+    model = adam(
         learning_rate="constant", early_stopping=True, max_iter=4,
         callbacks=[
             LRScheduler("StepLR", step_size=1, gamma=0.1),
@@ -497,7 +502,7 @@ def test_failed_fits_leave_no_model(region):
     """After a fit that raised there is nothing to predict with, however it was before."""
     X, _, _, _ = region
     for fitted in (False, True):
-        model = quick(learning_rate="constant", max_iter=2)
+        model = adam(learning_rate="constant", max_iter=2)
         if fitted:
             model.fit(X)
         with pytest.raises(ValueError, match="learning_rate_init"):
@@ -549,16 +554,52 @@ class Interrupt(Callback):
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_interrupted_fits(region, early_stopping):
-    """Interrupted in a later epoch there is a model of the epochs before; in the first, none."""
-    X, _, X_test, _ = region
-    model = quick(early_stopping=early_stopping, callbacks=[Interrupt(4)]).fit(X)
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+def test_interrupted_fits(region, solver, early_stopping):
+    """An interrupted fit warns, and leaves the best model so far: that of an epoch before."""
+    X, _, X_test, Y_test = region
+    model = quick(solver=solver, early_stopping=early_stopping, callbacks=[Interrupt(4)])
+    with pytest.warns(UserWarning, match="interrupted in epoch 4 of 15"):
+        model.fit(X)
     assert model.n_iter_ == len(model.loss_curve_) == 3
-    assert np.isfinite(model.predict(X_test)).all()
-    with pytest.raises(KeyboardInterrupt):
-        model.set_params(callbacks=[Interrupt(1)]).fit(X)
-    with pytest.raises(NotFittedError):
-        model.predict(X_test)
+    seen = [row["valid_loss" if early_stopping else "train_loss"] for row in model.net_.history[:3]]
+    assert model.best_loss_ == min(seen)
+    # The same training, left alone, has these weights after its third epoch.
+    kept = KeepWeights()
+    keeper = quick(solver=solver, early_stopping=early_stopping, callbacks=[kept]).fit(X)
+    weights = keeper.net_.callbacks_[0][1].weights[int(np.argmin(seen))]
+    np.testing.assert_allclose(model.net_.module_.layers()[0][0], weights, rtol=1e-9)
+    model.set_params(callbacks=None).partial_fit(X)  # and it can go on
+    assert error(model, X_test, Y_test) < 0.02
+
+
+class KeepWeights(Callback):
+    """Keeps the first layer's weights of every epoch, in skorch's own loop."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_batch_end(self, net, **kwargs):
+        pass
+
+    def on_epoch_end(self, net, **kwargs):
+        self.weights.append(net.module_.layers()[0][0])
+
+
+def test_interrupted_in_the_first_epoch(region):
+    """In the first epoch what is left is no worse than the baseline alone."""
+    X, _, X_test, Y_test = region
+    linear = error(LinearInverseApprox(method="lstsq").fit(X), X_test, Y_test)
+    for rate in (1e-3, 10.0):  # the second ruins the weights at once
+        model = adam(
+            callbacks=[Interrupt(1)], baseline="affine", learning_rate_init=rate,
+            learning_rate="constant", hidden_layer_sizes=16,
+        )  # fmt: skip
+        with pytest.warns(UserWarning, match="interrupted in epoch 1"):
+            model.fit(X)
+        assert error(model, X_test, Y_test) < 1.01 * linear
+        assert model.best_loss_ <= 1.0
+        assert model.loss_curve_ == []
 
 
 def test_scores_of_data_frames(region):

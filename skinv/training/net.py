@@ -8,26 +8,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from torch import nn
 from tqdm.auto import tqdm
 
+from .adam import AdamLoop
+from .batches import row_losses
+from .levenberg_marquardt import LevenbergMarquardt
 from .modules import MLP
 
+# Levenberg-Marquardt takes its last steps on batches that are so much larger.
+_LAST_PART, _LARGER = 0.8, 4
 _BATCH_EVENTS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
 class InverseNet(NeuralNet):
-    """A skorch net for preloaded batches, with a learning rate per step.
+    """A skorch net for preloaded batches, with a solver of its own for each epoch.
 
-    It is fitted with datasets that know their ``batches()``, of training and of validation; all
-    else is skorch: history, callbacks, optimiser. Without a callback that listens to single
-    batches an epoch runs in a plain torch loop, and the history holds epochs only.
+    It is fitted with datasets that know their ``epoch()``, of training and of validation; all else
+    is skorch: history, callbacks, optimiser. Without a callback that listens to single batches an
+    epoch of Adam runs in :class:`~skinv.training.adam.AdamLoop`, and the history holds epochs only.
+    An interrupted fit ends with the best weights so far.
 
     Parameters
     ----------
+    solver : {"adam", "lm"}, default="adam"
+        Adam, or Levenberg-Marquardt.
+    weight_decay : float, default=0.0
+        Of Levenberg-Marquardt; Adam has its own.
     rates : ndarray, default=None
-        Learning rate of each step to come; None leaves the optimiser's.
+        Learning rate of each step of Adam to come; None leaves the optimiser's.
     **kwargs
         Of :class:`skorch.NeuralNet`.
 
@@ -42,13 +52,31 @@ class InverseNet(NeuralNet):
     1
     """
 
-    def __init__(self, *args: Any, rates: NDArray | None = None, **kwargs: Any):
+    optimizer_: Any
+
+    def __init__(
+        self,
+        *args: Any,
+        solver: str = "adam",
+        weight_decay: float = 0.0,
+        rates: NDArray | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
+        self.solver = solver
+        self.weight_decay = weight_decay
         self.rates = rates
 
     @property
     def _default_callbacks(self) -> list:
         return []
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> InverseNet:
+        """Make the optimiser, which for Levenberg-Marquardt is no torch optimiser."""
+        if self.solver == "adam":
+            return super().initialize_optimizer(*args, **kwargs)
+        self.optimizer_ = LevenbergMarquardt(self.module_, self.weight_decay)
+        return self
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Any, Any]:
         """Return the datasets of training and validation, which are what was passed."""
@@ -57,18 +85,52 @@ class InverseNet(NeuralNet):
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return something to iterate over once per epoch."""
         if hasattr(dataset, "batches"):
-            return _Epochs(dataset)
+            return _Epochs(dataset, self._row_losses(dataset))
         return super().get_iterator(dataset, training=training)
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
+        """Run the epochs; interrupted, go back to the best weights so far."""
+        self.interrupted_ = False
+        self._loop: AdamLoop | None = None
+        self._best = _Best()
+        try:
+            return super().fit_loop(X, y, epochs=epochs, **params)
+        except KeyboardInterrupt:
+            self.interrupted_ = True
+            self._best.restore(self.module_, X)
+            return self
+        finally:
+            X.close()
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Look once which loop the callbacks need."""
         super().on_train_begin(net, X=X, y=y, **kwargs)
         self.n_steps_ = 0
-        self._listened = any(
-            getattr(type(callback), event) is not getattr(Callback, event)
+        self._listened = any(_listens(callback) for _, callback in self.callbacks_)
+
+    def on_epoch_begin(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
+        """Let Levenberg-Marquardt end on larger batches, whose noise is smaller."""
+        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
+        if self.solver == "lm" and len(self.history) == int(_LAST_PART * self.max_epochs) + 1 > 5:
+            dataset_train.enlarge(_LARGER)
+
+    def was_interrupted(self) -> bool:
+        """Tell whether the last fit was stopped from outside, and not by a callback."""
+        return self.interrupted_ and not any(
+            (isinstance(callback, Converged) and callback.stopped_)
+            or (isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience)
             for _, callback in self.callbacks_
-            for event in _BATCH_EVENTS
         )
+
+    def best_loss(self) -> float:
+        """Return the smallest loss of an epoch in the last fit, of validation if there was any."""
+        return float(self._best.loss)
+
+    def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
+        """Remember the weights if they are the best so far."""
+        super().on_epoch_end(net, dataset_train=dataset_train, **kwargs)
+        row = self.history[-1]
+        self._best.offer(self.module_, row.get("valid_loss", row["train_loss"]))
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -82,8 +144,10 @@ class InverseNet(NeuralNet):
             batches = [batch for batch in self.history[-1, "batches"] if size in batch]
             rows = sum(batch[size] for batch in batches)
             total = sum(batch[prefix + "_loss"] * batch[size] for batch in batches)
+        elif training:
+            total, rows = self._lean_epoch(iterator.dataset)
         else:
-            total, rows = self._lean_epoch(iterator, training)
+            total, rows = self._validate(iterator.dataset)
         if rows == 0:
             raise ValueError("No optimiser step was taken: an epoch held no batch.")
         loss = total / rows
@@ -97,45 +161,101 @@ class InverseNet(NeuralNet):
         self.history.record(name, loss)
         self.history.record(name + "_best", loss < min(before, default=np.inf))
 
-    def _lean_epoch(self, iterator: Any, training: bool) -> tuple[float, int]:
-        """Run one epoch and return the summed loss and the number of rows."""
-        module, criterion, optimizer = self.module_, self.criterion_, self.optimizer_
-        module.train(training)
-        total: Any = 0.0
-        rows = 0
-        with torch.set_grad_enabled(training):
-            for x, y in iterator:
-                loss = criterion(module(x), y)
-                if training:
-                    self._next_rate()
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                total = total + loss.detach() * len(x)
-                rows += len(x)
-        return float(total), rows
+    def _row_losses(self, dataset: Any) -> Any:
+        """Return what data need to know of errors, if they ask for it."""
+        return row_losses(self.module_) if dataset.hard_fraction else None
+
+    def _lean_epoch(self, dataset: Any) -> tuple[float, int]:
+        """Run one epoch of training; return the summed loss and the number of rows."""
+        x, y = dataset.epoch(self._row_losses(dataset))
+        if len(x) == 0:
+            return 0.0, 0
+        if self.solver == "lm":
+            total = 0.0
+            for pair in zip(x.split(dataset.batch_size), y.split(dataset.batch_size), strict=True):
+                total += self.optimizer_.step(*pair) * len(pair[0])
+            return total, len(x)
+        if self._loop is None:
+            self._loop = AdamLoop(self.module_, self.optimizer_)
+        rates = None
+        if self.rates is not None:
+            steps = np.arange(self.n_steps_, self.n_steps_ + -(-len(x) // dataset.batch_size))
+            rates = self.rates[np.minimum(steps, len(self.rates) - 1)]
+            self.n_steps_ += len(steps)
+        return float(self._loop.steps(x, y, dataset.batch_size, rates)), len(x)
+
+    def _validate(self, dataset: Any) -> tuple[float, int]:
+        """Return the summed loss of a data set and its number of rows."""
+        x, y = dataset.epoch()
+        with torch.no_grad():
+            predicted = self.module_(x)
+        for _, callback in self.callbacks_:
+            if isinstance(callback, EpochScoring):  # keeps predictions, if it was asked to
+                callback.on_batch_end(self, batch=(x, y), y_pred=predicted, training=False)
+        return float((predicted - y).square().mean(1).sum()), len(x)
 
     def train_step(self, batch: Any, **fit_params: Any) -> Any:
         """Take one step in skorch's own loop."""
-        self._next_rate()
-        return super().train_step(batch, **fit_params)
-
-    def _next_rate(self) -> None:
+        if self.solver == "lm":
+            loss = torch.tensor(self.optimizer_.step(*batch))
+            return {"loss": loss, "y_pred": None}
         if self.rates is not None:
             rate = float(self.rates[min(self.n_steps_, len(self.rates) - 1)])
             for group in self.optimizer_.param_groups:
                 group["lr"] = rate
         self.n_steps_ += 1
+        return super().train_step(batch, **fit_params)
+
+
+def _listens(callback: Any) -> bool:
+    """Tell whether a callback needs to hear of single batches."""
+    if isinstance(callback, LRScheduler):
+        return callback.step_every != "epoch"
+    if isinstance(callback, EpochScoring):
+        return callback.on_train and callback.use_caching
+    return any(
+        getattr(type(callback), event) is not getattr(Callback, event) for event in _BATCH_EVENTS
+    )
+
+
+class _Best:
+    """The best weights so far.
+
+    Before the first epoch is over nothing is known of them but that a network of zeros, which
+    leaves the baseline alone, has a loss of 1.
+    """
+
+    def __init__(self) -> None:
+        self.loss = np.inf
+        self._weights: list[torch.Tensor] | None = None
+
+    def offer(self, module: MLP, loss: float) -> None:
+        if loss < self.loss:
+            self.loss = loss
+            self._weights = [p.detach().clone() for p in module.parameters()]
+
+    def restore(self, module: MLP, dataset: Any) -> None:
+        with torch.no_grad():
+            if self._weights is not None:
+                for parameter, best in zip(module.parameters(), self._weights, strict=True):
+                    parameter.copy_(best)
+                return
+            x, y = dataset.sample()
+            self.loss = float(row_losses(module)((x, y)).mean())
+            if not self.loss <= 1.0:
+                module.weights[-1].zero_()
+                module.biases[-1].zero_()
+                self.loss = 1.0
 
 
 class _Epochs:
     """Iterable many times over, unlike a generator."""
 
-    def __init__(self, dataset: Any):
-        self.dataset = dataset
+    def __init__(self, dataset: Any, losses: Any):
+        self.dataset, self._losses = dataset, losses
 
     def __iter__(self) -> Any:
-        return self.dataset.batches()
+        return self.dataset.batches(self._losses)
 
     def __len__(self) -> int:
         return self.dataset.n_batches
@@ -168,6 +288,28 @@ class ValidationScore(Callback):
         squared = float(np.mean((error * self.scale) ** 2))
         score = 1.0 - squared / self.variance if self.variance > 0 else 0.0
         net.history.record("valid_score", score)
+
+
+class Converged(Callback):
+    """Stops Levenberg-Marquardt where no step lowers the error any more.
+
+    Examples
+    --------
+    >>> Converged().stopped_
+    False
+    """
+
+    stopped_ = False
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Start anew."""
+        self.stopped_ = False
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Stop as skorch's callbacks do."""
+        if net.optimizer_.converged:
+            self.stopped_ = True
+            raise KeyboardInterrupt
 
 
 class EpochBar(Callback):
@@ -209,17 +351,19 @@ def make_net(
     activation: str,
     *,
     device: str,
-    learning_rate: float,
+    solver: str = "adam",
+    learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     callbacks: list | None = None,
 ) -> InverseNet:
-    """Return an initialised net with given weights and a fused Adam optimiser.
+    """Return an initialised net with given weights and its optimiser.
 
     Parameters
     ----------
     layers : list of (weight, bias)
     activation : {"relu", "silu", "tanh"}
     device : str
+    solver : {"adam", "lm"}, default="adam"
     learning_rate, weight_decay : float
     callbacks : list of skorch callbacks, default=None
 
@@ -233,14 +377,18 @@ def make_net(
     >>> make_net(layers, "relu", device="cpu", learning_rate=0.1).module_.activation
     'relu'
     """
+    options: dict[str, Any] = {}
+    if solver == "adam":
+        options = {"optimizer__fused": True, "optimizer__weight_decay": weight_decay}
     net = InverseNet(
         MLP,
         module__layers=layers,
         module__activation=activation,
+        solver=solver,
+        weight_decay=weight_decay,
         criterion=nn.MSELoss,
         optimizer=torch.optim.Adam,
-        optimizer__fused=True,
-        optimizer__weight_decay=weight_decay,
+        **options,
         lr=learning_rate,
         max_epochs=1,
         batch_size=-1,
@@ -252,8 +400,8 @@ def make_net(
     return net.initialize()
 
 
-def adam_state(net: InverseNet) -> dict[str, list[NDArray]]:
-    """Copy the optimiser's moments out as arrays.
+def solver_state(net: InverseNet) -> dict[str, Any]:
+    """Copy out as arrays and numbers what the solver goes on from.
 
     Parameters
     ----------
@@ -261,39 +409,48 @@ def adam_state(net: InverseNet) -> dict[str, list[NDArray]]:
 
     Returns
     -------
-    dict of lists of ndarray
-        ``step``, ``exp_avg`` and ``exp_avg_sq``, one entry per parameter; empty before any step.
+    dict
+        Of Adam lists of arrays, one per parameter: ``step``, ``exp_avg`` and ``exp_avg_sq``; empty
+        before any step. Of Levenberg-Marquardt its damping.
 
     Examples
     --------
     >>> layers = [(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))]
-    >>> adam_state(make_net(layers, "relu", device="cpu", learning_rate=0.1))
+    >>> solver_state(make_net(layers, "relu", device="cpu"))
     {}
     """
+    if net.solver == "lm":
+        return {"lm": net.optimizer_.state_dict()}
     states = [net.optimizer_.state.get(p, {}) for p in net.module_.parameters()]
     if not all(states):
         return {}
-    return {
-        key: [state[key].detach().cpu().numpy().copy() for state in states]
-        for key in ("step", "exp_avg", "exp_avg_sq")
-    }
+    keys = ("step", "exp_avg", "exp_avg_sq")
+    return {key: [s[key].detach().cpu().numpy().copy() for s in states] for key in keys}
 
 
-def load_adam_state(net: InverseNet, saved: dict[str, list[NDArray]]) -> None:
-    """Put saved moments back into the optimiser of a net of the same shape.
+def load_solver_state(net: InverseNet, saved: dict[str, Any]) -> None:
+    """Put a saved state back into the optimiser of a net of the same shape.
+
+    That of another solver is of no use, and is left out.
 
     Parameters
     ----------
     net : InverseNet
     saved : dict
-        What :func:`adam_state` returned.
+        What :func:`solver_state` returned.
 
     Examples
     --------
     >>> layers = [(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))]
-    >>> load_adam_state(make_net(layers, "relu", device="cpu", learning_rate=0.1), {})
+    >>> load_solver_state(make_net(layers, "relu", device="cpu"), {})
     """
+    if net.solver == "lm":
+        if "lm" in saved:
+            net.optimizer_.load_state_dict(saved["lm"])
+        return
     for key, arrays in saved.items():
+        if key == "lm":
+            continue
         for parameter, array in zip(net.module_.parameters(), arrays, strict=True):
             dtype = torch.float32 if key == "step" else parameter.dtype
             value = torch.tensor(array, device=parameter.device, dtype=dtype)

@@ -7,7 +7,7 @@ is what a pickled model holds, and applies to arrays and tensors alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,10 @@ from ..matrices import like, matrix_order, regular_inverse
 
 # Directions of the inputs that vary by less than this share of the largest keep the tangent.
 _FITTED = 1e-2
+# Rows on which two baselines are compared.
+_COMPARED = 10_000
+# Taylor series that can be the baseline, by name.
+ORDERS = {"taylor": 1, "taylor2": 2, "taylor3": 3}
 
 
 @dataclass
@@ -41,7 +45,9 @@ class Preparation:
     affine : tuple of ndarrays or None
         What :func:`skinv.linear.affine_fit` returns, on the kept inputs.
     center : tuple of ndarrays or None
-        Centre and its inverse, for the Taylor baseline.
+        Centre and its inverse, for a Taylor baseline.
+    order : int
+        Order of that series.
 
     Examples
     --------
@@ -58,6 +64,7 @@ class Preparation:
     y_scale: NDArray[np.float64]
     affine: tuple[NDArray, NDArray, NDArray] | None = None
     center: tuple[NDArray, NDArray] | None = None
+    order: int = 1
 
     @classmethod
     def fit(
@@ -75,12 +82,13 @@ class Preparation:
         ----------
         rows : ndarray of shape (n_samples, n_features)
         targets : ndarray of shape (n_samples, n_outputs)
-        baseline : {None, "affine", "taylor"}
+        baseline : {None, "auto", "affine", "taylor", "taylor2", "taylor3"}
+            "auto" is the better one of "affine" and "taylor2": that which leaves less.
         inverses : bool, default=False
-            Whether the targets are the inverses of the rows; if not, the Taylor baseline, whose
-            derivative is unknown, is the affine least-squares fit.
+            Whether the targets are the inverses of the rows; if not, the Taylor series, whose
+            derivatives are unknown, is the affine least-squares fit.
         center : ndarray of shape (n, n), default=None
-            Centre of the Taylor baseline; the mean of the rows if None.
+            Centre of the Taylor series; the mean of the rows if None.
 
         Returns
         -------
@@ -89,7 +97,7 @@ class Preparation:
         Raises
         ------
         ValueError
-            If the centre of the Taylor baseline is singular.
+            If the centre of a Taylor series that was asked for is singular.
         """
         rows = rows.astype(np.float64, copy=False)
         x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
@@ -97,12 +105,12 @@ class Preparation:
         rounding = 4 * np.finfo(np.float64).eps * np.hypot(x_mean, x_scale).max(initial=0.0)
         kept = np.flatnonzero(x_scale > rounding)
         prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
-        if baseline == "taylor" and inverses:
-            n = matrix_order(rows.shape[1])
-            point = x_mean.reshape(n, n) if center is None else center
-            prepared.center = (point, regular_inverse(point, float(np.abs(rows).max())))
+        if baseline in ORDERS and inverses:
+            prepared._set_series(rows, center, ORDERS[baseline])
         elif baseline is not None:
             prepared.affine = _affine_baseline(rows, kept, targets, inverses)
+            if baseline == "auto" and inverses:
+                prepared._improve(rows, targets, center)
         residual = targets - prepared.baseline(rows)
         prepared.y_mean = residual.mean(axis=0)
         # Where rounding is all that is left to learn, the scale stays at its level.
@@ -116,6 +124,29 @@ class Preparation:
         prepared.y_scale = scale
         return prepared
 
+    def _set_series(self, rows: NDArray, center: NDArray | None, order: int) -> None:
+        """Make the Taylor series at a centre, or at the mean, the baseline."""
+        n = matrix_order(rows.shape[1])
+        point = rows.mean(axis=0).reshape(n, n) if center is None else center
+        self.center = point, regular_inverse(point, float(np.abs(rows).max()))
+        self.order, self.affine = order, None
+
+    def _improve(self, rows: NDArray, targets: NDArray, center: NDArray | None) -> None:
+        """Take the second-order series instead of the affine fit, where it leaves less."""
+        n = matrix_order(rows.shape[1])
+        center = rows.mean(axis=0).reshape(n, n) if center is None else center
+        rows, targets = rows[:_COMPARED], targets[:_COMPARED]
+        series = replace(self)
+        try:
+            series._set_series(rows, center, ORDERS["taylor2"])
+        except ValueError:  # the mean is singular
+            return
+        left, left_by_series = (
+            np.mean(np.var(targets - p.baseline(rows), axis=0)) for p in (self, series)
+        )
+        if left_by_series < left:
+            self.center, self.order, self.affine = series.center, series.order, None
+
     def inputs(self, rows: Any) -> Any:
         """Return what the network sees of rows, in their dtype."""
         return (self._varying(rows) - like(self.x_mean, rows)) / like(self.x_scale, rows)
@@ -127,7 +158,7 @@ class Preparation:
     def baseline(self, rows: Any) -> Any:
         """Return the baseline's prediction, or 0.0 without one."""
         if self.center is not None:
-            return taylor(rows, *self.center)
+            return taylor(rows, *self.center, self.order)
         if self.affine is not None:
             x_mean, y_mean, matrix = (like(array, rows) for array in self.affine)
             return (self._varying(rows) - x_mean) @ matrix + y_mean
@@ -197,7 +228,7 @@ class Preparation:
         matrix = np.zeros((n_features, n_outputs))
         if self.affine is not None:
             origin[self.kept], constant, matrix[self.kept] = self.affine
-        taylor = None if self.center is None else (*self.center, 1)
+        taylor = None if self.center is None else (*self.center, self.order)
         return ModelForm(constant, origin, matrix, taylor, wide, activation, x_mean, x_scale)
 
 

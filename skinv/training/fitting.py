@@ -1,0 +1,385 @@
+"""From a regressor's parameters and data to a trained net: which solver, which batches, how long.
+
+Only this package knows skorch; :class:`skinv.NeuralInverseRegressor` hands itself over, fitted as
+far as scaling and first weights, and gets its weights and history back.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch.callbacks import EarlyStopping, LRScheduler
+
+from ..matrices import training_inverses
+from .batches import Batches, DrawnBatches, TensorBatches
+from .net import (
+    Converged,
+    EpochBar,
+    InverseNet,
+    ValidationScore,
+    load_solver_state,
+    make_net,
+    solver_state,
+)
+from .schedules import learning_rates
+
+# Levenberg-Marquardt is chosen for at most so many parameters and hidden layers, and at least so
+# many numbers to fit for each parameter: with fewer it would fit noise. See benchmarks/training.py.
+_LM_PARAMETERS, _LM_HIDDEN, _LM_TARGETS = 1500, 2, 4
+# Steps in one of its epochs, and numbers to fit per parameter in each of them.
+_LM_STEPS, _LM_BATCH = 10, 16
+# Batches of Adam drawn at once from a sampler.
+_DRAWN = 64
+# Rows prepared at once for the network: nothing of the size of the data is held besides it.
+_CHUNK = 2**16
+
+
+def choose_solver(
+    requested: str,
+    sizes: list[int],
+    n_rows: float,
+    callbacks: Any = None,
+) -> str:
+    """Say which solver a fit uses.
+
+    Parameters
+    ----------
+    requested : {"auto", "adam", "lm"}
+        "auto" is Levenberg-Marquardt for at most 1500 parameters in at most two hidden layers,
+        where there are at least 4 numbers to fit per parameter, and no callback schedules learning
+        rates; Adam otherwise.
+    sizes : list of int
+        Widths of the layers, from input to output.
+    n_rows : float
+        Number of training rows; inf for a stream.
+    callbacks : sequence of skorch callbacks, default=None
+
+    Returns
+    -------
+    str
+        "adam" or "lm".
+
+    Raises
+    ------
+    ValueError
+        If "lm" is asked for a network of more than two hidden layers.
+
+    Examples
+    --------
+    >>> choose_solver("auto", [4, 32, 4], 10_000)
+    'lm'
+    >>> choose_solver("auto", [256, 2048, 256], 10_000)
+    'adam'
+    """
+    n_hidden = len(sizes) - 2
+    if requested == "lm" and n_hidden > _LM_HIDDEN:
+        raise ValueError(
+            f"Got {n_hidden} hidden layers with solver='lm', which takes at most {_LM_HIDDEN}; use "
+            f"solver='adam'."
+        )
+    if requested != "auto":
+        return requested
+    plain = [c[1] if isinstance(c, tuple) else c for c in callbacks or []]
+    scheduled = any(isinstance(c, LRScheduler) for c in plain)
+    n_parameters = count_parameters(sizes)
+    enough = n_rows * sizes[-1] >= _LM_TARGETS * n_parameters
+    small = n_hidden <= _LM_HIDDEN and n_parameters <= _LM_PARAMETERS
+    return "lm" if small and enough and not scheduled else "adam"
+
+
+def count_parameters(sizes: list[int]) -> int:
+    """Return the number of weights and biases of a perceptron.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Widths of the layers.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> count_parameters([4, 32, 4])
+    292
+    """
+    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
+
+
+def train_on_arrays(
+    model: Any,
+    rows: NDArray,
+    targets: NDArray,
+    held_out: tuple[NDArray, NDArray] | None,
+    n_epochs: int,
+    *,
+    partial: bool = False,
+) -> None:
+    """Train on arrays, under the schedule or, if `partial`, for one epoch without one.
+
+    Parameters
+    ----------
+    model : NeuralInverseRegressor
+        Initialised.
+    rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
+    held_out : tuple of ndarray or None
+        Rows and targets for validation.
+    n_epochs : int
+    partial : bool, default=False
+    """
+    sizes = layer_sizes(model)
+    solver = choose_solver(model.solver, sizes, len(rows), model.callbacks)
+    dtype = solver_dtype(model, solver)
+    seed = int(model._rng.randint(2**31))
+    batch_size, max_batches = model.batch_size, None
+    if solver == "lm":
+        max_batches = _LM_STEPS
+        if batch_size == "auto":
+            batch_size = lm_batch_size(sizes)
+    elif batch_size == "auto":
+        batch_size = int(np.clip(len(rows) // 200, 64, 1024))
+    data = TensorBatches(
+        *_tensors(model, rows, targets, dtype),
+        batch_size,
+        seed,
+        max_batches=max_batches,
+        hard_fraction=model.hard_fraction,
+    )
+    valid, variance = None, 0.0
+    if held_out is not None:
+        valid = TensorBatches(*_tensors(model, *held_out, dtype), 2**16)
+        variance = float(np.mean(np.var(held_out[1], axis=0)))
+    del rows, targets, held_out
+    peak, constant = peak_rate(model), model.learning_rate == "constant"
+    if partial:
+        rates = np.array([peak * (1.0 if constant else 0.1)])
+    else:
+        rates = learning_rates(model.learning_rate, n_epochs * data.n_batches, peak)
+    _train(model, solver, data, valid, n_epochs, rates, variance)
+
+
+def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
+    """Train on fresh matrices in every step.
+
+    Parameters
+    ----------
+    model : NeuralInverseRegressor
+        Initialised.
+    sampler : FeasibleRegionSampler
+        Fitted.
+    n_steps : int or None
+        Steps; None is 10,000 of Adam, and 1,000 of Levenberg-Marquardt.
+    """
+    sizes = layer_sizes(model)
+    solver = choose_solver(model.solver, sizes, np.inf, model.callbacks)
+    device, prepared = resolve_device(model.device, strict=True), model._preparation
+    dtype = getattr(torch, solver_dtype(model, solver))
+    batch_size = model.batch_size
+    if batch_size == "auto":
+        batch_size = lm_batch_size(sizes) if solver == "lm" else 256
+    if n_steps is None:
+        n_steps = 1_000 if solver == "lm" else 10_000
+
+    def draw(n: int) -> tuple[Any, Any]:
+        if sampler.is_certified_:
+            X, Y = sampler.sample(n, device=device)
+        else:  # drawn on the host in any case, and to be looked at as in fit
+            rows = sampler.sample(n, return_inverse=False)
+            X, Y = (torch.tensor(a, device=device) for a in (rows, training_inverses(rows)))
+        return prepared.inputs(X).to(dtype), prepared.outputs(X, Y).to(dtype)
+
+    per_epoch = min(_LM_STEPS if solver == "lm" else _DRAWN, n_steps)
+    n_epochs = -(-n_steps // per_epoch)
+    data = DrawnBatches(
+        draw,
+        batch_size,
+        per_epoch,
+        n_epochs=n_epochs,
+        hard_fraction=model.hard_fraction,
+        seed=int(model._rng.randint(2**31)),
+    )
+    rates = learning_rates(model.learning_rate, n_epochs * per_epoch, peak_rate(model))
+    _train(model, solver, data, None, n_epochs, rates)
+
+
+def layer_sizes(model: Any) -> list[int]:
+    """Return the widths of the layers, from input to output."""
+    return [model._layers[0][0].shape[1], *(len(b) for _, b in model._layers)]
+
+
+def lm_batch_size(sizes: list[int]) -> int:
+    """Return how many rows a step of Levenberg-Marquardt looks at.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Widths of the layers.
+
+    Returns
+    -------
+    int
+        For 16 numbers to fit per parameter, but not below 1024.
+
+    Examples
+    --------
+    >>> lm_batch_size([4, 32, 4])
+    1168
+    """
+    return max(1024, -(-_LM_BATCH * count_parameters(sizes) // sizes[-1]))
+
+
+def solver_dtype(model: Any, solver: str) -> str:
+    """Return the precision of the training: float64 for Levenberg-Marquardt."""
+    return "float64" if solver == "lm" else model.dtype
+
+
+def peak_rate(model: Any) -> float:
+    """Return the largest learning rate of a fit."""
+    if model.learning_rate_init != "auto":
+        return float(model.learning_rate_init)
+    return min(0.01, 5 / max(layer_sizes(model)[1:-1], default=1))
+
+
+def resolve_device(device: str, strict: bool = False) -> str:
+    """Return the device to work on; a missing CUDA falls back to the CPU unless `strict`.
+
+    Parameters
+    ----------
+    device : str
+        "auto" is CUDA where there is one.
+    strict : bool, default=False
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If `strict` and there is no CUDA device to be had.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    'cpu'
+    """
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if device.startswith("cuda") and not available:
+        if strict:
+            raise ValueError(
+                f"Got device={device!r}, but torch sees no CUDA device here; use device='auto'."
+            )
+        return "cpu"
+    return device
+
+
+def build_net(model: Any, solver: str, callbacks: list | None = None) -> InverseNet:
+    """Return a net with a model's weights, and the state its solver was left in.
+
+    Parameters
+    ----------
+    model : NeuralInverseRegressor
+    solver : {"adam", "lm"}
+    callbacks : list of skorch callbacks, default=None
+
+    Returns
+    -------
+    InverseNet
+    """
+    dtype = solver_dtype(model, solver)
+    net = make_net(
+        [(W.astype(dtype), b.astype(dtype)) for W, b in model._layers],
+        model._activation,
+        device=resolve_device(model.device),
+        solver=solver,
+        learning_rate=peak_rate(model),
+        weight_decay=model.weight_decay,
+        callbacks=callbacks,
+    )
+    load_solver_state(net, model._solver_state)
+    return net
+
+
+def _tensors(
+    model: Any, rows: NDArray, targets: NDArray, dtype: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bring inputs and targets of the network to the device, piece by piece."""
+    device, prepared = resolve_device(model.device, strict=True), model._preparation
+    options: Any = {"dtype": getattr(torch, dtype), "device": device}
+    x = torch.empty(len(rows), len(prepared.kept), **options)
+    y = torch.empty(len(rows), targets.shape[1], **options)
+    for start in range(0, len(rows), _CHUNK):
+        piece = slice(start, start + _CHUNK)
+        part = rows[piece].astype(np.float64, copy=False)
+        x[piece] = torch.as_tensor(prepared.inputs(part)).to(**options)
+        y[piece] = torch.as_tensor(prepared.outputs(part, targets[piece])).to(**options)
+    return x, y
+
+
+def _train(
+    model: Any,
+    solver: str,
+    data: Batches,
+    valid: TensorBatches | None,
+    n_epochs: int,
+    rates: NDArray,
+    variance: float = 0.0,
+) -> None:
+    """Run the net, and let the model have its weights and history."""
+    callbacks = copy.deepcopy(list(model.callbacks or []))
+    if valid is not None:
+        callbacks.append(ValidationScore(model._preparation.y_scale, variance))
+    monitored = "train_loss" if valid is None else "valid_loss"
+    # A schedule is run to its end, and so is Levenberg-Marquardt on batches, whose losses vary.
+    if solver == "lm":
+        patient = valid is None and data.n_batches > 1
+        callbacks.append(Converged())
+    else:
+        patient = model.learning_rate != "constant"
+    if n_epochs > 1 and (valid is not None or not patient):
+        callbacks.append(
+            EarlyStopping(
+                monitor=monitored,
+                patience=n_epochs + 1 if patient else model.n_iter_no_change,
+                threshold=model.tol,
+                load_best=valid is not None,
+                sink=_silent,
+            )
+        )
+    if model.verbose:
+        callbacks.append(EpochBar(n_epochs))
+    net = build_net(model, solver, callbacks)
+    # A callback may schedule a constant rate, but not another schedule.
+    net.rates = None if model.learning_rate == "constant" else rates
+    net.max_epochs = n_epochs
+    net.partial_fit(data, valid)
+    if net.was_interrupted():
+        warnings.warn(
+            f"The training was interrupted in epoch {len(net.history)} of {n_epochs}; the model is "
+            f"the best so far.",
+            UserWarning,
+            stacklevel=4,
+        )
+    epochs = [row for row in net.history if monitored in row]
+    model._net, model._layers = net, net.module_.layers()
+    model._solver_state, model.solver_ = solver_state(net), solver
+    model._fitted = True
+    model.n_iter_ += len(epochs)
+    model.loss_curve_ = model.loss_curve_ + [row["train_loss"] for row in epochs]
+    if valid is not None:
+        scores = [row["valid_score"] for row in epochs if "valid_score" in row]
+        model.validation_scores_ = (model.validation_scores_ or []) + scores
+    model.best_loss_ = float(min((row[monitored] for row in epochs), default=net.best_loss()))
+
+
+def _silent(*args: Any) -> None:
+    """Print nothing."""

@@ -1,0 +1,459 @@
+"""The Gauss-Newton normal equations of small perceptrons, assembled block by block.
+
+With r the residuals (n_samples × n_outputs) and J their Jacobian, JᵀJ is made without ever forming
+J. Write ã = [a, 1] for the inputs of a layer, V for the last layer's weights (n_outputs × h, the
+bias left out), and f' for the derivatives of the activations. The last layer enters linearly: its
+block is the same S = Σ ã ãᵀ for every output. One hidden layer z = W x̃:
+
+    ∂r_o/∂W_jk = V_oj f'_j x̃_k,
+
+so with P = f' ⊗ x̃ its block is (VᵀV)_jj' (PᵀP)_jk,j'k', and its coupling to the last layer of
+output o is V_oj (PᵀÃ)_jk,·. Everything comes from the Gram matrix of [P, Ã]. With two hidden layers
+the second is as above, on the first's activations; for the first, with D = V diag(f'₂) W₂,
+
+    ∂r_o/∂W₁_jk = D_oj f'₁_j x̃_k,
+
+one block of rows per output. The last layer is eliminated (Schur complement): what is factorised
+has the size of the inner layers, and the last layers of all outputs share one small factorisation.
+Marquardt's damping is added to the whole matrix before that, so the step is that of the full one.
+
+P is stored with k outermost: its block P_k is f' scaled by one column of x̃, and P_kᵀP_k' is
+symmetric in k and k', which halves the work.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+# Numbers in a chunk of the matrix whose Gram matrix is formed: it stays in an L2 cache.
+_CHUNK = 2**17
+# Below this many columns one product is faster than the blocks of a triangle.
+_BLOCKED = 400
+
+
+class NormalEquations(ABC):
+    """The normal equations of a perceptron at its current parameters, over given rows.
+
+    Parameters
+    ----------
+    weights, biases : sequence of tensors, float64
+        Parameters in torch's orientation.
+    activation : str
+    gram_dtype : torch.dtype, default=torch.float64
+        Precision of the Gram matrices: products of float32 are twice as fast, and their rounding
+        does not matter under a damping well above it. Residuals and gradients are float64 always.
+    """
+
+    inner: torch.Tensor
+
+    def __init__(
+        self,
+        weights: Sequence[torch.Tensor],
+        biases: Sequence[torch.Tensor],
+        activation: str,
+        gram_dtype: torch.dtype = torch.float64,
+    ):
+        self.layers = [torch.cat([W, b[:, None]], 1) for W, b in zip(weights, biases, strict=True)]
+        self.activation, self.gram_dtype = activation, gram_dtype
+        self.last = self.layers[-1]
+        self.V = self.last[:, :-1]
+        self.VV = self.V.T @ self.V
+        m = self.last.shape[1]
+        self.S = self.last.new_zeros(m, m)
+
+    def assemble(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        """Add the rows to the matrix and the gradient; return their sum of squares."""
+        gradients = [torch.zeros_like(W) for W in self.layers]
+        total = x.new_zeros(())
+        step = max(_CHUNK // self._width(x.shape[1]), 64)
+        for xc, yc in zip(x.split(step), y.split(step), strict=True):
+            a, derivatives = self._forward(xc)
+            delta = a[-1] @ self.last.T - yc
+            total += (delta * delta).sum()
+            self._add(a, derivatives)
+            for i in reversed(range(len(self.layers))):
+                gradients[i] += delta.T @ a[i]
+                if i:
+                    delta = (delta @ self.layers[i][:, :-1]) * derivatives[i - 1]
+        self.gradients = gradients
+        self._complete()
+        return float(total)
+
+    def _forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return ã of each layer, x̃ first, and f' of each hidden layer."""
+        a, derivatives = [augmented(x)], []
+        for W in self.layers[:-1]:
+            value, derivative, _ = activation_jet(a[-1] @ W.T, self.activation)
+            a.append(augmented(value))
+            derivatives.append(derivative)
+        return a, derivatives
+
+    @abstractmethod
+    def _width(self, n_inputs: int) -> int:
+        """Return how many numbers per row :meth:`_add` holds."""
+
+    @abstractmethod
+    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> None:
+        """Add a chunk to the Gram matrices."""
+
+    @abstractmethod
+    def _complete(self) -> None:
+        """Make ``inner``, the block of the inner layers, from the Gram matrices."""
+
+    @abstractmethod
+    def _coupled(self, last: torch.Tensor) -> torch.Tensor:
+        """Multiply the coupling block, inner × last layer, by a matrix of the last one's shape."""
+
+    @abstractmethod
+    def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
+        """Multiply the transposed coupling block by a vector of inner parameters."""
+
+    @abstractmethod
+    def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
+        """Return Σ_o C_o (LLᵀ)⁻¹ C_oᵀ, what eliminating the last layer takes from ``inner``."""
+
+    @abstractmethod
+    def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
+        """Put matrices of the inner layers' shapes into one vector, in the order of ``inner``."""
+
+    @abstractmethod
+    def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        """Undo :meth:`_pack`."""
+
+    def add_ridge(self, amount: float) -> None:
+        """Add amount · ½‖parameters‖² to the objective ½‖r‖²."""
+        if amount:
+            self.inner.diagonal().add_(amount)
+            self.S.diagonal().add_(amount)
+            for gradient, W in zip(self.gradients, self.layers, strict=True):
+                gradient.add_(W, alpha=amount)
+
+    def factorize(self, damping: float) -> bool:
+        """Factorise the matrix with its diagonal scaled by 1 + damping; False if that fails."""
+        # A unit that is off everywhere has a diagonal of 0; its parameters must not move freely.
+        floor = 1e-10 * max(float(self.inner.diagonal().max()), float(self.S.diagonal().max()))
+        self.scale = (
+            self.inner.diagonal() + floor,
+            self.S.diagonal() + floor,
+        )
+        S = self.S + torch.diag(damping * self.scale[1])
+        self._last_factor, info = torch.linalg.cholesky_ex(S)
+        if int(info):
+            return False
+        schur = self.inner - self._eliminated(self._last_factor)
+        schur.diagonal().add_(self.scale[0], alpha=damping)
+        self._factor, info = torch.linalg.cholesky_ex(schur)
+        return int(info) == 0
+
+    def solve(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return −(JᵀJ + damping)⁻¹ times a gradient, as matrices of the layers' shapes."""
+        inner, last = self._pack(gradients[:-1]), gradients[-1]
+        reduced = torch.cholesky_solve(last.T, self._last_factor).T
+        right = inner - self._coupled(reduced)
+        step = -torch.cholesky_solve(right[:, None], self._factor)[:, 0]
+        remaining = last + self._coupled_transposed(step)
+        return [
+            *self._unpack(step),
+            -torch.cholesky_solve(remaining.T, self._last_factor).T,
+        ]
+
+    def damped_norm(self, step: list[torch.Tensor]) -> float:
+        """Return Σ scale · step², the square of the norm in which the damping holds it."""
+        inner = self._pack(step[:-1])
+        return float((self.scale[0] * inner * inner).sum() + (self.scale[1] * step[-1] ** 2).sum())
+
+    def curved_gradient(self, x: torch.Tensor, step: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return Jᵀ times the second directional derivative of the residuals along a step."""
+        gradients = [torch.zeros_like(W) for W in self.layers]
+        for xc in x.split(max(_CHUNK // sum(len(W) for W in self.layers) // 4, 64)):
+            a, derivatives = [augmented(xc)], []
+            first, second = torch.zeros_like(a[0]), torch.zeros_like(a[0])
+            for W, dW in zip(self.layers[:-1], step[:-1], strict=True):
+                z1 = first @ W.T + a[-1] @ dW.T
+                z2 = second @ W.T + 2.0 * (first @ dW.T)
+                value, d1, d2 = activation_jet(a[-1] @ W.T, self.activation)
+                first = augmented(d1 * z1, 0.0)
+                second = augmented(d2 * z1 * z1 + d1 * z2, 0.0)
+                a.append(augmented(value))
+                derivatives.append(d1)
+            delta = second @ self.last.T + 2.0 * (first @ step[-1].T)
+            for i in reversed(range(len(self.layers))):
+                gradients[i] += delta.T @ a[i]
+                if i:
+                    delta = (delta @ self.layers[i][:, :-1]) * derivatives[i - 1]
+        return gradients
+
+    def matrix(self) -> torch.Tensor:
+        """Return JᵀJ in full: inner layers in the order of ``_pack``, then the outputs in turn."""
+        eye = torch.eye(self.last.numel(), dtype=self.S.dtype, device=self.S.device)
+        coupling = torch.stack([self._coupled(e.view_as(self.last)) for e in eye], 1)
+        outputs = torch.block_diag(*[self.S] * len(self.last))
+        return torch.cat(
+            [torch.cat([self.inner, coupling], 1), torch.cat([coupling.T, outputs], 1)], 0
+        )
+
+
+class Linear(NormalEquations):
+    """No hidden layer: every output is a linear least-squares problem with the same matrix."""
+
+    def _width(self, n_inputs: int) -> int:
+        return n_inputs + 1
+
+    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> None:
+        self.S += a[0].T @ a[0]
+
+    def _complete(self) -> None:
+        self.inner = self.S.new_zeros(0, 0)
+
+    def factorize(self, damping: float) -> bool:
+        """Factorise the one block there is."""
+        floor = 1e-10 * float(self.S.diagonal().max())
+        self.scale = (self.inner.diagonal(), self.S.diagonal() + floor)
+        S = self.S + torch.diag(damping * self.scale[1])
+        self._last_factor, info = torch.linalg.cholesky_ex(S)
+        self._factor = self.inner
+        return int(info) == 0
+
+    def solve(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the step of the last layer."""
+        return [-torch.cholesky_solve(gradients[0].T, self._last_factor).T]
+
+    def _coupled(self, last: torch.Tensor) -> torch.Tensor:
+        return last.new_zeros(0)
+
+    def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(self.last)
+
+    def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
+        return self.inner
+
+    def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
+        return self.last.new_zeros(0)
+
+    def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        return []
+
+
+class OneHidden(NormalEquations):
+    """One hidden layer: everything from the Gram matrix of [f' ⊗ x̃, ã]."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.h, self.d = self.layers[0].shape
+        q, m = self.h * self.d, self.h + 1
+        self._gram = self.S.new_zeros(q + m, q + m, dtype=self.gram_dtype)
+
+    def _width(self, n_inputs: int) -> int:
+        return len(self._gram)
+
+    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> None:
+        x, slope = a[0].to(self.gram_dtype), derivatives[0].to(self.gram_dtype)
+        P = (x[:, :, None] * slope[:, None, :]).view(len(x), -1)
+        add_gram(self._gram, torch.cat([P, a[1].to(self.gram_dtype)], 1), self.h, self.d)
+
+    def _complete(self) -> None:
+        h, d = self.h, self.d
+        q = h * d
+        fill_lower(self._gram, h, d)
+        gram = self._gram.to(self.S.dtype)
+        self.S, self._C = gram[q:, q:].clone(), gram[:q, q:]
+        self.inner = (gram[:q, :q].view(d, h, d, h) * self.VV[None, :, None, :]).reshape(q, q)
+
+    def _coupled(self, last: torch.Tensor) -> torch.Tensor:
+        return ((self._C @ last.T).view(self.d, self.h, -1) * self.V.T[None]).sum(2).reshape(-1)
+
+    def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
+        weighted = inner.view(self.d, self.h, 1) * self.V.T[None]
+        return weighted.reshape(self.d * self.h, -1).T @ self._C
+
+    def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
+        h, d = self.h, self.d
+        half = torch.linalg.solve_triangular(factor, self._C.T, upper=False)
+        whole = (half.T @ half).view(d, h, d, h)
+        return (whole * self.VV[None, :, None, :]).reshape(h * d, h * d)
+
+    def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
+        return inner[0].T.reshape(-1)
+
+    def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        return [vector.view(self.d, self.h).T.contiguous()]
+
+
+class TwoHidden(NormalEquations):
+    """Two hidden layers: the second as in :class:`OneHidden`, the first output by output."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        (self.h1, self.d1), (self.h2, self.d2) = self.layers[0].shape, self.layers[1].shape
+        self.q1, self.q2 = self.h1 * self.d1, self.h2 * self.d2
+        new, dtype = self.S.new_zeros, self.gram_dtype
+        q2, m, n_outputs = self.q2, len(self.S), len(self.V)
+        self._gram = new(q2 + m, q2 + m, dtype=dtype)
+        self._first = new(self.q1, self.q1, dtype=dtype)
+        # Of the first layer with f'₂ ⊗ ã₁ and ã₂, for each output.
+        self._mixed = new(n_outputs, self.q1, q2 + m, dtype=dtype)
+
+    def _width(self, n_inputs: int) -> int:
+        return len(self._gram) + self.q1
+
+    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> None:
+        dtype = self.gram_dtype
+        x, slope1, slope2 = (t.to(dtype) for t in (a[0], *derivatives))
+        a1 = a[1].to(dtype)
+        P2 = (a1[:, :, None] * slope2[:, None, :]).view(len(x), -1)
+        B = torch.cat([P2, a[2].to(dtype)], 1)
+        add_gram(self._gram, B, self.h2, self.d2)
+        W2, V = self.layers[1][:, :-1].to(dtype), self.V.to(dtype)
+        for o in range(len(V)):
+            D = ((slope2 * V[o]) @ W2) * slope1
+            P1 = (x[:, :, None] * D[:, None, :]).view(len(x), -1)
+            self._first.addmm_(P1.T, P1)
+            self._mixed[o].addmm_(P1.T, B)
+
+    def _complete(self) -> None:
+        h2, d2, q2 = self.h2, self.d2, self.q2
+        fill_lower(self._gram, h2, d2)
+        gram, mixed = self._gram.to(self.S.dtype), self._mixed.to(self.S.dtype)
+        self.S, self._C2 = gram[q2:, q2:].clone(), gram[:q2, q2:]
+        self._C1 = mixed[:, :, q2:]
+        second = (gram[:q2, :q2].view(d2, h2, d2, h2) * self.VV[None, :, None, :]).reshape(q2, q2)
+        # Between the layers: Σ_o V_oj (P₁_oᵀ P₂)_·,jk.
+        between = torch.einsum("oqkj,oj->qkj", mixed[:, :, :q2].unflatten(2, (d2, h2)), self.V)
+        between = between.reshape(self.q1, q2)
+        first = self._first.to(self.S.dtype)
+        self.inner = torch.cat(
+            [torch.cat([first, between], 1), torch.cat([between.T, second], 1)], 0
+        )
+
+    def _coupled(self, last: torch.Tensor) -> torch.Tensor:
+        first = torch.einsum("oqm,om->q", self._C1, last)
+        second = (self._C2 @ last.T).view(self.d2, self.h2, -1) * self.V.T[None]
+        return torch.cat([first, second.sum(2).reshape(-1)])
+
+    def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
+        weighted = inner[self.q1 :].view(self.d2, self.h2, 1) * self.V.T[None]
+        second = weighted.reshape(self.q2, -1).T @ self._C2
+        return torch.einsum("oqm,q->om", self._C1, inner[: self.q1]) + second
+
+    def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(self.inner)
+        for o, V in enumerate(self.V):
+            second = (self._C2.view(self.d2, self.h2, -1) * V[None, :, None]).flatten(0, 1)
+            C = torch.cat([self._C1[o], second], 0)
+            half = torch.linalg.solve_triangular(factor, C.T, upper=False)
+            out.addmm_(half.T, half)
+        return out
+
+    def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat([part.T.reshape(-1) for part in inner])
+
+    def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        first, second = vector.split([self.q1, self.q2])
+        return [
+            first.view(self.d1, self.h1).T.contiguous(),
+            second.view(self.d2, self.h2).T.contiguous(),
+        ]
+
+
+# By number of hidden layers.
+KINDS: tuple[type[NormalEquations], ...] = (Linear, OneHidden, TwoHidden)
+
+
+def augmented(a: torch.Tensor, value: float = 1.0) -> torch.Tensor:
+    """Append a column of a constant.
+
+    Parameters
+    ----------
+    a : tensor of shape (n_rows, n)
+    value : float, default=1.0
+
+    Returns
+    -------
+    tensor of shape (n_rows, n + 1)
+
+    Examples
+    --------
+    >>> augmented(torch.zeros(1, 2))
+    tensor([[0., 0., 1.]])
+    """
+    return torch.nn.functional.pad(a, (0, 1), value=value)
+
+
+def activation_jet(
+    z: torch.Tensor, activation: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return an activation function with its first and second derivative.
+
+    Parameters
+    ----------
+    z : tensor
+    activation : {"relu", "silu", "tanh"}
+
+    Returns
+    -------
+    value, first, second : tensors of the shape of `z`
+
+    Examples
+    --------
+    >>> [float(t) for t in activation_jet(torch.zeros(()), "silu")]
+    [0.0, 0.5, 0.5]
+    """
+    if activation == "relu":
+        return torch.relu(z), (z > 0).to(z.dtype), torch.zeros_like(z)
+    if activation == "tanh":
+        value = torch.tanh(z)
+        first = 1.0 - value * value
+        return value, first, -2.0 * value * first
+    s = torch.sigmoid(z)
+    value, slope = z * s, s * (1.0 - s)
+    return value, s + z * slope, slope * (2.0 + z * (1.0 - 2.0 * s))
+
+
+def add_gram(gram: torch.Tensor, B: torch.Tensor, h: int, d: int) -> None:
+    """Add BᵀB to a Gram matrix, of wide ones the blocks on and right of the diagonal only.
+
+    Parameters
+    ----------
+    gram : tensor of shape (w, w)
+        Changed in place.
+    B : tensor of shape (n_rows, w)
+    h, d : int
+        Width and number of the first blocks; the last block is what is left of w.
+
+    Examples
+    --------
+    >>> gram = torch.zeros(3, 3)
+    >>> add_gram(gram, torch.ones(2, 3), 1, 2)
+    >>> gram[0, 0].item()
+    2.0
+    """
+    if len(gram) < _BLOCKED:
+        gram.addmm_(B.T, B)
+        return
+    for start in (*range(0, h * d, h), h * d):
+        stop = start + h if start < h * d else len(gram)
+        gram[start:stop, start:].addmm_(B[:, start:stop].T, B[:, start:])
+
+
+def fill_lower(gram: torch.Tensor, h: int, d: int) -> None:
+    """Mirror the blocks that :func:`add_gram` left out.
+
+    Parameters
+    ----------
+    gram : tensor of shape (w, w)
+        Changed in place.
+    h, d : int
+
+    Examples
+    --------
+    >>> fill_lower(torch.zeros(3, 3), 1, 2)
+    """
+    if len(gram) < _BLOCKED:
+        return
+    for start in (*range(h, h * d, h), h * d):
+        stop = start + h if start < h * d else len(gram)
+        gram[start:stop, :start] = gram[:start, start:stop].T
