@@ -30,10 +30,10 @@ _FIRST_SAMPLE = 4096
 class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
     """Learn the inverses of a region of matrices with a small neural network.
 
-    A multilayer perceptron in a skorch net, trained by Adam, learns what an affine or first-order
-    baseline leaves of the inverse. No network inverts matrices everywhere; train and use this one
-    on a region that keeps away from the singular matrices (:class:`FeasibleRegionSampler`). With
-    targets given it is a general regressor, for any smooth quantity of a matrix.
+    A multilayer perceptron in a skorch net learns what a baseline, affine or a short Taylor series,
+    leaves of the inverse. No network inverts matrices everywhere; train and use this one on a
+    region that keeps away from the singular matrices (:class:`FeasibleRegionSampler`). With targets
+    given it is a general regressor, for any smooth quantity of a matrix.
 
     Parameters
     ----------
@@ -41,47 +41,64 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         Widths of the hidden layers. "auto" is one layer of 8 units per input that varies.
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
-    baseline : {"affine", "taylor"} or None, default="affine"
+    baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"
         What the network starts from: the affine least-squares fit (for inverses, in directions in
-        which the training matrices hardly vary, the tangent), or the first-order Taylor
-        approximation at their mean (for targets that are not inverses, whose derivative is
-        unknown, the affine fit again).
-    solver : {"auto", "adam"}, default="auto"
-        Optimiser. "auto" is Adam.
+        which the training matrices hardly vary, the tangent), or the Taylor series of the inverse
+        at their mean, of order 1, 2 or 3. "auto" takes the one of "affine" and "taylor2" that
+        leaves less. For targets that are not inverses, whose derivatives are unknown, it is the
+        affine fit always.
+    solver : {"auto", "adam", "lm"}, default="auto"
+        "adam", or "lm" for Levenberg-Marquardt, which takes at most two hidden layers and is by far
+        the most accurate for small networks of a smooth activation. "auto" takes it for at most
+        3000 weights and biases (600 with "relu"), if there are at least 4 times as many numbers to
+        fit (n_samples times outputs): with fewer it would fit noise. Adam it is, too, if a callback
+        schedules learning rates.
     init : {"default", "taylor"}, default="default"
         "taylor" starts as a ReLU network that equals the first-order Taylor approximation; it needs
         one hidden layer of at least as many units as inputs vary (twice as many to hold outside the
         training box), ``activation="relu"`` and ``baseline=None``.
     learning_rate : {"one_cycle", "warm_restarts", "constant"}, default="one_cycle"
-        Schedule over the steps of a fit. ``partial_fit``, which knows no end, takes constant steps
-        of a tenth of `learning_rate_init` under the other two.
+        Schedule over the steps of a fit by Adam. ``partial_fit``, which knows no end, takes
+        constant steps of a tenth of `learning_rate_init` under the other two.
     learning_rate_init : float or "auto", default="auto"
         Largest learning rate. "auto" is 0.01, and 5/n for layers of n > 500 units, where more makes
         the steps of Adam unstable.
     weight_decay : float, default=0.0
-        L2 penalty of Adam.
+        L2 penalty: half of it times the squared norm of weights and biases is added to the mean
+        squared error.
     batch_size : int or "auto", default="auto"
-        Largest batch. "auto" is n_samples/200, between 64 and 1024: then an epoch has at most
-        200 steps unless there are more than 204,800 samples.
+        Largest batch. For Adam "auto" is n_samples/200, between 64 and 1024: then an epoch has at
+        most 200 steps unless there are more than 204,800 samples. For Levenberg-Marquardt it is 16
+        numbers to fit per parameter, at least 1024 rows.
     max_iter : int, default=100
-        Number of epochs.
+        Number of epochs. An epoch of Adam uses every sample once; one of Levenberg-Marquardt is at
+        most 10 steps (fewer past 600 parameters, down to 2), on batches of samples drawn anew. The
+        last fifth of its epochs takes fewer steps on larger batches.
     tol : float, default=1e-4
-        Relative improvement of the loss that counts, for stopping under the constant rate.
+        Relative improvement of the loss that counts, for stopping under the constant rate and by
+        Levenberg-Marquardt.
     early_stopping : bool, default=False
-        Whether to keep a validation set and restore the best epoch. Under the constant rate
-        training also stops after `n_iter_no_change` epochs without improvement; a schedule, which
-        gains most in its last epochs, is run to its end.
+        Whether to keep a validation set and restore the best epoch. Under the constant rate and by
+        Levenberg-Marquardt training also stops after `n_iter_no_change` epochs without improvement;
+        a schedule, which gains most in its last epochs, is run to its end.
     validation_fraction : float, default=0.1
         Share of the training data in the validation set.
     n_iter_no_change : int, default=10
-        Epochs without improvement before stopping, under the constant rate, of the validation loss
-        if `early_stopping`, of the training loss otherwise.
+        Epochs without improvement before stopping, under the constant rate and by
+        Levenberg-Marquardt, of the validation loss if `early_stopping`, of the training loss
+        otherwise (of Levenberg-Marquardt only where each step uses all samples).
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous solution, with its scaling and baseline.
+    hard_fraction : float, default=0.0
+        Share of each epoch's samples that are drawn with probability proportional to their squared
+        error, which is largest near the edge of a region, instead of uniformly: lowers the largest
+        errors and, if it is not small, raises the mean.
     callbacks : list of skorch callbacks, default=None
-        Copied, then given to the net.
+        Copied, then given to the net. Callbacks that listen to single batches make it use skorch's
+        own loop, which is several times slower.
     dtype : {"float32", "float64"}, default="float32"
-        Precision of the training. Predictions are computed in the dtype of their input.
+        Precision of Adam; Levenberg-Marquardt works in float64. Predictions are computed in the
+        dtype of their input.
     device : str, default="auto"
         Where to train, and to predict on arrays: "auto" is CUDA where there is one, else the CPU.
     random_state : int, RandomState instance or None, default=None
@@ -106,6 +123,8 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
     best_loss_ : float
         The smallest validation loss of the last fit if `early_stopping`, else its smallest
         training loss.
+    solver_ : {"adam", "lm"}
+        The solver of the last fit.
     net_ : skorch.NeuralNet
         The net, in scaled space.
     n_features_in_ : int
@@ -121,8 +140,12 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
     Notes
     -----
     After Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and Where
-    can". Learning the residual of the baseline, scaled to unit variance, is ours. A pickled model
-    holds NumPy arrays only.
+    can". Learning the residual of the baseline, scaled to unit variance, is ours, and so is the
+    training: Adam without autograd (in a CUDA graph where there is a GPU), and steps of
+    Levenberg-Marquardt from analytic normal matrices with geodesic acceleration (Transtrum and
+    Sethna 2012, "Improvements to the Levenberg-Marquardt algorithm for nonlinear least-squares
+    minimization"). A fit that is interrupted from the keyboard warns, and leaves the best model so
+    far. A pickled model holds NumPy arrays only.
 
     Examples
     --------

@@ -13,6 +13,8 @@ from torch.utils.data import Dataset
 Rows = tuple[torch.Tensor, torch.Tensor]
 # Rows evaluated at once where losses are wanted row by row.
 _CHUNK = 2**14
+# Fresh rows drawn at once, where an epoch has fewer.
+_BLOCK = 2**17
 # Candidates per row that is picked where the error is large, of fresh ones.
 _CANDIDATES = 4
 
@@ -153,7 +155,8 @@ class DrawnBatches(Batches):
     n_batches : int
         Batches in an epoch.
     n_epochs : int, default=1
-        Epochs that will be asked for: the next is drawn while one is used. With 1, none is.
+        Epochs that will be asked for: some are drawn at once, and on a host the next of them while
+        these are used.
     hard_fraction : float, default=0.0
         Share of the rows that are picked from four times as many, with probability proportional to
         their squared error.
@@ -186,6 +189,7 @@ class DrawnBatches(Batches):
         self._left = n_epochs
         self._worker: ThreadPoolExecutor | None = None
         self._next: Future[Rows] | None = None
+        self._stock: Rows | None = None
 
     def __len__(self) -> int:
         return self.batch_size * self.n_batches
@@ -213,22 +217,31 @@ class DrawnBatches(Batches):
         return self.draw(self.batch_size)
 
     def _rows(self, n: int) -> Rows:
-        """Return the rows drawn in the background, and have the next drawn."""
-        rows = self.draw(n) if self._next is None else self._next.result()
-        self._left -= 1
-        self._next = None
-        # A device works in the background by itself.
-        if self._left > 0 and not rows[0].is_cuda:
-            if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, thread_name_prefix="skinv-sampler")
-            self._next = self._worker.submit(self.draw, n)
-        return rows
+        """Return n of the rows that were drawn; have more drawn in the background."""
+        if self._stock is None or len(self._stock[0]) < n:
+            self._stock = self.draw(self._block(n)) if self._next is None else self._next.result()
+            self._next = None
+            # A device works in the background by itself.
+            if self._left > 0 and not self._stock[0].is_cuda:
+                if self._worker is None:
+                    self._worker = ThreadPoolExecutor(1, thread_name_prefix="skinv-sampler")
+                self._next = self._worker.submit(self.draw, self._block(n))
+        x, y = self._stock
+        self._stock = x[n:], y[n:]
+        return x[:n], y[:n]
+
+    def _block(self, n: int) -> int:
+        """Return how many rows to draw next, a multiple of n."""
+        n_epochs = max(1, min(self._left, _BLOCK // n))
+        self._left -= n_epochs
+        return n_epochs * n
 
     def close(self) -> None:
         """Wait for what is being drawn, and drop it."""
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
             self._worker = self._next = None
+        self._stock = None
 
 
 def pick(losses: torch.Tensor, n: int, generator: torch.Generator | None) -> torch.Tensor:

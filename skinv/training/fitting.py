@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from skorch.callbacks import EarlyStopping, LRScheduler
 
-from ..matrices import training_inverses
 from .batches import Batches, DrawnBatches, TensorBatches
 from .net import (
     Converged,
@@ -27,13 +26,19 @@ from .net import (
     make_net,
     solver_state,
 )
+from .recycling import Recycling
 from .schedules import learning_rates
+from .stream import stream
 
-# Levenberg-Marquardt is chosen for at most so many parameters and hidden layers, and at least so
-# many numbers to fit for each parameter: with fewer it would fit noise. See benchmarks/training.py.
-_LM_PARAMETERS, _LM_HIDDEN, _LM_TARGETS = 1500, 2, 4
-# Steps in one of its epochs, and numbers to fit per parameter in each of them.
-_LM_STEPS, _LM_BATCH = 10, 16
+# Levenberg-Marquardt is chosen for at most so many parameters, hidden layers, and at least so many
+# numbers to fit for each parameter: with fewer it would fit noise. On smooth activations it is far
+# ahead of Adam in the same time, on ReLU only while its steps cost next to nothing: "solvers" in
+# benchmarks/results/training.json.
+_LM_PARAMETERS = {"relu": 600, "silu": 3000, "tanh": 3000}
+_LM_HIDDEN, _LM_TARGETS, _LM_LIMIT = 2, 4, 20_000
+# Numbers to fit per parameter in each of its steps, and how many of these make an epoch: fewer
+# where they take long.
+_LM_BATCH, _LM_STEPS, _LM_LONG = 16, 10, 6000
 # Batches of Adam drawn at once from a sampler.
 _DRAWN = 64
 # Rows prepared at once for the network: nothing of the size of the data is held besides it.
@@ -43,6 +48,7 @@ _CHUNK = 2**16
 def choose_solver(
     requested: str,
     sizes: list[int],
+    activation: str,
     n_rows: float,
     callbacks: Any = None,
 ) -> str:
@@ -51,11 +57,12 @@ def choose_solver(
     Parameters
     ----------
     requested : {"auto", "adam", "lm"}
-        "auto" is Levenberg-Marquardt for at most 1500 parameters in at most two hidden layers,
-        where there are at least 4 numbers to fit per parameter, and no callback schedules learning
-        rates; Adam otherwise.
+        "auto" is Levenberg-Marquardt for at most two hidden layers, 3000 parameters (600 of a ReLU
+        network) and a quarter as many parameters as there are numbers to fit, unless a callback
+        schedules learning rates; Adam otherwise.
     sizes : list of int
         Widths of the layers, from input to output.
+    activation : {"relu", "silu", "tanh"}
     n_rows : float
         Number of training rows; inf for a stream.
     callbacks : sequence of skorch callbacks, default=None
@@ -68,13 +75,13 @@ def choose_solver(
     Raises
     ------
     ValueError
-        If "lm" is asked for a network of more than two hidden layers.
+        If "lm" is asked for a network of more than two hidden layers or 20,000 parameters.
 
     Examples
     --------
-    >>> choose_solver("auto", [4, 32, 4], 10_000)
+    >>> choose_solver("auto", [4, 32, 4], "silu", 10_000)
     'lm'
-    >>> choose_solver("auto", [256, 2048, 256], 10_000)
+    >>> choose_solver("auto", [256, 2048, 256], "silu", 10_000)
     'adam'
     """
     n_hidden = len(sizes) - 2
@@ -83,13 +90,18 @@ def choose_solver(
             f"Got {n_hidden} hidden layers with solver='lm', which takes at most {_LM_HIDDEN}; use "
             f"solver='adam'."
         )
+    n_parameters = count_parameters(sizes)
+    if requested == "lm" and n_parameters > _LM_LIMIT:
+        raise ValueError(
+            f"Got a network of {n_parameters} parameters with solver='lm', which factorises a "
+            f"matrix of about that order, at most {_LM_LIMIT}; use solver='adam'."
+        )
     if requested != "auto":
         return requested
     plain = [c[1] if isinstance(c, tuple) else c for c in callbacks or []]
     scheduled = any(isinstance(c, LRScheduler) for c in plain)
-    n_parameters = count_parameters(sizes)
     enough = n_rows * sizes[-1] >= _LM_TARGETS * n_parameters
-    small = n_hidden <= _LM_HIDDEN and n_parameters <= _LM_PARAMETERS
+    small = n_hidden <= _LM_HIDDEN and n_parameters <= _LM_PARAMETERS[activation]
     return "lm" if small and enough and not scheduled else "adam"
 
 
@@ -135,12 +147,12 @@ def train_on_arrays(
     partial : bool, default=False
     """
     sizes = layer_sizes(model)
-    solver = choose_solver(model.solver, sizes, len(rows), model.callbacks)
+    solver = choose_solver(model.solver, sizes, model._activation, len(rows), model.callbacks)
     dtype = solver_dtype(model, solver)
     seed = int(model._rng.randint(2**31))
     batch_size, max_batches = model.batch_size, None
     if solver == "lm":
-        max_batches = _LM_STEPS
+        max_batches = lm_epoch(sizes)
         if batch_size == "auto":
             batch_size = lm_batch_size(sizes)
     elif batch_size == "auto":
@@ -178,8 +190,8 @@ def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
         Steps; None is 10,000 of Adam, and 1,000 of Levenberg-Marquardt.
     """
     sizes = layer_sizes(model)
-    solver = choose_solver(model.solver, sizes, np.inf, model.callbacks)
-    device, prepared = resolve_device(model.device, strict=True), model._preparation
+    solver = choose_solver(model.solver, sizes, model._activation, np.inf, model.callbacks)
+    device = resolve_device(model.device, strict=True)
     dtype = getattr(torch, solver_dtype(model, solver))
     batch_size = model.batch_size
     if batch_size == "auto":
@@ -187,18 +199,10 @@ def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
     if n_steps is None:
         n_steps = 1_000 if solver == "lm" else 10_000
 
-    def draw(n: int) -> tuple[Any, Any]:
-        if sampler.is_certified_:
-            X, Y = sampler.sample(n, device=device)
-        else:  # drawn on the host in any case, and to be looked at as in fit
-            rows = sampler.sample(n, return_inverse=False)
-            X, Y = (torch.tensor(a, device=device) for a in (rows, training_inverses(rows)))
-        return prepared.inputs(X).to(dtype), prepared.outputs(X, Y).to(dtype)
-
-    per_epoch = min(_LM_STEPS if solver == "lm" else _DRAWN, n_steps)
+    per_epoch = min(lm_epoch(sizes) if solver == "lm" else _DRAWN, n_steps)
     n_epochs = -(-n_steps // per_epoch)
     data = DrawnBatches(
-        draw,
+        stream(sampler, model._preparation, device, dtype),
         batch_size,
         per_epoch,
         n_epochs=n_epochs,
@@ -233,6 +237,27 @@ def lm_batch_size(sizes: list[int]) -> int:
     1168
     """
     return max(1024, -(-_LM_BATCH * count_parameters(sizes) // sizes[-1]))
+
+
+def lm_epoch(sizes: list[int]) -> int:
+    """Return how many steps of Levenberg-Marquardt make an epoch.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Widths of the layers.
+
+    Returns
+    -------
+    int
+        10 up to 600 parameters, inversely proportional to their number then, down to 2.
+
+    Examples
+    --------
+    >>> lm_epoch([4, 32, 4]), lm_epoch([9, 72, 9])
+    (10, 4)
+    """
+    return int(np.clip(_LM_LONG // count_parameters(sizes), 2, _LM_STEPS))
 
 
 def solver_dtype(model: Any, solver: str) -> str:
@@ -343,6 +368,8 @@ def _train(
     if solver == "lm":
         patient = valid is None and data.n_batches > 1
         callbacks.append(Converged())
+        if model._activation == "relu" and len(model._layers) == 2 and valid is None:
+            callbacks.append(Recycling(n_epochs, int(model._rng.randint(2**31))))
     else:
         patient = model.learning_rate != "constant"
     if n_epochs > 1 and (valid is not None or not patient):

@@ -10,7 +10,7 @@ from .modules import mlp_forward
 from .normal_equations import KINDS, NormalEquations
 
 # The damping is a share of the matrix's diagonal.
-_FIRST, _SMALLEST, _LARGEST = 1e-2, 1e-12, 1e10
+_FIRST, _SMALLEST, _LARGEST, _AFRESH = 1e-2, 1e-12, 1e10, 1e-4
 # Above this damping the rounding of float32 Gram matrices does not matter, and they take half the
 # time; matrices of fewer inner parameters are formed in float64 anyway.
 _SINGLE, _SMALL = 1e-7, 100
@@ -75,6 +75,12 @@ class LevenbergMarquardt:
         """Take over what :meth:`state_dict` returned."""
         self.damping, self._growth = float(state["damping"]), float(state["growth"])
         self._level = state["level"]
+
+    def restart(self) -> None:
+        """Forget what is known of the error, after the parameters were changed from outside."""
+        self.damping, self._growth = max(self.damping, _AFRESH), 2.0
+        self._level = self._before = None
+        self._idle = 0
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Do nothing: there are no gradients outside of a step."""

@@ -146,6 +146,8 @@ class InverseNet(NeuralNet):
             total = sum(batch[prefix + "_loss"] * batch[size] for batch in batches)
         elif training:
             total, rows = self._lean_epoch(iterator.dataset)
+            self.history.new_batch()  # checkpoints look at the last batch
+            self.history.record_batch("train_batch_size", rows)
         else:
             total, rows = self._validate(iterator.dataset)
         if rows == 0:

@@ -1,0 +1,123 @@
+"""Fresh matrices of a region with their inverses, as the network is to see them.
+
+On a host this runs in a thread beside the training, and every change of Python's lock between the
+two costs some 30 µs there, most of a step of a small network. So small matrices, whose steps are
+short, are drawn in a few long calls of NumPy, which has no threads of its own to get in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..matrices import as_stack, exact_inverse, matrix_order, training_inverses
+from .batches import Rows
+from .preparation import Preparation
+
+# Numbers of float64 in flight at once: of small matrices many, for few calls; of larger ones so
+# many that they stay in a cache; on a device all there are, if these are not very many.
+_CHUNKS = {"small": 2**19, "large": 2**17, "device": 2**26}
+# Inverted by cofactors up to this order.
+_COFACTORS = 3
+
+
+def stream(
+    sampler: Any, prepared: Preparation, device: str, dtype: torch.dtype
+) -> Callable[[int], Rows]:
+    """Return a function that draws inputs and targets of a network.
+
+    Parameters
+    ----------
+    sampler : FeasibleRegionSampler
+        Fitted. Matrices of a region that is not certified are drawn on the host, looked at, and
+        refused if they are too ill-conditioned to be fitted.
+    prepared : Preparation
+        Scaling and baseline.
+    device : str
+    dtype : torch.dtype
+        Of what is returned; all is computed in float64.
+
+    Returns
+    -------
+    callable
+        ``draw(n)`` returns tensors (n, n_in) and (n, n_out).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skinv import FeasibleRegionSampler
+    >>> sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
+    >>> X, Y = sampler.sample(100)
+    >>> draw = stream(sampler, Preparation.fit(X, Y, None), "cpu", torch.float32)
+    >>> [t.shape for t in draw(3)]
+    [torch.Size([3, 4]), torch.Size([3, 4])]
+    """
+    n_features = sampler.center_.size
+    small = len(sampler.center_) <= _COFACTORS
+    on_device = torch.device(device).type != "cpu"
+    kind = "device" if on_device else "small" if small else "large"
+    chunk = max(_CHUNKS[kind] // n_features, 64)
+
+    def pair(n: int) -> tuple[Any, Any]:
+        if not sampler.is_certified_:
+            rows = sampler.sample(n, return_inverse=False)
+            return rows, training_inverses(rows)
+        if kind != "small":
+            return sampler.sample(n, device=device)
+        rows = sampler.sample(n, return_inverse=False)
+        return rows, inverses(rows)
+
+    def draw(n: int) -> Rows:
+        x = torch.empty(n, len(prepared.kept), dtype=dtype, device=device)
+        y = torch.empty(n, n_features, dtype=dtype, device=device)
+        for start in range(0, n, chunk):
+            X, Y = pair(min(chunk, n - start))
+            piece = slice(start, start + len(X))
+            x[piece] = torch.as_tensor(prepared.inputs(X)).to(x)
+            y[piece] = torch.as_tensor(prepared.outputs(X, Y)).to(y)
+        return x, y
+
+    return draw
+
+
+def inverses(rows: NDArray) -> NDArray[np.float64]:
+    """Invert matrices of a region that is known to hold no singular one.
+
+    By cofactors for n <= 3, where they take a fraction of LAPACK's time and their error, a small
+    multiple of eps times the condition number, is no larger.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n*n), float64
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n*n), float64
+
+    Examples
+    --------
+    >>> inverses(np.array([[2.0, 1.0, 1.0, 1.0]]))
+    array([[ 1., -1., -1.,  2.]])
+    """
+    n = matrix_order(rows.shape[1])
+    if n > _COFACTORS:
+        return exact_inverse(as_stack(rows)).reshape(rows.shape)
+    if n == 1:
+        return 1.0 / rows
+    A = np.ascontiguousarray(rows.T).reshape(n, n, -1)  # arithmetic on long vectors
+    out = np.empty_like(A)
+    if n == 2:
+        scale = 1.0 / (A[0, 0] * A[1, 1] - A[0, 1] * A[1, 0])
+        out[0, 0], out[1, 1] = A[1, 1] * scale, A[0, 0] * scale
+        out[0, 1], out[1, 0] = -A[0, 1] * scale, -A[1, 0] * scale
+    else:
+        # The cofactor of (j, i), with indices taken cyclically, which makes every sign positive.
+        for i, j in np.ndindex(3, 3):
+            p, q, r, s = (j + 1) % 3, (j + 2) % 3, (i + 1) % 3, (i + 2) % 3
+            out[i, j] = A[p, r] * A[q, s] - A[p, s] * A[q, r]
+        out /= (A[0] * out[:, 0]).sum(axis=0)
+    return np.ascontiguousarray(out.reshape(n * n, -1).T)
