@@ -35,7 +35,7 @@ def trained(region, hidden, activation, baseline):
         return LinearInverseApprox(region.center_).fit()
     X, Y = region.sample(100_000)
     net = NeuralInverseRegressor(
-        hidden, activation, baseline=baseline, max_iter=100, random_state=0
+        hidden, activation, baseline=baseline, solver="adam", max_iter=100, random_state=0
     )
     return net.fit(X, Y)
 

@@ -106,6 +106,57 @@ def region_table():
     return "\n".join(lines)
 
 
+def figure(row, digits=2):
+    """Return a median with its range."""
+    low, high = row["range"]
+    return f"{row['median']:.{digits}g} ({low:.{digits}g}–{high:.{digits}g})"
+
+
+def recipe_table():
+    """Return the Markdown table of accuracy in a share of the published recipe's time."""
+    lines = [
+        "| region | recipe: error | s | ReLU, 1/10 of the time | SiLU, 1/4 | tanh, 1/4 "
+        "| defaults, 1/4 | `MLPRegressor`, 1/4 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, result in load("training")["regions"]["results"].items():
+        ratio = result["recipe_to"]
+        seconds = median([run["recipe"]["seconds"] for run in result["runs"]])
+        cells = [
+            figure(ratio[key])
+            for key in (
+                "relu, no baseline, 1/10",
+                "silu, no baseline, 1/4",
+                "tanh, no baseline, 1/4",
+                "defaults, 1/4",
+                "MLPRegressor, 1/4",
+            )
+        ]
+        lines.append(
+            f"| {TITLES[name]} | {result['error']['recipe']['median']:.1e} | {seconds:.0f} "
+            f"| {' | '.join(cells)} |"
+        )
+    return "\n".join(lines)
+
+
+def budget_table():
+    """Return the Markdown table of accuracy in a given time on larger matrices."""
+    lines = [
+        "| matrices | s | first order: error | defaults: error | ratio | `MLPRegressor`: ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for part in ("families", "large"):
+        measured = load("training")[part]
+        for name, result in measured["results"].items():
+            error, ratio = result["error"], result["linear_to"]
+            lines.append(
+                f"| {TITLES[name]} | {measured['seconds']} | {error['linear']['median']:.1e} "
+                f"| {error['defaults']['median']:.1e} | {figure(ratio['defaults'], 3)} "
+                f"| {figure(ratio['MLPRegressor'])} |"
+            )
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    for make in (table, inverse_table, solve_table, region_table):
+    for make in (table, inverse_table, solve_table, region_table, recipe_table, budget_table):
         print(make() + "\n")

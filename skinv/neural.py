@@ -52,13 +52,15 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         the most accurate for small networks of a smooth activation. "auto" takes it for at most
         3000 weights and biases (600 with "relu"), if there are at least 4 times as many numbers to
         fit (n_samples times outputs): with fewer it would fit noise. Adam it is, too, if a callback
-        schedules learning rates.
+        schedules learning rates or works on gradients. Of a ReLU network with one hidden layer,
+        without a validation set, Levenberg-Marquardt also moves the units that do least.
     init : {"default", "taylor"}, default="default"
         "taylor" starts as a ReLU network that equals the first-order Taylor approximation; it needs
         one hidden layer of at least as many units as inputs vary (twice as many to hold outside the
         training box), ``activation="relu"`` and ``baseline=None``.
     learning_rate : {"one_cycle", "warm_restarts", "constant"}, default="one_cycle"
-        Schedule over the steps of a fit by Adam. ``partial_fit``, which knows no end, takes
+        Schedule over the steps of a fit by Adam; "constant" where callbacks schedule the rates.
+        ``partial_fit``, which knows no end, takes
         constant steps of a tenth of `learning_rate_init` under the other two.
     learning_rate_init : float or "auto", default="auto"
         Largest learning rate. "auto" is 0.01, and 5/n for layers of n > 500 units, where more makes
@@ -318,8 +320,9 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             being drawn.
         n_steps : int, default=None
             Number of steps, each on a batch of `batch_size` fresh matrices ("auto": 256 for Adam),
-            rounded up to whole blocks (of 64 steps of Adam, of 10 of Levenberg-Marquardt). None is
-            10,000 steps of Adam, and 1,000 of Levenberg-Marquardt.
+            rounded up to whole epochs (64 steps of Adam, 2 to 10 of Levenberg-Marquardt; the last
+            fifth of the latter's epochs takes a quarter of the steps on batches four times as
+            large). None is 10,000 steps of Adam, and 1,000 of Levenberg-Marquardt.
 
         Returns
         -------
@@ -351,13 +354,16 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         self._validate_params()
         resume = warm and self.__sklearn_is_fitted__()
         self._fitted = resume
+        before = getattr(self, "_y_ndim", 2)
         rows, targets, inverses = self._validate_training(X, y, reset=not resume)
         if resume:
+            given, self._y_ndim = self._y_ndim, before
             if targets.shape[1] != self.n_outputs_:
                 raise ValueError(
                     f"Got {targets.shape[1]} targets per sample, but training went on from "
                     f"{self.n_outputs_}; use warm_start=False to start anew."
                 )
+            self._y_ndim = given
         else:
             self._rng = private_generator(self.random_state)
         return rows, targets, inverses, resume

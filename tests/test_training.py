@@ -1,14 +1,19 @@
 """The training engine against independent oracles: autograd, torch's own Adam, LAPACK."""
 
+import pickle
 import threading
+import time
 import warnings
 from itertools import pairwise
 
+import flint
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from skorch.callbacks import Checkpoint, EpochScoring, LRScheduler, ProgressBar
+from sklearn.metrics import r2_score
+from sklearn.model_selection import train_test_split
+from skorch.callbacks import Checkpoint, EpochScoring, Freezer, LRScheduler, ProgressBar
 from test_neural import BatchCounter, adam, error, quick
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
@@ -35,7 +40,7 @@ def region():
     return *sampler.sample(4000), *sampler.sample(2000)
 
 
-def random_problem(sizes, n_rows=50, seed=0, dtype=np.float64):
+def random_problem(sizes, n_rows=150, seed=0, dtype=np.float64):
     """Return a module-ready network, inputs and targets."""
     layers = random_layers(sizes, np.random.RandomState(seed))
     g = torch.Generator().manual_seed(seed)
@@ -84,7 +89,7 @@ def jacobian(equations, x, y):
 def test_normal_matrix_is_that_of_autograd(sizes, activation, blocked, monkeypatch):
     """JᵀJ, Jᵀr and the sum of squares agree with autograd's Jacobian, in one chunk or in many."""
     monkeypatch.setattr(normal_equations, "_BLOCKED", blocked)
-    for chunk in (1, 2**17):  # 64 rows at least: with 50, both are one piece; so widen
+    for chunk in (1, 2**17):  # pieces of 64 rows, and one
         monkeypatch.setattr(normal_equations, "_CHUNK", chunk)
         equations, squares, x, y = assembled(sizes, activation)
         J = jacobian(equations, x, y)
@@ -94,6 +99,18 @@ def test_normal_matrix_is_that_of_autograd(sizes, activation, blocked, monkeypat
             flat(equations, equations.gradients), J.T @ r, rtol=1e-11, atol=1e-11
         )
         assert squares == pytest.approx(float(r @ r), rel=1e-12)
+
+
+def test_single_precision_gram_matrices():
+    """Formed in float32 the matrix is right to float32's rounding; gradients are in float64."""
+    equations, _, x, y = assembled([4, 32, 4], "silu", torch.float32)
+    J = jacobian(equations, x, y)
+    exact = J.T @ J
+    torch.testing.assert_close(equations.matrix(), exact, rtol=1e-5, atol=1e-5 * exact.max())
+    r = residuals(equations, x, y)(*equations.layers).reshape(-1)
+    torch.testing.assert_close(
+        flat(equations, equations.gradients), J.T @ r, rtol=1e-11, atol=1e-11
+    )
 
 
 def test_chunks_add_up(monkeypatch):
@@ -260,14 +277,13 @@ def test_lm_in_the_estimator(region, activation):
 
 
 def test_lm_fits_what_is_affine(region):
-    """Without a hidden layer, or for affine targets, Levenberg-Marquardt ends at once, exactly."""
+    """Without a hidden layer it is the least-squares fit, found at once; and the fit then ends."""
     X, Y, X_test, _ = region
-    model = quick(hidden_layer_sizes=(), solver="lm", baseline=None, max_iter=50).fit(X, Y)
+    X, Y = X[:900], Y[:900]  # one batch
+    model = quick(hidden_layer_sizes=(), solver="lm", baseline=None, max_iter=500).fit(X, Y)
     expected = LinearInverseApprox(method="lstsq").fit(X, Y).predict(X_test)
-    np.testing.assert_allclose(model.predict(X_test), expected, atol=1e-4)
-    M = np.random.RandomState(0).standard_normal((4, 2))
-    stopped = quick(solver="lm", baseline=None, hidden_layer_sizes=4, activation="tanh")
-    assert stopped.fit(X[:300], X[:300] @ M).score(X_test, X_test @ M) > 1 - 1e-4
+    np.testing.assert_allclose(model.predict(X_test), expected, atol=1e-9)
+    assert model.n_iter_ < 50
 
 
 @pytest.mark.parametrize(
@@ -300,12 +316,17 @@ def test_lm_limits(region):
     X = region[0]
     with pytest.raises(ValueError, match="3 hidden layers with solver='lm'"):
         quick(solver="lm", hidden_layer_sizes=(4, 4, 4)).fit(X)
-    with pytest.raises(ValueError, match="90004 parameters with solver='lm'"):
+    with pytest.raises(ValueError, match=r"90004 parameters with solver='lm'.*GiB"):
         quick(solver="lm", hidden_layer_sizes=10_000).fit(X)
+    with pytest.raises(ValueError, match=r"solver='lm'.*GiB"):
+        choose_solver("lm", [16, 50, 50, 256], "silu", 1000)
+    for callback in (LRScheduler("StepLR", step_size=1), LRScheduler, Freezer("weights.*")):
+        with pytest.raises(ValueError, match="solver='adam'"):
+            quick(solver="lm", callbacks=[callback]).fit(X)
 
 
 def test_moved_units(region):
-    """Recycling keeps the width, and never ends above where it began."""
+    """Recycling puts dead and doubled units to use, keeps the width, and repeats itself."""
     layers, x, _ = random_problem([2, 6, 1], n_rows=500)
     y = (x[:, :1] - 0.3).abs() + x[:, 1:].abs()
     module = MLP(layers, "relu")
@@ -379,9 +400,10 @@ class FakeGraph:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_graph_bookkeeping(fails, monkeypatch):
+@pytest.mark.parametrize("n_rows", [150, 160])  # with a smaller last batch, and without
+def test_graph_bookkeeping(fails, n_rows, monkeypatch):
     """With captures replaced by plain calls, or failing, each step of an epoch is taken once."""
-    layers, x, y = random_problem([4, 8, 4], n_rows=150)
+    layers, x, y = random_problem([4, 8, 4], n_rows=n_rows)
     plain, captured = MLP(layers, "silu"), MLP(layers, "silu")
     loops = [
         AdamLoop(m, torch.optim.Adam(m.parameters(), lr=1e-2, fused=True))
@@ -409,7 +431,22 @@ def test_graph_bookkeeping(fails, monkeypatch):
     for p, q in zip(plain.parameters(), captured.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
     if not fails:
-        assert loops[1]._graph._captured.replayed == 9 - 3 + 9 + 9
+        full = n_rows // 16
+        assert loops[1]._graph._captured.replayed == full - 3 + full + full
+
+
+def test_the_step_counter_has_its_own_precision():
+    """Fused Adam reads its counter as float32, whatever torch's default dtype is."""
+    layers, x, y = random_problem([2, 3, 1])
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        module = MLP(layers, "silu")
+        loop = AdamLoop(module, torch.optim.Adam(module.parameters(), fused=True))
+        loop.steps(x, y, 16)
+        assert loop._step.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(before)
 
 
 # -- batches and streams -------------------------------------------------------------------------
@@ -507,6 +544,19 @@ def test_inverses_of_streams(n, scale):
     np.testing.assert_allclose(got, exact, rtol=0, atol=1e-13 / scale)
 
 
+@pytest.mark.parametrize("s", [1e-2, 1e-4, 1e-6])
+def test_inverses_of_ill_conditioned_streams(s):
+    """Where cofactors cancel, the inverses are LAPACK's: errors stay those of the condition."""
+    rng = np.random.RandomState(0)
+    U, V = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2))
+    A = (U * [1, s, s]) @ V + 0.05 * s * rng.uniform(-1, 1, (200, 3, 3))
+    got = inverses(A.reshape(-1, 9)).reshape(-1, 3, 3)
+    for M, X in zip(A, got, strict=True):
+        exact = flint.fmpq_mat(3, 3, [flint.fmpq(*v.as_integer_ratio()) for v in M.ravel()]).inv()
+        exact = np.array([float(v.p) / float(v.q) for v in exact.entries()]).reshape(3, 3)
+        assert np.abs(X - exact).max() < 100 / s * np.finfo(float).eps * np.abs(exact).max()
+
+
 @pytest.mark.parametrize("name", ["certified", "uncertified", "large"])
 def test_streams_are_inverses(name):
     """What the network sees, restored, is a matrix of the region and its inverse."""
@@ -567,13 +617,25 @@ def test_errors_of_the_background_arrive(monkeypatch):
     assert not [t for t in threading.enumerate() if t.name.startswith("skinv-sampler")]
 
 
-@pytest.mark.parametrize("solver", ["adam", "lm"])
-def test_streams_repeat(solver):
-    """The same seeds give the same bits, background or not."""
+@pytest.mark.parametrize(
+    ("solver", "activation"), [("adam", "silu"), ("lm", "silu"), ("lm", "relu")]
+)
+def test_streams_repeat(solver, activation, monkeypatch):
+    """The same seeds give the same bits, however long the background takes."""
+    from skinv.training import batches
+
+    monkeypatch.setattr(batches, "_BLOCK", 1)
     predictions = []
-    for _ in range(2):
+    for delay in (0.0, 0.02):
         sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
-        model = quick(solver=solver).fit_sampler(sampler, 130)
+        draw = sampler.sample
+
+        def slow(*args, draw=draw, delay=delay, **kwargs):
+            time.sleep(delay)
+            return draw(*args, **kwargs)
+
+        sampler.sample = slow
+        model = quick(solver=solver, activation=activation).fit_sampler(sampler, 130)
         predictions.append(model.predict(sampler.center_.reshape(1, 4) + 0.1))
         assert model.solver_ == solver
     np.testing.assert_array_equal(*predictions)
@@ -674,6 +736,166 @@ def test_batch_level_callbacks_hear_every_batch(region, solver):
     counter = model.net_.callbacks_[0][1]
     n_batches = [len(row["batches"]) for row in model.net_.history]
     assert counter.count == sum(n_batches) >= 3
+
+
+class CountEpochs:
+    """Stands in for the solver's work and interrupts it in a given call."""
+
+    def __init__(self, function, call):
+        self.function, self.call, self.count = function, call, 0
+
+    def __get__(self, instance, owner):
+        def called(*args, **kwargs):
+            self.count += 1
+            if self.count == self.call:
+                raise KeyboardInterrupt
+            return self.function(instance, *args, **kwargs)
+
+        return called
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(
+    ("solver", "owner", "name"),
+    [("adam", AdamLoop, "_update"), ("lm", LevenbergMarquardt, "step")],
+)
+def test_interrupts_in_the_lean_loop(region, solver, owner, name, early_stopping, monkeypatch):
+    """Ctrl-C between any two steps leaves the weights of the best epoch before."""
+    X, _, X_test, _ = region
+    model = quick(solver=solver, early_stopping=early_stopping, hidden_layer_sizes=8)
+    steps = 200 if solver == "adam" else 30
+    monkeypatch.setattr(owner, name, CountEpochs(getattr(owner, name), steps))
+    with pytest.warns(UserWarning, match="interrupted in epoch"):
+        model.fit(X)
+    monkeypatch.undo()
+    assert 0 < model.n_iter_ < 15
+    assert model.best_loss_ == min(
+        row["valid_loss" if early_stopping else "train_loss"]
+        for row in model.net_.history[: model.n_iter_]
+    )
+    assert np.isfinite(model.predict(X_test)).all()
+
+
+@pytest.mark.parametrize("how", ["partial_fit", "fit"])
+def test_interrupts_of_resumed_fits(region, how, monkeypatch):
+    """Interrupted in its first epoch, a fit that went on does not lose what it started from."""
+    X, _, X_test, Y_test = region
+    model = adam(learning_rate="constant", max_iter=30, warm_start=True).fit(X)
+    before = error(model, X_test, Y_test)
+    model.set_params(learning_rate_init=0.3)
+    monkeypatch.setattr(AdamLoop, "_update", CountEpochs(AdamLoop._update, 40))
+    with pytest.warns(UserWarning, match="best so far"):
+        getattr(model, how)(X)
+    assert error(model, X_test, Y_test) <= 1.05 * before
+
+
+def test_early_stopping_restores_the_best_epoch(region):
+    """The model has the smallest validation loss there was, also where tol counts few as better."""
+    X, Y, _, _ = region
+    for tol in (1e-4, 1.0):
+        model = adam(early_stopping=True, tol=tol, max_iter=12).fit(X, Y)
+        assert model.best_loss_ == min(row["valid_loss"] for row in model.net_.history)
+        _, X_valid, _, Y_valid = train_test_split(
+            X, Y, test_size=0.1, random_state=np.random.RandomState(0)
+        )
+        p, best = model._preparation, int(np.argmin([r["valid_loss"] for r in model.net_.history]))
+        residual = p.outputs(X_valid, Y_valid) - (
+            (model.predict(X_valid) - p.baseline(X_valid) - p.y_mean) / p.y_scale
+        )
+        assert np.mean(residual**2) == pytest.approx(model.best_loss_, rel=1e-4)
+        assert model.score(X_valid, Y_valid) == pytest.approx(
+            model.validation_scores_[best], abs=1e-7
+        )
+
+
+def test_failed_warm_start_changes_nothing(region):
+    """Targets of another shape are refused, and the model predicts as before."""
+    X, Y, X_test, _ = region
+    model = adam(warm_start=True, max_iter=2).fit(X, Y)
+    before = model.predict(X_test)
+    with pytest.raises(ValueError, match="warm_start=False"):
+        model.fit(X, X[:, 0])
+    np.testing.assert_array_equal(model.predict(X_test), before)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+def test_a_first_batch_that_the_baseline_goes_through(region, solver):
+    """Five matrices determine the affine fit; what it leaves of them is not taken for a scale."""
+    X, Y, X_test, Y_test = region
+    for targets in (None, Y[:, :2] ** 2):
+        model = quick(solver=solver, baseline="affine")
+        model.partial_fit(X[:5], None if targets is None else targets[:5])
+        for _ in range(30):
+            model.partial_fit(X, targets)
+        assert model.loss_curve_[-1] < 0.1
+        truth = Y_test if targets is None else Y_test[:, :2] ** 2
+        assert r2_score(truth, model.predict(X_test)) > 0.95
+
+
+def test_auto_baseline_of_few_samples():
+    """With hardly more samples than coefficients the affine fit's residual is no argument."""
+    sampler = FeasibleRegionSampler(6 * np.eye(4) + 1, 0.8, random_state=0).fit()
+    for n in (17, 18, 20, 40):
+        X, Y = sampler.sample(n)
+        assert Preparation.fit(X, Y, "auto", inverses=True).order == 2
+
+
+def test_both_loops_of_lm_are_the_same_training(region):
+    """Told of batches or not, Levenberg-Marquardt takes the same steps."""
+    X, _, X_test, _ = region
+    lean = quick(solver="lm", max_iter=10).fit(X)
+    full = quick(solver="lm", max_iter=10, callbacks=[BatchCounter()]).fit(X)
+    np.testing.assert_array_equal(lean.predict(X_test), full.predict(X_test))
+    np.testing.assert_allclose(lean.loss_curve_, full.loss_curve_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+def test_nets_can_be_pickled(region, solver):
+    """A trained net survives pickling, as skorch's checkpoints may want."""
+    X = region[0]
+    model = quick(solver=solver, max_iter=2).fit(X)
+    net = pickle.loads(pickle.dumps(model.net_))
+    for (W, _), (V, _) in zip(net.module_.layers(), model._layers, strict=True):
+        np.testing.assert_array_equal(W, V)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+def test_scoring_of_the_training(region, solver):
+    """EpochScoring on the training data works under both solvers."""
+    X = region[0]
+    scoring = EpochScoring("neg_mean_squared_error", on_train=True, name="s", lower_is_better=False)
+    model = quick(solver=solver, max_iter=3, callbacks=[scoring]).fit(X)
+    assert all(np.isfinite(row["s"]) for row in model.net_.history)
+
+
+def test_frozen_parameters_stay(region):
+    """skorch's Freezer is respected: it brings Adam, and autograd."""
+    X = region[0]
+    model = quick(callbacks=[Freezer("weights.0")], max_iter=2).fit(X)
+    assert model.solver_ == "adam"
+    start = quick(solver="adam", max_iter=2, learning_rate_init=1e-30).fit(X)
+    np.testing.assert_allclose(model._layers[0][0], start._layers[0][0], atol=1e-12)
+    assert np.abs(model._layers[1][0] - start._layers[1][0]).max() > 1e-4
+
+
+def test_two_schedules_are_refused(region):
+    """A callback's schedule under another schedule would be ignored; that is said."""
+    with pytest.raises(ValueError, match="learning_rate='constant'"):
+        quick(callbacks=[LRScheduler("StepLR", step_size=1)]).fit(region[0])
+
+
+def test_solver_may_change_on_the_way(region):
+    """Training goes on under the other solver, in its precision, and improves or stays."""
+    X, _, X_test, Y_test = region
+    model = adam(warm_start=True, max_iter=10).fit(X)
+    assert model._layers[0][0].dtype == np.float32
+    errors = [error(model, X_test, Y_test)]
+    for solver in ("lm", "adam", "lm"):
+        model.set_params(solver=solver, learning_rate_init=1e-5).fit(X)
+        assert model.solver_ == solver
+        errors.append(error(model, X_test, Y_test))
+    assert errors[1] < errors[0]
+    assert errors[3] < 1.5 * errors[1]
 
 
 def test_learning_rate_is_the_schedulers_under_the_constant_rate(region):

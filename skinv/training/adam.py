@@ -11,6 +11,7 @@ host.
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,10 @@ class AdamLoop:
         self._grad = torch.zeros_like(self._theta)
         states = [optimizer.state.get(p, {}) for p in parameters]
         steps = [float(state["step"]) for state in states if "step" in state]
-        self._step = torch.tensor(max(steps, default=0.0), device=self._theta.device)
+        # What the fused kernel takes it for, whatever torch's default is.
+        self._step = torch.tensor(
+            max(steps, default=0.0), dtype=torch.float32, device=self._theta.device
+        )
         moments = []
         for key in ("exp_avg", "exp_avg_sq"):
             flat, parts = flatten(
@@ -115,16 +119,10 @@ class AdamLoop:
         if self._capturable and n_full > _WARM_UP:
             start = self._replay(x, y, batch_size, rates, n_full, total)
         with torch.no_grad():
-            tail = slice(start * batch_size, None)
-            batches = zip(
-                x[tail].split(batch_size),
-                y[tail].split(batch_size),
-                rates[start:].tolist(),
-                strict=True,
-            )
-            for x_batch, y_batch, rate in batches:
-                self._gradient(x_batch, y_batch, total)
-                self._update(rate, group)
+            for i in range(start, n_steps):
+                rows = slice(i * batch_size, (i + 1) * batch_size)
+                self._gradient(x[rows], y[rows], total)
+                self._update(float(rates[i]), group)
         self._publish()
         return total
 
@@ -175,7 +173,9 @@ class AdamLoop:
         graph = self._graph
         graph.load(x, y, rates)
         try:
-            graph.run(n_full)
+            # Streams and captures are the current device's.
+            with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+                graph.run(n_full)
         except RuntimeError as error:
             if graph.captured:
                 raise

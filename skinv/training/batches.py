@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -19,7 +19,7 @@ _BLOCK = 2**17
 _CANDIDATES = 4
 
 
-class Batches(Dataset):
+class Batches(Dataset, ABC):
     """What a training loop asks of its data: the rows of one epoch, and how they are cut.
 
     Examples
@@ -110,6 +110,7 @@ class TensorBatches(Batches):
         if max_batches is not None:
             self.n_batches = min(self.n_batches, max_batches)
         self.hard_fraction = hard_fraction
+        self._sampled: torch.Tensor | None = None
         self._generator = None
         if seed is not None:
             self._generator = torch.Generator(device=x.device).manual_seed(seed)
@@ -128,8 +129,13 @@ class TensorBatches(Batches):
         return self.x[order], self.y[order]
 
     def sample(self) -> Rows:
-        """Return the first rows."""
-        return self.x[:_CHUNK], self.y[:_CHUNK]
+        """Return a random sample of the rows, always the same."""
+        if len(self.x) <= _CHUNK:
+            return self.x, self.y
+        if self._sampled is None:
+            g = torch.Generator().manual_seed(0)
+            self._sampled = torch.randperm(len(self.x), generator=g)[:_CHUNK].to(self.x.device)
+        return self.x[self._sampled], self.y[self._sampled]
 
     def _order(self, losses: Callable[[Rows], torch.Tensor] | None) -> torch.Tensor:
         n, wanted, device = len(self.x), len(self), self.x.device
@@ -190,6 +196,7 @@ class DrawnBatches(Batches):
         self._worker: ThreadPoolExecutor | None = None
         self._next: Future[Rows] | None = None
         self._stock: Rows | None = None
+        self._last: Rows | None = None
 
     def __len__(self) -> int:
         return self.batch_size * self.n_batches
@@ -213,8 +220,8 @@ class DrawnBatches(Batches):
         return x[order], y[order]
 
     def sample(self) -> Rows:
-        """Return fresh rows."""
-        return self.draw(self.batch_size)
+        """Return rows of the last epoch: drawing others would be a second use of the sampler."""
+        return self._last if self._last is not None else self._rows(self.batch_size)
 
     def _rows(self, n: int) -> Rows:
         """Return n of the rows that were drawn; have more drawn in the background."""
@@ -227,8 +234,8 @@ class DrawnBatches(Batches):
                     self._worker = ThreadPoolExecutor(1, thread_name_prefix="skinv-sampler")
                 self._next = self._worker.submit(self.draw, self._block(n))
         x, y = self._stock
-        self._stock = x[n:], y[n:]
-        return x[:n], y[:n]
+        self._stock, self._last = (x[n:], y[n:]), (x[:n], y[:n])
+        return self._last
 
     def _block(self, n: int) -> int:
         """Return how many rows to draw next, a multiple of n."""
@@ -264,11 +271,14 @@ def pick(losses: torch.Tensor, n: int, generator: torch.Generator | None) -> tor
     >>> pick(torch.tensor([0.0, 1.0, 0.0]), 2, torch.Generator().manual_seed(0))
     tensor([1, 1])
     """
-    total = torch.nan_to_num(losses.double(), posinf=0.0).cumsum(0)
-    u = torch.rand(n, generator=generator, dtype=torch.float64, device=losses.device)
-    uniform = (u * len(losses)).long()
-    hard = torch.searchsorted(total, u * total[-1], right=True).clamp_max(len(losses) - 1)
-    return torch.where(total[-1] > 0, hard, uniform)
+    # On the host: a cumulative sum on a device may come out differently each time.
+    total = torch.nan_to_num(losses.double().cpu(), posinf=0.0).cumsum(0)
+    u = torch.rand(n, generator=generator, dtype=torch.float64, device=losses.device).cpu()
+    if total[-1] > 0:
+        drawn = torch.searchsorted(total, u * total[-1], right=True).clamp_max(len(losses) - 1)
+    else:
+        drawn = (u * len(losses)).long()
+    return drawn.to(losses.device)
 
 
 def shuffled(order: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -311,8 +321,41 @@ def row_losses(predict: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Row
     """
 
     def losses(rows: Rows) -> torch.Tensor:
-        with torch.no_grad():
-            pairs = zip(rows[0].split(_CHUNK), rows[1].split(_CHUNK), strict=True)
-            return torch.cat([(predict(x) - y).square().mean(1) for x, y in pairs])
+        return torch.cat([squares.mean(1) for squares in _squares(predict, rows)])
 
     return losses
+
+
+def output_losses(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+) -> Callable[[Rows], torch.Tensor]:
+    """Return a function that gives the mean squared error of each output.
+
+    Parameters
+    ----------
+    predict : callable
+        From inputs to outputs.
+
+    Returns
+    -------
+    callable
+        From (x, y) to a tensor of shape (n_outputs,).
+
+    Examples
+    --------
+    >>> output_losses(lambda x: 2 * x)((torch.ones(3, 2), torch.zeros(3, 2)))
+    tensor([4., 4.])
+    """
+
+    def losses(rows: Rows) -> torch.Tensor:
+        total = sum(squares.sum(0) for squares in _squares(predict, rows))
+        return torch.as_tensor(total) / len(rows[0])
+
+    return losses
+
+
+def _squares(predict: Callable[[torch.Tensor], torch.Tensor], rows: Rows) -> Iterator[torch.Tensor]:
+    """Yield the squared errors of the rows, chunk by chunk."""
+    with torch.no_grad():
+        for x, y in zip(rows[0].split(_CHUNK), rows[1].split(_CHUNK), strict=True):
+            yield (predict(x) - y).square()

@@ -14,18 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks.training import ParamMapper
 
 from .batches import Batches, DrawnBatches, TensorBatches
-from .net import (
-    Converged,
-    EpochBar,
-    InverseNet,
-    ValidationScore,
-    load_solver_state,
-    make_net,
-    solver_state,
-)
+from .callbacks import Converged, EpochBar, ValidationScore
+from .net import InverseNet, load_solver_state, make_net, solver_state
 from .recycling import Recycling
 from .schedules import learning_rates
 from .stream import stream
@@ -35,7 +29,7 @@ from .stream import stream
 # ahead of Adam in the same time, on ReLU only while its steps cost next to nothing: "solvers" in
 # benchmarks/results/training.json.
 _LM_PARAMETERS = {"relu": 600, "silu": 3000, "tanh": 3000}
-_LM_HIDDEN, _LM_TARGETS, _LM_LIMIT = 2, 4, 20_000
+_LM_HIDDEN, _LM_TARGETS, _LM_MEMORY = 2, 4, 4 * 2**30
 # Numbers to fit per parameter in each of its steps, and how many of these make an epoch: fewer
 # where they take long.
 _LM_BATCH, _LM_STEPS, _LM_LONG = 16, 10, 6000
@@ -75,7 +69,8 @@ def choose_solver(
     Raises
     ------
     ValueError
-        If "lm" is asked for a network of more than two hidden layers or 20,000 parameters.
+        If "lm" is asked for a network of more than two hidden layers, one whose normal matrices
+        would take more than 4 GiB, or with callbacks that need gradients.
 
     Examples
     --------
@@ -91,18 +86,55 @@ def choose_solver(
             f"solver='adam'."
         )
     n_parameters = count_parameters(sizes)
-    if requested == "lm" and n_parameters > _LM_LIMIT:
+    if requested == "lm" and lm_memory(sizes) > _LM_MEMORY:
         raise ValueError(
-            f"Got a network of {n_parameters} parameters with solver='lm', which factorises a "
-            f"matrix of about that order, at most {_LM_LIMIT}; use solver='adam'."
+            f"Got a network of {n_parameters} parameters with solver='lm', whose normal matrices "
+            f"would take {lm_memory(sizes) / 2**30:.0f} GiB; use solver='adam'."
+        )
+    on_gradients = [c for c in callbacks or [] if _works_on_gradients(c)]
+    if requested == "lm" and on_gradients:
+        raise ValueError(
+            f"Got callbacks that schedule learning rates or work on gradients ({on_gradients}) "
+            f"with solver='lm', which has neither; use solver='adam'."
         )
     if requested != "auto":
         return requested
-    plain = [c[1] if isinstance(c, tuple) else c for c in callbacks or []]
-    scheduled = any(isinstance(c, LRScheduler) for c in plain)
     enough = n_rows * sizes[-1] >= _LM_TARGETS * n_parameters
     small = n_hidden <= _LM_HIDDEN and n_parameters <= _LM_PARAMETERS[activation]
-    return "lm" if small and enough and not scheduled else "adam"
+    return "lm" if small and enough and not on_gradients else "adam"
+
+
+def _works_on_gradients(callback: Any) -> bool:
+    """Tell whether a callback, or (name, callback), makes no sense without gradient steps."""
+    if isinstance(callback, tuple):
+        callback = callback[1]
+    kind = callback if isinstance(callback, type) else type(callback)
+    return (
+        issubclass(kind, (LRScheduler, ParamMapper))
+        or getattr(kind, "on_grad_computed", None) is not Callback.on_grad_computed
+    )
+
+
+def lm_memory(sizes: list[int]) -> int:
+    """Return about how many bytes the normal matrices of Levenberg-Marquardt take.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Widths of the layers; at most two hidden ones.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> lm_memory([4, 32, 4]) < 2**20
+    True
+    """
+    blocks = [(n_in + 1) * n_out for n_in, n_out in pairwise(sizes[:-1])]
+    mixed = sizes[-1] * blocks[0] * (sum(blocks[1:]) + sizes[-2] + 1) if len(blocks) == 2 else 0
+    return 8 * (4 * sum(blocks) ** 2 + 2 * mixed)
 
 
 def count_parameters(sizes: list[int]) -> int:
@@ -147,7 +179,10 @@ def train_on_arrays(
     partial : bool, default=False
     """
     sizes = layer_sizes(model)
-    solver = choose_solver(model.solver, sizes, model._activation, len(rows), model.callbacks)
+    # A model that goes on in smaller portions keeps its solver, unless these are very small.
+    kept = partial and getattr(model, "solver_", None) == "lm" and model.n_iter_ > 0
+    n_rows = len(rows) * (2 if kept else 1)
+    solver = choose_solver(model.solver, sizes, model._activation, n_rows, model.callbacks)
     dtype = solver_dtype(model, solver)
     seed = int(model._rng.randint(2**31))
     batch_size, max_batches = model.batch_size, None
@@ -360,6 +395,12 @@ def _train(
     variance: float = 0.0,
 ) -> None:
     """Run the net, and let the model have its weights and history."""
+    constant = model.learning_rate == "constant"
+    if solver == "adam" and not constant and _schedules(model.callbacks):
+        raise ValueError(
+            f"Got learning_rate={model.learning_rate!r} and a callback that schedules learning "
+            f"rates as well; use learning_rate='constant' with it."
+        )
     callbacks = copy.deepcopy(list(model.callbacks or []))
     if valid is not None:
         callbacks.append(ValidationScore(model._preparation.y_scale, variance))
@@ -371,24 +412,29 @@ def _train(
         if model._activation == "relu" and len(model._layers) == 2 and valid is None:
             callbacks.append(Recycling(n_epochs, int(model._rng.randint(2**31))))
     else:
-        patient = model.learning_rate != "constant"
-    if n_epochs > 1 and (valid is not None or not patient):
+        patient = not constant
+    if n_epochs > 1 and not patient:
         callbacks.append(
             EarlyStopping(
                 monitor=monitored,
-                patience=n_epochs + 1 if patient else model.n_iter_no_change,
+                patience=model.n_iter_no_change,
                 threshold=model.tol,
-                load_best=valid is not None,
                 sink=_silent,
             )
         )
+    bar = EpochBar(n_epochs)
     if model.verbose:
-        callbacks.append(EpochBar(n_epochs))
+        callbacks.append(bar)
     net = build_net(model, solver, callbacks)
     # A callback may schedule a constant rate, but not another schedule.
-    net.rates = None if model.learning_rate == "constant" else rates
+    net.rates = None if constant else rates
     net.max_epochs = n_epochs
-    net.partial_fit(data, valid)
+    try:
+        net.partial_fit(data, valid)
+    finally:
+        bar.close()
+    if valid is not None:
+        net.restore_best(data, valid)
     if net.was_interrupted():
         warnings.warn(
             f"The training was interrupted in epoch {len(net.history)} of {n_epochs}; the model is "
@@ -406,6 +452,14 @@ def _train(
         scores = [row["valid_score"] for row in epochs if "valid_score" in row]
         model.validation_scores_ = (model.validation_scores_ or []) + scores
     model.best_loss_ = float(min((row[monitored] for row in epochs), default=net.best_loss()))
+
+
+def _schedules(callbacks: Any) -> bool:
+    plain = [c[1] if isinstance(c, tuple) else c for c in callbacks or []]
+    return any(
+        issubclass(c, LRScheduler) if isinstance(c, type) else isinstance(c, LRScheduler)
+        for c in plain
+    )
 
 
 def _silent(*args: Any) -> None:

@@ -32,7 +32,7 @@ class LevenbergMarquardt:
     tells so, it is undone.
 
     It stands where skorch has its optimiser, and has as much of a torch optimiser as checkpoints
-    and schedules touch.
+    touch.
 
     Parameters
     ----------
@@ -60,7 +60,6 @@ class LevenbergMarquardt:
         self._level: float | None = None
         self._before: list[torch.Tensor] | None = None
         self._idle = 0
-        self.param_groups = [{"params": list(module.parameters()), "lr": 1.0}]
 
     @property
     def converged(self) -> bool:
@@ -81,9 +80,6 @@ class LevenbergMarquardt:
         self.damping, self._growth = max(self.damping, _AFRESH), 2.0
         self._level = self._before = None
         self._idle = 0
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Do nothing: there are no gradients outside of a step."""
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> float:
         """Take a step on a batch.
@@ -137,6 +133,7 @@ class LevenbergMarquardt:
     def _equations(self) -> NormalEquations:
         weights, biases = list(self._module.weights), list(self._module.biases)
         single = self.damping > _SINGLE and sum(W.numel() for W in weights[:-1]) > _SMALL
+        single = single and torch.get_float32_matmul_precision() == "highest"
         return KINDS[len(weights) - 1](
             [W.detach() for W in weights],
             [b.detach() for b in biases],

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
+from skorch.callbacks.training import ParamMapper
 from torch import nn
-from tqdm.auto import tqdm
 
 from .adam import AdamLoop
 from .batches import row_losses
+from .callbacks import Converged
 from .levenberg_marquardt import LevenbergMarquardt
 from .modules import MLP
 
@@ -92,15 +93,24 @@ class InverseNet(NeuralNet):
         """Run the epochs; interrupted, go back to the best weights so far."""
         self.interrupted_ = False
         self._loop: AdamLoop | None = None
-        self._best = _Best()
+        self._best = _Best(self.module_)
+        self._smallest: dict[str, float] = {}
         try:
             return super().fit_loop(X, y, epochs=epochs, **params)
         except KeyboardInterrupt:
             self.interrupted_ = True
-            self._best.restore(self.module_, X)
+            self.restore_best(X, y)
             return self
         finally:
             X.close()
+            self._loop = None  # its graph holds a copy of the data
+
+    def restore_best(self, train: Any, valid: Any = None) -> None:
+        """Go back to the best weights of the last fit, those it started from included."""
+        self._best.restore(self.module_, train if valid is None else valid)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_loop": None, "_best": None}
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Look once which loop the callbacks need."""
@@ -155,13 +165,15 @@ class InverseNet(NeuralNet):
         loss = total / rows
         name = prefix + "_loss"
         if not np.isfinite(loss):
+            advice = "use a smaller learning_rate_init, or " if self.solver == "adam" else ""
             raise ValueError(
-                f"The {name.replace('_', ' ')} became {loss} in epoch {len(self.history)}; use a "
-                f"smaller learning_rate_init, or look for outliers in the targets."
+                f"The {name.replace('_', ' ')} became {loss} in epoch {len(self.history)}; "
+                f"{advice}look for outliers in the targets."
             )
-        before = [row[name] for row in self.history[:-1] if name in row]
+        before = self._smallest.get(name, np.inf)
+        self._smallest[name] = min(before, loss)
         self.history.record(name, loss)
-        self.history.record(name + "_best", loss < min(before, default=np.inf))
+        self.history.record(name + "_best", loss < before)
 
     def _row_losses(self, dataset: Any) -> Any:
         """Return what data need to know of errors, if they ask for it."""
@@ -189,18 +201,21 @@ class InverseNet(NeuralNet):
     def _validate(self, dataset: Any) -> tuple[float, int]:
         """Return the summed loss of a data set and its number of rows."""
         x, y = dataset.epoch()
-        with torch.no_grad():
-            predicted = self.module_(x)
-        for _, callback in self.callbacks_:
-            if isinstance(callback, EpochScoring):  # keeps predictions, if it was asked to
-                callback.on_batch_end(self, batch=(x, y), y_pred=predicted, training=False)
-        return float((predicted - y).square().mean(1).sum()), len(x)
+        scorers = [c for _, c in self.callbacks_ if isinstance(c, EpochScoring)]
+        if scorers:  # they keep predictions, if they were asked to
+            with torch.no_grad():
+                predicted = torch.cat([self.module_(part) for part in x.split(2**14)])
+            for scorer in scorers:
+                scorer.on_batch_end(self, batch=(x, y), y_pred=predicted, training=False)
+        return float(row_losses(self.module_)((x, y)).sum()), len(x)
 
     def train_step(self, batch: Any, **fit_params: Any) -> Any:
         """Take one step in skorch's own loop."""
         if self.solver == "lm":
-            loss = torch.tensor(self.optimizer_.step(*batch))
-            return {"loss": loss, "y_pred": None}
+            with torch.no_grad():
+                predicted = self.module_(batch[0])
+            loss = torch.tensor(self.optimizer_.step(*batch), dtype=torch.float64)
+            return {"loss": loss, "y_pred": predicted}
         if self.rates is not None:
             rate = float(self.rates[min(self.n_steps_, len(self.rates) - 1)])
             for group in self.optimizer_.param_groups:
@@ -213,6 +228,8 @@ def _listens(callback: Any) -> bool:
     """Tell whether a callback needs to hear of single batches."""
     if isinstance(callback, LRScheduler):
         return callback.step_every != "epoch"
+    if isinstance(callback, ParamMapper):  # may freeze parameters, which autograd knows of
+        return True
     if isinstance(callback, EpochScoring):
         return callback.on_train and callback.use_caching
     return any(
@@ -221,33 +238,48 @@ def _listens(callback: Any) -> bool:
 
 
 class _Best:
-    """The best weights so far.
+    """The best weights so far, those of the start included.
 
-    Before the first epoch is over nothing is known of them but that a network of zeros, which
-    leaves the baseline alone, has a loss of 1.
+    Before the first epoch is over nothing is known of their losses; then what is there is compared
+    with the start, and with a network of zeros, which leaves the baseline alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: MLP) -> None:
         self.loss = np.inf
+        self._start = _copied(module)
         self._weights: list[torch.Tensor] | None = None
 
     def offer(self, module: MLP, loss: float) -> None:
         if loss < self.loss:
-            self.loss = loss
-            self._weights = [p.detach().clone() for p in module.parameters()]
+            self.loss, self._weights = loss, _copied(module)
 
     def restore(self, module: MLP, dataset: Any) -> None:
-        with torch.no_grad():
-            if self._weights is not None:
-                for parameter, best in zip(module.parameters(), self._weights, strict=True):
-                    parameter.copy_(best)
-                return
-            x, y = dataset.sample()
-            self.loss = float(row_losses(module)((x, y)).mean())
-            if not self.loss <= 1.0:
-                module.weights[-1].zero_()
-                module.biases[-1].zero_()
-                self.loss = 1.0
+        rows = dataset.sample()
+        candidates = [self._start]
+        if self._weights is not None:
+            candidates.append(self._weights)
+        else:
+            zeros = [torch.zeros_like(p) for p in self._start]
+            candidates += [_copied(module), zeros]
+        losses = []
+        for weights in candidates:
+            _write(module, weights)
+            loss = float(row_losses(module)(rows).mean())
+            losses.append(loss if np.isfinite(loss) else np.inf)
+        best = int(np.argmin(losses))
+        _write(module, candidates[best])
+        if self._weights is None:
+            self.loss = losses[best]
+
+
+def _copied(module: MLP) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def _write(module: MLP, weights: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, values in zip(module.parameters(), weights, strict=True):
+            parameter.copy_(values)
 
 
 class _Epochs:
@@ -261,91 +293,6 @@ class _Epochs:
 
     def __len__(self) -> int:
         return self.dataset.n_batches
-
-
-class ValidationScore(Callback):
-    """Records R² on the validation set after each epoch, outputs weighted by their variance.
-
-    Parameters
-    ----------
-    scale : ndarray of shape (n_outputs,)
-        Unit of each output of the network.
-    variance : float
-        Variance of the targets, averaged over outputs.
-
-    Examples
-    --------
-    >>> ValidationScore(np.ones(2), 1.0).variance
-    1.0
-    """
-
-    def __init__(self, scale: NDArray, variance: float):
-        self.scale = scale
-        self.variance = variance
-
-    def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
-        """Score the epoch."""
-        with torch.no_grad():
-            error = (net.module_(dataset_valid.x) - dataset_valid.y).double().cpu().numpy()
-        squared = float(np.mean((error * self.scale) ** 2))
-        score = 1.0 - squared / self.variance if self.variance > 0 else 0.0
-        net.history.record("valid_score", score)
-
-
-class Converged(Callback):
-    """Stops Levenberg-Marquardt where no step lowers the error any more.
-
-    Examples
-    --------
-    >>> Converged().stopped_
-    False
-    """
-
-    stopped_ = False
-
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Start anew."""
-        self.stopped_ = False
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Stop as skorch's callbacks do."""
-        if net.optimizer_.converged:
-            self.stopped_ = True
-            raise KeyboardInterrupt
-
-
-class EpochBar(Callback):
-    """A tqdm progress bar over epochs that shows the losses.
-
-    Parameters
-    ----------
-    n_epochs : int
-
-    Examples
-    --------
-    >>> EpochBar(10).n_epochs
-    10
-    """
-
-    def __init__(self, n_epochs: int):
-        self.n_epochs = n_epochs
-
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Open the bar."""
-        self.bar_ = tqdm(total=self.n_epochs, desc="training", unit="epoch", leave=True)
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Advance the bar."""
-        row = net.history[-1]
-        shown = {"loss": f"{row['train_loss']:.2e}"}
-        if "valid_loss" in row:
-            shown["validation"] = f"{row['valid_loss']:.2e}"
-        self.bar_.set_postfix(shown, refresh=False)
-        self.bar_.update()
-
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Close the bar."""
-        self.bar_.close()
 
 
 def make_net(

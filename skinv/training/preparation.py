@@ -112,6 +112,9 @@ class Preparation:
             if baseline == "auto" and inverses:
                 prepared._improve(rows, targets, center)
         residual = targets - prepared.baseline(rows)
+        if prepared.affine is not None and len(rows) <= len(kept) + 1:
+            # The fit goes through all samples: what it leaves says nothing of what it will leave.
+            residual = targets
         prepared.y_mean = residual.mean(axis=0)
         # Where rounding is all that is left to learn, the scale stays at its level.
         largest = np.abs(targets).max(axis=0, initial=0.0)
@@ -122,6 +125,8 @@ class Preparation:
             top = scale.max(initial=0.0) or 1.0
             scale[:] = top * np.sqrt(np.mean((scale / top) ** 2))
         prepared.y_scale = scale
+        if residual is targets:
+            prepared.y_mean = np.zeros_like(prepared.y_mean)
         return prepared
 
     def _set_series(self, rows: NDArray, center: NDArray | None, order: int) -> None:
@@ -135,7 +140,9 @@ class Preparation:
         """Take the second-order series instead of the affine fit, where it leaves less."""
         n = matrix_order(rows.shape[1])
         center = rows.mean(axis=0).reshape(n, n) if center is None else center
-        rows, targets = rows[:_COMPARED], targets[:_COMPARED]
+        n_samples, n_fitted = len(rows), len(self.kept) + 1
+        step = max(n_samples // _COMPARED, 1)
+        rows, targets = rows[::step], targets[::step]
         series = replace(self)
         try:
             series._set_series(rows, center, ORDERS["taylor2"])
@@ -144,7 +151,8 @@ class Preparation:
         left, left_by_series = (
             np.mean(np.var(targets - p.baseline(rows), axis=0)) for p in (self, series)
         )
-        if left_by_series < left:
+        # The affine fit was made on these samples; others it would miss by more.
+        if left_by_series * max(n_samples - n_fitted, 0) < left * n_samples:
             self.center, self.order, self.affine = series.center, series.order, None
 
     def inputs(self, rows: Any) -> Any:

@@ -67,6 +67,7 @@ class Recycling(Callback):
             else:
                 for parameter, best in zip(parameters, self.weights_, strict=True):
                     parameter.copy_(best)
+                net.optimizer_.restart()
             if epoch < last:
                 n_units = len(net.module_.weights[0])
                 n_moved = max(1, round(_SHARE * n_units * (1 - epoch / last)))

@@ -1,0 +1,101 @@
+"""What happens after each epoch: scores, a progress bar, an early end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+from .batches import output_losses
+
+
+class ValidationScore(Callback):
+    """Records R² on the validation set after each epoch, outputs weighted by their variance.
+
+    Parameters
+    ----------
+    scale : ndarray of shape (n_outputs,)
+        Unit of each output of the network.
+    variance : float
+        Variance of the targets, averaged over outputs.
+
+    Examples
+    --------
+    >>> ValidationScore(np.ones(2), 1.0).variance
+    1.0
+    """
+
+    def __init__(self, scale: NDArray, variance: float):
+        self.scale = scale
+        self.variance = variance
+
+    def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
+        """Score the epoch."""
+        squares = output_losses(net.module_)((dataset_valid.x, dataset_valid.y))
+        squared = float(np.mean(squares.double().cpu().numpy() * self.scale**2))
+        score = 1.0 - squared / self.variance if self.variance > 0 else 0.0
+        net.history.record("valid_score", score)
+
+
+class Converged(Callback):
+    """Stops Levenberg-Marquardt where no step lowers the error any more.
+
+    Examples
+    --------
+    >>> Converged().stopped_
+    False
+    """
+
+    stopped_ = False
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Start anew."""
+        self.stopped_ = False
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Stop as skorch's callbacks do."""
+        if net.optimizer_.converged:
+            self.stopped_ = True
+            raise KeyboardInterrupt
+
+
+class EpochBar(Callback):
+    """A tqdm progress bar over epochs that shows the losses.
+
+    Parameters
+    ----------
+    n_epochs : int
+
+    Examples
+    --------
+    >>> EpochBar(10).n_epochs
+    10
+    """
+
+    def __init__(self, n_epochs: int):
+        self.n_epochs = n_epochs
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=self.n_epochs, desc="training", unit="epoch", leave=True)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Advance the bar."""
+        row = net.history[-1]
+        shown = {"loss": f"{row['train_loss']:.2e}"}
+        if "valid_loss" in row:
+            shown["validation"] = f"{row['valid_loss']:.2e}"
+        self.bar_.set_postfix(shown, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the bar, if one is open."""
+        if hasattr(self, "bar_"):
+            self.bar_.close()
