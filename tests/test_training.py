@@ -18,15 +18,15 @@ from test_neural import BatchCounter, adam, error, quick
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
 from skinv.datasets import make_region
-from skinv.training import normal_equations
+from skinv.training import gram, normal_equations
 from skinv.training.adam import AdamLoop, _Graph
 from skinv.training.batches import DrawnBatches, TensorBatches, pick, row_losses
-from skinv.training.fitting import choose_solver
 from skinv.training.levenberg_marquardt import LevenbergMarquardt
 from skinv.training.modules import MLP, mlp_forward
 from skinv.training.normal_equations import KINDS
 from skinv.training.preparation import Preparation, random_layers
 from skinv.training.recycling import move_units
+from skinv.training.solvers import choose_solver
 from skinv.training.stream import inverses, stream
 
 SIZES = ([3, 2], [3, 5, 2], [1, 1, 1], [4, 32, 4], [3, 5, 4, 2], [1, 1, 1, 1], [2, 3, 2, 5])
@@ -88,7 +88,7 @@ def jacobian(equations, x, y):
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_normal_matrix_is_that_of_autograd(sizes, activation, blocked, monkeypatch):
     """JᵀJ, Jᵀr and the sum of squares agree with autograd's Jacobian, in one chunk or in many."""
-    monkeypatch.setattr(normal_equations, "_BLOCKED", blocked)
+    monkeypatch.setattr(gram, "_BLOCKED", blocked)
     for chunk in (1, 2**17):  # pieces of 64 rows, and one
         monkeypatch.setattr(normal_equations, "_CHUNK", chunk)
         equations, squares, x, y = assembled(sizes, activation)
@@ -172,7 +172,7 @@ def test_activation_jets(activation):
     function = {"relu": torch.relu, "silu": torch.nn.functional.silu, "tanh": torch.tanh}
     expected = function[activation](z)
     (slope,) = torch.autograd.grad(expected.sum(), z, create_graph=True)
-    value, d1, d2 = normal_equations.activation_jet(z.detach(), activation)
+    value, d1, d2 = gram.activation_jet(z.detach(), activation)
     torch.testing.assert_close(value, expected.detach())
     torch.testing.assert_close(d1, slope.detach(), atol=1e-14, rtol=1e-12)
     if activation == "relu":

@@ -8,153 +8,25 @@ from __future__ import annotations
 
 import copy
 import warnings
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
-from skorch.callbacks.training import ParamMapper
+from skorch.callbacks import EarlyStopping
 
 from .batches import Batches, DrawnBatches, TensorBatches
 from .callbacks import Converged, EpochBar, ValidationScore
 from .net import InverseNet, load_solver_state, make_net, solver_state
 from .recycling import Recycling
 from .schedules import learning_rates
+from .solvers import choose_solver, lm_batch_size, lm_epoch, schedules_rates
 from .stream import stream
 
-# Levenberg-Marquardt is chosen for at most so many parameters, hidden layers, and at least so many
-# numbers to fit for each parameter: with fewer it would fit noise. On smooth activations it is far
-# ahead of Adam in the same time, on ReLU only while its steps cost next to nothing: "solvers" in
-# benchmarks/results/training.json.
-_LM_PARAMETERS = {"relu": 600, "silu": 3000, "tanh": 3000}
-_LM_HIDDEN, _LM_TARGETS, _LM_MEMORY = 2, 4, 4 * 2**30
-# Numbers to fit per parameter in each of its steps, and how many of these make an epoch: fewer
-# where they take long.
-_LM_BATCH, _LM_STEPS, _LM_LONG = 16, 10, 6000
 # Batches of Adam drawn at once from a sampler.
 _DRAWN = 64
 # Rows prepared at once for the network: nothing of the size of the data is held besides it.
 _CHUNK = 2**16
-
-
-def choose_solver(
-    requested: str,
-    sizes: list[int],
-    activation: str,
-    n_rows: float,
-    callbacks: Any = None,
-) -> str:
-    """Say which solver a fit uses.
-
-    Parameters
-    ----------
-    requested : {"auto", "adam", "lm"}
-        "auto" is Levenberg-Marquardt for at most two hidden layers, 3000 parameters (600 of a ReLU
-        network) and a quarter as many parameters as there are numbers to fit, unless a callback
-        schedules learning rates; Adam otherwise.
-    sizes : list of int
-        Widths of the layers, from input to output.
-    activation : {"relu", "silu", "tanh"}
-    n_rows : float
-        Number of training rows; inf for a stream.
-    callbacks : sequence of skorch callbacks, default=None
-
-    Returns
-    -------
-    str
-        "adam" or "lm".
-
-    Raises
-    ------
-    ValueError
-        If "lm" is asked for a network of more than two hidden layers, one whose normal matrices
-        would take more than 4 GiB, or with callbacks that need gradients.
-
-    Examples
-    --------
-    >>> choose_solver("auto", [4, 32, 4], "silu", 10_000)
-    'lm'
-    >>> choose_solver("auto", [256, 2048, 256], "silu", 10_000)
-    'adam'
-    """
-    n_hidden = len(sizes) - 2
-    if requested == "lm" and n_hidden > _LM_HIDDEN:
-        raise ValueError(
-            f"Got {n_hidden} hidden layers with solver='lm', which takes at most {_LM_HIDDEN}; use "
-            f"solver='adam'."
-        )
-    n_parameters = count_parameters(sizes)
-    if requested == "lm" and lm_memory(sizes) > _LM_MEMORY:
-        raise ValueError(
-            f"Got a network of {n_parameters} parameters with solver='lm', whose normal matrices "
-            f"would take {lm_memory(sizes) / 2**30:.0f} GiB; use solver='adam'."
-        )
-    on_gradients = [c for c in callbacks or [] if _works_on_gradients(c)]
-    if requested == "lm" and on_gradients:
-        raise ValueError(
-            f"Got callbacks that schedule learning rates or work on gradients ({on_gradients}) "
-            f"with solver='lm', which has neither; use solver='adam'."
-        )
-    if requested != "auto":
-        return requested
-    enough = n_rows * sizes[-1] >= _LM_TARGETS * n_parameters
-    small = n_hidden <= _LM_HIDDEN and n_parameters <= _LM_PARAMETERS[activation]
-    return "lm" if small and enough and not on_gradients else "adam"
-
-
-def _works_on_gradients(callback: Any) -> bool:
-    """Tell whether a callback, or (name, callback), makes no sense without gradient steps."""
-    if isinstance(callback, tuple):
-        callback = callback[1]
-    kind = callback if isinstance(callback, type) else type(callback)
-    return (
-        issubclass(kind, (LRScheduler, ParamMapper))
-        or getattr(kind, "on_grad_computed", None) is not Callback.on_grad_computed
-    )
-
-
-def lm_memory(sizes: list[int]) -> int:
-    """Return about how many bytes the normal matrices of Levenberg-Marquardt take.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers; at most two hidden ones.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> lm_memory([4, 32, 4]) < 2**20
-    True
-    """
-    blocks = [(n_in + 1) * n_out for n_in, n_out in pairwise(sizes[:-1])]
-    mixed = sizes[-1] * blocks[0] * (sum(blocks[1:]) + sizes[-2] + 1) if len(blocks) == 2 else 0
-    return 8 * (4 * sum(blocks) ** 2 + 2 * mixed)
-
-
-def count_parameters(sizes: list[int]) -> int:
-    """Return the number of weights and biases of a perceptron.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> count_parameters([4, 32, 4])
-    292
-    """
-    return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
 
 
 def train_on_arrays(
@@ -251,48 +123,6 @@ def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
 def layer_sizes(model: Any) -> list[int]:
     """Return the widths of the layers, from input to output."""
     return [model._layers[0][0].shape[1], *(len(b) for _, b in model._layers)]
-
-
-def lm_batch_size(sizes: list[int]) -> int:
-    """Return how many rows a step of Levenberg-Marquardt looks at.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers.
-
-    Returns
-    -------
-    int
-        For 16 numbers to fit per parameter, but not below 1024.
-
-    Examples
-    --------
-    >>> lm_batch_size([4, 32, 4])
-    1168
-    """
-    return max(1024, -(-_LM_BATCH * count_parameters(sizes) // sizes[-1]))
-
-
-def lm_epoch(sizes: list[int]) -> int:
-    """Return how many steps of Levenberg-Marquardt make an epoch.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers.
-
-    Returns
-    -------
-    int
-        10 up to 600 parameters, inversely proportional to their number then, down to 2.
-
-    Examples
-    --------
-    >>> lm_epoch([4, 32, 4]), lm_epoch([9, 72, 9])
-    (10, 4)
-    """
-    return int(np.clip(_LM_LONG // count_parameters(sizes), 2, _LM_STEPS))
 
 
 def solver_dtype(model: Any, solver: str) -> str:
@@ -396,7 +226,7 @@ def _train(
 ) -> None:
     """Run the net, and let the model have its weights and history."""
     constant = model.learning_rate == "constant"
-    if solver == "adam" and not constant and _schedules(model.callbacks):
+    if solver == "adam" and not constant and schedules_rates(model.callbacks):
         raise ValueError(
             f"Got learning_rate={model.learning_rate!r} and a callback that schedules learning "
             f"rates as well; use learning_rate='constant' with it."
@@ -452,14 +282,6 @@ def _train(
         scores = [row["valid_score"] for row in epochs if "valid_score" in row]
         model.validation_scores_ = (model.validation_scores_ or []) + scores
     model.best_loss_ = float(min((row[monitored] for row in epochs), default=net.best_loss()))
-
-
-def _schedules(callbacks: Any) -> bool:
-    plain = [c[1] if isinstance(c, tuple) else c for c in callbacks or []]
-    return any(
-        issubclass(c, LRScheduler) if isinstance(c, type) else isinstance(c, LRScheduler)
-        for c in plain
-    )
 
 
 def _silent(*args: Any) -> None:

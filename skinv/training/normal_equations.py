@@ -29,10 +29,10 @@ from typing import Any
 
 import torch
 
+from .gram import activation_jet, add_gram, augmented, fill_lower
+
 # Numbers in a chunk of the matrix whose Gram matrix is formed: it stays in an L2 cache.
 _CHUNK = 2**17
-# Below this many columns one product is faster than the blocks of a triangle.
-_BLOCKED = 400
 
 
 class NormalEquations(ABC):
@@ -361,99 +361,3 @@ class TwoHidden(NormalEquations):
 
 # By number of hidden layers.
 KINDS: tuple[type[NormalEquations], ...] = (Linear, OneHidden, TwoHidden)
-
-
-def augmented(a: torch.Tensor, value: float = 1.0) -> torch.Tensor:
-    """Append a column of a constant.
-
-    Parameters
-    ----------
-    a : tensor of shape (n_rows, n)
-    value : float, default=1.0
-
-    Returns
-    -------
-    tensor of shape (n_rows, n + 1)
-
-    Examples
-    --------
-    >>> augmented(torch.zeros(1, 2))
-    tensor([[0., 0., 1.]])
-    """
-    return torch.nn.functional.pad(a, (0, 1), value=value)
-
-
-def activation_jet(
-    z: torch.Tensor, activation: str
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return an activation function with its first and second derivative.
-
-    Parameters
-    ----------
-    z : tensor
-    activation : {"relu", "silu", "tanh"}
-
-    Returns
-    -------
-    value, first, second : tensors of the shape of `z`
-
-    Examples
-    --------
-    >>> [float(t) for t in activation_jet(torch.zeros(()), "silu")]
-    [0.0, 0.5, 0.5]
-    """
-    if activation == "relu":
-        return torch.relu(z), (z > 0).to(z.dtype), torch.zeros_like(z)
-    if activation == "tanh":
-        value = torch.tanh(z)
-        first = 1.0 - value * value
-        return value, first, -2.0 * value * first
-    s = torch.sigmoid(z)
-    value, slope = z * s, s * (1.0 - s)
-    return value, s + z * slope, slope * (2.0 + z * (1.0 - 2.0 * s))
-
-
-def add_gram(gram: torch.Tensor, B: torch.Tensor, h: int, d: int) -> None:
-    """Add BᵀB to a Gram matrix, of wide ones the blocks on and right of the diagonal only.
-
-    Parameters
-    ----------
-    gram : tensor of shape (w, w)
-        Changed in place.
-    B : tensor of shape (n_rows, w)
-    h, d : int
-        Width and number of the first blocks; the last block is what is left of w.
-
-    Examples
-    --------
-    >>> gram = torch.zeros(3, 3)
-    >>> add_gram(gram, torch.ones(2, 3), 1, 2)
-    >>> gram[0, 0].item()
-    2.0
-    """
-    if len(gram) < _BLOCKED:
-        gram.addmm_(B.T, B)
-        return
-    for start in (*range(0, h * d, h), h * d):
-        stop = start + h if start < h * d else len(gram)
-        gram[start:stop, start:].addmm_(B[:, start:stop].T, B[:, start:])
-
-
-def fill_lower(gram: torch.Tensor, h: int, d: int) -> None:
-    """Mirror the blocks that :func:`add_gram` left out.
-
-    Parameters
-    ----------
-    gram : tensor of shape (w, w)
-        Changed in place.
-    h, d : int
-
-    Examples
-    --------
-    >>> fill_lower(torch.zeros(3, 3), 1, 2)
-    """
-    if len(gram) < _BLOCKED:
-        return
-    for start in (*range(h, h * d, h), h * d):
-        stop = start + h if start < h * d else len(gram)
-        gram[start:stop, :start] = gram[:start, start:stop].T
