@@ -106,10 +106,13 @@ def region_table():
     return "\n".join(lines)
 
 
-def figure(row, digits=2):
-    """Return a median with its range."""
-    low, high = row["range"]
-    return f"{row['median']:.{digits}g} ({low:.{digits}g}–{high:.{digits}g})"
+def figure(row):
+    """Return a median with its range, to two digits or to the unit."""
+    middle, low, high = (
+        f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+        for value in (row["median"], *row["range"])
+    )
+    return middle if low == high else f"{middle} ({low}–{high})"
 
 
 def recipe_table():
@@ -151,7 +154,7 @@ def budget_table():
             error, ratio = result["error"], result["linear_to"]
             lines.append(
                 f"| {TITLES[name]} | {measured['seconds']} | {error['linear']['median']:.1e} "
-                f"| {error['defaults']['median']:.1e} | {figure(ratio['defaults'], 3)} "
+                f"| {error['defaults']['median']:.1e} | {figure(ratio['defaults'])} "
                 f"| {figure(ratio['MLPRegressor'])} |"
             )
     return "\n".join(lines)
