@@ -49,20 +49,25 @@ def interleaved(functions, X, rounds=15):
     }
 
 
-def run(name, seed):
-    if name in FAMILIES:
-        family = FAMILIES[name]()
-        known, unseen, _, truth = train_test_split(
-            family.data, family.target, test_size=0.5, random_state=seed
-        )
-        sampler = FeasibleRegionSampler(norm="mahalanobis", random_state=seed).fit(known)
-        inside = sampler.is_feasible(unseen)
-        X_test, Y_test = unseen[inside], truth[inside]
-        share = float(inside.mean())
-    else:
+def problem(name, seed):
+    """Return a fitted sampler, and unseen matrices of its region with their inverses."""
+    if name in REGIONS:
         sampler = make_region(name, random_state=seed).sampler
-        X_test, Y_test = sampler.sample(10_000)
-        share = 1.0
+        return sampler, *sampler.sample(10_000)
+    family = FAMILIES[name]()
+    known, X, _, Y = train_test_split(
+        family.data, family.target, test_size=0.5, random_state=seed
+    )  # fmt: skip
+    sampler = FeasibleRegionSampler(norm="mahalanobis", random_state=seed).fit(known)
+    inside = sampler.is_feasible(X)
+    return sampler, X[inside], Y[inside]
+
+
+def run(name, seed):
+    sampler, X_test, Y_test = problem(name, seed)
+    # Half of a family is unseen.
+    unseen = len(X_test) if name in REGIONS else -(-len(FAMILIES[name]().data) // 2)
+    share = len(X_test) / unseen
     X, Y = sampler.sample(SAMPLES)
     taylor = LinearInverseApprox(sampler.center_).fit()
     affine = LinearInverseApprox(method="lstsq").fit(X, Y)

@@ -33,17 +33,16 @@ from functools import partial
 import machine
 import numpy as np
 import torch
-from families import FAMILIES, REGIONS, mean_error
+from families import FAMILIES, REGIONS, mean_error, problem
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
+from skinv import LinearInverseApprox, NeuralInverseRegressor
 from skinv.datasets import make_region
 
 # name: (hidden units, matrices, steps) of the recipe.
@@ -67,20 +66,6 @@ def timed(function):
 
 def perceptron(n_in, hidden, n_out):
     return nn.Sequential(nn.Linear(n_in, hidden), nn.ReLU(), nn.Linear(hidden, n_out))
-
-
-def problem(name, seed):
-    """Return a fitted sampler, and matrices to test on with their inverses."""
-    if name in REGIONS:
-        sampler = make_region(name, random_state=seed).sampler
-        return sampler, *sampler.sample(10_000)
-    family = FAMILIES[name]()
-    known, X, _, Y = train_test_split(
-        family.data, family.target, test_size=0.5, random_state=seed
-    )  # fmt: skip
-    sampler = FeasibleRegionSampler(norm="mahalanobis", random_state=seed).fit(known)
-    inside = sampler.is_feasible(X)
-    return sampler, X[inside], Y[inside]
 
 
 # -- speed of the loop ---------------------------------------------------------------------------

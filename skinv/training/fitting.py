@@ -281,7 +281,7 @@ def _train(
     if valid is not None:
         scores = [row["valid_score"] for row in epochs if "valid_score" in row]
         model.validation_scores_ = (model.validation_scores_ or []) + scores
-    model.best_loss_ = float(min((row[monitored] for row in epochs), default=net.best_loss()))
+    model.best_loss_ = net.best_loss()
 
 
 def _silent(*args: Any) -> None:

@@ -46,6 +46,16 @@ class MLP(nn.Module):
         """Return the outputs of rows of inputs."""
         return mlp_forward(x, tuple(self.weights), tuple(self.biases), self.activation)
 
+    def copied(self) -> list[torch.Tensor]:
+        """Copy the parameters, for :meth:`restore`."""
+        return [p.detach().clone() for p in self.parameters()]
+
+    def restore(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Go back to copied parameters, in place."""
+        with torch.no_grad():
+            for parameter, values in zip(self.parameters(), parameters, strict=True):
+                parameter.copy_(values)
+
     def layers(self) -> list[tuple[NDArray, NDArray]]:
         """Copy the weights out as arrays."""
         return [

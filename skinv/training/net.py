@@ -28,7 +28,7 @@ class InverseNet(NeuralNet):
 
     It is fitted with datasets that know their ``epoch()``, of training and of validation; all else
     is skorch: history, callbacks, optimiser. Without a callback that listens to single batches an
-    epoch of Adam runs in :class:`~skinv.training.adam.AdamLoop`, and the history holds epochs only.
+    epoch of Adam runs in :class:`~skinv.training.adam.AdamLoop`, and is one batch in the history.
     An interrupted fit ends with the best weights so far.
 
     Parameters
@@ -246,12 +246,12 @@ class _Best:
 
     def __init__(self, module: MLP) -> None:
         self.loss = np.inf
-        self._start = _copied(module)
+        self._start = module.copied()
         self._weights: list[torch.Tensor] | None = None
 
     def offer(self, module: MLP, loss: float) -> None:
         if loss < self.loss:
-            self.loss, self._weights = loss, _copied(module)
+            self.loss, self._weights = loss, module.copied()
 
     def restore(self, module: MLP, dataset: Any) -> None:
         rows = dataset.sample()
@@ -260,26 +260,16 @@ class _Best:
             candidates.append(self._weights)
         else:
             zeros = [torch.zeros_like(p) for p in self._start]
-            candidates += [_copied(module), zeros]
+            candidates += [module.copied(), zeros]
         losses = []
         for weights in candidates:
-            _write(module, weights)
+            module.restore(weights)
             loss = float(row_losses(module)(rows).mean())
             losses.append(loss if np.isfinite(loss) else np.inf)
         best = int(np.argmin(losses))
-        _write(module, candidates[best])
+        module.restore(candidates[best])
         if self._weights is None:
             self.loss = losses[best]
-
-
-def _copied(module: MLP) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in module.parameters()]
-
-
-def _write(module: MLP, weights: list[torch.Tensor]) -> None:
-    with torch.no_grad():
-        for parameter, values in zip(module.parameters(), weights, strict=True):
-            parameter.copy_(values)
 
 
 class _Epochs:

@@ -75,10 +75,7 @@ class NormalEquations(ABC):
             delta = a[-1] @ self.last.T - yc
             total += (delta * delta).sum()
             self._add(a, derivatives)
-            for i in reversed(range(len(self.layers))):
-                gradients[i] += delta.T @ a[i]
-                if i:
-                    delta = (delta @ self.layers[i][:, :-1]) * derivatives[i - 1]
+            self._pull_back(delta, a, derivatives, gradients)
         self.gradients = gradients
         self._complete()
         return float(total)
@@ -91,6 +88,19 @@ class NormalEquations(ABC):
             a.append(augmented(value))
             derivatives.append(derivative)
         return a, derivatives
+
+    def _pull_back(
+        self,
+        delta: torch.Tensor,
+        a: list[torch.Tensor],
+        derivatives: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+    ) -> None:
+        """Add Jᵀ times a cotangent of the outputs to the gradients."""
+        for i in reversed(range(len(self.layers))):
+            gradients[i] += delta.T @ a[i]
+            if i:
+                delta = (delta @ self.layers[i][:, :-1]) * derivatives[i - 1]
 
     @abstractmethod
     def _width(self, n_inputs: int) -> int:
@@ -181,10 +191,7 @@ class NormalEquations(ABC):
                 a.append(augmented(value))
                 derivatives.append(d1)
             delta = second @ self.last.T + 2.0 * (first @ step[-1].T)
-            for i in reversed(range(len(self.layers))):
-                gradients[i] += delta.T @ a[i]
-                if i:
-                    delta = (delta @ self.layers[i][:, :-1]) * derivatives[i - 1]
+            self._pull_back(delta, a, derivatives, gradients)
         return gradients
 
     def matrix(self) -> torch.Tensor:

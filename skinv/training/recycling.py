@@ -24,7 +24,7 @@ class Recycling(Callback):
 
     A ReLU network has many local minima, in which units double each other or sit where nothing is
     to be gained. After every few epochs of Levenberg-Marquardt the units that the error depends on
-    least are replaced by hinges through rows of large error, in the random direction, of several
+    least are replaced by hinges through rows of large error, in the random direction, of two
     hundred, that lowers the squared error most once the last layer is fitted anew. If after the
     next epochs the error is not below the best so far, the best comes back. (The weakest unit is
     found as in optimal brain surgeon, Hassibi and Stork 1993; the strongest candidate as in
@@ -59,14 +59,12 @@ class Recycling(Callback):
         if epoch % _EVERY or epoch > last:
             return
         x, y = dataset_train.sample()
-        parameters = list(net.module_.parameters())
         with torch.no_grad():
             loss = float((net.module_(x) - y).square().mean())
             if loss < self.best_:
-                self.best_, self.weights_ = loss, [p.detach().clone() for p in parameters]
+                self.best_, self.weights_ = loss, net.module_.copied()
             else:
-                for parameter, best in zip(parameters, self.weights_, strict=True):
-                    parameter.copy_(best)
+                net.module_.restore(self.weights_)
                 net.optimizer_.restart()
             if epoch < last:
                 n_units = len(net.module_.weights[0])
