@@ -11,19 +11,15 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from ._regressor import InverseRegressorMixin
-from .bounds._form import OTHER_TARGETS, ModelForm
-from .matrices import check_center, like, matrix_order, regular_inverse
-from .stacks import empty_like, pieces, product
+from .form import OTHER_TARGETS, ModelForm
+from .inference.engine import Engine
+from .inference.predictor import EnginePredictorMixin
+from .matrices import check_center, matrix_order, regular_inverse
 
 __all__ = ["LinearInverseApprox"]
 
-# Up to this order one product with the n²×n² matrix of the affine map is faster than two products
-# with n×n matrices (the crossover was measured between 8 and 16).
-_DENSE_ORDER = 8
 
-
-class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
+class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
     """Approximate inverses near a known matrix by a truncated series or a least-squares fit.
 
     Parameters
@@ -56,10 +52,12 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
 
     Notes
     -----
-    With E = A − A₀ and B = A₀⁻¹ the series of order k is Σ_{j<=k} (−BE)ʲB, computed by Horner's
-    rule as X ← B − B·E·X. The residual is I − A·X = (−EB)^{k+1}, so the error is of order k + 1 in
-    E, and the series converges where the spectral radius of BE is below 1 (Neumann). In the first
-    order the map is affine, with matrix −B ⊗ Bᵀ on flattened rows and constant 2·vec B.
+    With E = A − A₀ and B = A₀⁻¹ the series of order k is Σ_{j<=k} (−BE)ʲB. The residual is
+    I − A·X = (−EB)^{k+1}, so the error is of order k + 1 in E, and the series converges where the
+    spectral radius of BE is below 1 (Neumann). In the first order the map is affine, with matrix
+    −B ⊗ Bᵀ on flattened rows and constant 2·vec B. Predictions are computed by Horner's rule as
+    B(I + N(I + N(…))) with N = −EB, in k + 1 products, or up to n = 8 as that affine map. A
+    refinement step on the first order is the third order, but for rounding.
 
     Examples
     --------
@@ -106,7 +104,8 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
             targets of ``method="taylor"`` that cannot be inverses.
         """
         self._validate_params()
-        for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map"):  # of an earlier fit
+        # Of an earlier fit.
+        for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine"):
             self.__dict__.pop(name, None)
         self._order = self.order
         if self.method == "lstsq":
@@ -117,10 +116,13 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
                 )
             if X is None:
                 raise ValueError("method='lstsq' needs training matrices: pass X.")
-            return self._fit_lstsq(X, y, sample_weight)
-        return self._fit_taylor(X, y, sample_weight)
+            self._fit_lstsq(X, y, sample_weight)
+        else:
+            self._fit_taylor(X, y, sample_weight)
+        self._set_engine()
+        return self
 
-    def _fit_taylor(self, X: Any, y: Any, sample_weight: Any) -> LinearInverseApprox:
+    def _fit_taylor(self, X: Any, y: Any, sample_weight: Any) -> None:
         if X is not None:
             rows, targets = self._validate_pair(X, y)
             if targets is not None and targets.shape != rows.shape:
@@ -147,15 +149,13 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
         magnitude = 0.0 if X is None else float(np.abs(rows).max())
         self.inverse_ = regular_inverse(self.center_, magnitude)
         self._y_ndim = 2
-        return self
 
-    def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> LinearInverseApprox:
+    def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> None:
         rows, targets, self._inverse_targets = self._validate_training(X, y)
         weight = _check_sample_weight(
             sample_weight, rows, dtype=np.float64, ensure_non_negative=True
         )
         self._x_mean, self._y_mean, self._map = affine_fit(rows, targets, weight)
-        return self
 
     @property
     def coef_(self) -> NDArray:
@@ -177,39 +177,14 @@ class LinearInverseApprox(InverseRegressorMixin, BaseEstimator):
         if not hasattr(self, "inverse_") or self._order != 1:
             raise AttributeError(f"{name} exists only for a fitted affine map (order 1).")
 
-    def predict(self, X: Any) -> Any:
-        """Approximate the inverses.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices.
-
-        Returns
-        -------
-        ndarray or tensor of the shape of `X`
-            Approximate inverses, in the dtype of `X` if that is a floating-point one; a tensor, on
-            its device, for a tensor. With targets given to ``fit``, predictions of their shape.
-
-        Raises
-        ------
-        ValueError
-            For a wrong number of features or, in arrays, rows that are not finite. Tensors are not
-            looked at, so that nothing waits for the device: NaN goes through.
-        """
-        rows, was_stack = self._validate_prediction(X)
-        if hasattr(self, "_map"):
-            values = (rows - like(self._x_mean, rows)) @ like(self._map, rows)
-            values += like(self._y_mean, rows)
-        else:
-            values = taylor(rows, self.center_, self.inverse_, self._order)
-        return self._restore_prediction(values, was_stack)
-
     def _model_form(self) -> ModelForm:
         """Return what bounds over a region need to know."""
+        if hasattr(self, "_map") and not self._inverse_targets:
+            raise ValueError(OTHER_TARGETS)
+        return self._form()
+
+    def _form(self) -> ModelForm:
         if hasattr(self, "_map"):
-            if not self._inverse_targets:
-                raise ValueError(OTHER_TARGETS)
             return ModelForm.affine(self._x_mean, self._y_mean, self._map)
         return ModelForm.series(self.center_, self.inverse_, self._order)
 
@@ -245,28 +220,7 @@ def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
     >>> taylor(np.array([[2.2]]), np.array([[2.0]]), np.array([[0.5]]))
     array([[0.45]])
     """
-    n = len(center)
-    B, origin = like(inverse, rows), like(center.ravel(), rows)
-    out = empty_like(rows)
-    dense = order == 1 and n <= _DENSE_ORDER
-    # vec(BEB) = (B ⊗ Bᵀ) vec E on row-major rows, and the transpose of that matrix is Bᵀ ⊗ B.
-    K = like(np.kron(inverse.T, inverse), rows) if dense else None
-    for piece in pieces(len(rows), n, rows.itemsize):
-        E, part = rows[piece] - origin, out[piece]
-        if dense:
-            product(E, K, out=part)
-            part *= -1
-            part += B.reshape(-1)
-            continue
-        X = product(E.reshape(-1, n), B).reshape(-1, n, n)  # E·B, as one product
-        E, part = E.reshape(-1, n, n), part.reshape(-1, n, n)
-        for k in range(order):
-            if k:
-                X = product(E, part, out=X)
-            product(B, X, out=part)
-            part *= -1
-            part += B
-    return out
+    return Engine(ModelForm.series(center, inverse, order))(rows)
 
 
 def affine_fit(

@@ -38,6 +38,9 @@ __all__ = [
 # Past this condition number a float64 inverse has lost more than half of its digits.
 MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
 
+# Rows that are searched for NaN and infinity at once.
+_SCANNED = 1024
+
 
 def is_tensor(X: Any) -> bool:
     """Tell whether `X` is a torch tensor, without importing torch.
@@ -237,7 +240,10 @@ def refuse_nonfinite(array: NDArray, name: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(array, dtype=np.float64)):  # inf and NaN always reach the sum
             return
-    bad = ~np.isfinite(array.reshape(array.shape[0], -1)).all(axis=1)
+    bad = np.zeros(len(array), dtype=bool)
+    for start in range(0, len(array), _SCANNED):  # without memory of the size of the array
+        block = array[start : start + _SCANNED]
+        bad[start : start + _SCANNED] = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
     if bad.any():
         raise ValueError(
             f"Input {name} contains NaN or infinity (inf) in rows {list_rows(bad)}; "
@@ -280,7 +286,12 @@ def validate_rows(
     dtype('float64')
     """
     X = validate_data(
-        estimator, X, reset=reset, dtype=(np.float64, np.float32), ensure_all_finite=False
+        estimator,
+        X,
+        reset=reset,
+        dtype=(np.float64, np.float32),
+        ensure_all_finite=False,
+        ensure_min_samples=1 if reset else 0,
     )
     if not allow_nonfinite:
         refuse_nonfinite(X, "X")

@@ -12,22 +12,20 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._regressor import InverseRegressorMixin
-from .bounds._form import OTHER_TARGETS, ModelForm
 from .draws import private_generator
-from .matrices import as_stack, is_tensor
+from .form import OTHER_TARGETS, ModelForm
+from .inference.predictor import EnginePredictorMixin
+from .matrices import as_stack
 from .training.preparation import ORDERS, Preparation, random_layers, taylor_layers
 from .training.schedules import SCHEDULES
 
 __all__ = ["NeuralInverseRegressor"]
 
-# Numbers of the widest layer held at once in a prediction: 32 MB in float64.
-_CHUNK = 2**22
 # Matrices to which a stream's scaling and baseline are fitted, at least.
 _FIRST_SAMPLE = 4096
 
 
-class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
+class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
     """Learn the inverses of a region of matrices with a small neural network.
 
     A multilayer perceptron in a skorch net learns what a baseline, affine or a short Taylor series,
@@ -411,65 +409,6 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
             raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths must be positive.")
         return hidden
 
-    # -- predicting ------------------------------------------------------------------------------
-
-    def predict(self, X: Any) -> Any:
-        """Predict the inverses, or the quantity that was trained.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices.
-
-        Returns
-        -------
-        ndarray or tensor of the shape of `X`, or (n_samples, n_outputs) or (n_samples,)
-            Predictions, computed in the dtype of `X` if that is a floating-point one, else in
-            float64; a tensor, on its device, for a tensor.
-
-        Raises
-        ------
-        ValueError
-            For a wrong number of features or, in arrays, rows that are not finite. Tensors are not
-            looked at, so that nothing waits for the device: NaN goes through.
-        """
-        import torch
-
-        from .training.fitting import resolve_device
-        from .training.modules import mlp_forward
-
-        rows, was_stack = self._validate_prediction(X)
-        tensor = is_tensor(rows)
-        device = rows.device if tensor else torch.device(resolve_device(self.device))
-        dtype = rows.dtype if tensor else getattr(torch, str(rows.dtype))
-        weights, biases = zip(
-            *(
-                (
-                    torch.tensor(W, dtype=dtype, device=device),
-                    torch.tensor(b, dtype=dtype, device=device),
-                )
-                for W, b in self._layers
-            ),
-            strict=True,
-        )
-        step = max(_CHUNK // max(len(b) for _, b in self._layers), 1)
-        parts: list[Any] = []
-        with torch.no_grad():
-            for start in range(0, len(rows), step):
-                block = rows[start : start + step]
-                x = self._preparation.inputs(block)
-                if not tensor:
-                    x = torch.as_tensor(x).to(device)
-                values: Any = mlp_forward(x, weights, biases, self._activation)
-                if not tensor:
-                    values = values.cpu().numpy()
-                parts.append(self._preparation.restore(block, values))
-        if len(parts) == 1:
-            values = parts[0]
-        else:
-            values = torch.cat(parts) if tensor else np.concatenate(parts)
-        return self._restore_prediction(values, was_stack)
-
     # -- what is fitted --------------------------------------------------------------------------
 
     @property
@@ -491,7 +430,13 @@ class NeuralInverseRegressor(InverseRegressorMixin, BaseEstimator):
         """Return what bounds over a region need to know."""
         if not self._inverse_targets:
             raise ValueError(OTHER_TARGETS)
+        return self._form()
+
+    def _form(self) -> ModelForm:
         return self._preparation.form(self._layers, self._activation, self.n_features_in_)
+
+    def _set_engine(self, device: str | None = None) -> None:
+        super()._set_engine(self.device)
 
     @property
     def net_(self) -> Any:

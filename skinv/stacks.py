@@ -6,6 +6,7 @@ ones, and pieces small enough to stay in the cache. Nothing here moves data betw
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -195,6 +196,11 @@ def empty_like(stack: Any) -> Any:
     return np.empty(stack.shape, stack.dtype)
 
 
+def _empty(example: Any, size: int) -> Any:
+    """Return memory for so many numbers, in the dtype and on the device of an example."""
+    return example.new_empty(size) if is_tensor(example) else np.empty(size, example.dtype)
+
+
 class Workspace:
     """Memory that is used again from piece to piece: fresh pages cost more than products in them.
 
@@ -215,6 +221,14 @@ class Workspace:
         if held is None or len(held) < len(stack) or held.dtype != stack.dtype:
             held = self._held[name] = empty_like(stack)
         return held[: len(stack)]
+
+    def of(self, example: Any, shape: tuple[int, ...], name: str) -> Any:
+        """Return contiguous memory of a shape, in the dtype of an example, the same for a name."""
+        held, size = self._held.get(name), math.prod(shape)
+        if held is None or held.shape[0] < size or held.dtype != example.dtype:
+            held = _empty(example, size)
+            self._held[name] = held
+        return held[:size].reshape(shape)
 
     def wide(self, stack: Any, name: str) -> Any:
         """Return a stack in float64, in memory that is the same for a name."""
@@ -257,6 +271,24 @@ def product_error(A: Any, X: Any, out: Any = None) -> Any:
     diagonals = D.diagonal(dim1=-2, dim2=-1) if is_tensor(D) else np.einsum("kii->ki", D)
     diagonals -= 1
     return D
+
+
+def products_are_exact(stack: Any) -> bool:
+    """Tell whether products of this dtype are rounded as in IEEE arithmetic.
+
+    float32 products of tensors may be computed in TF32 or bfloat16 where the user allows it, by a
+    precision setting or by autocast; float64 products never are.
+    """
+    if not is_tensor(stack):
+        return True
+    torch = sys.modules["torch"]
+    if stack.dtype == torch.float64:
+        return True
+    try:
+        highest = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set through the newer, finer interface
+        return False
+    return highest and not torch.is_autocast_enabled(stack.device.type)
 
 
 def frobenius(stack: Any) -> Any:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..form import ModelForm
 from ..matrices import matrix_order
-from ._form import ModelForm
 from ._jets import Boxes, inverse_jet, series_jet
 from ._network import Enclosure, Network
 

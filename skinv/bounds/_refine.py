@@ -19,9 +19,10 @@ from ..stacks import (
     norm_floor,
     pieces,
     product_error,
+    products_are_exact,
     scales,
 )
-from ._residual import measure, products_are_exact, scaled
+from ._residual import measure, scaled
 
 # A step that leaves more than this share of the residual leads nowhere.
 _PROGRESS = 0.9

@@ -13,8 +13,8 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import unwrapped
+from ..form import ModelForm
 from ..geometry._regularity import check_region
-from ._form import ModelForm
 from ._taylor import taylor_bound
 
 _CONSTRAINTS: dict[str, list] = {
@@ -169,7 +169,7 @@ def _closed_form(form: ModelForm, sampler: Any, problem: Any) -> float:
     The model's inverse of the centre is off by some share of it, and each of its factors in the
     series likewise.
     """
-    if form.taylor is None or form.layers or form.matrix.any():
+    if form.taylor is None or form.layers or form.linear is not None:
         return math.inf
     center, inverse, order = form.taylor
     if not np.array_equal(center, sampler.center_):

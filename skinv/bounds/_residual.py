@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..stacks import (
     pieces,
     product,
     product_error,
+    products_are_exact,
     scales,
 )
 
@@ -107,24 +107,6 @@ def check_norm(norm: Any) -> str:
         if norm == name or (number is not None and norm == number):
             return name
     raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
-
-
-def products_are_exact(stack: Any) -> bool:
-    """Tell whether products of this dtype are rounded as in IEEE arithmetic.
-
-    float32 products of tensors may be computed in TF32 or bfloat16 where the user allows it, by a
-    precision setting or by autocast; float64 products never are.
-    """
-    if not is_tensor(stack):
-        return True
-    torch = sys.modules["torch"]
-    if stack.dtype == torch.float64:
-        return True
-    try:
-        highest = torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # set through the newer, finer interface
-        return False
-    return highest and not torch.is_autocast_enabled(stack.device.type)
 
 
 def scaled(A: Any, X: Any) -> tuple[Any, Any, Any]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from skorch.callbacks import EarlyStopping
 
+from ..inference.engine import resolve_device
 from .batches import Batches, DrawnBatches, TensorBatches
 from .callbacks import Converged, EpochBar, ValidationScore
 from .net import InverseNet, load_solver_state, make_net, solver_state
@@ -137,41 +138,6 @@ def peak_rate(model: Any) -> float:
     return min(0.01, 5 / max(layer_sizes(model)[1:-1], default=1))
 
 
-def resolve_device(device: str, strict: bool = False) -> str:
-    """Return the device to work on; a missing CUDA falls back to the CPU unless `strict`.
-
-    Parameters
-    ----------
-    device : str
-        "auto" is CUDA where there is one.
-    strict : bool, default=False
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If `strict` and there is no CUDA device to be had.
-
-    Examples
-    --------
-    >>> resolve_device("cpu")
-    'cpu'
-    """
-    available = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if available else "cpu"
-    if device.startswith("cuda") and not available:
-        if strict:
-            raise ValueError(
-                f"Got device={device!r}, but torch sees no CUDA device here; use device='auto'."
-            )
-        return "cpu"
-    return device
-
-
 def build_net(model: Any, solver: str, callbacks: list | None = None) -> InverseNet:
     """Return a net with a model's weights, and the state its solver was left in.
 
@@ -276,6 +242,7 @@ def _train(
     model._net, model._layers = net, net.module_.layers()
     model._solver_state, model.solver_ = solver_state(net), solver
     model._fitted = True
+    model._set_engine()
     model.n_iter_ += len(epochs)
     model.loss_curve_ = model.loss_curve_ + [row["train_loss"] for row in epochs]
     if valid is not None:

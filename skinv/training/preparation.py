@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bounds._form import ModelForm
+from ..form import ModelForm
 from ..linear import affine_fit, taylor
 from ..matrices import like, matrix_order, regular_inverse
 
@@ -208,7 +208,7 @@ class Preparation:
     def form(
         self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
     ) -> ModelForm:
-        """Return the whole model as bounds over a region take it.
+        """Return the whole model.
 
         Parameters
         ----------
@@ -233,11 +233,12 @@ class Preparation:
         x_mean[self.kept], x_scale[self.kept] = self.x_mean, self.x_scale
         n_outputs = len(self.y_mean)
         origin, constant = np.zeros(n_features), np.zeros(n_outputs)
-        matrix = np.zeros((n_features, n_outputs))
+        linear = None
         if self.affine is not None:
-            origin[self.kept], constant, matrix[self.kept] = self.affine
+            linear = np.zeros((n_features, n_outputs))
+            origin[self.kept], constant, linear[self.kept] = self.affine
         taylor = None if self.center is None else (*self.center, self.order)
-        return ModelForm(constant, origin, matrix, taylor, wide, activation, x_mean, x_scale)
+        return ModelForm(constant, origin, linear, taylor, wide, activation, x_mean, x_scale)
 
 
 def _affine_baseline(

@@ -1,4 +1,4 @@
-"""What bounds over a region need to know of a model: a baseline plus a multilayer perceptron."""
+"""A model as inference, export and bounds take it: a baseline plus a multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ OTHER_TARGETS = (
 
 @dataclass(frozen=True)
 class ModelForm:
-    """A model of inverses as f(a) = baseline(a) + perceptron((a − x_mean) / x_scale).
+    """A fitted model as f(a) = baseline(a) + perceptron((a − x_mean) / x_scale).
 
     Parameters
     ----------
+    constant : ndarray of shape (n_outputs,)
+        Constant part of the affine baseline.
+    origin : ndarray of shape (n_features,)
+        Where the affine baseline takes that value.
+    linear : ndarray of shape (n_features, n_outputs) or None
+        Linear part of the affine baseline, for rows from the left; None is 0.
+    taylor : tuple of (center (n, n), inverse (n, n), order) or None
+        A Taylor series of the inverse, added to the affine baseline.
     layers : list of (weight (n_out, n_in), bias (n_out,)), float64
         The perceptron, output scaling included; empty for none.
     activation : {"relu", "silu", "tanh"}
     x_mean, x_scale : ndarray of shape (n_features,)
         What the perceptron's inputs are centred and scaled by.
-    constant : ndarray of shape (n*n,)
-        Constant part of the affine baseline.
-    origin : ndarray of shape (n*n,)
-        Where the affine baseline takes that value.
-    matrix : ndarray of shape (n*n, n*n)
-        Linear part of the affine baseline, for rows from the left.
-    taylor : tuple of (center (n, n), inverse (n, n), order) or None
-        A Taylor series of the inverse, added to the affine baseline.
 
     Examples
     --------
@@ -42,12 +42,19 @@ class ModelForm:
 
     constant: NDArray[np.float64]
     origin: NDArray[np.float64]
-    matrix: NDArray[np.float64]
+    linear: NDArray[np.float64] | None = None
     taylor: tuple[NDArray, NDArray, int] | None = None
     layers: list[tuple[NDArray, NDArray]] = field(default_factory=list)
     activation: str = "relu"
     x_mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     x_scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """Linear part of the affine baseline, zeros if there is none."""
+        if self.linear is not None:
+            return self.linear
+        return np.broadcast_to(0.0, (self.origin.size, self.constant.size))
 
     @classmethod
     def affine(cls, origin: NDArray, constant: NDArray, matrix: NDArray) -> ModelForm:
@@ -57,5 +64,5 @@ class ModelForm:
     @classmethod
     def series(cls, center: NDArray, inverse: NDArray, order: int) -> ModelForm:
         """Return the form of a Taylor series of the inverse."""
-        d = center.size
-        return cls(np.zeros(d), np.zeros(d), np.zeros((d, d)), (center, inverse, order))
+        zeros = np.zeros(center.size)
+        return cls(zeros, zeros, taylor=(center, inverse, order))

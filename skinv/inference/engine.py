@@ -1,0 +1,301 @@
+"""Predictions of a fitted model on batches: in pieces that stay in the cache, and nothing twice."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..form import ModelForm
+from ..matrices import is_tensor, refuse_nonfinite
+from ..stacks import Workspace, products_are_exact
+from .evaluate import evaluate
+from .parts import SHORT, Parts
+from .single import single_function
+
+# Bytes of the widest intermediate result in a piece. Without a network smaller ones would fit an L2
+# cache, but fresh memory for results drives them out of it anyway, and were measured to be slower.
+# With one they should fit, but have at least so many rows, for the sake of the weights. On a GPU
+# pieces only limit memory.
+_PIECE, _PIECE_CUDA = 2**22, 2**28
+_PIECE_NETWORK, _ROWS = 3 * 2**19, 1024
+_MOST_ROWS = 2**14
+# Up to so many numbers torch costs more than it saves.
+_SMALL = 2**13
+# So many precisions, devices and selections of outputs are kept ready.
+_KEPT = 16
+# Sums of squares below this are far from overflow, in single precision too.
+_TAME = 1e30
+
+
+def resolve_device(device: str, strict: bool = False) -> str:
+    """Return the device to work on; a missing CUDA falls back to the CPU unless `strict`.
+
+    Parameters
+    ----------
+    device : str
+        "auto" is CUDA where there is one.
+    strict : bool, default=False
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If `strict` and there is no CUDA device to be had.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    'cpu'
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if device.startswith("cuda") and not available:
+        if strict:
+            raise ValueError(
+                f"Got device={device!r}, but torch sees no CUDA device here; use device='auto'."
+            )
+        return "cpu"
+    return device
+
+
+class Engine:
+    """Evaluates a fitted model on arrays and tensors.
+
+    Constants are folded and brought to a precision and a device once; after that nothing waits for
+    a device, so that a prediction can be captured in a CUDA graph.
+
+    Parameters
+    ----------
+    form : ModelForm
+    device : str, default="cpu"
+        Where arrays are computed on, if they are many; "auto" is CUDA where there is one.
+
+    Examples
+    --------
+    >>> engine = Engine(ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 1))
+    >>> engine(np.array([[2.2]]))
+    array([[0.45]])
+    """
+
+    def __init__(self, form: ModelForm, device: str = "cpu"):
+        self.form = form
+        self.device = device
+        self._device: Any = None
+        self._parts: dict[Any, Parts] = {}
+        self._functions: dict[Any, Callable] = {}
+
+    def __call__(self, X: Any, outputs: NDArray[np.intp] | None = None, out: Any = None) -> Any:
+        """Predict.
+
+        Parameters
+        ----------
+        X : ndarray or tensor of shape (m, n_features) or (m, n, n)
+            Floating-point numbers, in whatever memory layout. Half precision is computed in single.
+        outputs : ndarray of int, default=None
+            Indices of the outputs that are asked for.
+        out : ndarray or tensor of shape (m, n_outputs), default=None
+            Memory for the result, contiguous and in the dtype of `X`.
+
+        Returns
+        -------
+        ndarray or tensor of shape (m, n_outputs)
+            In the dtype of `X`.
+
+        Raises
+        ------
+        ValueError
+            For rows of an array that are not finite. Tensors are not looked at.
+        """
+        if is_tensor(X):
+            return self._tensors(X, outputs, out)
+        wide = np.dtype(np.float32) if X.dtype.itemsize < 4 else X.dtype
+        if len(X) == 1 and outputs is None and out is None:
+            return self._row(X, wide)
+        parts = self.parts(wide, None, outputs)
+        if out is None:
+            out = np.empty((len(X), parts.n_outputs), X.dtype)
+        if len(X) * parts.width <= _SMALL:
+            self._small(X, parts, out)
+        else:
+            self._arrays(X, parts, outputs, out)
+        return out
+
+    def _row(self, X: NDArray, wide: Any) -> NDArray:
+        """Predict a single row."""
+        function = self._functions.get(wide)
+        if function is None:
+            function = self._functions[wide] = single_function(self.parts(wide))
+        row = X.reshape(-1)
+        if X.dtype != wide:
+            row = row.astype(wide)
+        values = function(row)[None]
+        # A small sum of squares rules out NaN and infinity, and overflow on the way.
+        if not (row.dot(row) < _TAME and math.isfinite(values.sum())):
+            refuse_nonfinite(X, "X")
+        return values if X.dtype == wide else values.astype(X.dtype)
+
+    def _small(self, X: NDArray, parts: Parts, out: NDArray) -> None:
+        """Predict a few rows, without torch."""
+        E = _differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
+        y = out if out.dtype == E.dtype else np.empty(out.shape, E.dtype)
+        with np.errstate(all="ignore"):
+            if not math.isfinite(X.sum(dtype=E.dtype)):
+                refuse_nonfinite(X, "X")
+            evaluate(parts, E, y, Workspace())
+            if y is not out:
+                out[...] = y
+
+    def parts(
+        self, dtype: Any, device: Any = None, outputs: NDArray[np.intp] | None = None
+    ) -> Parts:
+        """Return the constants in a precision, and on a device if tensors are wanted."""
+        key = dtype, device, None if outputs is None else outputs.tobytes()
+        parts = self._parts.get(key)
+        if parts is None:
+            if len(self._parts) >= _KEPT:  # many selections: the oldest goes
+                self._parts.pop(next(iter(self._parts)))
+            parts = self._parts[key] = Parts.of(self.form, outputs).to(dtype, device)
+        return parts
+
+    def _tensors(self, X: Any, outputs: NDArray[np.intp] | None, out: Any) -> Any:
+        torch = sys.modules["torch"]
+        wide = torch.float32 if X.dtype.itemsize < 4 else X.dtype
+        parts = self.parts(wide, X.device, outputs)
+        if out is None:
+            out = _torch_memory(len(X), parts.n_outputs, X.dtype, X.device)
+        space = Workspace()
+        with torch.no_grad():
+            for piece in _pieces(len(X), parts, X.device.type, wide.itemsize):
+                x = X[piece]
+                E = space.of(parts.origin, (len(x), len(parts.origin)), "E")
+                _torch_differences(x, parts, E)
+                self._evaluate(parts, E, out[piece], space)
+        return out
+
+    def _arrays(
+        self, X: NDArray, host: Parts, outputs: NDArray[np.intp] | None, out: NDArray
+    ) -> None:
+        """Predict many rows of an array, which torch never sees: it may be read-only or a file."""
+        import torch
+
+        wide = host.origin.dtype
+        if self._device is None:
+            self._device = torch.device(resolve_device(self.device))
+        device, kind = self._device, getattr(torch, wide.name)
+        example = torch.empty(0, dtype=kind)
+        if device.type == "cpu" and not products_are_exact(example):
+            # The user allows torch a lower precision, but not NumPy.
+            for piece in _pieces(len(X), host, "cpu", wide.itemsize):
+                self._small(X[piece], host, out[piece])
+            return
+        parts = self.parts(kind, device, outputs)
+        space = Workspace()
+        with torch.no_grad():
+            for piece in _pieces(len(X), parts, device.type, wide.itemsize):
+                x, part = X[piece], out[piece]
+                E = space.of(example, (len(x), len(parts.origin)), "E")
+                if (
+                    parts.kept is None
+                    and device.type == "cpu"
+                    and x.dtype == wide
+                    and x.flags.carray
+                ):
+                    _torch_differences(torch.from_numpy(x), parts, E)
+                else:
+                    _differences(x, host, E.numpy())
+                if parts.kept is not None:  # not all of x is in E
+                    with np.errstate(over="ignore", invalid="ignore"):
+                        finite = math.isfinite(x.sum())
+                elif parts.layers:
+                    finite = math.isfinite(torch.dot(E.view(-1), E.view(-1)))
+                if device.type != "cpu":
+                    E = E.to(device)
+                    y = space.of(E, part.shape, "y")
+                elif part.dtype == wide:
+                    y = torch.from_numpy(part)
+                else:
+                    y = space.of(E, part.shape, "y")
+                evaluate(parts, E, y, space)
+                if parts.kept is None and not parts.layers:
+                    # Through products NaN and infinity of a row reach all of its outputs.
+                    finite = math.isfinite(y[:, 0].sum())
+                if not finite:  # or something overflowed
+                    refuse_nonfinite(X, "X")
+                if device.type != "cpu" or part.dtype != wide:
+                    with np.errstate(over="ignore"):
+                        part[...] = y.cpu().numpy()
+
+    def _evaluate(self, parts: Parts, E: Any, out: Any, space: Workspace) -> None:
+        if E.dtype == out.dtype:
+            evaluate(parts, E, out, space)
+        else:
+            y = space.of(E, tuple(out.shape), "y")
+            evaluate(parts, E, y, space)
+            out.copy_(y)
+
+
+def _pieces(m: int, parts: Parts, device: str, itemsize: int) -> Iterator[slice]:
+    """Cut m rows into pieces."""
+    row = itemsize * parts.width
+    if device != "cpu":
+        step = max(_PIECE_CUDA // row, 1)
+    elif parts.layers:
+        step = min(max(_PIECE_NETWORK // row, _ROWS), _MOST_ROWS)
+    else:
+        step = min(max(_PIECE // row, 1), _MOST_ROWS)
+    return (slice(start, min(start + step, m)) for start in range(0, m, step))
+
+
+def _torch_memory(m: int, n: int, dtype: Any, device: Any) -> Any:
+    """Return memory for a result, in large pages if it is large."""
+    torch = sys.modules["torch"]
+    if device.type == "cpu" and dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(np.empty((m, n), np.dtype(str(dtype).removeprefix("torch."))))
+    return torch.empty(m, n, dtype=dtype, device=device)
+
+
+def _torch_differences(x: Any, parts: Parts, E: Any) -> None:
+    """Write (a − origin)·unit to E."""
+    torch = sys.modules["torch"]
+    if parts.kept is not None:
+        x = x.reshape(len(x), -1).index_select(1, parts.kept)
+    if E.shape[1] <= SHORT and x.is_contiguous():
+        torch.sub(x.view(-1), parts.repeated("origin", parts.origin, len(E)), out=E.view(-1))
+    elif x.ndim == 3:
+        torch.sub(x, parts.origin.view(x.shape[1:]), out=E.view(x.shape))
+    else:
+        torch.sub(x, parts.origin, out=E)
+    if parts.unit != 1.0:
+        E *= parts.unit
+
+
+def _differences(X: NDArray, parts: Parts, E: NDArray) -> NDArray:
+    """Write (a − origin)·unit to E, reading X once, whatever its layout."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if parts.kept is not None:
+            X = X.reshape(len(X), -1)[:, parts.kept]
+        if E.shape[1] <= SHORT and X.flags.c_contiguous:
+            np.subtract(
+                X.reshape(-1), parts.repeated("origin", parts.origin, len(E)), out=E.reshape(-1)
+            )
+        elif X.ndim == 3:
+            n = X.shape[1]
+            np.subtract(X, parts.origin.reshape(n, n), out=E.reshape(X.shape))
+        else:
+            np.subtract(X, parts.origin, out=E)
+        if parts.unit != 1.0:
+            E *= E.dtype.type(parts.unit)
+    return E

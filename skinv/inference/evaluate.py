@@ -1,0 +1,177 @@
+"""One piece of a batch through the arithmetic of a model, in NumPy or torch alike."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..matrices import is_tensor
+from ..stacks import Workspace, product
+from .parts import SHORT, Parts, SeriesPart
+
+
+def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
+    """Compute the outputs of a piece of a batch.
+
+    Parameters
+    ----------
+    parts : Parts
+        In the dtype, and on the device, of `E`.
+    E : ndarray or tensor of shape (m, n_inputs)
+        (a − origin)·unit, contiguous. Overwritten.
+    out : ndarray or tensor of shape (m, n_outputs)
+        For the result, contiguous.
+    space : Workspace
+        Memory for what comes between.
+
+    Examples
+    --------
+    >>> from skinv.form import ModelForm
+    >>> form = ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 2)
+    >>> out = np.empty((1, 1))
+    >>> evaluate(Parts.of(form), np.array([[0.2]]), out, Workspace())
+    >>> out  # 0.5 − 0.05 + 0.005
+    array([[0.455]])
+    """
+    started = False
+    if parts.layers:
+        h = E
+        for k, (W, b) in enumerate(parts.layers[:-1]):
+            h = affine(h, W, b, space.of(E, (len(E), W.shape[1]), f"hidden{k}"))
+            activate(h, parts.activation, space)
+        W, b = parts.layers[-1]
+        if len(b) <= SHORT:
+            product(h, W, out=out)
+            flat = out.reshape(-1)
+            flat += parts.repeated("bias", b, len(out))
+        else:
+            affine(h, W, b, out)
+        started = True
+    if parts.linear is not None:
+        if started:
+            add_product(out, E, parts.linear, space)
+        else:
+            affine(E, parts.linear, parts.constant, out)
+        started = True
+    if parts.quadratic is not None:  # there is a linear part, too
+        first, second = parts.quadratic.first, parts.quadratic.second
+        if is_tensor(E):
+            pairs = E.index_select(1, first).mul_(E.index_select(1, second))
+        else:
+            pairs = np.take(E, first, axis=1)
+            pairs *= np.take(E, second, axis=1)
+        add_product(out, pairs, parts.quadratic.matrix, space)
+    if parts.series is not None:
+        if not started and parts.constant is not None:
+            out[...] = parts.constant
+            started = True
+        (_thin if parts.series.thin else _whole)(parts.series, E, out, started, parts.unit, space)
+    elif not started:
+        out[...] = parts.constant
+
+
+def affine(x: Any, W: Any, b: Any, out: Any) -> Any:
+    """Return xW + b, in `out`."""
+    if is_tensor(x):
+        return sys.modules["torch"].addmm(b, x, W, out=out)
+    np.matmul(x, W, out=out)
+    out += b
+    return out
+
+
+def activate(h: Any, activation: str, space: Workspace) -> None:
+    """Apply an activation in place.
+
+    silu(t) = t·sigmoid(t) is t/2·(1 + tanh(t/2)), which does not overflow, in NumPy.
+    """
+    if is_tensor(h):
+        torch = sys.modules["torch"]
+        if activation == "silu":
+            torch.nn.functional.silu(h, inplace=True)
+        else:
+            getattr(h, activation + "_")()
+    elif activation == "relu":
+        np.maximum(h, 0, out=h)
+    elif activation == "tanh":
+        np.tanh(h, out=h)
+    else:
+        h *= 0.5
+        t = np.tanh(h, out=space.of(h, h.shape, "tanh"))
+        t += 1
+        h *= t
+
+
+def add_product(out: Any, A: Any, B: Any, space: Workspace) -> None:
+    """Add a product of matrices, or of stacks of them, to `out`."""
+    if not is_tensor(out):
+        out += np.matmul(A, B, out=space.of(out, out.shape, "product"))
+    elif out.ndim == 2:
+        out.addmm_(A, B)
+    else:
+        out.baddbmm_(A, B)
+
+
+def _whole(series: SeriesPart, E: Any, out: Any, add: bool, unit: float, space: Workspace) -> None:
+    """Compute B(I + N(I + N(…))) with N = −EB, in order + 1 products.
+
+    The first has all rows of all E in one product with B; the constant factor comes last.
+    """
+    n, m = len(series.left), len(E)
+    rows = (m * n, n)
+    N = product(E.reshape(rows), series.right, out=space.of(E, rows, "N")).reshape(m, n, n)
+    P = N
+    for k in range(series.order):
+        if k == 0 and series.order > 1:
+            P = space.of(E, (m, n, n), "P0")
+            P[...] = N
+        elif k:
+            P = product(N, P, out=space.of(E, (m, n, n), f"P{k % 2}"))
+        diagonal = P.diagonal(0, 1, 2) if is_tensor(P) else np.einsum("kii->ki", P)
+        diagonal += 1
+    B = series.left.expand(m, n, n) if is_tensor(E) else series.left
+    out = out.reshape(m, n, n)
+    if add:
+        add_product(out, B, P, space)
+    else:
+        product(B, P, out=out)
+
+
+def _thin(series: SeriesPart, E: Any, out: Any, add: bool, unit: float, space: Workspace) -> None:
+    """Compute some rows and columns of the series from thin products.
+
+    Of columns V ← B_c − B(EV) from V = B_c, of rows U ← B_r − (UE)B from U = B_r; of the last step
+    only the block asked for.
+    """
+    m, n = len(E), series.inner.shape[0]
+    E = E.reshape(m, n, n)
+    r, c = series.corner.shape
+
+    def spread(M: Any) -> Any:
+        return M.expand(m, *M.shape) if is_tensor(E) else M
+
+    def flat(A: Any, B: Any) -> Any:  # stack times constant, as one product
+        return product(A.reshape(-1, n), B).reshape(m, -1, B.shape[1])
+
+    V = series.left if series.by_rows else series.right
+    for k in range(series.order):
+        last = k == series.order - 1
+        if series.by_rows:
+            W = product(spread(V) if k == 0 else V, E)
+            W = flat(W, series.right if last else series.inner)
+            start = series.corner if last else series.left
+        else:
+            W = flat(E, V) if k == 0 else product(E, V)
+            W = product(spread(series.left if last else series.inner), W)
+            start = series.corner if last else series.right
+        if unit != 1.0:
+            W = W * (1 / unit)
+        V = start - W
+    block = V.reshape(m, r * c)
+    if series.pick is not None:
+        block = block[:, series.pick]
+    if add:
+        out += block
+    else:
+        out[...] = block

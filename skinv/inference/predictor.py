@@ -1,0 +1,252 @@
+"""What the estimators that predict through the engine share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from .._regressor import InverseRegressorMixin
+from ..form import ModelForm
+from ..matrices import flatten_stack, is_tensor, validate_rows
+from .engine import Engine
+from .single import single_function
+
+# Arrays whose memory can be used as it is, unlike that of other subclasses.
+_PLAIN = (np.ndarray, np.memmap)
+
+
+class EnginePredictorMixin(InverseRegressorMixin):
+    """A regressor whose fitted model is a :class:`skinv.form.ModelForm`.
+
+    Its ``fit`` ends with ``_set_engine``.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> LinearInverseApprox([[2.0]]).fit().predict([[2.2]])
+    array([[0.45]])
+    """
+
+    _engine: Engine
+
+    def _form(self) -> ModelForm:
+        """Return the fitted model."""
+        raise NotImplementedError
+
+    def _set_engine(self, device: str = "cpu") -> None:
+        self._engine = Engine(self._form(), device)
+
+    def predict(self, X: Any, *, outputs: Any = None, out: Any = None) -> Any:
+        """Predict the inverses, or the quantity that was trained.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices. Arrays of whatever memory layout, read-only and memory-mapped ones are read
+            once and not copied.
+        outputs : array-like of int, or tuple of two of them, default=None
+            Entries of the inverse to compute, the others being left out: indices into a flattened
+            inverse, rows and columns as in ``numpy.diag_indices(n)``, or a boolean mask. A
+            column or a row takes O(n²) operations per matrix, the diagonal O(n³) but a share of the
+            whole.
+        out : ndarray or tensor, default=None
+            Memory for the result, contiguous, of its shape and dtype; it may be `X` itself. Fresh
+            memory costs about as much as the products for n up to 64.
+
+        Returns
+        -------
+        ndarray or tensor of the shape of `X`, or (n_samples, n_outputs) or (n_samples,)
+            Predictions in the dtype of `X` if that is a floating-point one, else in float64; a
+            tensor, on its device and without gradients, for a tensor. Of half precision the
+            arithmetic is in float32.
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features, outputs or memory that do not fit, or, in arrays, rows
+            that are not finite. Tensors are not looked at, so that nothing waits for the device:
+            NaN goes through, and after a first call with a dtype, predictions of tensors can be
+            captured in a CUDA graph (to be captured again after another fit).
+        """
+        X, was_stack = self._validate_batch(X)
+        engine = self._engine
+        index = None
+        if outputs is not None:
+            index = output_indices(outputs, engine.form.constant.size)
+        if out is not None:
+            out = self._memory(X, out, index, was_stack)
+        values = engine(X, index, out)
+        if index is not None:
+            return values
+        return self._restore_prediction(values, was_stack)
+
+    def inverse_function(self, dtype: Any = np.float64) -> Callable[[ArrayLike], NDArray]:
+        """Return the fitted model as a function of one matrix, for loops that take them singly.
+
+        Parameters
+        ----------
+        dtype : {"float32", "float64"} or dtype, default=float64
+            Precision of the arithmetic and of the results.
+
+        Returns
+        -------
+        function
+            Takes an array of shape (n, n) or (n*n,) and returns the prediction in that shape; other
+            quantities than inverses as (n_outputs,). It checks the shape, and nothing else: NaN
+            goes through. It does not follow the estimator when that is fitted again.
+
+        Raises
+        ------
+        ValueError
+            For another dtype.
+
+        Examples
+        --------
+        >>> from skinv import LinearInverseApprox
+        >>> inverse = LinearInverseApprox([[2.0, 0.0], [0.0, 4.0]]).fit().inverse_function()
+        >>> inverse([[2.2, 0.0], [0.0, 4.0]])
+        array([[0.45, 0.  ],
+               [0.  , 0.25]])
+        """
+        check_is_fitted(self)
+        dtype = np.dtype(dtype)
+        if dtype not in (np.float32, np.float64):
+            raise ValueError(f"Got dtype={dtype.name!r}, but it must be 'float32' or 'float64'.")
+        function = single_function(self._engine.parts(dtype))
+        d, n_outputs = self.n_features_in_, self._engine.form.constant.size
+        n = math.isqrt(d)
+        square, flat = (n, n) if n * n == d else None, (d,)
+        asarray, inverse = np.asarray, n_outputs == d
+
+        def single(A: ArrayLike) -> NDArray:
+            A = asarray(A, dtype)
+            if A.shape == square:
+                values = function(A.reshape(-1))
+                return values.reshape(square) if inverse else values
+            if A.shape == flat:
+                return function(A)
+            expected = f"({n}, {n}) or ({d},)" if square else f"({d},)"
+            raise ValueError(f"Got an array of shape {A.shape}, but {expected} is expected.")
+
+        return single
+
+    def _validate_batch(self, X: Any) -> tuple[Any, bool]:
+        """Return rows or a stack of floating-point numbers, as they are if possible, and which."""
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)
+        d = self.n_features_in_
+        if is_tensor(X):
+            if X.is_complex():
+                raise ValueError("Got a complex tensor, but real matrices are expected.")
+            if not _fits(X.shape, d):
+                raise ValueError(
+                    f"Got a tensor of shape {tuple(X.shape)}, but {type(self).__name__} is "
+                    f"expecting {d} features per matrix."
+                )
+            return (X.detach() if X.is_floating_point() else X.double()), X.ndim == 3
+        plain = type(X) in _PLAIN and X.dtype.char in "efd" and X.dtype.isnative
+        if plain and _fits(X.shape, d) and not hasattr(self, "feature_names_in_"):
+            return X, X.ndim == 3
+        rows, was_stack = flatten_stack(X)
+        rows = validate_rows(self, rows, reset=False, square=was_stack, allow_nonfinite=True)
+        return rows, was_stack
+
+    def _memory(self, X: Any, out: Any, index: NDArray | None, was_stack: bool) -> Any:
+        """Return memory for the result as rows, if it is fit for it."""
+        n_outputs = self._engine.form.constant.size
+        shape: tuple[int, ...] = (len(X), n_outputs if index is None else len(index))
+        if index is None and self._y_ndim == 1:
+            shape = (len(X),)
+        elif index is None and was_stack and n_outputs == self.n_features_in_:
+            shape = tuple(X.shape) if X.ndim == 3 else (len(X), *_square(n_outputs))
+        if type(out) is not type(X) and not (isinstance(out, np.ndarray) and not is_tensor(X)):
+            raise ValueError(f"Got out of type {type(out).__name__} for X of {type(X).__name__}.")
+        contiguous = out.is_contiguous() if is_tensor(out) else out.flags.carray
+        on_device = not is_tensor(out) or out.device == X.device
+        if tuple(out.shape) != shape or out.dtype != X.dtype or not contiguous or not on_device:
+            raise ValueError(
+                f"Got out of shape {tuple(out.shape)} and {out.dtype}, but writable, contiguous "
+                f"memory of shape {shape} and {X.dtype} is expected, where X is."
+            )
+        return out.reshape(len(X), -1) if len(X) else out.reshape(0, n_outputs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_engine", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.__sklearn_is_fitted__():
+            self._set_engine()
+
+
+def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
+    """Return indices into flattened outputs.
+
+    Parameters
+    ----------
+    outputs : array-like of int, tuple of two of them, or array of bool
+    n_outputs : int
+
+    Returns
+    -------
+    ndarray of int
+
+    Raises
+    ------
+    ValueError
+        For indices out of range, or of another kind.
+
+    Examples
+    --------
+    >>> output_indices(np.diag_indices(3), 9)
+    array([0, 4, 8])
+    >>> output_indices([0, -1], 9)
+    array([0, 8])
+    """
+    n = math.isqrt(n_outputs)
+    if isinstance(outputs, tuple) and len(outputs) == 2 and n * n == n_outputs:
+        try:
+            rows, columns = np.broadcast_arrays(*(np.asarray(part) for part in outputs))
+        except ValueError:
+            raise ValueError(
+                f"Got outputs={outputs!r}, but rows and columns of one shape are expected."
+            ) from None
+        if all(part.size == 0 or part.dtype.kind in "iu" for part in (rows, columns)):
+            for part in (rows, columns):
+                _check_range(part, n, outputs)
+            return ((rows % n) * n + columns % n).astype(np.intp).ravel()
+    index = np.asarray(outputs)
+    if index.dtype == bool and index.size == n_outputs:
+        return np.flatnonzero(index)
+    if index.dtype.kind not in "iu" or index.ndim > 1:
+        raise ValueError(
+            f"Got outputs={outputs!r}, but indices of entries, a tuple of rows and columns, or a "
+            f"mask of {n_outputs} entries is expected."
+        )
+    _check_range(index, n_outputs, outputs)
+    return np.atleast_1d(index % n_outputs).astype(np.intp)
+
+
+def _check_range(index: NDArray, size: int, outputs: Any) -> None:
+    if index.size and not (-size <= int(index.min()) and int(index.max()) < size):
+        raise ValueError(
+            f"Got outputs={outputs!r}, but indices must be from {-size} to {size - 1}."
+        )
+
+
+def _fits(shape: tuple[int, ...], d: int) -> bool:
+    """Tell whether a shape is that of rows with d entries, or of a stack of such matrices."""
+    if len(shape) == 2:
+        return shape[1] == d
+    return len(shape) == 3 and shape[1] == shape[2] and shape[1] * shape[2] == d
+
+
+def _square(d: int) -> tuple[int, int]:
+    return math.isqrt(d), math.isqrt(d)

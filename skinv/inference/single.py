@@ -1,0 +1,141 @@
+"""A model as a function of a single matrix, with as few NumPy calls as there can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .parts import Parts
+
+
+def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
+    """Return a function from one row of features to one row of outputs.
+
+    Parameters
+    ----------
+    parts : Parts
+        NumPy arrays of one dtype, for all outputs.
+
+    Returns
+    -------
+    function
+        Takes and returns 1-d arrays, without any check.
+
+    Examples
+    --------
+    >>> from skinv.form import ModelForm
+    >>> parts = Parts.of(ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 1))
+    >>> single_function(parts)(np.array([2.2]))
+    array([0.45])
+    """
+    origin, kept = parts.origin, parts.kept
+    unit = None if parts.unit == 1.0 else origin.dtype.type(parts.unit)
+    terms = [term for term in (_network(parts), _quadratic(parts), _series(parts)) if term]
+    first = terms[0]
+
+    if len(terms) == 1 and kept is None and unit is None:
+        return lambda a: first(a - origin)
+
+    def function(a: NDArray) -> NDArray:
+        e = (a if kept is None else a[kept]) - origin
+        if unit is not None:
+            e *= unit
+        out = first(e)
+        for term in terms[1:]:
+            out += term(e)
+        return out
+
+    return function
+
+
+def _network(parts: Parts) -> Callable[[NDArray], NDArray] | None:
+    """Return network and affine part as a function of differences.
+
+    Where there are both they share a product, whose last entries are the affine part. silu(2t) is
+    t(1 + tanh t), so its inputs are halved beforehand.
+    """
+    linear = None if parts.linear is None else np.ascontiguousarray(parts.linear.T)
+    if not parts.layers:
+        constant = parts.constant
+        if linear is not None:
+            return lambda e: linear.dot(e) + constant
+        return None if constant is None else lambda e: constant.copy()
+    half = 0.5 if parts.activation == "silu" else 1.0
+    layers = [(np.ascontiguousarray(W.T) * half, b * half) for W, b in parts.layers[:-1]]
+    W, b = parts.layers[-1]
+    last, end = np.ascontiguousarray(W.T), b
+    if not layers:
+        return lambda e: last.dot(e) + end
+    activate = _ACTIVATIONS[parts.activation]
+    first, start = layers[0]
+    n_hidden = len(start)
+    if linear is not None:
+        first, start = np.concatenate([first, linear]), np.concatenate([start, end])
+
+    def network(e: NDArray) -> NDArray:
+        z = first.dot(e)
+        z += start
+        if linear is None:
+            h, tail = activate(z), end
+        else:
+            h, tail = activate(z[:n_hidden]), z[n_hidden:]
+        for V, c in layers[1:]:
+            h = V.dot(h)
+            h += c
+            h = activate(h)
+        out = last.dot(h)
+        out += tail
+        return out
+
+    return network
+
+
+def _quadratic(parts: Parts) -> Callable[[NDArray], NDArray] | None:
+    """Return the quadratic form as a function of differences."""
+    if parts.quadratic is None:
+        return None
+    d, (first, second) = len(parts.origin), (parts.quadratic.first, parts.quadratic.second)
+    matrix = np.zeros((parts.n_outputs, d, d), parts.origin.dtype)
+    matrix[:, first, second] = parts.quadratic.matrix.T
+    matrix = matrix.reshape(parts.n_outputs, d * d)
+    return lambda e: matrix.dot((e.reshape(d, 1) * e).reshape(-1))
+
+
+def _series(parts: Parts) -> Callable[[NDArray], NDArray] | None:
+    """Return the series as a function of differences."""
+    series = parts.series
+    if series is None:
+        return None
+    n = len(series.left)
+    identity = np.eye(n, dtype=series.left.dtype)
+    right, left, more = series.right, series.left, range(series.order - 1)
+
+    def function(e: NDArray) -> NDArray:
+        N = e.reshape(n, n).dot(right)
+        P = N + identity
+        for _ in more:
+            P = N.dot(P)
+            P += identity
+        return left.dot(P).reshape(-1)
+
+    return function
+
+
+def _relu(h: NDArray) -> NDArray:
+    return np.maximum(h, 0, out=h)
+
+
+def _tanh(h: NDArray) -> NDArray:
+    return np.tanh(h, out=h)
+
+
+def _silu_of_twice(h: NDArray) -> NDArray:
+    t = np.tanh(h)
+    t += 1
+    t *= h
+    return t
+
+
+_ACTIVATIONS = {"relu": _relu, "tanh": _tanh, "silu": _silu_of_twice}
