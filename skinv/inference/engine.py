@@ -151,9 +151,9 @@ class Engine:
         """Predict a few rows, without torch."""
         E = _differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
         y = out if out.dtype == E.dtype else np.empty(out.shape, E.dtype)
+        if not _sum_is_finite(X):
+            refuse_nonfinite(X, "X")
         with np.errstate(all="ignore"):
-            if not math.isfinite(X.sum(dtype=E.dtype)):
-                refuse_nonfinite(X, "X")
             evaluate(parts, E, y, Workspace())
             if y is not out:
                 out[...] = y
@@ -188,55 +188,65 @@ class Engine:
     def _arrays(
         self, X: NDArray, host: Parts, outputs: NDArray[np.intp] | None, out: NDArray
     ) -> None:
-        """Predict many rows of an array, which torch never sees: it may be read-only or a file."""
+        """Predict many rows of an array."""
         import torch
 
         wide = host.origin.dtype
         if self._device is None:
             self._device = torch.device(resolve_device(self.device))
-        device, kind = self._device, getattr(torch, wide.name)
+        kind = torch.float32 if wide == np.float32 else torch.float64
         example = torch.empty(0, dtype=kind)
-        if device.type == "cpu" and not products_are_exact(example):
-            # The user allows torch a lower precision, but not NumPy.
-            for piece in _pieces(len(X), host, "cpu", wide.itemsize):
-                self._small(X[piece], host, out[piece])
-            return
-        parts = self.parts(kind, device, outputs)
-        space = Workspace()
+        parts = self.parts(kind, self._device, outputs)
         with torch.no_grad():
-            for piece in _pieces(len(X), parts, device.type, wide.itemsize):
+            if self._device.type != "cpu":
+                self._arrays_on_device(X, host, parts, out)
+                return
+            if not products_are_exact(example):
+                # The user allows torch a lower precision, but not NumPy.
+                for piece in _pieces(len(X), host, "cpu", wide.itemsize):
+                    self._small(X[piece], host, out[piece])
+                return
+            space, d = Workspace(), len(host.origin)
+            for piece in _pieces(len(X), parts, "cpu", wide.itemsize):
                 x, part = X[piece], out[piece]
-                E = space.of(example, (len(x), len(parts.origin)), "E")
-                if (
-                    parts.kept is None
-                    and device.type == "cpu"
-                    and x.dtype == wide
-                    and x.flags.carray
-                ):
+                E = space.of(example, (len(x), d), "E")
+                if x.dtype == wide and x.flags.carray and parts.kept is None:
                     _torch_differences(torch.from_numpy(x), parts, E)
-                else:
+                else:  # read-only memory and files, which torch does not take
                     _differences(x, host, E.numpy())
-                if parts.kept is not None:  # not all of x is in E
-                    with np.errstate(over="ignore", invalid="ignore"):
-                        finite = math.isfinite(x.sum())
+                same = part.dtype == wide
+                y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")
+                # Through products alone NaN and infinity of a row reach all of its outputs, but
+                # activations may swallow them, and what is not picked is not in E.
+                if parts.kept is not None:
+                    finite = _sum_is_finite(x)
                 elif parts.layers:
                     finite = math.isfinite(torch.dot(E.view(-1), E.view(-1)))
-                if device.type != "cpu":
-                    E = E.to(device)
-                    y = space.of(E, part.shape, "y")
-                elif part.dtype == wide:
-                    y = torch.from_numpy(part)
                 else:
-                    y = space.of(E, part.shape, "y")
+                    finite = True
                 evaluate(parts, E, y, space)
                 if parts.kept is None and not parts.layers:
-                    # Through products NaN and infinity of a row reach all of its outputs.
                     finite = math.isfinite(y[:, 0].sum())
                 if not finite:  # or something overflowed
                     refuse_nonfinite(X, "X")
-                if device.type != "cpu" or part.dtype != wide:
+                if not same:
                     with np.errstate(over="ignore"):
-                        part[...] = y.cpu().numpy()
+                        part[...] = y.numpy()
+
+    def _arrays_on_device(self, X: NDArray, host: Parts, parts: Parts, out: NDArray) -> None:
+        """Predict rows of an array on a GPU."""
+        torch, wide = sys.modules["torch"], host.origin.dtype
+        space = Workspace()
+        for piece in _pieces(len(X), parts, "cuda", wide.itemsize):
+            x = X[piece]
+            if not _sum_is_finite(x):
+                refuse_nonfinite(X, "X")
+            E = _differences(x, host, np.empty((len(x), len(host.origin)), wide))
+            E = torch.from_numpy(E).to(parts.origin.device)
+            y = space.of(E, out[piece].shape, "y")
+            evaluate(parts, E, y, space)
+            with np.errstate(over="ignore"):
+                out[piece] = y.cpu().numpy()
 
     def _evaluate(self, parts: Parts, E: Any, out: Any, space: Workspace) -> None:
         if E.dtype == out.dtype:
@@ -245,6 +255,12 @@ class Engine:
             y = space.of(E, tuple(out.shape), "y")
             evaluate(parts, E, y, space)
             out.copy_(y)
+
+
+def _sum_is_finite(x: NDArray) -> bool:
+    """Tell whether a sum is finite: if so all terms are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(x.sum(dtype=np.float32 if x.dtype == np.float16 else None))
 
 
 def _pieces(m: int, parts: Parts, device: str, itemsize: int) -> Iterator[slice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -284,7 +285,7 @@ class Parts:
             self._repeated[name] = held
         return held[: m * len(row)]
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Numbers that are held at once for one matrix, of the widest intermediate result."""
         pairs = 0 if self.quadratic is None else len(self.quadratic.first)
