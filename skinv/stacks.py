@@ -20,6 +20,10 @@ from .matrices import flatten_stack, is_tensor, matrix_order
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
 
+# Products of matrices with so many multiplications are loops in torch (below 400), and faster in
+# NumPy from n = 3 on.
+_LEAST, _TINY = 27, 400
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -243,9 +247,31 @@ class Workspace:
 
 def product(A: Any, B: Any, out: Any = None) -> Any:
     """Multiply two stacks, into `out` if it is given."""
-    if is_tensor(A):
-        return sys.modules["torch"].matmul(A, B, out=out)
-    return np.matmul(A, B, out=out)
+    if not is_tensor(A):
+        return np.matmul(A, B, out=out)
+    torch = sys.modules["torch"]
+    if A.ndim == 3 and _is_tiny(A, B):
+        host = None if out is None else out.numpy()
+        return torch.from_numpy(np.matmul(A.numpy(), B.numpy(), out=host))
+    return torch.matmul(A, B, out=out)
+
+
+def add_product(out: Any, A: Any, B: Any, space: Workspace) -> None:
+    """Add a product of matrices, or of stacks of them, to `out`."""
+    if not is_tensor(out):
+        out += np.matmul(A, B, out=space.of(out, out.shape, "product"))
+    elif out.ndim == 2:
+        out.addmm_(A, B)
+    elif _is_tiny(A, B):
+        out += product(A, B, out=space.of(out, tuple(out.shape), "product"))
+    else:
+        out.baddbmm_(A, B)
+
+
+def _is_tiny(A: Any, B: Any) -> bool:
+    """Tell whether NumPy multiplies stacks on the host faster: torch has plain loops for these."""
+    size = A.shape[-2] * A.shape[-1] * B.shape[-1]
+    return _LEAST <= size < _TINY and A.device.type == "cpu" and A.dtype.itemsize >= 4
 
 
 def product_error(A: Any, X: Any, out: Any = None) -> Any:

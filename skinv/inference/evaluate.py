@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..matrices import is_tensor
-from ..stacks import Workspace, product
+from ..stacks import Workspace, add_product, product
 from .parts import SHORT, Parts, SeriesPart
 
 
@@ -55,14 +55,6 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
         else:
             affine(E, parts.linear, parts.constant, out)
         started = True
-    if parts.quadratic is not None:  # there is a linear part, too
-        first, second = parts.quadratic.first, parts.quadratic.second
-        if is_tensor(E):
-            pairs = E.index_select(1, first).mul_(E.index_select(1, second))
-        else:
-            pairs = np.take(E, first, axis=1)
-            pairs *= np.take(E, second, axis=1)
-        add_product(out, pairs, parts.quadratic.matrix, space)
     if parts.series is not None:
         if not started and parts.constant is not None:
             out[...] = parts.constant
@@ -101,16 +93,6 @@ def activate(h: Any, activation: str, space: Workspace) -> None:
         t = np.tanh(h, out=space.of(h, h.shape, "tanh"))
         t += 1
         h *= t
-
-
-def add_product(out: Any, A: Any, B: Any, space: Workspace) -> None:
-    """Add a product of matrices, or of stacks of them, to `out`."""
-    if not is_tensor(out):
-        out += np.matmul(A, B, out=space.of(out, out.shape, "product"))
-    elif out.ndim == 2:
-        out.addmm_(A, B)
-    else:
-        out.baddbmm_(A, B)
 
 
 def _whole(series: SeriesPart, E: Any, out: Any, add: bool, unit: float, space: Workspace) -> None:

@@ -16,8 +16,6 @@ from ..matrices import is_tensor
 # Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which
 # is faster than two products with n×n matrices (the crossover was measured between 8 and 16).
 DENSE_ORDER = 8
-# Up to this order the second-order series is a quadratic form in the entries of E.
-_QUADRATIC_ORDER = 3
 # Rows of up to so many numbers are short for a loop: what is added to them is repeated instead.
 SHORT = 36
 # Inputs that do not vary are left out if they are more than this share of all: to pick the others
@@ -69,36 +67,6 @@ class SeriesPart:
 
 
 @dataclass
-class QuadraticPart:
-    """A quadratic form: Σ e_i e_j Q over pairs i <= j of inputs.
-
-    Parameters
-    ----------
-    first, second : array of int of shape (n_pairs,)
-    matrix : array of shape (n_pairs, n_outputs)
-
-    Examples
-    --------
-    >>> QuadraticPart.of(np.array([[2.0]])).matrix
-    array([[8.]])
-    """
-
-    first: Any
-    second: Any
-    matrix: Any
-
-    @classmethod
-    def of(cls, B: NDArray) -> QuadraticPart:
-        """Return the second-order term BEBEB of the series."""
-        d = B.size
-        Q = np.einsum("ik,lp,qj->klpqij", B, B, B).reshape(d, d, d)
-        first, second = np.triu_indices(d)
-        matrix = (Q + Q.transpose(1, 0, 2))[first, second]
-        matrix[first == second] /= 2
-        return cls(first, second, matrix)
-
-
-@dataclass
 class Parts:
     """What a prediction is computed from, for E = (a − origin)·unit.
 
@@ -113,7 +81,6 @@ class Parts:
     layers : list of (weight (n_in, n_out), bias (n_out,))
         Network on E.
     activation : str
-    quadratic : QuadraticPart or None
     series : SeriesPart or None
     kept : array of int or None
         Inputs that `linear` and `layers` look at; None is all of them.
@@ -134,7 +101,6 @@ class Parts:
     linear: Any = None
     layers: list[tuple[Any, Any]] = field(default_factory=list)
     activation: str = "relu"
-    quadratic: QuadraticPart | None = None
     series: SeriesPart | None = None
     kept: Any = None
     unit: float = 1.0
@@ -169,17 +135,14 @@ class Parts:
             layers[0] = W, b + (pivot - form.x_mean) @ W
             W, b = layers[-1]
             layers[-1] = W[:, every], b[every] + constant
-        series = quadratic = None
+        series = None
         if form.taylor is not None:
             _, B, order = form.taylor
             n, d = len(B), B.size
             series = _series_part(B, order, outputs)
             thin = series.thin and _thin_cost(series, n) <= d
             dense = (order == 1 and n <= DENSE_ORDER) or (order == 1 and series.thin and not thin)
-            if order == 2 and n <= _QUADRATIC_ORDER:
-                quadratic = QuadraticPart.of(B)
-                quadratic.matrix = quadratic.matrix[:, every]
-            if dense or quadratic is not None:
+            if dense:
                 # vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B.
                 tangent, start = -_kron_columns(B, np.arange(d)[every]), B.ravel()[every]
                 linear = tangent if linear is None else linear + tangent
@@ -195,7 +158,6 @@ class Parts:
             linear,
             layers,
             form.activation,
-            quadratic,
             series,
         )
         parts._pick()
@@ -209,7 +171,7 @@ class Parts:
     def _pick(self) -> None:
         """Leave out inputs that nothing depends on, if they are many."""
         maps = self._maps()
-        if self.series is not None or self.quadratic is not None or not maps:
+        if self.series is not None or not maps:
             return
         used = np.any([(M != 0).any(axis=1) for M in maps], axis=0)
         if used.sum() <= (1 - _WORTH_PICKING) * used.size:
@@ -222,8 +184,6 @@ class Parts:
     def _rescale(self) -> None:
         """Choose another unit for E where coefficients would leave float32's range."""
         largest = max((float(np.abs(M).max(initial=0.0)) for M in self._maps()), default=0.0)
-        if self.quadratic is not None:
-            largest = max(largest, float(np.abs(self.quadratic.matrix).max(initial=0.0)))
         size = float(np.abs(self.origin).max(initial=0.0))
         if largest == 0 or size == 0 or 1 / _RANGE < largest < _RANGE:
             return
@@ -231,9 +191,6 @@ class Parts:
         if self.linear is not None:
             self.linear = self.linear / self.unit
         self.layers[:1] = [(W / self.unit, b) for W, b in self.layers[:1]]
-        if self.quadratic is not None:
-            matrix = self.quadratic.matrix / self.unit**2
-            self.quadratic = replace(self.quadratic, matrix=matrix)
         if self.series is not None and not self.series.thin:
             self.series = replace(self.series, right=self.series.right / self.unit)
 
@@ -271,7 +228,6 @@ class Parts:
             constant=convert(self.constant),
             linear=convert(self.linear),
             layers=[(convert(W), convert(b)) for W, b in self.layers],
-            quadratic=converted(self.quadratic, "first", "second", "matrix"),
             series=converted(self.series, "right", "left", "inner", "corner", "pick"),
             kept=convert(self.kept),
             _repeated={},
@@ -288,8 +244,7 @@ class Parts:
     @cached_property
     def width(self) -> int:
         """Numbers that are held at once for one matrix, of the widest intermediate result."""
-        pairs = 0 if self.quadratic is None else len(self.quadratic.first)
-        return max(len(self.origin), self.n_outputs, pairs, *(len(b) for _, b in self.layers), 1)
+        return max(len(self.origin), self.n_outputs, *(len(b) for _, b in self.layers), 1)
 
 
 def _series_part(B: NDArray, order: int, outputs: NDArray[np.intp] | None) -> SeriesPart:

@@ -32,7 +32,7 @@ def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
     """
     origin, kept = parts.origin, parts.kept
     unit = None if parts.unit == 1.0 else origin.dtype.type(parts.unit)
-    terms = [term for term in (_network(parts), _quadratic(parts), _series(parts)) if term]
+    terms = [term for term in (_network(parts), _series(parts)) if term]
     first = terms[0]
 
     if len(terms) == 1 and kept is None and unit is None:
@@ -90,17 +90,6 @@ def _network(parts: Parts) -> Callable[[NDArray], NDArray] | None:
         return out
 
     return network
-
-
-def _quadratic(parts: Parts) -> Callable[[NDArray], NDArray] | None:
-    """Return the quadratic form as a function of differences."""
-    if parts.quadratic is None:
-        return None
-    d, (first, second) = len(parts.origin), (parts.quadratic.first, parts.quadratic.second)
-    matrix = np.zeros((parts.n_outputs, d, d), parts.origin.dtype)
-    matrix[:, first, second] = parts.quadratic.matrix.T
-    matrix = matrix.reshape(parts.n_outputs, d * d)
-    return lambda e: matrix.dot((e.reshape(d, 1) * e).reshape(-1))
 
 
 def _series(parts: Parts) -> Callable[[NDArray], NDArray] | None:
