@@ -18,6 +18,9 @@ from .matrices import check_center, matrix_order, regular_inverse
 
 __all__ = ["LinearInverseApprox"]
 
+# Variation of matrices below this share of their size is the rounding of computed data.
+NOISE = 2.0**10 * np.finfo(np.float64).eps
+
 
 class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
     """Approximate inverses near a known matrix by a truncated series or a least-squares fit.
@@ -241,7 +244,7 @@ def affine_fit(
         Weights, not negative.
     rcond : float, default=None
         Directions of the rows with a singular value below this share of the largest one are not
-        fitted; None is the rounding of the data.
+        fitted; None is a share for the rounding of the data.
 
     Returns
     -------
@@ -263,4 +266,6 @@ def affine_fit(
     if weight is not None:
         root = np.sqrt(weight)[:, None]
         centered_x, centered_y = centered_x * root, centered_y * root
+    if rcond is None:
+        rcond = max(NOISE, max(rows.shape) * np.finfo(np.float64).eps)
     return x_mean, y_mean, np.linalg.lstsq(centered_x, centered_y, rcond=rcond)[0]

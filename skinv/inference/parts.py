@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -84,8 +83,8 @@ class Parts:
     series : SeriesPart or None
     kept : array of int or None
         Inputs that `linear` and `layers` look at; None is all of them.
-    unit : float
-        A power of two, 1 but for matrices of extreme magnitude.
+    unit : float or array of shape (n_inputs,)
+        Powers of two, 1 but for matrices of extreme magnitude and for half precision.
 
     Examples
     --------
@@ -103,11 +102,13 @@ class Parts:
     activation: str = "relu"
     series: SeriesPart | None = None
     kept: Any = None
-    unit: float = 1.0
+    unit: Any = 1.0
     _repeated: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, form: ModelForm, outputs: NDArray[np.intp] | None = None) -> Parts:
+    def of(
+        cls, form: ModelForm, outputs: NDArray[np.intp] | None = None, *, narrow: bool = False
+    ) -> Parts:
         """Fold the constants of a model, in float64.
 
         Parameters
@@ -115,6 +116,9 @@ class Parts:
         form : ModelForm
         outputs : ndarray of int, default=None
             Indices of the outputs that are asked for; None is all.
+        narrow : bool, default=False
+            Whether products are to be taken in half precision: E is scaled to moderate size then,
+            each input by itself if there is no series, and coefficients of order ‖B‖² are avoided.
 
         Returns
         -------
@@ -141,7 +145,8 @@ class Parts:
             n, d = len(B), B.size
             series = _series_part(B, order, outputs)
             thin = series.thin and _thin_cost(series, n) <= d
-            dense = (order == 1 and n <= DENSE_ORDER) or (order == 1 and series.thin and not thin)
+            dense = order == 1 and not narrow
+            dense = dense and (n <= DENSE_ORDER or (series.thin and not thin))
             if dense:
                 # vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B.
                 tangent, start = -_kron_columns(B, np.arange(d)[every]), B.ravel()[every]
@@ -160,8 +165,11 @@ class Parts:
             form.activation,
             series,
         )
+        if narrow:
+            parts._rescale(_moderate(form, pivot))
+        elif parts._is_extreme():
+            parts._rescale(_power_of_two(1 / np.abs(pivot).max()))
         parts._pick()
-        parts._rescale()
         return parts
 
     def _maps(self) -> list[NDArray]:
@@ -175,24 +183,28 @@ class Parts:
             return
         used = np.any([(M != 0).any(axis=1) for M in maps], axis=0)
         if used.sum() <= (1 - _WORTH_PICKING) * used.size:
-            self.kept = np.flatnonzero(used)
+            self.kept = np.flatnonzero(used) if used.any() else np.array([0])
             self.origin = self.origin[self.kept]
+            if np.ndim(self.unit):
+                self.unit = self.unit[self.kept]
             if self.linear is not None:
                 self.linear = self.linear[self.kept]
             self.layers[:1] = [(W[self.kept], b) for W, b in self.layers[:1]]
 
-    def _rescale(self) -> None:
-        """Choose another unit for E where coefficients would leave float32's range."""
+    def _is_extreme(self) -> bool:
+        """Tell whether coefficients would leave float32's range, and scaling might help."""
         largest = max((float(np.abs(M).max(initial=0.0)) for M in self._maps()), default=0.0)
-        size = float(np.abs(self.origin).max(initial=0.0))
-        if largest == 0 or size == 0 or 1 / _RANGE < largest < _RANGE:
-            return
-        self.unit = 2.0 ** -round(math.log2(size))
+        return largest > 0 and self.origin.any() and not 1 / _RANGE < largest < _RANGE
+
+    def _rescale(self, unit: Any) -> None:
+        """Take another unit, of all inputs or of each, for E."""
+        self.unit = unit
+        columns = unit if np.ndim(unit) == 0 else unit[:, None]
         if self.linear is not None:
-            self.linear = self.linear / self.unit
-        self.layers[:1] = [(W / self.unit, b) for W, b in self.layers[:1]]
+            self.linear = self.linear / columns
+        self.layers[:1] = [(W / columns, b) for W, b in self.layers[:1]]
         if self.series is not None and not self.series.thin:
-            self.series = replace(self.series, right=self.series.right / self.unit)
+            self.series = replace(self.series, right=self.series.right / unit)
 
     def to(self, dtype: Any, device: Any = None) -> Parts:
         """Return the constants in another precision, as tensors on a device if there is one.
@@ -245,6 +257,22 @@ class Parts:
     def width(self) -> int:
         """Numbers that are held at once for one matrix, of the widest intermediate result."""
         return max(len(self.origin), self.n_outputs, *(len(b) for _, b in self.layers), 1)
+
+
+def _power_of_two(numbers: Any) -> Any:
+    """Return the powers of two nearest to positive numbers."""
+    return 2.0 ** np.round(np.log2(numbers))
+
+
+def _moderate(form: ModelForm, pivot: NDArray) -> Any:
+    """Return units in which the differences to the pivot are of moderate size."""
+    if form.layers and form.taylor is None:
+        return _power_of_two(1 / form.x_scale)
+    if form.layers:
+        size = form.x_scale[(form.layers[0][0] != 0).any(axis=0)].max(initial=0.0)
+    else:
+        size = np.abs(pivot).max()
+    return float(_power_of_two(1 / size)) if size > 0 else 1.0
 
 
 def _series_part(B: NDArray, order: int, outputs: NDArray[np.intp] | None) -> SeriesPart:

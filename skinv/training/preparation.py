@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..form import ModelForm
-from ..linear import affine_fit, taylor
+from ..linear import NOISE, affine_fit, taylor
 from ..matrices import like, matrix_order, regular_inverse
 
 # Directions of the inputs that vary by less than this share of the largest keep the tangent.
@@ -101,8 +101,9 @@ class Preparation:
         """
         rows = rows.astype(np.float64, copy=False)
         x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
-        # What varies by less than the rounding of the largest entry is constant.
-        rounding = 4 * np.finfo(np.float64).eps * np.hypot(x_mean, x_scale).max(initial=0.0)
+        # What varies by no more than the rounding of data that were computed is constant: scaled to
+        # unit variance it would be noise, and in single precision far more than that.
+        rounding = NOISE * np.hypot(x_mean, x_scale).max(initial=0.0)
         kept = np.flatnonzero(x_scale > rounding)
         prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
         if baseline in ORDERS and inverses:

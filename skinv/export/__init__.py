@@ -1,0 +1,19 @@
+"""Fitted models for other runtimes: torch modules and ONNX files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["to_module", "to_onnx"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "to_module":
+        from ._module import to_module
+
+        return to_module
+    if name == "to_onnx":
+        from ._onnx import to_onnx
+
+        return to_onnx
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,264 @@
+"""A fitted model as a torch module: differentiable, compilable, and the source of ONNX files."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from .._regressor import unwrapped
+from ..bounds._residual import check_norm
+from ..certified import CertifiedInverse
+from ..form import ModelForm
+from ..inference.parts import Parts
+from ..inference.predictor import EnginePredictorMixin
+from ..refinement import check_order
+from ..training.modules import ACTIVATIONS
+
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def to_module(
+    model: Any, n_refine: int = 0, *, order: int | None = None, dtype: Any = "float32"
+) -> InverseModule:
+    """Return a fitted model as a torch module, scaling, baseline and refinement inside.
+
+    Parameters
+    ----------
+    model : LinearInverseApprox, NeuralInverseRegressor or CertifiedInverse
+        Fitted. Frozen estimators and fitted searches are looked into, pipelines are not.
+    n_refine : int, default=0
+        Number of Newton-Schulz steps after the prediction.
+    order : {2, 3, 4}, default=None
+        Order of the steps; None is that of a CertifiedInverse, else 2.
+    dtype : {"float32", "float64", "float16", "bfloat16"} or torch.dtype, default="float32"
+        Precision of the weights, and of the input that is expected. In half precision differences
+        to the centre, residuals and refinement are computed in float32.
+
+    Returns
+    -------
+    InverseModule
+        Takes tensors of shape (..., n*n) or (..., n, n), on the host or the device it is moved to,
+        and returns the inverses in the same shape; other quantities than inverses as
+        (..., n_outputs). That of a CertifiedInverse returns a pair: inverses, and the norms of the
+        residuals I − AX of shape (...), which bound their relative errors where they are below 1,
+        but for rounding; there is no fallback in it. The weights of a network are parameters, and
+        can be trained further; all else is buffers. It is a copy: neither changes the other.
+
+    Raises
+    ------
+    ValueError
+        For another kind of model, a model of other quantities where it would have to be refined,
+        a negative number of steps, or an unknown order or dtype.
+
+    See Also
+    --------
+    skinv.export.to_onnx : The same as a file.
+
+    Notes
+    -----
+    The derivative of A⁻¹ in direction E is −A⁻¹EA⁻¹. That of the module is as far from it as the
+    slopes of the model are: of a model that was fitted to data, in directions in which these vary.
+    A refinement step makes its error, too, smaller by about the norm of R = I − AX: the new
+    derivative is dX + dX·R + X·dR, where dR = −E·X − A·dX.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> module = to_module(LinearInverseApprox([[2.0]]).fit(), n_refine=2, dtype="float64")
+    >>> A = torch.tensor([[[2.5]]], dtype=torch.float64, requires_grad=True)
+    >>> X = module(A)
+    >>> X.backward()
+    >>> float(X.detach()), float(A.grad)  # 0.4 and −0.16
+    (0.39999..., -0.1600...)
+    """
+    certified = None
+    model = unwrapped(model)
+    if isinstance(model, CertifiedInverse):
+        certified = model._ready()
+        model = unwrapped(certified.estimator_)
+    if not isinstance(model, EnginePredictorMixin):
+        raise ValueError(
+            f"Got {type(model).__name__}, but only LinearInverseApprox, NeuralInverseRegressor and "
+            f"a CertifiedInverse of them can be exported; of a pipeline pass the last step."
+        )
+    check_is_fitted(model)
+    if not isinstance(n_refine, Integral) or n_refine < 0:
+        raise ValueError(f"Got n_refine={n_refine!r}, but a number of steps >= 0 is expected.")
+    if order is None:
+        order = 2 if certified is None else certified.order
+    check_order(order)
+    given, dtype = dtype, getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype not in _DTYPES:
+        names = [str(t).removeprefix("torch.") for t in _DTYPES]
+        raise ValueError(f"Got dtype={given!r}, but it must be one of {names}.")
+    form = model._form() if not n_refine and certified is None else model._model_form()
+    return InverseModule(
+        form,
+        dtype,
+        n_refine=n_refine,
+        order=order,
+        norm=None if certified is None else check_norm(certified.norm),
+        single_output=model._y_ndim == 1,
+    )
+
+
+class InverseModule(nn.Module):
+    """What :func:`to_module` returns.
+
+    Parameters
+    ----------
+    form : ModelForm
+    dtype : torch.dtype
+    n_refine : int, default=0
+    order : int, default=2
+    norm : {"fro", "inf", "1"} or None, default=None
+        Norm of the residuals that are returned too; None returns none.
+    single_output : bool, default=False
+        Whether the only output is returned without a dimension of its own.
+
+    Examples
+    --------
+    >>> form = ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 1)
+    >>> InverseModule(form, torch.float64)(torch.tensor([[2.2]], dtype=torch.float64))
+    tensor([[0.4500]], dtype=torch.float64)
+    """
+
+    origin: Tensor
+    kept: Tensor | None
+    scale: Tensor | None
+    constant: Tensor | None
+    linear: Tensor | None
+    series_right: Tensor
+    series_left: Tensor
+    identity: Tensor
+
+    def __init__(
+        self,
+        form: ModelForm,
+        dtype: torch.dtype,
+        *,
+        n_refine: int = 0,
+        order: int = 2,
+        norm: str | None = None,
+        single_output: bool = False,
+    ):
+        super().__init__()
+        self.n_features, self.n_outputs = form.origin.size, form.constant.size
+        self.n = math.isqrt(self.n_features)
+        self.activation, self.single_output = form.activation, single_output
+        self.n_refine, self.order, self.norm = n_refine, order, norm
+        self.half_precision, self.input_dtype = dtype.itemsize < 4, dtype
+        parts = Parts.of(form, narrow=self.half_precision)
+        wide = torch.float32 if self.half_precision else dtype
+
+        def hold(name: str, array: NDArray | None, kind: torch.dtype = dtype) -> None:
+            tensor = None if array is None else torch.tensor(np.ascontiguousarray(array)).to(kind)
+            self.register_buffer(name, tensor)
+
+        hold("origin", parts.origin, wide)
+        hold("kept", parts.kept, torch.int64)
+        scale = np.asarray(parts.unit)
+        hold("scale", scale if np.any(scale != 1.0) else None, wide)
+        hold("constant", None if parts.layers else parts.constant)
+        hold("linear", parts.linear)
+        series = parts.series
+        self.series_order = 0 if series is None else series.order
+        hold("series_right", None if series is None else series.right)
+        hold("series_left", None if series is None else series.left)
+        hold("identity", np.eye(self.n) if series is not None else None)
+        self.weights = nn.ParameterList(torch.tensor(W.T.copy()).to(dtype) for W, _ in parts.layers)
+        self.biases = nn.ParameterList(torch.tensor(b).to(dtype) for _, b in parts.layers)
+
+    def forward(self, A: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the prediction, and the norm of the residual if there is one.
+
+        Parameters
+        ----------
+        A : tensor of shape (..., n*n) or (..., n, n)
+
+        Returns
+        -------
+        tensor, or tuple of two tensors
+        """
+        n, d = self.n, self.n_features
+        shape = A.shape
+        if len(shape) == 0 or shape[-1] != d:
+            if len(shape) < 2 or (shape[-2], shape[-1]) != (n, n) or n * n != d:
+                raise ValueError(
+                    f"Got a tensor of shape {tuple(shape)}, but (..., {d})"
+                    f"{f' or (..., {n}, {n})' if n * n == d else ''} is expected."
+                )
+            A = A.flatten(-2)
+        values = self._predict(A)
+        residual = None
+        if self.n_refine or self.norm is not None:
+            values, residual = self._refine(A, values)
+        if self.single_output:
+            values = values.squeeze(-1)
+        elif self.n_outputs == d:
+            values = values.reshape(shape)
+        return values if residual is None or self.norm is None else (values, residual)
+
+    def _predict(self, A: Tensor) -> Tensor:
+        """Return the prediction for rows."""
+        if self.half_precision:
+            A = A.to(self.origin.dtype)
+        E = (A if self.kept is None else A.index_select(-1, self.kept)) - self.origin
+        if self.scale is not None:
+            E = E * self.scale
+        if self.half_precision:
+            E = E.to(self.input_dtype)
+        out: Any = None
+        if len(self.weights):
+            h = E
+            for k, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+                if k:
+                    h = ACTIVATIONS[self.activation](h)
+                h = nn.functional.linear(h, W, b)
+            out = h
+        if self.linear is not None:
+            out = _add(out, E @ self.linear)
+        if self.constant is not None:
+            out = _add(out, self.constant)
+        if self.series_order:
+            square = E.unflatten(-1, (self.n, self.n))
+            N = square @ self.series_right
+            P = self.identity + N
+            for _ in range(self.series_order - 1):
+                P = self.identity + N @ P
+            out = _add(out, (self.series_left @ P).flatten(-2))
+        return out
+
+    def _refine(self, A: Tensor, X: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return refined inverses, as rows, and the norms of their residuals."""
+        given = X.dtype
+        if self.half_precision:
+            A, X = A.to(torch.float32), X.to(torch.float32)
+        A, X = A.unflatten(-1, (self.n, self.n)), X.unflatten(-1, (self.n, self.n))
+        identity = torch.eye(self.n, dtype=X.dtype, device=X.device)
+        for _ in range(self.n_refine):
+            R = identity - A @ X
+            Y = X
+            for _ in range(self.order - 1):
+                Y = X + Y @ R
+            X = Y
+        X = X.to(given)
+        residual = None
+        if self.norm is not None:
+            R = identity - A @ X.to(identity.dtype)
+            if self.norm == "fro":
+                residual = R.square().sum((-2, -1)).sqrt()
+            else:
+                residual = R.abs().sum(-1 if self.norm == "inf" else -2).amax(-1)
+        return X.flatten(-2), residual
+
+
+def _add(out: Tensor | None, term: Tensor) -> Tensor:
+    return term if out is None else out + term

@@ -1,0 +1,338 @@
+"""Torch modules and ONNX files are the model: its values, and the derivatives of the inverse."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
+from skinv.datasets import load_power_flow, load_robot_arm
+from skinv.export import to_module, to_onnx
+
+MODELS = {
+    "first order": LinearInverseApprox(),
+    "third order": LinearInverseApprox(order=3),
+    "lstsq": LinearInverseApprox(method="lstsq"),
+    "silu": NeuralInverseRegressor(24, max_iter=3, random_state=0),
+    "relu": NeuralInverseRegressor((12, 10), "relu", baseline=None, max_iter=3, random_state=0),
+    "tanh": NeuralInverseRegressor(16, "tanh", baseline="affine", max_iter=3, random_state=0),
+}
+# Between what half precision keeps, rounded once, and some roundings on the way.
+PRECISION = {"float64": 1e-13, "float32": 1e-5, "float16": 3e-3, "bfloat16": 4e-2}
+
+
+@pytest.fixture(scope="module")
+def families():
+    """Matrices of several orders: near a centre, and real ones with constant entries."""
+    rng = np.random.default_rng(0)
+    out = {"arm": load_robot_arm().data[:400], "grid": load_power_flow("case6ww").data[:400]}
+    for n in (1, 2, 9):
+        center = np.eye(n) * 3 + rng.standard_normal((n, n))
+        out[f"n = {n}"] = (center + 0.05 * rng.standard_normal((400, n, n))).reshape(400, n * n)
+    return out
+
+
+@pytest.fixture(scope="module")
+def fitted(families):
+    """Every model on every family."""
+    from sklearn.base import clone
+
+    return {
+        (family, name): clone(model).fit(X[:300])
+        for family, X in families.items()
+        for name, model in MODELS.items()
+    }
+
+
+# Of torch's own modules, until it stops using torch.jit in them.
+quiet = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+CASES = [(f, m) for f in ("arm", "grid", "n = 1", "n = 2", "n = 9") for m in MODELS]
+
+
+def relative(values, reference):
+    """Return the largest difference, as a share of the largest value."""
+    values, reference = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
+    return np.abs(values - reference).max() / np.abs(reference).max()
+
+
+def run(path, X):
+    """Run a file."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {"X": X})
+
+
+# -- modules ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", PRECISION)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: ", ".join(case))
+def test_module_is_predict(fitted, families, case, dtype):
+    """Rows, stacks and single matrices give what predict gives in double precision."""
+    model, X = fitted[case], families[case[0]][300:]
+    n = int(X.shape[1] ** 0.5)
+    module = to_module(model, dtype=dtype)
+    A = torch.tensor(X).to(getattr(torch, dtype))
+    expected = model.predict(A.double().numpy())
+    values = module(A)
+    assert values.dtype == A.dtype
+    assert values.shape == A.shape
+    values = values.detach()
+    assert relative(values.double(), expected) < PRECISION[dtype]
+    # A sum in another order may be rounded another way.
+    same = {"rtol": 0, "atol": PRECISION[dtype] * float(values.abs().max())}
+    torch.testing.assert_close(module(A.view(-1, n, n)).detach().reshape(A.shape), values, **same)
+    torch.testing.assert_close(module(A[0]).detach(), values[0], **same)
+    torch.testing.assert_close(module(A.view(2, -1, n * n))[1, 0].detach(), values[50], **same)
+    assert module(A[:0]).shape == A[:0].shape
+
+
+@quiet
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_are_those_of_the_inverse(name, fitted, families):
+    """The derivative of A⁻¹ along E is −A⁻¹EA⁻¹; refinement squares the error of it, too."""
+    model, X = fitted["arm", name], families["arm"][300:320]
+    A = torch.tensor(X.reshape(-1, 6, 6))
+    rng = np.random.default_rng(0)
+    # Directions within the family: of others the model has seen nothing.
+    E = torch.tensor(families["arm"][320:340].reshape(-1, 6, 6)) - A
+    exact = -torch.linalg.inv(A) @ E @ torch.linalg.inv(A)
+    errors = []
+    for n_refine in (0, 1, 2, 4):
+        module = to_module(model, n_refine, dtype="float64")
+        _, slope = torch.func.jvp(module, (A,), (E,))
+        # A step within the family: its error and that of the value are of one size.
+        errors.append(float((slope.detach() - exact).abs().max() / torch.linalg.inv(A).abs().max()))
+        # Reverse mode agrees: <G, J·E> = <Jᵀ·G, E>.
+        G = torch.tensor(rng.standard_normal(A.shape))
+        B = A.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((module(B) * G).sum(), B)
+        forward = float((G * slope).sum().detach())
+        assert float((gradient * E).sum()) == pytest.approx(forward, rel=1e-9)
+    values = model.predict(A.numpy())
+    accuracy = np.abs(np.eye(6) - A.numpy() @ values).max()
+    assert errors[0] < 3 * accuracy
+    assert errors[1] < errors[0]
+    assert errors[3] < 1e-6
+
+
+def test_gradcheck(fitted, families):
+    """Numerical derivatives of the module itself agree."""
+    for name in ("third order", "silu", "tanh"):
+        module = to_module(fitted["n = 2", name], 1, dtype="float64")
+        A = torch.tensor(families["n = 2"][:3], requires_grad=True)
+        assert torch.autograd.gradcheck(module, (A,))
+
+
+@quiet
+@pytest.mark.parametrize("case", CASES[::5], ids=lambda case: ", ".join(case))
+def test_vmap_and_compile(case, fitted, families):
+    """Mapping over single matrices, and capture as one graph for any batch, change nothing."""
+    module = to_module(fitted[case], 1, dtype="float64").requires_grad_(False)
+    A = torch.tensor(families[case[0]][300:])
+    n = int(A.shape[1] ** 0.5)
+    expected = module(A)
+    torch.testing.assert_close(torch.func.vmap(module)(A), expected)
+    stack = A.view(-1, n, n)
+    torch.testing.assert_close(torch.func.vmap(module)(stack).view(A.shape), expected)
+    jacobians = torch.func.vmap(torch.func.jacrev(module))(A[:2])
+    assert jacobians.shape == (2, n * n, n * n)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+    for rows in (A, A[:7]):
+        torch.testing.assert_close(compiled(rows), module(rows))
+
+
+@quiet
+def test_compiled_code(fitted, families):
+    """torch.compile with its own compiler, where there is one."""
+    import shutil
+
+    if shutil.which("g++") is None:
+        pytest.skip("there is no C++ compiler")
+    module = to_module(fitted["arm", "silu"], 1).requires_grad_(False)
+    A = torch.tensor(families["arm"][300:], dtype=torch.float32)
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(module)(A), module(A), rtol=1e-4, atol=1e-4)
+
+
+def test_module_can_be_trained_further(families):
+    """The weights are parameters, and the model is left as it was."""
+    X = families["n = 2"]
+    model = NeuralInverseRegressor(8, max_iter=2, solver="adam", random_state=0).fit(X)
+    before = model.predict(X)
+    module = to_module(model, dtype="float64")
+    Y = torch.linalg.inv(torch.tensor(X).view(-1, 2, 2)).reshape(-1, 4)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-5)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = (module(torch.tensor(X)) - Y).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+def test_other_quantities(families, tmp_path):
+    """A determinant, a diagonal: modules and files give what was trained."""
+    X = families["n = 2"]
+    A = X.reshape(-1, 2, 2)
+    targets = {"det": np.linalg.det(A), "diagonal": np.linalg.inv(A)[:, [0, 1], [0, 1]]}
+    for y in targets.values():
+        for model in (LinearInverseApprox(method="lstsq"), NeuralInverseRegressor(8, max_iter=2)):
+            model.fit(X, y)
+            expected = model.predict(X)
+            values = to_module(model, dtype="float64")(torch.tensor(X)).detach()
+            assert values.shape == expected.shape
+            np.testing.assert_allclose(values, expected)
+            (out,) = run(to_onnx(model, tmp_path / "m.onnx"), X.astype(np.float32))
+            assert out.shape == expected.shape
+            assert relative(out, expected) < 1e-5
+            with pytest.raises(ValueError, match="something else than inverses"):
+                to_module(model, n_refine=1)
+
+
+def test_features_that_are_no_matrix(tmp_path):
+    """A general regressor on five features is exported like any other."""
+    X = np.random.default_rng(0).standard_normal((200, 5))
+    model = NeuralInverseRegressor(8, max_iter=2, random_state=0).fit(X, X[:, :2] ** 2)
+    (out,) = run(to_onnx(model, tmp_path / "m.onnx"), X.astype(np.float32))
+    assert relative(out, model.predict(X)) < 1e-5
+    with pytest.raises(ValueError, match=r"\(\.\.\., 5\) is expected"):
+        to_module(model)(torch.zeros(3, 4))
+    with pytest.raises(ValueError, match="layout='stack'"):
+        to_onnx(model, tmp_path / "m.onnx", layout="stack")
+
+
+# -- ONNX ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: ", ".join(case))
+def test_file_is_predict(case, dtype, fitted, families, tmp_path):
+    """onnxruntime gives what predict gives, for any number of samples, in rows and stacks."""
+    model, X = fitted[case], families[case[0]][300:].astype(dtype)
+    n = int(X.shape[1] ** 0.5)
+    expected = model.predict(X.astype(float))
+    path = to_onnx(model, tmp_path / "rows.onnx", dtype=dtype)
+    for rows in (X, X[:1], X[:0]):
+        (values,) = run(path, rows)
+        assert values.shape == rows.shape
+        assert values.dtype == X.dtype
+    (values,) = run(path, X)
+    assert relative(values, expected) < PRECISION[dtype]
+    path = to_onnx(model, tmp_path / "stack.onnx", dtype=dtype, layout="stack")
+    (stack,) = run(path, X.reshape(-1, n, n))
+    assert relative(stack.reshape(values.shape), values) < PRECISION[dtype]
+
+
+@pytest.mark.parametrize("norm", ["fro", "inf", "1"])
+@pytest.mark.parametrize("order", [2, 3, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+def test_certified_file(dtype, order, norm, fitted, families, tmp_path):
+    """Refined inverses, and the norms of their residuals as a second output."""
+    model = CertifiedInverse(fitted["arm", "silu"], order=order, norm=norm)
+    X = families["arm"][300:].astype(dtype)
+    path = to_onnx(model, tmp_path / "c.onnx", n_refine=2, dtype=dtype)
+    inverse, residual = run(path, X)
+    A, Y = X.reshape(-1, 6, 6).astype(float), inverse.reshape(-1, 6, 6).astype(float)
+    R = np.eye(6) - A @ Y
+    norms = {"fro": (R**2).sum((1, 2)) ** 0.5}
+    norms |= {"inf": np.abs(R).sum(2).max(1), "1": np.abs(R).sum(1).max(1)}
+    # The residual is computed in single precision at least: its rounding is n·u·‖A‖‖X‖.
+    rounding = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(residual, norms[norm], atol=rounding)
+    accuracy = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-3}[dtype]
+    assert relative(Y, np.linalg.inv(A)) < accuracy
+    values, residuals = to_module(model, 2, dtype=dtype)(torch.tensor(X))
+    np.testing.assert_allclose(residuals.detach(), residual, atol=rounding + 1e-3 * residual.max())
+    assert relative(values.detach(), inverse) < PRECISION[dtype]
+
+
+def test_residual_of_a_singular_matrix(fitted, families, tmp_path):
+    """Where nothing can be right the second output says so, by a norm of at least 1."""
+    X = families["arm"][:3].astype(np.float32)
+    X[1] = 1.0
+    model = CertifiedInverse(fitted["arm", "first order"])
+    _, residual = run(to_onnx(model, tmp_path / "c.onnx"), X)
+    assert residual[1] >= 1 - 1e-5
+    assert (residual[[0, 2]] < 0.5).all()
+
+
+def test_operators_are_standard(fitted, tmp_path):
+    """Everything is in the default domain, and nothing is called an inverse or determinant."""
+    seen = set()
+    for name in MODELS:
+        for model in (fitted["grid", name], CertifiedInverse(fitted["grid", name])):
+            proto = onnx.load(to_onnx(model, tmp_path / "m.onnx", n_refine=1, dtype="float16"))
+            assert {(s.domain, s.version) for s in proto.opset_import} == {("", 18)}
+            assert all(node.domain == "" for node in proto.graph.node)
+            assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "n_samples"
+            seen |= {node.op_type for node in proto.graph.node}
+    allowed = {"Cast", "Gather", "Sub", "Mul", "Gemm", "MatMul", "Add", "Relu", "Sigmoid", "Tanh"}
+    assert seen <= allowed | {"Reshape", "ReduceSumSquare", "Sqrt", "Identity"}
+
+
+def test_half_precision_of_badly_scaled_matrices(tmp_path):
+    """Entries of the inverse near 250, squares of which half precision cannot hold, do no harm."""
+    rng = np.random.default_rng(0)
+    for n in (2, 8, 12):
+        center = (np.eye(n) * 4 + rng.standard_normal((n, n))) * 1e-3
+        A = center + 1e-5 * rng.standard_normal((300, n, n))
+        X = A.reshape(300, n * n)
+        for model in (LinearInverseApprox(), NeuralInverseRegressor(16, max_iter=3)):
+            model.fit(X)
+            half = X.astype(np.float16)
+            expected = model.predict(half.astype(float))
+            (values,) = run(to_onnx(model, tmp_path / "m.onnx", dtype="float16"), half)
+            assert relative(values, expected) < 5e-3
+            assert relative(model.predict(half), expected) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"n_refine": -1}, "n_refine=-1"),
+        ({"n_refine": 1.5}, r"n_refine=1\.5"),
+        ({"order": 5}, "order=5"),
+        ({"dtype": "int8"}, "dtype='int8'"),
+    ],
+)
+def test_refusals(change, match, fitted, tmp_path):
+    """What cannot be exported is refused with a reason."""
+    model = fitted["n = 2", "silu"]
+    with pytest.raises(ValueError, match=match):
+        to_module(model, **change)
+    with pytest.raises(ValueError, match=match):
+        to_onnx(model, tmp_path / "m.onnx", **change)
+
+
+def test_which_models(fitted, families, tmp_path):
+    """Frozen models are looked into; pipelines, other regressors and unfitted models refused."""
+    model, A = fitted["n = 2", "silu"], torch.tensor(families["n = 2"][:3])
+    expected = to_module(model, dtype="float64")(A)
+    frozen = to_module(FrozenEstimator(model), dtype="float64")(A)
+    torch.testing.assert_close(frozen, expected)
+    for other in (make_pipeline(StandardScaler(), model), StandardScaler()):
+        with pytest.raises(ValueError, match="can be exported"):
+            to_module(other)
+    with pytest.raises(ValueError, match="not fitted"):
+        to_module(LinearInverseApprox())
+    with pytest.raises(ValueError, match="bfloat16"):
+        to_onnx(model, tmp_path / "m.onnx", dtype="bfloat16")
+    with pytest.raises(ValueError, match="layout='columns'"):
+        to_onnx(model, tmp_path / "m.onnx", layout="columns")
+
+
+def test_without_onnx(fitted, tmp_path, monkeypatch):
+    """A missing package is named, with the command that installs it."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install 'skinv\[onnx\]'"):
+        to_onnx(fitted["n = 2", "silu"], tmp_path / "m.onnx")
