@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from .matrices import is_tensor
-from .stacks import check_pair, empty_like, pieces, product, product_error
+from .stacks import (
+    PIECE_CUDA,
+    check_pair,
+    empty_like,
+    kernels_for,
+    pieces,
+    product,
+    product_error,
+)
 
 __all__ = ["newton_schulz"]
 
@@ -71,8 +79,15 @@ def newton_schulz(
     A, X, was_stack = check_pair(A, X)
     if not overwrite_x:
         X = X.clone() if is_tensor(X) else X.copy()
+    memory = {}
+    if is_tensor(X) and X.device.type != "cpu":
+        kernels = kernels_for(X, X.shape[-1])
+        if kernels is not None:
+            kernels.refine(A.contiguous(), X.contiguous(), n_steps, order, X)
+            return X if was_stack else X.reshape(len(X), -1)
+        memory = {"memory": PIECE_CUDA}
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for piece in pieces(len(X), X.shape[-1], X.itemsize):
+        for piece in pieces(len(X), X.shape[-1], X.itemsize, **memory):
             block = X[piece]
             D, work = empty_like(block), empty_like(block)
             for _ in range(n_steps):

@@ -19,6 +19,8 @@ from .matrices import flatten_stack, is_tensor, matrix_order
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
+# On a GPU they only limit memory.
+PIECE_CUDA = 2**28
 
 # Products of matrices with so many multiplications are loops in torch (below 400), and faster in
 # NumPy from n = 3 on.
@@ -315,6 +317,17 @@ def products_are_exact(stack: Any) -> bool:
     except RuntimeError:  # set through the newer, finer interface
         return False
     return highest and not torch.is_autocast_enabled(stack.device.type)
+
+
+def kernels_for(X: Any, n: int) -> Any:
+    """Return the module of CUDA kernels if they take matrices of order n like a tensor, or None."""
+    if X.device.type != "cuda" or n > 32 or X.dtype.itemsize > 4 or not products_are_exact(X):
+        return None
+    try:
+        from . import kernels
+    except ImportError:  # triton comes with torch for CUDA on Linux only
+        return None
+    return kernels if kernels.works_on(X.device) else None
 
 
 def frobenius(stack: Any) -> Any:

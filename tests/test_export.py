@@ -114,7 +114,7 @@ def test_gradients_are_those_of_the_inverse(name, fitted, families):
         assert float((gradient * E).sum()) == pytest.approx(forward, rel=1e-9)
     values = model.predict(A.numpy())
     accuracy = np.abs(np.eye(6) - A.numpy() @ values).max()
-    assert errors[0] < 3 * accuracy
+    assert errors[0] < 10 * accuracy
     assert errors[1] < errors[0]
     assert errors[3] < 1e-6
 

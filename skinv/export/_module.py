@@ -155,7 +155,7 @@ class InverseModule(nn.Module):
         self.activation, self.single_output = form.activation, single_output
         self.n_refine, self.order, self.norm = n_refine, order, norm
         self.half_precision, self.input_dtype = dtype.itemsize < 4, dtype
-        parts = Parts.of(form, narrow=self.half_precision)
+        parts = Parts.of(form, single=dtype.itemsize < 8, narrow=self.half_precision)
         wide = torch.float32 if self.half_precision else dtype
 
         def hold(name: str, array: NDArray | None, kind: torch.dtype = dtype) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..form import ModelForm
 from ..matrices import is_tensor, refuse_nonfinite
-from ..stacks import Workspace, products_are_exact
+from ..stacks import PIECE_CUDA, Workspace, kernels_for, products_are_exact
 from .evaluate import evaluate
 from .parts import SHORT, Parts
 from .single import single_function
@@ -21,15 +21,13 @@ from .single import single_function
 # cache, but fresh memory for results drives them out of it anyway, and were measured to be slower.
 # With one they should fit, but have at least so many rows, for the sake of the weights. On a GPU
 # pieces only limit memory.
-_PIECE, _PIECE_CUDA = 2**22, 2**28
+_PIECE = 2**22
 _PIECE_NETWORK, _ROWS = 3 * 2**19, 1024
 _MOST_ROWS = 2**14
 # Up to so many numbers torch costs more than it saves.
 _SMALL = 2**13
 # So many precisions, devices and selections of outputs are kept ready.
 _KEPT = 16
-# Sums of squares below this are far from overflow, in single precision too.
-_TAME = 1e30
 
 
 def resolve_device(device: str, strict: bool = False) -> str:
@@ -119,6 +117,10 @@ class Engine:
         ValueError
             For rows of an array that are not finite. Tensors are not looked at.
         """
+        n_outputs = self.form.constant.size if outputs is None else len(outputs)
+        if len(X) == 0 or n_outputs == 0:
+            empty = X.new_empty if is_tensor(X) else lambda shape: np.empty(shape, X.dtype)
+            return empty((len(X), n_outputs))
         if is_tensor(X):
             return self._tensors(X, outputs, out)
         wide = np.dtype(np.float32) if X.dtype.itemsize < 4 else X.dtype
@@ -141,11 +143,12 @@ class Engine:
         row = X.reshape(-1)
         if X.dtype != wide:
             row = row.astype(wide)
-        values = function(row)[None]
-        # A small sum of squares rules out NaN and infinity, and overflow on the way.
-        if not (row.dot(row) < _TAME and math.isfinite(values.sum())):
-            refuse_nonfinite(X, "X")
-        return values if X.dtype == wide else values.astype(X.dtype)
+        with np.errstate(all="ignore"):
+            values = function(row)[None]
+            # A finite sum rules out NaN and infinity; one that is not may have overflowed.
+            if not math.isfinite(row.sum()):
+                refuse_nonfinite(X, "X")
+            return values if X.dtype == wide else values.astype(X.dtype)
 
     def _small(self, X: NDArray, parts: Parts, out: NDArray) -> None:
         """Predict a few rows, without torch."""
@@ -167,7 +170,9 @@ class Engine:
         if parts is None:
             if len(self._parts) >= _KEPT:  # many selections: the oldest goes
                 self._parts.pop(next(iter(self._parts)))
-            parts = self._parts[key] = Parts.of(self.form, outputs).to(dtype, device)
+            single = dtype.itemsize < 8
+            parts = Parts.of(self.form, outputs, single=single).to(dtype, device)
+            self._parts[key] = parts
         return parts
 
     def _tensors(self, X: Any, outputs: NDArray[np.intp] | None, out: Any) -> Any:
@@ -176,14 +181,28 @@ class Engine:
         parts = self.parts(wide, X.device, outputs)
         if out is None:
             out = _torch_memory(len(X), parts.n_outputs, X.dtype, X.device)
+        if self._by_kernel(X, parts, out):
+            return out
         space = Workspace()
-        with torch.no_grad():
+        with torch.no_grad(), np.errstate(all="ignore"):
             for piece in _pieces(len(X), parts, X.device.type, wide.itemsize):
                 x = X[piece]
                 E = space.of(parts.origin, (len(x), len(parts.origin)), "E")
                 _torch_differences(x, parts, E)
                 self._evaluate(parts, E, out[piece], space)
         return out
+
+    def _by_kernel(self, X: Any, parts: Parts, out: Any) -> bool:
+        """Evaluate a series, if it is all there is, in one pass on a GPU, if that can be done."""
+        series = parts.series
+        alone = not parts.layers and parts.linear is None and parts.constant is None
+        if series is None or series.thin or not alone or parts.unit != 1.0:
+            return False
+        kernels = kernels_for(X, len(series.left)) if X.is_contiguous() else None
+        if kernels is None:
+            return False
+        kernels.series(X, parts.origin, series.right, series.left, series.order, out)
+        return True
 
     def _arrays(
         self, X: NDArray, host: Parts, outputs: NDArray[np.intp] | None, out: NDArray
@@ -197,7 +216,7 @@ class Engine:
         kind = torch.float32 if wide == np.float32 else torch.float64
         example = torch.empty(0, dtype=kind)
         parts = self.parts(kind, self._device, outputs)
-        with torch.no_grad():
+        with torch.no_grad(), np.errstate(all="ignore"):
             if self._device.type != "cpu":
                 self._arrays_on_device(X, host, parts, out)
                 return
@@ -230,8 +249,7 @@ class Engine:
                 if not finite:  # or something overflowed
                     refuse_nonfinite(X, "X")
                 if not same:
-                    with np.errstate(over="ignore"):
-                        part[...] = y.numpy()
+                    part[...] = y.numpy()
 
     def _arrays_on_device(self, X: NDArray, host: Parts, parts: Parts, out: NDArray) -> None:
         """Predict rows of an array on a GPU."""
@@ -245,8 +263,7 @@ class Engine:
             E = torch.from_numpy(E).to(parts.origin.device)
             y = space.of(E, out[piece].shape, "y")
             evaluate(parts, E, y, space)
-            with np.errstate(over="ignore"):
-                out[piece] = y.cpu().numpy()
+            out[piece] = y.cpu().numpy()
 
     def _evaluate(self, parts: Parts, E: Any, out: Any, space: Workspace) -> None:
         if E.dtype == out.dtype:
@@ -267,7 +284,7 @@ def _pieces(m: int, parts: Parts, device: str, itemsize: int) -> Iterator[slice]
     """Cut m rows into pieces."""
     row = itemsize * parts.width
     if device != "cpu":
-        step = max(_PIECE_CUDA // row, 1)
+        step = max(PIECE_CUDA // row, 1)
     elif parts.layers:
         step = min(max(_PIECE_NETWORK // row, _ROWS), _MOST_ROWS)
     else:
@@ -300,7 +317,7 @@ def _torch_differences(x: Any, parts: Parts, E: Any) -> None:
 
 def _differences(X: NDArray, parts: Parts, E: NDArray) -> NDArray:
     """Write (a − origin)·unit to E, reading X once, whatever its layout."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         if parts.kept is not None:
             X = X.reshape(len(X), -1)[:, parts.kept]
         if E.shape[1] <= SHORT and X.flags.c_contiguous:

@@ -59,7 +59,10 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
         if not started and parts.constant is not None:
             out[...] = parts.constant
             started = True
-        (_thin if parts.series.thin else _whole)(parts.series, E, out, started, parts.unit, space)
+        if parts.series.thin:
+            _thin(parts.series, E, out, started, parts.unit)
+        else:
+            _whole(parts.series, E, out, started, space)
     elif not started:
         out[...] = parts.constant
 
@@ -95,7 +98,7 @@ def activate(h: Any, activation: str, space: Workspace) -> None:
         h *= t
 
 
-def _whole(series: SeriesPart, E: Any, out: Any, add: bool, unit: float, space: Workspace) -> None:
+def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) -> None:
     """Compute B(I + N(I + N(…))) with N = −EB, in order + 1 products.
 
     The first has all rows of all E in one product with B; the constant factor comes last.
@@ -120,7 +123,7 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, unit: float, space: 
         product(B, P, out=out)
 
 
-def _thin(series: SeriesPart, E: Any, out: Any, add: bool, unit: float, space: Workspace) -> None:
+def _thin(series: SeriesPart, E: Any, out: Any, add: bool, unit: float) -> None:
     """Compute some rows and columns of the series from thin products.
 
     Of columns V ← B_c − B(EV) from V = B_c, of rows U ← B_r − (UE)B from U = B_r; of the last step
@@ -141,15 +144,16 @@ def _thin(series: SeriesPart, E: Any, out: Any, add: bool, unit: float, space: W
         last = k == series.order - 1
         if series.by_rows:
             W = product(spread(V) if k == 0 else V, E)
-            W = flat(W, series.right if last else series.inner)
-            start = series.corner if last else series.left
         else:
             W = flat(E, V) if k == 0 else product(E, V)
-            W = product(spread(series.left if last else series.inner), W)
-            start = series.corner if last else series.right
         if unit != 1.0:
-            W = W * (1 / unit)
-        V = start - W
+            W *= 1 / unit
+        if series.by_rows:
+            W = flat(W, series.right if last else series.inner)
+            V = (series.corner if last else series.left) - W
+        else:
+            W = product(spread(series.left if last else series.inner), W)
+            V = (series.corner if last else series.right) - W
     block = V.reshape(m, r * c)
     if series.pick is not None:
         block = block[:, series.pick]

@@ -107,7 +107,12 @@ class Parts:
 
     @classmethod
     def of(
-        cls, form: ModelForm, outputs: NDArray[np.intp] | None = None, *, narrow: bool = False
+        cls,
+        form: ModelForm,
+        outputs: NDArray[np.intp] | None = None,
+        *,
+        single: bool = False,
+        narrow: bool = False,
     ) -> Parts:
         """Fold the constants of a model, in float64.
 
@@ -116,6 +121,9 @@ class Parts:
         form : ModelForm
         outputs : ndarray of int, default=None
             Indices of the outputs that are asked for; None is all.
+        single : bool, default=False
+            Whether differences are to be taken in single precision: the origin is rounded to it
+            then, and maps make up for that. (A series does not: its centre is what it is.)
         narrow : bool, default=False
             Whether products are to be taken in half precision: E is scaled to moderate size then,
             each input by itself if there is no series, and coefficients of order ‖B‖² are avoided.
@@ -124,14 +132,26 @@ class Parts:
         -------
         Parts
         """
-        pivot = form.origin
-        if form.taylor is not None:
-            pivot = form.taylor[0].ravel()
-        elif form.layers and form.linear is None:
-            pivot = form.x_mean
         every = slice(None) if outputs is None else outputs
+        series, dense = None, False
+        if form.taylor is not None:
+            center, B, order = form.taylor
+            n, d = len(B), B.size
+            series = _series_part(B, order, outputs)
+            dense = order == 1 and not narrow
+            dense = dense and (n <= DENSE_ORDER or (series.thin and _thin_cost(series, n) > d))
+        pivot = form.x_mean if form.layers and form.linear is None else form.origin
+        if form.taylor is not None:
+            pivot = center.ravel()
+        if single and (form.taylor is None or dense):
+            pivot = pivot.astype(np.float32).astype(np.float64)
         constant = (form.constant + (pivot - form.origin) @ form.matrix)[every]
         linear = None if form.linear is None else form.linear[:, every]
+        if dense:
+            # vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B.
+            tangent = -_kron_columns(B, np.arange(d)[every])
+            constant = constant + B.ravel()[every] + (pivot - center.ravel()) @ tangent
+            linear, series = (tangent if linear is None else linear + tangent), None
         layers = [(W.T, b) for W, b in form.layers]
         if layers:
             W, b = layers[0]
@@ -139,22 +159,6 @@ class Parts:
             layers[0] = W, b + (pivot - form.x_mean) @ W
             W, b = layers[-1]
             layers[-1] = W[:, every], b[every] + constant
-        series = None
-        if form.taylor is not None:
-            _, B, order = form.taylor
-            n, d = len(B), B.size
-            series = _series_part(B, order, outputs)
-            thin = series.thin and _thin_cost(series, n) <= d
-            dense = order == 1 and not narrow
-            dense = dense and (n <= DENSE_ORDER or (series.thin and not thin))
-            if dense:
-                # vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B.
-                tangent, start = -_kron_columns(B, np.arange(d)[every]), B.ravel()[every]
-                linear = tangent if linear is None else linear + tangent
-                constant, series = constant + start, None
-                if layers:
-                    W, b = layers[-1]
-                    layers[-1] = W, b + start
         zero = series is not None and not constant.any()
         parts = cls(
             pivot,

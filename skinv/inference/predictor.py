@@ -173,7 +173,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
                 f"Got out of shape {tuple(out.shape)} and {out.dtype}, but writable, contiguous "
                 f"memory of shape {shape} and {X.dtype} is expected, where X is."
             )
-        return out.reshape(len(X), -1) if len(X) else out.reshape(0, n_outputs)
+        return out.reshape(len(X), n_outputs if index is None else len(index))
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -223,6 +223,8 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
                 _check_range(part, n, outputs)
             return ((rows % n) * n + columns % n).astype(np.intp).ravel()
     index = np.asarray(outputs)
+    if index.shape == (0,):
+        return np.zeros(0, dtype=np.intp)
     if index.dtype == bool and index.size == n_outputs:
         return np.flatnonzero(index)
     if index.dtype.kind not in "iu" or index.ndim > 1:

@@ -1,0 +1,167 @@
+"""Triton kernels for CUDA: the series and a Newton-Schulz step of small matrices, in one pass.
+
+torch's batched products read and write every intermediate stack; here a matrix is read once, stays
+in registers, and its result is written once, so that memory is the bound for n <= 32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+# Largest order of matrices.
+LARGEST = 32
+
+
+@triton.jit
+def _series_kernel(
+    A,
+    origin,
+    right,
+    left,
+    out,
+    m,
+    n: tl.constexpr,
+    order: tl.constexpr,
+    group: tl.constexpr,
+    size: tl.constexpr,
+):
+    """Write B(I + N(I + N(…))), N = −(A − A₀)B, for `group` matrices per program."""
+    i = tl.arange(0, size)[:, None]
+    j = tl.arange(0, size)[None, :]
+    inside = (i < n) & (j < n)
+    entry = i * n + j
+    center = tl.load(origin + entry, mask=inside, other=0.0)
+    minus_B = tl.load(right + entry, mask=inside, other=0.0)
+    B = tl.load(left + entry, mask=inside, other=0.0)
+    identity = tl.where((i == j) & inside, 1.0, 0.0)
+    first = tl.program_id(0).to(tl.int64) * group
+    for k in range(group):
+        here = inside & (first + k + 0 * i < m)
+        place = (first + k) * n * n + entry
+        E = tl.load(A + place, mask=here, other=0.0).to(tl.float32) - center
+        N = tl.dot(E, minus_B, input_precision="ieee")
+        P = identity + N
+        for _ in tl.static_range(order - 1):
+            P = identity + tl.dot(N, P, input_precision="ieee")
+        X = tl.dot(B, P, input_precision="ieee")
+        tl.store(out + place, X.to(out.dtype.element_ty), mask=here)
+
+
+@triton.jit
+def _refine_kernel(
+    A,
+    X,
+    out,
+    m,
+    n: tl.constexpr,
+    steps: tl.constexpr,
+    order: tl.constexpr,
+    group: tl.constexpr,
+    size: tl.constexpr,
+):
+    """Write X after `steps` of X ← X(I + R + … + R^{order−1}), R = I − AX."""
+    i = tl.arange(0, size)[:, None]
+    j = tl.arange(0, size)[None, :]
+    inside = (i < n) & (j < n)
+    identity = tl.where((i == j) & inside, 1.0, 0.0)
+    first = tl.program_id(0).to(tl.int64) * group
+    for k in range(group):
+        here = inside & (first + k + 0 * i < m)
+        place = (first + k) * n * n + i * n + j
+        a = tl.load(A + place, mask=here, other=0.0).to(tl.float32)
+        x = tl.load(X + place, mask=here, other=0.0).to(tl.float32)
+        for _ in tl.static_range(steps):
+            R = identity - tl.dot(a, x, input_precision="ieee")
+            y = x
+            for _ in tl.static_range(order - 1):
+                y = x + tl.dot(y, R, input_precision="ieee")
+            x = y
+        tl.store(out + place, x.to(out.dtype.element_ty), mask=here)
+
+
+def series(A: Any, origin: Any, right: Any, left: Any, order: int, out: Any) -> None:
+    """Evaluate the Taylor series of the inverse.
+
+    Parameters
+    ----------
+    A : tensor of shape (m, n*n) or (m, n, n), contiguous
+        float32 or half precision; products are accumulated in float32.
+    origin, right, left : tensor of shape (n, n) or (n*n,), float32, contiguous
+        Centre A₀, −B and B.
+    order : int
+    out : tensor of the shape of `A`, contiguous
+        For the result.
+    """
+    n = math.isqrt(left.numel())
+    if len(A):
+        group = _group(n)
+        _series_kernel[(triton.cdiv(len(A), group),)](
+            A, origin, right, left, out, len(A), n, order, group, _size(n), num_warps=_warps(n)
+        )
+
+
+def refine(A: Any, X: Any, steps: int, order: int, out: Any) -> None:
+    """Take Newton-Schulz steps.
+
+    Parameters
+    ----------
+    A, X : tensor of shape (m, n, n), contiguous
+        Matrices and approximate inverses, float32 or half precision.
+    steps : int
+    order : {2, 3, 4}
+    out : tensor of shape (m, n, n), contiguous
+        For the result; it may be `X`.
+    """
+    n = A.shape[-1]
+    if len(A):
+        group = _group(n)
+        _refine_kernel[(triton.cdiv(len(A), group),)](
+            A, X, out, len(A), n, steps, order, group, _size(n), num_warps=_warps(n)
+        )
+
+
+def works_on(device: Any) -> bool:
+    """Tell whether the kernels run on a device, and give the right answer there.
+
+    It is tried once per device, but not while a CUDA graph is being captured.
+    """
+    if device not in _WORKS:
+        if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+            return False
+        _WORKS[device] = _try(device)
+    return _WORKS[device]
+
+
+def _try(device: Any) -> bool:
+    if torch.cuda.get_device_capability(device) < (7, 0):
+        return False
+    try:
+        two, one = torch.full((2, 1), 2.0, device=device), torch.ones(1, device=device)
+        out = torch.empty_like(two)
+        series(two, one, -one, one, 1, out)  # 1 − (2 − 1)
+        refine(two.view(2, 1, 1), two.view(2, 1, 1), 1, 2, two.view(2, 1, 1))  # 2 + 2(1 − 4)
+        return bool((out == 0).all() & (two == -4).all())
+    except Exception:  # whatever the compiler, the driver or an old version do not like
+        return False
+
+
+_WORKS: dict[Any, bool] = {}
+
+
+def _size(n: int) -> int:
+    """Return the order that matrices are padded to."""
+    return 16 if n <= 16 else 32
+
+
+def _group(n: int) -> int:
+    """Return how many matrices one program takes."""
+    return 8 if n <= 16 else 4
+
+
+def _warps(n: int) -> int:
+    return 1 if n <= 16 else 2

@@ -1,0 +1,127 @@
+"""The kernels for CUDA, run by Triton's interpreter: same numbers as torch, whatever the size."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+import skinv.stacks
+
+pytest.importorskip("triton", reason="triton is there for Linux only")
+
+# The interpreter must be asked for before triton is imported.
+PRELUDE = """
+import numpy as np, torch
+import skinv.inference.engine, skinv.refinement
+from skinv import LinearInverseApprox, kernels
+from skinv.refinement import newton_schulz
+
+# As on a GPU: kernels for matrices up to order 32, and not in double precision.
+def kernels_for(X, n):
+    used.append(n)
+    return kernels if n <= 32 and X.dtype.itemsize <= 4 else None
+
+used = []
+rng = np.random.default_rng(0)
+"""
+
+
+def interpret(code):
+    """Run code with the interpreter."""
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_series():
+    """Every order of matrices and series, any number of them, in single and half precision."""
+    interpret(
+        """
+        for n in (1, 3, 8, 15, 16, 17, 31, 32):
+            for m in (0, 1, 7, 20):
+                A0 = np.eye(n) * 4 + rng.standard_normal((n, n)) / n**0.5
+                A = torch.tensor(A0 + 0.05 * rng.standard_normal((m, n, n)), dtype=torch.float32)
+                B = np.linalg.inv(A0)
+                constants = [torch.tensor(M, dtype=torch.float32) for M in (A0, -B, B)]
+                for order in (1, 2, 5):
+                    model = LinearInverseApprox(A0, order=order).fit()
+                    for kind, accuracy in ((torch.float32, 1e-6), (torch.float16, 1e-3)):
+                        given = A.to(kind)
+                        out = torch.full_like(given, float("nan"))
+                        kernels.series(given, *constants, order, out)
+                        exact = model.predict(given.double())
+                        torch.testing.assert_close(
+                            out.double(), exact, rtol=0, atol=accuracy * abs(B).max()
+                        )
+        """
+    )
+
+
+def test_refinement():
+    """Steps of every order, in place or not."""
+    interpret(
+        """
+        for n in (1, 5, 16, 20, 32):
+            A = torch.tensor(np.eye(n) * 4 + rng.standard_normal((9, n, n)) / n**0.5)
+            X = torch.linalg.inv(A).contiguous() * 1.05
+            for order in (2, 3, 4):
+                for steps in (0, 1, 3):
+                    a, x = A.float(), X.float()
+                    kernels.refine(a, x, steps, order, x)
+                    exact = newton_schulz(a.double(), X.float().double(), steps, order)
+                    torch.testing.assert_close(x.double(), exact, rtol=0, atol=2e-6)
+        """
+    )
+
+
+def test_nan_stays_where_it_is():
+    """One bad matrix does not spoil its neighbours in the same program."""
+    interpret(
+        """
+        A = torch.eye(5).repeat(10, 1, 1)
+        A[3, 1, 1] = float("nan")
+        eye = torch.eye(5)
+        out = torch.empty_like(A)
+        kernels.series(A, eye, -eye, eye, 1, out)
+        assert out[3].isnan().any()
+        assert (out[[0, 1, 2, 4, 5, 6, 7, 8, 9]] == eye).all()
+        """
+    )
+
+
+def test_estimators_use_them():
+    """predict and newton_schulz hand over what kernels take, and keep the rest."""
+    interpret(
+        """
+        skinv.inference.engine.kernels_for = kernels_for
+        for n, order, expected in ((16, 1, True), (4, 2, True), (4, 1, False), (40, 1, True)):
+            A0 = np.eye(n) * 4 + rng.standard_normal((n, n)) / n**0.5
+            A = torch.tensor(A0 + 0.05 * rng.standard_normal((9, n, n)), dtype=torch.float32)
+            model = LinearInverseApprox(A0, order=order).fit()
+            used.clear()
+            values = model.predict(A)
+            assert bool(used) == expected, (n, order)  # n = 40 is asked for, and declined
+            torch.testing.assert_close(values, model.predict(A.double()).float())
+            rows = model.predict(A.reshape(9, -1))
+            torch.testing.assert_close(rows, values.reshape(9, -1))
+            half = model.predict(A.half())
+            assert half.dtype == torch.float16
+            torch.testing.assert_close(half.float(), values, rtol=0, atol=2e-3)
+            strided = model.predict(A.transpose(1, 2))
+            torch.testing.assert_close(strided, model.predict(A.transpose(1, 2).contiguous()))
+        """
+    )
+
+
+def test_none_on_the_host():
+    """Without a GPU there are no kernels, and nothing is tried."""
+    assert skinv.stacks.kernels_for(torch.zeros(1, 4), 2) is None
