@@ -365,18 +365,6 @@ def test_prediction_keeps_layout_and_dtype(region, dtype):
     )
 
 
-def test_long_predictions_are_cut(region, monkeypatch):
-    """Predicting in chunks gives what predicting at once does."""
-    from skinv import neural
-
-    X, _, X_test, _ = region
-    model = quick(max_iter=2).fit(X)
-    whole = model.predict(X_test), model.predict(torch.from_numpy(X_test))
-    monkeypatch.setattr(neural, "_CHUNK", 32 * 7)
-    np.testing.assert_allclose(model.predict(X_test), whole[0], atol=1e-13)
-    np.testing.assert_allclose(model.predict(torch.from_numpy(X_test)), whole[1], atol=1e-13)
-
-
 @pytest.mark.parametrize(
     ("params", "match"),
     [
