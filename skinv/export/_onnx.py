@@ -247,10 +247,11 @@ def _refinement(graph: _Graph, module: InverseModule, A: str, X: str) -> tuple[s
     if module.norm is None:
         return X, None
     R = graph("Sub", identity, graph("MatMul", A, widened(X)))
-    both, last = graph.constant([1, 2], np.int64), graph.constant([1], np.int64)
+
+    def reduced(operator: str, name: str, *axes: int) -> str:
+        return graph(operator, name, graph.constant(axes, np.int64), keepdims=0)
+
     if module.norm == "fro":
-        squares = graph("ReduceSumSquare", R, both, keepdims=0)
-        return X, graph("Sqrt", squares)
-    axis = graph.constant([2 if module.norm == "inf" else 1], np.int64)
-    sums = graph("ReduceSum", graph("Abs", R), axis, keepdims=0)
-    return X, graph("ReduceMax", sums, last, keepdims=0)
+        return X, graph("Sqrt", reduced("ReduceSumSquare", R, 1, 2))
+    sums = reduced("ReduceSum", graph("Abs", R), 2 if module.norm == "inf" else 1)
+    return X, reduced("ReduceMax", sums, 1)
