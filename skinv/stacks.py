@@ -194,6 +194,11 @@ def indices(mask: Any) -> Any:
     return mask.nonzero()[:, 0] if is_tensor(mask) else np.flatnonzero(mask)
 
 
+def on_host(X: Any) -> bool:
+    """Tell whether numbers are in the host's memory."""
+    return not is_tensor(X) or X.device.type == "cpu"
+
+
 def empty_like(stack: Any) -> Any:
     """Return contiguous memory of the shape and dtype of a stack."""
     if is_tensor(stack):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..form import ModelForm
 from ..matrices import is_tensor, refuse_nonfinite
-from ..stacks import PIECE_CUDA, Workspace, kernels_for, products_are_exact
+from ..stacks import PIECE_CUDA, Workspace, kernels_for, on_host, products_are_exact
 from .evaluate import evaluate
 from .parts import SHORT, Parts
 from .single import single_function
@@ -305,7 +305,7 @@ def _torch_differences(x: Any, parts: Parts, E: Any) -> None:
     torch = sys.modules["torch"]
     if parts.kept is not None:
         x = x.reshape(len(x), -1).index_select(1, parts.kept)
-    if E.shape[1] <= SHORT and x.is_contiguous():
+    if E.shape[1] <= SHORT and on_host(x) and x.is_contiguous():
         torch.sub(x.view(-1), parts.repeated("origin", parts.origin, len(E)), out=E.view(-1))
     elif x.ndim == 3:
         torch.sub(x, parts.origin.view(x.shape[1:]), out=E.view(x.shape))

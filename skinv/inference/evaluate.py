@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..matrices import is_tensor
-from ..stacks import Workspace, add_product, product
+from ..stacks import Workspace, add_product, on_host, product
 from .parts import SHORT, Parts, SeriesPart
 
 
@@ -42,7 +42,7 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
             h = affine(h, W, b, space.of(E, (len(E), W.shape[1]), f"hidden{k}"))
             activate(h, parts.activation, space)
         W, b = parts.layers[-1]
-        if len(b) <= SHORT:
+        if b.shape[0] <= SHORT and on_host(b):
             product(h, W, out=out)
             flat = out.reshape(-1)
             flat += parts.repeated("bias", b, len(out))

@@ -250,7 +250,10 @@ class Parts:
         )
 
     def repeated(self, name: str, row: Any, m: int) -> Any:
-        """Return a row m times over, from memory that is kept by a name."""
+        """Return a row m times over, from memory that is kept by a name.
+
+        On the host only: what is allocated in the capture of a CUDA graph must not be kept.
+        """
         held = self._repeated.get(name)
         if held is None or len(held) < m * len(row):
             held = row.repeat(m) if is_tensor(row) else np.tile(row, m)
