@@ -6,6 +6,7 @@ in registers, and its result is written once, so that memory is the bound for n 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -100,9 +101,10 @@ def series(A: Any, origin: Any, right: Any, left: Any, order: int, out: Any) -> 
     n = math.isqrt(left.numel())
     if len(A):
         group = _group(n)
-        _series_kernel[(triton.cdiv(len(A), group),)](
-            A, origin, right, left, out, len(A), n, order, group, _size(n), num_warps=_warps(n)
-        )
+        with _current(A.device):
+            _series_kernel[(triton.cdiv(len(A), group),)](
+                A, origin, right, left, out, len(A), n, order, group, _size(n), num_warps=_warps(n)
+            )
 
 
 def refine(A: Any, X: Any, steps: int, order: int, out: Any) -> None:
@@ -120,9 +122,15 @@ def refine(A: Any, X: Any, steps: int, order: int, out: Any) -> None:
     n = A.shape[-1]
     if len(A):
         group = _group(n)
-        _refine_kernel[(triton.cdiv(len(A), group),)](
-            A, X, out, len(A), n, steps, order, group, _size(n), num_warps=_warps(n)
-        )
+        with _current(A.device):
+            _refine_kernel[(triton.cdiv(len(A), group),)](
+                A, X, out, len(A), n, steps, order, group, _size(n), num_warps=_warps(n)
+            )
+
+
+def _current(device: Any) -> Any:
+    """Return a context in which a device is the current one, which kernels are launched on."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def works_on(device: Any) -> bool:

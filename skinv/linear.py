@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -184,12 +186,15 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         """Return what bounds over a region need to know."""
         if hasattr(self, "_map") and not self._inverse_targets:
             raise ValueError(OTHER_TARGETS)
-        return self._form()
+        return self._make_form()()
 
-    def _form(self) -> ModelForm:
+    def _make_form(self) -> Callable[[], ModelForm]:
         if hasattr(self, "_map"):
-            return ModelForm.affine(self._x_mean, self._y_mean, self._map)
-        return ModelForm.series(self.center_, self.inverse_, self._order)
+            return partial(ModelForm.affine, self._x_mean, self._y_mean, self._map)
+        return partial(ModelForm.series, self.center_, self.inverse_, self._order)
+
+    def _n_outputs(self) -> int:
+        return self._y_mean.size if hasattr(self, "_map") else self.inverse_.size
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "inverse_") or hasattr(self, "_map")
@@ -223,7 +228,8 @@ def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
     >>> taylor(np.array([[2.2]]), np.array([[2.0]]), np.array([[0.5]]))
     array([[0.45]])
     """
-    return Engine(ModelForm.series(center, inverse, order))(rows)
+    form = partial(ModelForm.series, center, inverse, order)
+    return Engine(form, center.size)(rows)
 
 
 def affine_fit(

@@ -235,13 +235,25 @@ def list_rows(mask: NDArray) -> str:
     return f"[{shown}{', ...' if index.size > 10 else ''}] ({index.size} of {mask.size})"
 
 
-def refuse_nonfinite(array: NDArray, name: str) -> None:
-    """Raise a ValueError that names the rows of `array` holding NaN or infinity."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.sum(array, dtype=np.float64)):  # inf and NaN always reach the sum
-            return
+def refuse_nonfinite(array: NDArray, name: str, known: NDArray | None = None) -> None:
+    """Raise a ValueError that names the rows of `array` holding NaN or infinity.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_samples, ...)
+    name : str
+        What it is called.
+    known : ndarray of bool, default=None
+        Whether the first rows do, if that is known; only the others are looked at.
+    """
+    if known is None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(np.sum(array, dtype=np.float64)):  # inf and NaN always reach the sum
+                return
+        known = np.zeros(0, dtype=bool)
     bad = np.zeros(len(array), dtype=bool)
-    for start in range(0, len(array), _SCANNED):  # without memory of the size of the array
+    bad[: len(known)] = known
+    for start in range(len(known), len(array), _SCANNED):  # without memory of the array's size
         block = array[start : start + _SCANNED]
         bad[start : start + _SCANNED] = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
     if bad.any():
@@ -252,7 +264,13 @@ def refuse_nonfinite(array: NDArray, name: str) -> None:
 
 
 def validate_rows(
-    estimator: Any, X: Any, *, reset: bool, square: bool = True, allow_nonfinite: bool = False
+    estimator: Any,
+    X: Any,
+    *,
+    reset: bool,
+    square: bool = True,
+    allow_nonfinite: bool = False,
+    keep_half: bool = False,
 ) -> NDArray:
     """Validate matrices given as rows the way scikit-learn's estimators do.
 
@@ -268,11 +286,14 @@ def validate_rows(
         Whether each row must be a flattened square matrix.
     allow_nonfinite : bool, default=False
         Whether NaN and infinity pass.
+    keep_half : bool, default=False
+        Whether float16 is kept.
 
     Returns
     -------
     ndarray of shape (n_samples, n_features)
-        float32 and float64 keep their dtype, everything else becomes float64.
+        float32 and float64 (in native byte order) keep their dtype, everything else becomes
+        float64.
 
     Raises
     ------
@@ -289,7 +310,7 @@ def validate_rows(
         estimator,
         X,
         reset=reset,
-        dtype=(np.float64, np.float32),
+        dtype=(np.float64, np.float32, np.float16)[: 3 if keep_half else 2],
         ensure_all_finite=False,
         ensure_min_samples=1 if reset else 0,
     )

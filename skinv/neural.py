@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -430,13 +432,14 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         """Return what bounds over a region need to know."""
         if not self._inverse_targets:
             raise ValueError(OTHER_TARGETS)
-        return self._form()
+        return self._make_form()()
 
-    def _form(self) -> ModelForm:
-        return self._preparation.form(self._layers, self._activation, self.n_features_in_)
+    def _make_form(self) -> Callable[[], ModelForm]:
+        form = self._preparation.form
+        return partial(form, self._layers, self._activation, self.n_features_in_)
 
-    def _set_engine(self, device: str | None = None) -> None:
-        super()._set_engine(self.device)
+    def _n_outputs(self) -> int:
+        return self.n_outputs_
 
     @property
     def net_(self) -> Any:

@@ -13,6 +13,7 @@ from .stacks import (
     check_pair,
     empty_like,
     kernels_for,
+    on_host,
     pieces,
     product,
     product_error,
@@ -80,10 +81,13 @@ def newton_schulz(
     if not overwrite_x:
         X = X.clone() if is_tensor(X) else X.copy()
     memory = {}
-    if is_tensor(X) and X.device.type != "cpu":
+    if not on_host(X):
         kernels = kernels_for(X, X.shape[-1])
         if kernels is not None:
-            kernels.refine(A.contiguous(), X.contiguous(), n_steps, order, X)
+            out = X.contiguous()  # X itself if it can be
+            kernels.refine(A.contiguous(), out, n_steps, order, out)
+            if out is not X:
+                X.copy_(out)
             return X if was_stack else X.reshape(len(X), -1)
         memory = {"memory": PIECE_CUDA}
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -97,7 +101,7 @@ def newton_schulz(
 
 def check_order(order: Any) -> None:
     """Raise a ValueError unless `order` is one of the orders there are."""
-    if order not in ORDERS:
+    if not isinstance(order, Integral) or order not in ORDERS:
         raise ValueError(f"Got order={order!r}, but the orders are 2, 3 and 4.")
 
 

@@ -119,7 +119,8 @@ def _converted(given: Any, dtype: Any) -> Any:
     if given.is_complex() if is_tensor(given) else np.iscomplexobj(given):
         raise ValueError("Got complex matrices, but real ones are expected.")
     with np.errstate(over="ignore", invalid="ignore"):
-        M = given.to(dtype) if is_tensor(given) else given.astype(dtype, copy=False)
+        # A view with its signs turned, as of a conjugate's imaginary part, is not memory yet.
+        M = given.to(dtype).resolve_neg() if is_tensor(given) else given.astype(dtype, copy=False)
     refuse_inexact(given, M)
     return M
 

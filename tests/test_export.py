@@ -254,6 +254,51 @@ def test_certified_file(dtype, order, norm, fitted, families, tmp_path):
     assert relative(values.detach(), inverse) < PRECISION[dtype]
 
 
+def test_gradient_of_the_residual_at_the_centre():
+    """Where the residual is exactly 0 its gradient is 0, and not NaN."""
+    module = to_module(CertifiedInverse(LinearInverseApprox(2 * np.eye(2))).fit())
+    A = (2 * torch.eye(2)).repeat(3, 1, 1).requires_grad_()
+    _, residual = module(A)
+    residual.sum().backward()
+    assert (A.grad == 0).all()
+
+
+def test_residual_under_autocast(fitted, families):
+    """The residual is computed in full, and so is refinement, whatever else is allowed less."""
+    model = CertifiedInverse(fitted["arm", "silu"])
+    A = torch.tensor(families["arm"][300:], dtype=torch.float32)
+    module = to_module(model, 3).requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        X, residual = module(A)
+    assert X.dtype == residual.dtype == torch.float32
+    R = np.eye(6) - (A.double().view(-1, 6, 6) @ X.double().view(-1, 6, 6)).numpy()
+    np.testing.assert_allclose(residual, (R**2).sum((1, 2)) ** 0.5, atol=1e-5)
+    assert residual.max() < 1e-4
+
+
+def test_shapes_of_numbers():
+    """Matrices of order 1 are matrices, too."""
+    module = to_module(CertifiedInverse(LinearInverseApprox([[2.0]])).fit(), 1)
+    for shape in ((5, 1), (5, 1, 1)):
+        X, residual = module(torch.full(shape, 2.1))
+        assert X.shape == shape
+        assert residual.shape == (5,)
+
+
+def test_half_precision_that_cannot_be(families):
+    """Constants that overflow are refused; coefficients that need not overflow do not."""
+    tiny = np.eye(2) * 1e-5
+    with pytest.raises(ValueError, match="overflow in float16"):
+        to_module(LinearInverseApprox(tiny).fit(), dtype="float16")
+    assert to_module(LinearInverseApprox(tiny).fit(), dtype="bfloat16") is not None
+    rng = np.random.default_rng(0)
+    A = np.diag(np.geomspace(1, 1e-3, 8)) + 1e-4 * rng.standard_normal((400, 8, 8))
+    X = A.reshape(400, 64).astype(np.float16)
+    model = LinearInverseApprox(method="lstsq").fit(X.astype(float))
+    values = to_module(model, dtype=np.float16)(torch.from_numpy(X))
+    assert relative(values.double(), model.predict(X.astype(float))) < 5e-3
+
+
 def test_residual_of_a_singular_matrix(fitted, families, tmp_path):
     """Where nothing can be right the second output says so, by a norm of at least 1."""
     X = families["arm"][:3].astype(np.float32)
@@ -300,6 +345,7 @@ def test_half_precision_of_badly_scaled_matrices(tmp_path):
         ({"n_refine": -1}, "n_refine=-1"),
         ({"n_refine": 1.5}, r"n_refine=1\.5"),
         ({"order": 5}, "order=5"),
+        ({"order": 2.0}, r"order=2\.0"),
         ({"dtype": "int8"}, "dtype='int8'"),
     ],
 )

@@ -28,6 +28,7 @@ MODELS = {
     "relu": NeuralInverseRegressor((8, 6), "relu", baseline="affine", max_iter=2, random_state=0),
     "tanh": NeuralInverseRegressor(7, "tanh", baseline="taylor", max_iter=2, random_state=0),
     "taylor2": NeuralInverseRegressor(7, baseline="taylor2", max_iter=2, random_state=0),
+    "no layer": NeuralInverseRegressor([], baseline="affine", solver="adam", max_iter=2),
 }
 ORDERS = (1, 2, 3, 5, 8, 9, 16)
 EPS = {np.float16: 1e-3, np.float32: 2e-6, np.float64: 1e-12}
@@ -251,16 +252,22 @@ def test_parts_cost_their_share():
     """A column takes no n×n×n product, and a diagonal no more than n numbers per coefficient."""
     n = 32
     model = LinearInverseApprox(family(n, 1)[0], order=3).fit()
-    column = Parts.of(model._form(), np.arange(0, n * n, n))
+    column = Parts.of(model._make_form()(), np.arange(0, n * n, n))
     assert column.series.right.shape == (n, 1)
-    row = Parts.of(model._form(), np.arange(n))
+    row = Parts.of(model._make_form()(), np.arange(n))
     assert row.series.left.shape == (1, n)
     assert row.series.by_rows
+    # Of the diagonal the last product takes a row and a column per entry.
+    diagonal = Parts.of(model._make_form()(), np.arange(n) * (n + 1)).series
+    assert (diagonal.columns == np.arange(n)).all()
+    assert diagonal.left.shape == (n, n)
+    whole = Parts.of(model._make_form()(), np.arange(n * n)[::-1]).series
+    assert len(whole.pick) == n * n
     first = LinearInverseApprox(family(n, 1)[0]).fit()
-    diagonal = Parts.of(first._form(), np.arange(n) * (n + 1))
+    diagonal = Parts.of(first._make_form()(), np.arange(n) * (n + 1))
     assert diagonal.linear.shape == (n * n, n)
     net = NeuralInverseRegressor(20, baseline=None, max_iter=1).fit(family(6, 100))
-    assert Parts.of(net._form(), np.arange(3)).layers[-1][0].shape == (20, 3)
+    assert Parts.of(net._make_form()(), np.arange(3)).layers[-1][0].shape == (20, 3)
 
 
 # -- memory ----------------------------------------------------------------------------------------
@@ -373,6 +380,40 @@ def test_memory_that_does_not_fit(fitted):
             model.predict(A, out=out)
 
 
+@pytest.mark.parametrize("tensor", [False, True])
+def test_memory_that_overlaps(tensor):
+    """Results over other matrices that are still to be read are refused, whatever the shift."""
+    model = LinearInverseApprox(family(16, 1)[0]).fit()
+    memory = np.tile(family(16, 100).reshape(100, 256), (3, 1))
+    memory = torch.from_numpy(memory) if tensor else memory
+    for X, out in (
+        (memory[:-1], memory[1:]),
+        (memory[1:], memory[:-1]),
+        (memory[::2], memory[:150]),
+        (memory[:100], memory[50:150]),
+    ):
+        with pytest.raises(ValueError, match="overlaps"):
+            model.predict(X, out=out)
+    if not tensor:  # of one piece of memory, but apart
+        expected = model.predict(memory[:100])
+        model.predict(memory[:100], out=memory[100:200])
+        np.testing.assert_array_equal(memory[100:200], expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_that_are_not_finite_in_place(name, bad, fitted, monkeypatch):
+    """What is overwritten has been looked at before."""
+    monkeypatch.setattr(engine_module, "_MOST_ROWS", 16)
+    for small in (engine_module._SMALL, 0):
+        monkeypatch.setattr(engine_module, "_SMALL", small)
+        for n in (3, 9, "grid"):
+            X = matrices(n).reshape(50, -1).copy()
+            X[[20, 41], 1] = bad
+            with pytest.raises(ValueError, match=r"rows \[20, 41\] \(2 of 50\)"):
+                fitted[name, n].predict(X, out=X)
+
+
 def test_single_targets(fitted):
     """A target given without a dimension comes back without one, into memory of that shape."""
     A = family(2, 300)
@@ -457,6 +498,10 @@ def test_large_numbers_are_no_nan(monkeypatch):
         net = NeuralInverseRegressor(4, max_iter=1).fit(family(n, 100))
         with np.errstate(all="ignore"):
             assert net.predict(X).shape == X.shape
+            assert net.predict(X.copy(), out=X).shape == X.shape
+    X = np.full((9000, 81), 1e36, np.float32)
+    with np.errstate(all="ignore"):  # overflows, in place or not
+        LinearInverseApprox(1e-3 * np.eye(9)).fit().predict(X, out=X)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -489,6 +534,8 @@ def test_names_of_features():
     close(model.predict(A), values)
     with pytest.raises(ValueError, match="feature names"):
         model.predict(A[list("dcba")])
+    for dtype in (np.float16, np.float32, np.float64):
+        assert model.predict(A.astype(dtype)).dtype == dtype
 
 
 # -- single matrices -------------------------------------------------------------------------------
@@ -576,8 +623,21 @@ def test_lower_precision_is_torch_s_own(fitted):
     try:
         torch.set_float32_matmul_precision("medium")
         close(model.predict(X).reshape(expected.shape), expected, np.float32)
+        X[1500, 0, 0] = np.nan
+        with pytest.raises(ValueError, match=r"rows \[1500\] \(1 of 2000\)"):
+            model.predict(X)
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_another_default_device(fitted):
+    """Arrays are computed on the host, wherever new tensors are made by default."""
+    model, A = fitted["silu", 9], np.tile(matrices(9), (200, 1, 1))
+    expected = model.predict(A)
+    other = clone(MODELS["silu"]).fit(family(9, 60))
+    with torch.device("meta"):
+        np.testing.assert_array_equal(model.predict(A), expected)
+        close(other.predict(A).reshape(len(A), -1)[:50], naive(other, A[:50]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -644,3 +704,49 @@ def test_threads(fitted):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_threads_and_selections():
+    """Selections come and go while others are in use."""
+    model, A = LinearInverseApprox(family(3, 1)[0], order=2).fit(), family(3, 5)
+    whole, wrong = model.predict(A).reshape(5, 9), []
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(300):
+            index = rng.integers(0, 9, rng.integers(1, 9))
+            try:
+                right = np.allclose(model.predict(A, outputs=index), whole[:, index])
+            except Exception as error:
+                right = False
+                wrong.append(error)
+            if not right:
+                wrong.append(index)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
+    assert (np.dtype(float), None, None) in model._engine._parts  # the whole one stays
+    assert len(model._engine._parts) <= 2 * engine_module._SELECTIONS
+
+
+def test_selections_share_layers():
+    """Of a network only the last layer depends on what is asked for."""
+    model, A = clone(MODELS["silu"]).fit(family(3, 60)), np.tile(family(3, 60), (50, 1, 1))
+    model.predict(A)
+    model.predict(A, outputs=[0, 1])
+    first = {id(parts.layers[0][0]) for key, parts in model._engine._parts.items() if not key[1]}
+    assert len(first) == 1
+    host, tensors = (
+        model._engine.parts(*key)
+        for key in ((np.dtype(float),), (torch.float64, torch.device("cpu")))
+    )
+    assert tensors.layers[0][0].data_ptr() == host.layers[0][0].ctypes.data

@@ -21,8 +21,16 @@ from skinv.refinement import newton_schulz
 
 # As on a GPU: kernels for matrices up to order 32, and not in double precision.
 def kernels_for(X, n):
-    used.append(n)
-    return kernels if n <= 32 and X.dtype.itemsize <= 4 else None
+    return recorded if n <= 32 and X.dtype.itemsize <= 4 else None
+
+class recorded:
+    def series(*arguments):
+        used.append("series")
+        kernels.series(*arguments)
+
+    def refine(*arguments):
+        used.append("refine")
+        kernels.refine(*arguments)
 
 used = []
 rng = np.random.default_rng(0)
@@ -98,26 +106,54 @@ def test_nan_stays_where_it_is():
     )
 
 
-def test_estimators_use_them():
-    """predict and newton_schulz hand over what kernels take, and keep the rest."""
+def test_predictions_use_them():
+    """A series that is all there is goes to the kernel, whatever else does not."""
     interpret(
         """
         skinv.inference.engine.kernels_for = kernels_for
-        for n, order, expected in ((16, 1, True), (4, 2, True), (4, 1, False), (40, 1, True)):
+        for n, order, expected in ((16, 1, True), (4, 2, True), (4, 1, False), (40, 1, False)):
             A0 = np.eye(n) * 4 + rng.standard_normal((n, n)) / n**0.5
             A = torch.tensor(A0 + 0.05 * rng.standard_normal((9, n, n)), dtype=torch.float32)
             model = LinearInverseApprox(A0, order=order).fit()
             used.clear()
             values = model.predict(A)
-            assert bool(used) == expected, (n, order)  # n = 40 is asked for, and declined
+            assert used == ["series"] * expected, (n, order, used)
             torch.testing.assert_close(values, model.predict(A.double()).float())
             rows = model.predict(A.reshape(9, -1))
             torch.testing.assert_close(rows, values.reshape(9, -1))
             half = model.predict(A.half())
             assert half.dtype == torch.float16
             torch.testing.assert_close(half.float(), values, rtol=0, atol=2e-3)
+            used.clear()
             strided = model.predict(A.transpose(1, 2))
+            model.predict(A, outputs=[0])
+            assert used == []
             torch.testing.assert_close(strided, model.predict(A.transpose(1, 2).contiguous()))
+        """
+    )
+
+
+def test_refinement_uses_them():
+    """Whatever the strides of the guess, which may be refined where it is."""
+    interpret(
+        """
+        skinv.refinement.kernels_for = kernels_for
+        skinv.refinement.on_host = lambda X: not torch.is_tensor(X)
+        A = torch.tensor(np.eye(5) * 4 + rng.standard_normal((8, 5, 5)) / 3, dtype=torch.float32)
+        X = torch.linalg.inv(A.double()).float() * 1.05  # column-major
+        exact = newton_schulz(A.numpy(), X.numpy(), 2)
+        big = torch.zeros(16, 5, 5)
+        big[::2] = X
+        samples_last = X.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        for guess in (X, X.contiguous(), samples_last, big[::2]):
+            for a in (A, A.transpose(1, 2).contiguous().transpose(1, 2)):
+                used.clear()
+                out = newton_schulz(a, guess.clone(), 2)
+                assert used == ["refine"]
+                np.testing.assert_allclose(out, exact, atol=1e-6)
+        newton_schulz(A, big[::2], 2, overwrite_x=True)
+        np.testing.assert_allclose(big[::2], exact, atol=1e-6)
+        assert (big[1::2] == 0).all()
         """
     )
 

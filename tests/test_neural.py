@@ -618,3 +618,23 @@ def test_what_is_not_real_is_refused(region):
             model.predict(torch.from_numpy(X) * 1j)
     with pytest.raises(ValueError, match=r"[Nn]egative"):
         LinearInverseApprox(method="lstsq").fit(X, sample_weight=-np.ones(len(X)))
+
+
+def test_features_in_different_units():
+    """A large feature, such as a time stamp, does not make a small one that matters constant."""
+    rng = np.random.RandomState(0)
+    X = np.c_[1.7e9 + 1e4 * rng.standard_normal(2000), 1e-4 * rng.standard_normal(2000)]
+    y = np.sin(1e4 * X[:, 1])
+    model = NeuralInverseRegressor(20, max_iter=20, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.99
+
+
+def test_rounding_of_data_is_no_feature():
+    """An entry that varies by the rounding of what computed it is constant, and does no harm."""
+    rng = np.random.RandomState(0)
+    A = 3 * np.eye(3) + 0.1 * rng.standard_normal((500, 3, 3))
+    A[:, 0, 2] = 2.0 * (1 + 1e-15 * rng.standard_normal(500))
+    A[:, 2, 0] = 1e-16 * rng.standard_normal(500)
+    model = NeuralInverseRegressor(10, "relu", baseline=None, max_iter=5, random_state=0).fit(A)
+    single, double = model.predict(A.astype(np.float32)), model.predict(A)
+    np.testing.assert_allclose(single, double, atol=1e-5)

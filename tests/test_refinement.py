@@ -271,3 +271,13 @@ def test_pairs_that_are_refused(A, X, message):
     """Shapes that do not match and complex numbers are refused."""
     with pytest.raises(ValueError, match=message):
         newton_schulz(A, X)
+
+
+def test_views_with_turned_signs():
+    """Tensors that are views of conjugates are refined like any others."""
+    rng = np.random.default_rng(0)
+    A = torch.tensor(4 * np.eye(4) + rng.standard_normal((5, 4, 4)))
+    X = torch.linalg.inv(A) * 1.01
+    turned = torch.complex(torch.zeros_like(X), -X).conj().imag
+    assert turned.is_neg()
+    np.testing.assert_allclose(newton_schulz(A, turned), newton_schulz(A, X))

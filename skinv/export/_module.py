@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from numbers import Integral
 from typing import Any
@@ -22,6 +23,20 @@ from ..refinement import check_order
 from ..training.modules import ACTIVATIONS
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def _torch_dtype(given: Any) -> torch.dtype:
+    """Return a dtype by its name, or for one of torch or NumPy."""
+    dtype = given
+    if not isinstance(given, torch.dtype | str):
+        with contextlib.suppress(TypeError):
+            dtype = np.dtype(given).name
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype, None)
+    if dtype not in _DTYPES:
+        names = [str(t).removeprefix("torch.") for t in _DTYPES]
+        raise ValueError(f"Got dtype={given!r}, but it must be one of {names}.")
+    return dtype
 
 
 def to_module(
@@ -94,11 +109,9 @@ def to_module(
     if order is None:
         order = 2 if certified is None else certified.order
     check_order(order)
-    given, dtype = dtype, getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype not in _DTYPES:
-        names = [str(t).removeprefix("torch.") for t in _DTYPES]
-        raise ValueError(f"Got dtype={given!r}, but it must be one of {names}.")
-    form = model._form() if not n_refine and certified is None else model._model_form()
+    dtype = _torch_dtype(dtype)
+    plain = not n_refine and certified is None
+    form = model._make_form()() if plain else model._model_form()
     return InverseModule(
         form,
         dtype,
@@ -175,6 +188,11 @@ class InverseModule(nn.Module):
         hold("identity", np.eye(self.n) if series is not None else None)
         self.weights = nn.ParameterList(torch.tensor(W.T.copy()).to(dtype) for W, _ in parts.layers)
         self.biases = nn.ParameterList(torch.tensor(b).to(dtype) for _, b in parts.layers)
+        if not all(bool(t.isfinite().all()) for t in (*self.parameters(), *self.buffers())):
+            raise ValueError(
+                f"Constants of the model overflow in {str(dtype).removeprefix('torch.')}: use a "
+                f"wider dtype, or bring the matrices to another scale."
+            )
 
     def forward(self, A: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the prediction, and the norm of the residual if there is one.
@@ -189,7 +207,8 @@ class InverseModule(nn.Module):
         """
         n, d = self.n, self.n_features
         shape = A.shape
-        if len(shape) == 0 or shape[-1] != d:
+        stack_of_numbers = d == 1 and len(shape) > 2 and shape[-2] == 1
+        if len(shape) == 0 or shape[-1] != d or stack_of_numbers:
             if len(shape) < 2 or (shape[-2], shape[-1]) != (n, n) or n * n != d:
                 raise ValueError(
                     f"Got a tensor of shape {tuple(shape)}, but (..., {d})"
@@ -238,25 +257,25 @@ class InverseModule(nn.Module):
 
     def _refine(self, A: Tensor, X: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return refined inverses, as rows, and the norms of their residuals."""
-        given = X.dtype
-        if self.half_precision:
-            A, X = A.to(torch.float32), X.to(torch.float32)
-        A, X = A.unflatten(-1, (self.n, self.n)), X.unflatten(-1, (self.n, self.n))
-        identity = torch.eye(self.n, dtype=X.dtype, device=X.device)
-        for _ in range(self.n_refine):
-            R = identity - A @ X
-            Y = X
-            for _ in range(self.order - 1):
-                Y = X + Y @ R
-            X = Y
-        X = X.to(given)
-        residual = None
-        if self.norm is not None:
-            R = identity - A @ X.to(identity.dtype)
-            if self.norm == "fro":
-                residual = R.square().sum((-2, -1)).sqrt()
-            else:
-                residual = R.abs().sum(-1 if self.norm == "inf" else -2).amax(-1)
+        wide = self.origin.dtype
+        with torch.autocast(A.device.type, enabled=False):
+            A, X = A.to(wide), X.to(wide)
+            A, X = A.unflatten(-1, (self.n, self.n)), X.unflatten(-1, (self.n, self.n))
+            identity = torch.eye(self.n, dtype=wide, device=X.device)
+            for _ in range(self.n_refine):
+                R = identity - A @ X
+                Y = X
+                for _ in range(self.order - 1):
+                    Y = X + Y @ R
+                X = Y
+            X = X.to(self.input_dtype)
+            residual = None
+            if self.norm is not None:
+                R = identity - A @ X.to(wide)
+                if self.norm == "fro":
+                    residual = torch.linalg.vector_norm(R, dim=(-2, -1))
+                else:
+                    residual = R.abs().sum(-1 if self.norm == "inf" else -2).amax(-1)
         return X.flatten(-2), residual
 
 

@@ -59,7 +59,7 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
         if not started and parts.constant is not None:
             out[...] = parts.constant
             started = True
-        if parts.series.thin:
+        if parts.series.is_thin:
             _thin(parts.series, E, out, started, parts.unit)
         else:
             _whole(parts.series, E, out, started, space)
@@ -103,7 +103,7 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) ->
 
     The first has all rows of all E in one product with B; the constant factor comes last.
     """
-    n, m = len(series.left), len(E)
+    n, m = series.right.shape[0], len(E)
     rows = (m * n, n)
     N = product(E.reshape(rows), series.right, out=space.of(E, rows, "N")).reshape(m, n, n)
     P = N
@@ -115,12 +115,26 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) ->
             P = product(N, P, out=space.of(E, (m, n, n), f"P{k % 2}"))
         diagonal = P.diagonal(0, 1, 2) if is_tensor(P) else np.einsum("kii->ki", P)
         diagonal += 1
+    if series.columns is not None:  # entries of the last product
+        P = P.index_select(2, series.columns) if is_tensor(P) else P[:, :, series.columns]
+        P *= series.left
+        _put(out, P.sum(1), add)
+        return
     B = series.left.expand(m, n, n) if is_tensor(E) else series.left
-    out = out.reshape(m, n, n)
-    if add:
-        add_product(out, B, P, space)
+    if series.pick is not None:
+        _put(out, product(B, P).reshape(m, n * n)[:, series.pick], add)
+    elif add:
+        add_product(out.reshape(m, n, n), B, P, space)
     else:
-        product(B, P, out=out)
+        product(B, P, out=out.reshape(m, n, n))
+
+
+def _put(out: Any, values: Any, add: bool) -> None:
+    """Write values to `out`, or add them."""
+    if add:
+        out += values
+    else:
+        out[...] = values
 
 
 def _thin(series: SeriesPart, E: Any, out: Any, add: bool, unit: float) -> None:
@@ -155,9 +169,4 @@ def _thin(series: SeriesPart, E: Any, out: Any, add: bool, unit: float) -> None:
             W = product(spread(series.left if last else series.inner), W)
             V = (series.corner if last else series.right) - W
     block = V.reshape(m, r * c)
-    if series.pick is not None:
-        block = block[:, series.pick]
-    if add:
-        out += block
-    else:
-        out[...] = block
+    _put(out, block if series.pick is None else block[:, series.pick], add)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,35 +22,37 @@ SHORT = 36
 # Inputs that do not vary are left out if they are more than this share of all: to pick the others
 # costs a copy.
 _WORTH_PICKING = 0.25
+_SERIES_ARRAYS = ("right", "left", "inner", "corner", "columns", "pick")
 # Past these, coefficients of a map are kept in float32's range by another unit for the inputs.
 _RANGE = 1e30
 
 
 @dataclass
 class SeriesPart:
-    """Some rows and columns of the series B(I + N + N² + …), N = −EB.
+    """Some outputs of the series B(I + N + N² + …), N = −EB, and how they are computed.
 
     Parameters
     ----------
     right : array of shape (n, n) or (n, n_columns)
-        −B (over the unit of E) for all outputs, else the columns asked for, B[:, columns].
-    left : array of shape (n, n) or (n_rows, n)
-        B, or the rows asked for.
+        −B (over the unit of E) or, if the part is thin, the columns asked for, B[:, columns].
+    left : array of shape (n, n), (n_rows, n) or (n, n_outputs)
+        B; if the part is thin the rows asked for; if entries are picked the row of B for each.
     order : int
     inner : array of shape (n, n) or None
-        B, where only a part is asked for.
+        B, if the part is thin: some rows or columns, from thin products.
     corner : array of shape (n_rows, n_columns) or None
-        The rows and columns asked for, of B.
-    pick : array of int or None
-        Where the outputs stand among rows × columns; None is all of them, in order.
+        The rows and columns asked for, of B, if the part is thin.
     by_rows : bool
-        Whether the part is computed from its rows (few rows) or its columns (few columns).
+        Whether a thin part is computed from its rows (few rows) or its columns (few columns).
+    columns : array of int of shape (n_outputs,) or None
+        Columns of the last product, if only entries of that are computed.
+    pick : array of int or None
+        Where the outputs stand among what is computed; None is all of them, in order.
 
     Examples
     --------
-    >>> part = SeriesPart(-np.eye(2), np.eye(2), 1)
-    >>> part.thin
-    False
+    >>> SeriesPart.of(np.eye(2), 1, None).is_plain
+    True
     """
 
     right: Any
@@ -56,13 +60,54 @@ class SeriesPart:
     order: int
     inner: Any = None
     corner: Any = None
-    pick: Any = None
     by_rows: bool = False
+    columns: Any = None
+    pick: Any = None
+
+    @classmethod
+    def of(cls, B: NDArray, order: int, outputs: NDArray[np.intp] | None) -> SeriesPart:
+        """Choose the cheapest way to the outputs that are asked for (None: all)."""
+        whole = cls(right=-B, left=B, order=order)
+        if outputs is None:
+            return whole
+        n, n_outputs = len(B), len(outputs)
+        rows, row_of = np.unique(outputs // n, return_inverse=True)
+        columns, column_of = np.unique(outputs % n, return_inverse=True)
+        thin, entries, everything = _costs(n, order, len(rows), len(columns), n_outputs)
+        if thin <= min(entries, everything):
+            pick = row_of * len(columns) + column_of
+            in_order = np.array_equal(pick, np.arange(len(rows) * len(columns)))
+            return cls(
+                right=B[:, columns],
+                left=B[rows],
+                order=order,
+                inner=B,
+                corner=B[np.ix_(rows, columns)],
+                by_rows=len(rows) < len(columns),
+                pick=None if in_order else pick,
+            )
+        if entries <= everything:
+            return replace(whole, left=B[outputs // n].T, columns=outputs % n)
+        return replace(whole, pick=outputs)
 
     @property
-    def thin(self) -> bool:
-        """Whether only a part is computed."""
+    def is_thin(self) -> bool:
+        """Whether only thin products are taken."""
         return self.inner is not None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all outputs are computed."""
+        return self.inner is None and self.columns is None and self.pick is None
+
+
+def _costs(n: int, order: int, rows: int, columns: int, n_outputs: int) -> tuple[float, ...]:
+    """Return multiplications per matrix: of thin products, of entries of the last one, of all."""
+    least = min(rows, columns)
+    thin = (2 * order - 1) * n * n * least + n * rows * columns
+    # As many numbers are held as there are multiplications in the last product: no more than n².
+    entries = order * n**3 + n * n_outputs if n_outputs <= n else math.inf
+    return thin, entries, (order + 1) * n**3
 
 
 @dataclass
@@ -137,15 +182,17 @@ class Parts:
         if form.taylor is not None:
             center, B, order = form.taylor
             n, d = len(B), B.size
-            series = _series_part(B, order, outputs)
+            series = SeriesPart.of(B, order, outputs)
             dense = order == 1 and not narrow
-            dense = dense and (n <= DENSE_ORDER or (series.thin and _thin_cost(series, n) > d))
+            dense = dense and (n <= DENSE_ORDER or _is_dearer(series, n, outputs))
         pivot = form.x_mean if form.layers and form.linear is None else form.origin
         if form.taylor is not None:
             pivot = center.ravel()
         if single and (form.taylor is None or dense):
             pivot = pivot.astype(np.float32).astype(np.float64)
-        constant = (form.constant + (pivot - form.origin) @ form.matrix)[every]
+        constant = form.constant[every]
+        if form.linear is not None:
+            constant = constant + (pivot - form.origin) @ form.linear[:, every]
         linear = None if form.linear is None else form.linear[:, every]
         if dense:
             # vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B.
@@ -207,45 +254,42 @@ class Parts:
         if self.linear is not None:
             self.linear = self.linear / columns
         self.layers[:1] = [(W / columns, b) for W, b in self.layers[:1]]
-        if self.series is not None and not self.series.thin:
+        if self.series is not None and not self.series.is_thin:
             self.series = replace(self.series, right=self.series.right / unit)
 
-    def to(self, dtype: Any, device: Any = None) -> Parts:
-        """Return the constants in another precision, as tensors on a device if there is one.
+    def to(self, dtype: Any) -> Parts:
+        """Return the constants in another precision, in memory of their own."""
 
-        Parameters
-        ----------
-        dtype : dtype
-            Of NumPy, or of torch if a device is given.
-        device : torch.device, default=None
+        def convert(array: NDArray) -> NDArray:
+            return np.array(array, np.intp if array.dtype.kind == "i" else dtype, order="C")
 
-        Returns
-        -------
-        Parts
-        """
+        return self._mapped(convert)
 
-        def convert(array: Any) -> Any:
-            if array is None:
-                return None
-            array = np.ascontiguousarray(array)
-            if device is None:
-                return array if array.dtype.kind == "i" else array.astype(dtype)
-            import torch
+    def on(self, device: Any) -> Parts:
+        """Return the constants as tensors on a device, on the host in the memory of the arrays."""
+        import torch
 
-            kind = torch.int64 if array.dtype.kind == "i" else dtype
-            return torch.tensor(array, dtype=kind, device=device)
+        if device.type == "cpu":
+            return self._mapped(torch.from_numpy)
+        return self._mapped(partial(torch.tensor, device=device))
 
-        def converted(part: Any, *names: str) -> Any:
-            return part and replace(part, **{k: convert(getattr(part, k)) for k in names})
+    def _mapped(self, convert: Callable[[Any], Any]) -> Parts:
+        """Apply a function to every array."""
 
+        def of(array: Any) -> Any:
+            return None if array is None else convert(array)
+
+        series = self.series
+        if series is not None:
+            series = replace(series, **{k: of(getattr(series, k)) for k in _SERIES_ARRAYS})
         return replace(
             self,
-            origin=convert(self.origin),
-            constant=convert(self.constant),
-            linear=convert(self.linear),
-            layers=[(convert(W), convert(b)) for W, b in self.layers],
-            series=converted(self.series, "right", "left", "inner", "corner", "pick"),
-            kept=convert(self.kept),
+            origin=of(self.origin),
+            constant=of(self.constant),
+            linear=of(self.linear),
+            layers=[(of(W), of(b)) for W, b in self.layers],
+            series=series,
+            kept=of(self.kept),
             _repeated={},
         )
 
@@ -260,10 +304,27 @@ class Parts:
             self._repeated[name] = held
         return held[: m * len(row)]
 
+    def sharing(self, other: Parts) -> Parts:
+        """Return the same parts, with the layers of others in the place of equal ones.
+
+        Of another selection of outputs all but the last are.
+        """
+        pairs = zip(self.layers, other.layers, strict=True)
+        return replace(
+            self, layers=[theirs if _equal(mine, theirs) else mine for mine, theirs in pairs]
+        )
+
     @cached_property
     def width(self) -> int:
         """Numbers that are held at once for one matrix, of the widest intermediate result."""
         return max(len(self.origin), self.n_outputs, *(len(b) for _, b in self.layers), 1)
+
+
+def _equal(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> bool:
+    """Tell whether two layers have the same numbers."""
+    return all(
+        a.shape == b.shape and bool((a == b).all()) for a, b in zip(mine, theirs, strict=True)
+    )
 
 
 def _power_of_two(numbers: Any) -> Any:
@@ -272,9 +333,12 @@ def _power_of_two(numbers: Any) -> Any:
 
 
 def _moderate(form: ModelForm, pivot: NDArray) -> Any:
-    """Return units in which the differences to the pivot are of moderate size."""
-    if form.layers and form.taylor is None:
-        return _power_of_two(1 / form.x_scale)
+    """Return units in which differences to the pivot, and coefficients, are of moderate size."""
+    if form.taylor is None:
+        if form.layers:
+            return _power_of_two(1 / form.x_scale)
+        largest = np.abs(form.matrix).max(axis=1, initial=0.0)
+        return _power_of_two(np.where(largest > 0, largest, 1.0))
     if form.layers:
         size = form.x_scale[(form.layers[0][0] != 0).any(axis=0)].max(initial=0.0)
     else:
@@ -282,32 +346,12 @@ def _moderate(form: ModelForm, pivot: NDArray) -> Any:
     return float(_power_of_two(1 / size)) if size > 0 else 1.0
 
 
-def _series_part(B: NDArray, order: int, outputs: NDArray[np.intp] | None) -> SeriesPart:
-    """Choose how the outputs that are asked for are computed."""
-    n = len(B)
-    whole = SeriesPart(right=-B, left=B, order=order)
+def _is_dearer(series: SeriesPart, n: int, outputs: NDArray[np.intp] | None) -> bool:
+    """Tell whether a part of the first order takes more than one product with an n² × k matrix."""
     if outputs is None:
-        return whole
-    rows, row_of = np.unique(outputs // n, return_inverse=True)
-    columns, column_of = np.unique(outputs % n, return_inverse=True)
-    pick = row_of * len(columns) + column_of
-    whole_block = np.array_equal(pick, np.arange(len(rows) * len(columns)))
-    return SeriesPart(
-        right=B[:, columns],
-        left=B[rows],
-        order=order,
-        inner=B,
-        corner=B[np.ix_(rows, columns)],
-        pick=None if whole_block else pick,
-        by_rows=len(rows) < len(columns),
-    )
-
-
-def _thin_cost(series: SeriesPart, n: int) -> float:
-    """Return the multiplications of the first order of a part, per output and relative to 1."""
-    rows, columns = len(series.left), series.right.shape[1]
-    n_outputs = rows * columns if series.pick is None else len(series.pick)
-    return (n * n * min(rows, columns) + n * rows * columns) / max(n_outputs, 1)
+        return False
+    rows, columns = len(np.unique(outputs // n)), len(np.unique(outputs % n))
+    return n * n * len(outputs) < min(_costs(n, 1, rows, columns, len(outputs)))
 
 
 def _kron_columns(B: NDArray, outputs: NDArray[np.intp]) -> NDArray:

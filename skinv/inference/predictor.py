@@ -14,7 +14,6 @@ from .._regressor import InverseRegressorMixin
 from ..form import ModelForm
 from ..matrices import flatten_stack, is_tensor, validate_rows
 from .engine import Engine
-from .single import single_function
 
 # Arrays whose memory can be used as it is, unlike that of other subclasses.
 _PLAIN = (np.ndarray, np.memmap)
@@ -34,12 +33,16 @@ class EnginePredictorMixin(InverseRegressorMixin):
 
     _engine: Engine
 
-    def _form(self) -> ModelForm:
-        """Return the fitted model."""
+    def _make_form(self) -> Callable[[], ModelForm]:
+        """Return what returns the model as it is fitted now, and holds no more than it must."""
         raise NotImplementedError
 
-    def _set_engine(self, device: str = "cpu") -> None:
-        self._engine = Engine(self._form(), device)
+    def _set_engine(self) -> None:
+        self._engine = Engine(self._make_form(), self._n_outputs())
+
+    def _n_outputs(self) -> int:
+        """Return the number of numbers predicted for a sample."""
+        raise NotImplementedError
 
     def predict(self, X: Any, *, outputs: Any = None, out: Any = None) -> Any:
         """Predict the inverses, or the quantity that was trained.
@@ -51,36 +54,40 @@ class EnginePredictorMixin(InverseRegressorMixin):
             once and not copied.
         outputs : array-like of int, or tuple of two of them, default=None
             Entries of the inverse to compute, the others being left out: indices into a flattened
-            inverse, rows and columns as in ``numpy.diag_indices(n)``, or a boolean mask. A
-            column or a row takes O(n²) operations per matrix, the diagonal O(n³) but a share of the
-            whole.
+            inverse, rows and columns as in ``numpy.diag_indices(n)`` (a tuple is rows and columns,
+            a list is not), or a boolean mask. Columns or rows of a series take O(n²) operations
+            each, the diagonal one product of matrices less than the whole.
         out : ndarray or tensor, default=None
-            Memory for the result, contiguous, of its shape and dtype; it may be `X` itself. Fresh
-            memory costs about as much as the products for n up to 64.
+            Memory for the result, contiguous, of its shape and dtype; it may be `X` itself (whose
+            contents are lost then, also where a ValueError is raised). Fresh memory costs about as
+            much as the products for n up to 64.
 
         Returns
         -------
         ndarray or tensor of the shape of `X`, or (n_samples, n_outputs) or (n_samples,)
-            Predictions in the dtype of `X` if that is a floating-point one, else in float64; a
-            tensor, on its device and without gradients, for a tensor. Of half precision the
-            arithmetic is in float32.
+            Predictions in the dtype of `X` if that is a floating-point one, in native byte order,
+            else in float64; a tensor, on its device and without gradients, for a tensor. Of half
+            precision the arithmetic is in float32. What overflows is inf or NaN.
 
         Raises
         ------
         ValueError
             For a wrong number of features, outputs or memory that do not fit, or, in arrays, rows
             that are not finite. Tensors are not looked at, so that nothing waits for the device:
-            NaN goes through, and after a first call with a dtype, predictions of tensors can be
-            captured in a CUDA graph (to be captured again after another fit).
+            NaN goes through.
+
+        Notes
+        -----
+        After a first call with tensors of the same dtype and device, and with the same `outputs`,
+        predictions of them can be captured in a CUDA graph. It is good until the next fit.
         """
         X, was_stack = self._validate_batch(X)
-        engine = self._engine
         index = None
         if outputs is not None:
-            index = output_indices(outputs, engine.form.constant.size)
+            index = output_indices(outputs, self._engine.n_outputs)
         if out is not None:
             out = self._memory(X, out, index, was_stack)
-        values = engine(X, index, out)
+        values = self._engine(X, index, out, getattr(self, "device", "cpu"))
         if index is not None:
             return values
         return self._restore_prediction(values, was_stack)
@@ -117,8 +124,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
         dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64):
             raise ValueError(f"Got dtype={dtype.name!r}, but it must be 'float32' or 'float64'.")
-        function = single_function(self._engine.parts(dtype))
-        d, n_outputs = self.n_features_in_, self._engine.form.constant.size
+        function = self._engine.function(dtype)
+        d, n_outputs = self.n_features_in_, self._engine.n_outputs
         n = math.isqrt(d)
         square, flat = (n, n) if n * n == d else None, (d,)
         asarray, inverse = np.asarray, n_outputs == d
@@ -153,12 +160,14 @@ class EnginePredictorMixin(InverseRegressorMixin):
         if plain and _fits(X.shape, d) and not hasattr(self, "feature_names_in_"):
             return X, X.ndim == 3
         rows, was_stack = flatten_stack(X)
-        rows = validate_rows(self, rows, reset=False, square=was_stack, allow_nonfinite=True)
+        rows = validate_rows(
+            self, rows, reset=False, square=was_stack, allow_nonfinite=True, keep_half=True
+        )
         return rows, was_stack
 
     def _memory(self, X: Any, out: Any, index: NDArray | None, was_stack: bool) -> Any:
         """Return memory for the result as rows, if it is fit for it."""
-        n_outputs = self._engine.form.constant.size
+        n_outputs = self._engine.n_outputs
         shape: tuple[int, ...] = (len(X), n_outputs if index is None else len(index))
         if index is None and self._y_ndim == 1:
             shape = (len(X),)
@@ -172,6 +181,10 @@ class EnginePredictorMixin(InverseRegressorMixin):
             raise ValueError(
                 f"Got out of shape {tuple(out.shape)} and {out.dtype}, but writable, contiguous "
                 f"memory of shape {shape} and {X.dtype} is expected, where X is."
+            )
+        if _overlap(X, out):
+            raise ValueError(
+                "Got out that overlaps X, but it must be the memory of X, or apart from it."
             )
         return out.reshape(len(X), n_outputs if index is None else len(index))
 
@@ -213,7 +226,7 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
     n = math.isqrt(n_outputs)
     if isinstance(outputs, tuple) and len(outputs) == 2 and n * n == n_outputs:
         try:
-            rows, columns = np.broadcast_arrays(*(np.asarray(part) for part in outputs))
+            rows, columns = np.broadcast_arrays(*map(np.asarray, outputs))
         except ValueError:
             raise ValueError(
                 f"Got outputs={outputs!r}, but rows and columns of one shape are expected."
@@ -222,7 +235,10 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
             for part in (rows, columns):
                 _check_range(part, n, outputs)
             return ((rows % n) * n + columns % n).astype(np.intp).ravel()
-    index = np.asarray(outputs)
+    try:
+        index = np.asarray(outputs)
+    except ValueError:  # ragged
+        index = np.zeros(1)
     if index.shape == (0,):
         return np.zeros(0, dtype=np.intp)
     if index.dtype == bool and index.size == n_outputs:
@@ -248,6 +264,19 @@ def _fits(shape: tuple[int, ...], d: int) -> bool:
     if len(shape) == 2:
         return shape[1] == d
     return len(shape) == 3 and shape[1] == shape[2] and shape[1] * shape[2] == d
+
+
+def _overlap(X: Any, out: Any) -> bool:
+    """Tell whether memory for results is neither that of X, as it is read, nor apart from it."""
+    if is_tensor(X):
+        same = X.data_ptr() == out.data_ptr() and X.is_contiguous()
+        begin, end = X.untyped_storage().data_ptr(), 0
+        end = begin + X.untyped_storage().nbytes()
+        return not same and begin <= out.data_ptr() < end
+    if not np.may_share_memory(X, out):
+        return False
+    same = X.__array_interface__["data"][0] == out.__array_interface__["data"][0]
+    return not (same and X.flags.c_contiguous and X.nbytes == out.nbytes)
 
 
 def _square(d: int) -> tuple[int, int]:

@@ -67,6 +67,8 @@ def _network(parts: Parts) -> Callable[[NDArray], NDArray] | None:
     W, b = parts.layers[-1]
     last, end = np.ascontiguousarray(W.T), b
     if not layers:
+        if linear is not None:
+            last = last + linear
         return lambda e: last.dot(e) + end
     activate = _ACTIVATIONS[parts.activation]
     first, start = layers[0]

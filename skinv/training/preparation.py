@@ -103,7 +103,8 @@ class Preparation:
         x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
         # What varies by no more than the rounding of data that were computed is constant: scaled to
         # unit variance it would be noise, and in single precision far more than that.
-        rounding = NOISE * np.hypot(x_mean, x_scale).max(initial=0.0)
+        size = np.hypot(x_mean, x_scale)
+        rounding = np.maximum(NOISE * size, 4 * np.finfo(np.float64).eps * size.max(initial=0.0))
         kept = np.flatnonzero(x_scale > rounding)
         prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
         if baseline in ORDERS and inverses:
