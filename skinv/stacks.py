@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from .matrices import flatten_stack, is_tensor, matrix_order
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
+# Bytes of memory that a thread keeps to work in.
+_KEPT = 2**25
+_THREAD = local()
 # On a GPU they only limit memory.
 PIECE_CUDA = 2**28
 
@@ -208,11 +212,6 @@ def empty_like(stack: Any) -> Any:
     return np.empty(stack.shape, stack.dtype)
 
 
-def _empty(example: Any, size: int) -> Any:
-    """Return memory for so many numbers, in the dtype and on the device of an example."""
-    return example.new_empty(size) if is_tensor(example) else np.empty(size, example.dtype)
-
-
 class Workspace:
     """Memory that is used again from piece to piece: fresh pages cost more than products in them.
 
@@ -225,7 +224,18 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._held: dict[str, Any] = {}
+        self._held: dict[Any, Any] = {}
+
+    @staticmethod
+    def of_thread() -> Workspace:
+        """Return the workspace of this thread, on the host, kept from call to call.
+
+        For calls that do not call each other; at their ends they :meth:`trim` it.
+        """
+        space = getattr(_THREAD, "space", None)
+        if space is None:
+            space = _THREAD.space = Workspace()
+        return space
 
     def like(self, stack: Any, name: str) -> Any:
         """Return contiguous memory of the shape and dtype of a stack, the same for a name."""
@@ -235,12 +245,18 @@ class Workspace:
         return held[: len(stack)]
 
     def of(self, example: Any, shape: tuple[int, ...], name: str) -> Any:
-        """Return contiguous memory of a shape, in the dtype of an example, the same for a name."""
-        held, size = self._held.get(name), math.prod(shape)
-        if held is None or held.shape[0] < size or held.dtype != example.dtype:
-            held = _empty(example, size)
-            self._held[name] = held
+        """Return contiguous memory of a shape, like an example's, the same for a name."""
+        size, key = math.prod(shape), (name, example.dtype)
+        held = self._held.get(key)
+        if held is None or held.shape[0] < size:
+            held = example.new_empty(size) if is_tensor(example) else np.empty(size, example.dtype)
+            self._held[key] = held
         return held[:size].reshape(shape)
+
+    def trim(self) -> None:
+        """Give the memory back, unless it is little."""
+        if sum(held.nbytes for held in self._held.values()) > _KEPT:
+            self._held.clear()
 
     def wide(self, stack: Any, name: str) -> Any:
         """Return a stack in float64, in memory that is the same for a name."""

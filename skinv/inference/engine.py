@@ -234,7 +234,7 @@ class Engine:
         example = torch.empty(0, dtype=kind, device=cpu)
         exact = products_are_exact(example)
         parts = self.parts(kind, cpu, outputs) if exact else host
-        space, d, wide = Workspace(), len(host.origin), host.origin.dtype
+        space, d, wide = Workspace.of_thread(), len(host.origin), host.origin.dtype
         with torch.no_grad(), np.errstate(all="ignore"):
             for piece in _pieces(len(X), host, wide.itemsize):
                 x, part = X[piece], out[piece]
@@ -254,12 +254,13 @@ class Engine:
                 if exact:
                     evaluate(parts, E, y, space)
                 else:
-                    evaluate(host, E.numpy(), y.numpy(), Workspace())
+                    evaluate(host, E.numpy(), y.numpy(), space)
                 # Through products alone NaN and infinity of a row reach all of its outputs.
                 if not early and not math.isfinite(y[:, 0].sum()):
                     _refuse_piece(X, piece, E.numpy())
                 if not same:
                     part[...] = y.numpy()
+        space.trim()
 
     def _many_on_device(self, X: NDArray, host: Parts, parts: Parts, out: NDArray) -> None:
         """Predict rows of an array on a GPU."""
@@ -288,7 +289,7 @@ class Engine:
             out = _torch_memory(len(X), parts.n_outputs, X.dtype, X.device)
         if _by_kernel(X, parts, out):
             return out
-        space = Workspace()
+        space = Workspace.of_thread() if X.device.type == "cpu" else Workspace()
         with torch.no_grad(), np.errstate(all="ignore"):
             for piece in _pieces(len(X), parts, wide.itemsize, X):
                 x, part = X[piece], out[piece]
@@ -300,6 +301,7 @@ class Engine:
                     y = space.of(E, tuple(part.shape), "y")
                     evaluate(parts, E, y, space)
                     part.copy_(y)
+        space.trim()
         return out
 
 
