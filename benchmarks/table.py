@@ -106,12 +106,14 @@ def region_table():
     return "\n".join(lines)
 
 
+def short(value):
+    """Return a number to two digits or to the unit."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
 def figure(row):
-    """Return a median with its range, to two digits or to the unit."""
-    middle, low, high = (
-        f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
-        for value in (row["median"], *row["range"])
-    )
+    """Return a median with its range."""
+    middle, low, high = map(short, (row["median"], *row["range"]))
     return middle if low == high else f"{middle} ({low}–{high})"
 
 
@@ -160,6 +162,64 @@ def budget_table():
     return "\n".join(lines)
 
 
+def speed_table():
+    """Return the Markdown table of linear predictions against LAPACK."""
+    lines = [
+        "| n | dtype | first order, µs | `numpy.linalg.inv` | `torch.linalg.inv` "
+        "| into given memory: `torch.linalg.inv` | one refinement step: `torch.linalg.inv` |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in load("inference")["linear"]["results"]:
+        ratios = row["ratios"]
+        cells = [
+            figure(ratios[name])
+            for name in (
+                "numpy.linalg.inv to predict",
+                "torch.linalg.inv to predict",
+                "torch.linalg.inv, out to predict, out",
+                "torch.linalg.inv to predict + refine",
+            )
+        ]
+        micro = short(row["microseconds_per_matrix"]["predict"]["median"])
+        lines.append(f"| {row['n']} | {row['dtype']} | {micro} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def batch_table():
+    """Return the Markdown table of Ji, Wu and Xi (2025), extended: one thread."""
+    methods = {
+        "2-FC": "network, one hidden layer (2-FC)",
+        "3-FC": "network, two hidden layers (3-FC)",
+        "first order": "first order",
+        "second order": "second order",
+        "CertifiedInverse, 1e-4": "`CertifiedInverse`, 1e-4",
+        "numpy.linalg.inv": "`numpy.linalg.inv`",
+        "torch.linalg.inv": "`torch.linalg.inv`",
+        "scipy.linalg.inv, singly": "`scipy.linalg.inv`, one by one",
+    }
+    results = load("inference")["table3"]["1 threads"]
+    titles = " | ".join(f"{TITLES[row['region']]}: error | µs" for row in results)
+    lines = [f"| | {titles} |", "|---|" + "---|---|" * len(results)]
+    for name, title in methods.items():
+        cells = []
+        for row in results:
+            times = row["microseconds_per_matrix"]
+            micro = [times[b][name]["median"] for b in ("1", "100", "10000") if name in times[b]]
+            cells.append(f"{row['mean_relative_error'][name]:.0e}")
+            cells.append(" / ".join(map(short, micro)))
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    for make in (table, inverse_table, solve_table, region_table, recipe_table, budget_table):
+    for make in (
+        table,
+        inverse_table,
+        solve_table,
+        region_table,
+        recipe_table,
+        budget_table,
+        speed_table,
+        batch_table,
+    ):
         print(make() + "\n")

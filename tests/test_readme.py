@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
 
-def test_examples_run(capsys):
+def test_examples_run(capsys, tmp_path, monkeypatch):
     """The examples of the README run one after another and print what they promise."""
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     scope = {}
     for block in blocks:
         assert len(block.strip().splitlines()) <= 15
@@ -24,6 +25,7 @@ def test_examples_run(capsys):
     assert "\ncertified 0.0" in printed
     assert "proven: 498 of 500" in printed
     assert "['refined' 'refined' 'refined' 'singular' 'not finite']" in printed
+    assert "\nTrue\n[ True  True  True False]\n" in printed
     assert re.search(r"0\.7466\d* 0\.746\d*", printed)
 
 
@@ -37,7 +39,7 @@ def test_figures_are_those_of_the_result_files():
         check=True,
     ).stdout
     tables = printed.strip().split("\n\n")
-    assert len(tables) == 6
+    assert len(tables) == 8
     text = README.read_text(encoding="utf-8")
     for table in tables:
         assert table.strip() in text

@@ -239,7 +239,7 @@ class Engine:
             for piece in _pieces(len(X), host, wide.itemsize):
                 x, part = X[piece], out[piece]
                 E = space.of(example, (len(x), d), "E")
-                if x.dtype == wide and x.flags.carray and host.kept is None and exact:
+                if x.flags.carray and host.kept is None and exact:
                     _torch_differences(torch.from_numpy(x), parts, E)
                 else:  # read-only memory and files, which torch does not take
                     _differences(x, host, E.numpy())
@@ -259,7 +259,7 @@ class Engine:
                 if not early and not math.isfinite(y[:, 0].sum()):
                     _refuse_piece(X, piece, E.numpy())
                 if not same:
-                    part[...] = y.numpy()
+                    torch.from_numpy(part).copy_(y)
         space.trim()
 
     def _many_on_device(self, X: NDArray, host: Parts, parts: Parts, out: NDArray) -> None:

@@ -20,7 +20,7 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
     parts : Parts
         In the dtype, and on the device, of `E`.
     E : ndarray or tensor of shape (m, n_inputs)
-        (a − origin)·unit, contiguous. Overwritten.
+        (a − origin)·unit, contiguous. Left as it is.
     out : ndarray or tensor of shape (m, n_outputs)
         For the result, contiguous.
     space : Workspace
