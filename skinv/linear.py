@@ -22,6 +22,9 @@ __all__ = ["LinearInverseApprox"]
 
 # Variation of matrices below this share of their size is the rounding of computed data.
 NOISE = 2.0**10 * np.finfo(np.float64).eps
+# Directions in which matrices vary by less than this share of what they do in others say nothing of
+# their inverses, but would be fitted with coefficients that no single-precision input is exact for.
+_VARIATION = 1e-6
 
 
 class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
@@ -36,7 +39,8 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         Order k of the series. ``method="lstsq"`` is affine, of order 1.
     method : {"taylor", "lstsq"}, default="taylor"
         The Taylor series at the centre, which needs no training data if a centre is given, or the
-        affine map with the least squared error over the training data.
+        affine map with the least squared error over the training data; that of inverses is fitted
+        in directions in which these vary by 1e-6 of their standard deviations at least.
 
     Attributes
     ----------
@@ -160,7 +164,10 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         weight = _check_sample_weight(
             sample_weight, rows, dtype=np.float64, ensure_non_negative=True
         )
-        self._x_mean, self._y_mean, self._map = affine_fit(rows, targets, weight)
+        rcond = _VARIATION if self._inverse_targets else None
+        self._x_mean, self._y_mean, self._map = affine_fit(
+            rows, targets, weight, rcond, scaled=self._inverse_targets
+        )
 
     @property
     def coef_(self) -> NDArray:
@@ -232,11 +239,34 @@ def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
     return Engine(form, center.size)(rows)
 
 
+def varies(mean: NDArray, deviation: NDArray) -> NDArray[np.bool_]:
+    """Tell which inputs vary by more than the rounding of data that were computed.
+
+    Parameters
+    ----------
+    mean, deviation : ndarray of shape (n_features,)
+
+    Returns
+    -------
+    ndarray of bool
+
+    Examples
+    --------
+    >>> varies(np.array([1.0, 1.0]), np.array([0.1, 1e-15]))
+    array([ True, False])
+    """
+    size = np.hypot(mean, deviation)
+    rounding = 4 * np.finfo(np.float64).eps * size.max(initial=0.0)
+    return deviation > np.maximum(NOISE * size, rounding)
+
+
 def affine_fit(
     rows: NDArray,
     targets: NDArray,
     weight: NDArray | None = None,
     rcond: float | None = None,
+    *,
+    scaled: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Fit targets ≈ y_mean + (rows − x_mean) @ M by (weighted) least squares in float64.
 
@@ -251,6 +281,8 @@ def affine_fit(
     rcond : float, default=None
         Directions of the rows with a singular value below this share of the largest one are not
         fitted; None is a share for the rounding of the data.
+    scaled : bool, default=False
+        Whether the rows are scaled to unit variance for that comparison, and for the norm.
 
     Returns
     -------
@@ -269,9 +301,14 @@ def affine_fit(
     # A second pass makes the mean of a constant column that constant, to the last bit.
     x_mean = x_mean + share @ (rows - x_mean)
     centered_x, centered_y = rows - x_mean, targets - y_mean
+    unit = np.ones(len(x_mean))
+    if scaled:
+        size = np.sqrt(share @ centered_x**2)
+        unit = np.where(varies(x_mean, size), size, np.inf)
+        centered_x = centered_x / unit
     if weight is not None:
         root = np.sqrt(weight)[:, None]
         centered_x, centered_y = centered_x * root, centered_y * root
     if rcond is None:
         rcond = max(NOISE, max(rows.shape) * np.finfo(np.float64).eps)
-    return x_mean, y_mean, np.linalg.lstsq(centered_x, centered_y, rcond=rcond)[0]
+    return x_mean, y_mean, np.linalg.lstsq(centered_x, centered_y, rcond=rcond)[0] / unit[:, None]

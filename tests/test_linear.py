@@ -7,6 +7,7 @@ from conftest import random_family
 from sklearn.linear_model import LinearRegression
 
 from skinv import LinearInverseApprox
+from skinv.datasets import load_power_flow, load_robot_arm
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
@@ -179,3 +180,28 @@ def test_bad_training_rows_are_named(box):
         model.predict(X_nan)
     with pytest.raises(ValueError, match="features"):
         model.predict(torch.ones(3, 9))
+
+
+def test_lstsq_of_real_matrices_in_single_precision():
+    """Directions in which the data hardly vary are not fitted, which costs no accuracy."""
+    for load in (lambda: load_power_flow("case9"), load_robot_arm):
+        X = load().data
+        known, unseen = X[:500], X[500:]
+        n = int(X.shape[1] ** 0.5)
+        exact = np.linalg.inv(unseen.reshape(-1, n, n)).reshape(unseen.shape)
+        model = LinearInverseApprox(method="lstsq").fit(known)
+        Y = np.linalg.inv(known.reshape(-1, n, n)).reshape(known.shape)
+        theirs = LinearRegression().fit(known, Y).predict(unseen)
+        error = np.abs(model.predict(unseen) - exact).mean()
+        assert error < 1.05 * np.abs(theirs - exact).mean()
+        single = model.predict(unseen.astype(np.float32))
+        assert np.abs(single - exact).mean() < 1.05 * error
+
+
+def test_lstsq_in_other_units():
+    """Rows and columns of matrices in other units, entries 1e-4 to 1e4, change nothing else."""
+    _, A = random_family(4, 300)
+    left, right = np.diag([1, 1e2, 1e-3, 1]), np.diag([1e2, 1, 1e-1, 1])
+    plain = LinearInverseApprox(method="lstsq").fit(A).predict(A)
+    scaled = LinearInverseApprox(method="lstsq").fit(left @ A @ right).predict(left @ A @ right)
+    np.testing.assert_allclose(right @ scaled @ left, plain, rtol=1e-6)

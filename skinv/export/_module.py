@@ -194,6 +194,11 @@ class InverseModule(nn.Module):
                 f"wider dtype, or bring the matrices to another scale."
             )
 
+    def extra_repr(self) -> str:
+        """Return what the module's representation says of it."""
+        dtype = str(self.input_dtype).removeprefix("torch.")
+        return f"{self.n_features} -> {self.n_outputs}, {dtype}, n_refine={self.n_refine}"
+
     def forward(self, A: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the prediction, and the norm of the residual if there is one.
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..form import ModelForm
-from ..linear import NOISE, affine_fit, taylor
+from ..linear import affine_fit, taylor, varies
 from ..matrices import like, matrix_order, regular_inverse
 
 # Directions of the inputs that vary by less than this share of the largest keep the tangent.
@@ -101,11 +101,8 @@ class Preparation:
         """
         rows = rows.astype(np.float64, copy=False)
         x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
-        # What varies by no more than the rounding of data that were computed is constant: scaled to
-        # unit variance it would be noise, and in single precision far more than that.
-        size = np.hypot(x_mean, x_scale)
-        rounding = np.maximum(NOISE * size, 4 * np.finfo(np.float64).eps * size.max(initial=0.0))
-        kept = np.flatnonzero(x_scale > rounding)
+        # Scaled to unit variance rounding would be noise, and far more of it in single precision.
+        kept = np.flatnonzero(varies(x_mean, x_scale))
         prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
         if baseline in ORDERS and inverses:
             prepared._set_series(rows, center, ORDERS[baseline])
