@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
@@ -242,6 +243,11 @@ def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
 def varies(mean: NDArray, deviation: NDArray) -> NDArray[np.bool_]:
     """Tell which inputs vary by more than the rounding of data that were computed.
 
+    An input is compared with itself and, if the inputs may be those of matrices, with what goes
+    into it in a product: for entry (i, j) the largest of row i times the largest of column j over
+    the largest of all, which follows rows and columns into other units. Structural zeros that were
+    computed are constant so.
+
     Parameters
     ----------
     mean, deviation : ndarray of shape (n_features,)
@@ -252,12 +258,20 @@ def varies(mean: NDArray, deviation: NDArray) -> NDArray[np.bool_]:
 
     Examples
     --------
-    >>> varies(np.array([1.0, 1.0]), np.array([0.1, 1e-15]))
-    array([ True, False])
+    >>> varies(np.array([1.0, 1e9]), np.array([1e-15, 1.0]))
+    array([False,  True])
+    >>> varies(np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.1, 1e-15, 1e-12, 0.1]))
+    array([ True, False,  True,  True])
     """
     size = np.hypot(mean, deviation)
-    rounding = 4 * np.finfo(np.float64).eps * size.max(initial=0.0)
-    return deviation > np.maximum(NOISE * size, rounding)
+    largest = size.max(initial=0.0)
+    rounding = np.maximum(NOISE * size, 4 * np.finfo(np.float64).eps * largest)
+    n = math.isqrt(size.size)
+    if n * n == size.size and largest > 0:
+        entries = size.reshape(n, n)
+        usual = entries.max(axis=1)[:, None] * (entries.max(axis=0) / largest)
+        rounding = np.maximum(rounding, NOISE * usual.ravel())
+    return deviation > rounding
 
 
 def affine_fit(

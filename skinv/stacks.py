@@ -249,7 +249,12 @@ class Workspace:
         size, key = math.prod(shape), (name, example.dtype)
         held = self._held.get(key)
         if held is None or held.shape[0] < size:
-            held = example.new_empty(size) if is_tensor(example) else np.empty(size, example.dtype)
+            if is_tensor(example):
+                # What is made in inference mode cannot be written to out of it.
+                with sys.modules["torch"].inference_mode(False):
+                    held = example.new_empty(size)
+            else:
+                held = np.empty(size, example.dtype)
             self._held[key] = held
         return held[:size].reshape(shape)
 

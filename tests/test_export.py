@@ -347,6 +347,7 @@ def test_half_precision_of_badly_scaled_matrices(tmp_path):
         ({"order": 5}, "order=5"),
         ({"order": 2.0}, r"order=2\.0"),
         ({"dtype": "int8"}, "dtype='int8'"),
+        ({"dtype": None}, "dtype=None"),
     ],
 )
 def test_refusals(change, match, fitted, tmp_path):

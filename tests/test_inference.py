@@ -394,10 +394,16 @@ def test_memory_that_overlaps(tensor):
     ):
         with pytest.raises(ValueError, match="overlaps"):
             model.predict(X, out=out)
-    if not tensor:  # of one piece of memory, but apart
-        expected = model.predict(memory[:100])
-        model.predict(memory[:100], out=memory[100:200])
-        np.testing.assert_array_equal(memory[100:200], expected)
+    # Of one piece of memory, but apart.
+    expected = model.predict(memory[:100])
+    model.predict(memory[:100], out=memory[100:200])
+    np.testing.assert_array_equal(memory[100:200], expected)
+    # From the same place, but longer.
+    memory = np.zeros(50 * 256 * 3)
+    memory = torch.from_numpy(memory) if tensor else memory
+    X = memory[: 50 * 256].reshape(50, 256)
+    with pytest.raises(ValueError, match="overlaps"):
+        model.predict(X, outputs=np.arange(512) % 256, out=memory[: 50 * 512].reshape(50, 512))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -484,6 +490,14 @@ def test_rows_that_are_not_finite(case, bad, dtype, fitted, monkeypatch):
             values = model.predict(torch.from_numpy(X)).numpy()
             good = np.delete(np.arange(50), [7, 41])
             close(values[good], naive(model, X[good]), dtype)
+
+
+def test_differences_that_overflow_are_no_nan():
+    """Finite matrices on the other side of all numbers are not taken for infinite ones."""
+    model = LinearInverseApprox(np.float32(-3e38) * np.eye(4)).fit()
+    X = np.tile(np.float32(-3e38) * np.eye(4, dtype=np.float32), (5000, 1, 1))
+    X[7, 0, 0] = 3e38
+    assert model.predict(X).shape == X.shape
 
 
 def test_large_numbers_are_no_nan(monkeypatch):
@@ -602,6 +616,18 @@ def test_nothing_waits_for_the_device(case, fitted, monkeypatch):
     forbidden = {"_to_copy", "_local_scalar_dense", "nonzero", "equal", "is_nonzero"}
     assert called
     assert not called & forbidden
+
+
+def test_inference_mode(fitted):
+    """What one call in inference mode leaves behind another out of it can use."""
+    for name in MODELS:
+        A = np.tile(matrices(9), (200, 1, 1))
+        model = clone(MODELS[name]).fit(family(9, 300))
+        with torch.inference_mode():
+            inside = model.predict(A), model.predict(torch.from_numpy(A))
+        for values in (*inside, model.predict(A), model.predict(torch.from_numpy(A))):
+            close(values.reshape(len(A), -1)[:50], naive(model, A[:50]))
+        CertifiedInverse(model).predict(A)
 
 
 def test_gradients_end_here(fitted):

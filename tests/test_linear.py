@@ -6,7 +6,7 @@ import torch
 from conftest import random_family
 from sklearn.linear_model import LinearRegression
 
-from skinv import LinearInverseApprox
+from skinv import LinearInverseApprox, NeuralInverseRegressor
 from skinv.datasets import load_power_flow, load_robot_arm
 
 
@@ -205,3 +205,28 @@ def test_lstsq_in_other_units():
     plain = LinearInverseApprox(method="lstsq").fit(A).predict(A)
     scaled = LinearInverseApprox(method="lstsq").fit(left @ A @ right).predict(left @ A @ right)
     np.testing.assert_allclose(right @ scaled @ left, plain, rtol=1e-6)
+
+
+def test_structural_zeros_that_were_computed():
+    """Zeros that hold rounding are constant, also for data whose zeros hold none, or more of it."""
+    rng = np.random.default_rng(0)
+    S = np.zeros((600, 6, 6))
+    for block in (slice(0, 3), slice(3, 6)):
+        S[:, block, block] = 3 * np.eye(3) + 0.2 * rng.standard_normal((600, 3, 3))
+    P = rng.standard_normal((6, 6))
+    computed = np.linalg.solve(P, P @ S)
+    single = np.linalg.solve(P.astype(np.float32), (P @ S).astype(np.float32))
+    assert (computed[:, :3, 3:] != 0).any()
+    det = np.linalg.det(S)
+    for model, y in (
+        (LinearInverseApprox(method="lstsq"), None),
+        (NeuralInverseRegressor(16, max_iter=5, random_state=0), None),
+        (NeuralInverseRegressor(16, max_iter=5, random_state=0), det),
+    ):
+        model.fit(computed[:400], None if y is None else y[:400])
+        exact = np.linalg.inv(S[400:]) if y is None else y[400:]
+        errors = [
+            np.abs(model.predict(A[400:]) - exact).max()
+            for A in (computed, S, single, S + 1e-10 * rng.standard_normal(S.shape))
+        ]
+        assert max(errors) < 1.1 * errors[0]

@@ -28,7 +28,7 @@ _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 def _torch_dtype(given: Any) -> torch.dtype:
     """Return a dtype by its name, or for one of torch or NumPy."""
     dtype = given
-    if not isinstance(given, torch.dtype | str):
+    if given is not None and not isinstance(given, torch.dtype | str):
         with contextlib.suppress(TypeError):
             dtype = np.dtype(given).name
     if isinstance(dtype, str):

@@ -234,33 +234,45 @@ class Engine:
         example = torch.empty(0, dtype=kind, device=cpu)
         exact = products_are_exact(example)
         parts = self.parts(kind, cpu, outputs) if exact else host
-        space, d, wide = Workspace.of_thread(), len(host.origin), host.origin.dtype
+        space = Workspace.of_thread()
         with torch.no_grad(), np.errstate(all="ignore"):
-            for piece in _pieces(len(X), host, wide.itemsize):
-                x, part = X[piece], out[piece]
-                E = space.of(example, (len(x), d), "E")
-                if x.flags.carray and host.kept is None and exact:
-                    _torch_differences(torch.from_numpy(x), parts, E)
-                else:  # read-only memory and files, which torch does not take
-                    _differences(x, host, E.numpy())
-                # What is not picked is not in E, and activations may swallow what is.
-                early = host.kept is not None or bool(host.layers)
-                if host.kept is not None and not _sum_is_finite(x):
-                    _refuse_piece(X, piece, x)
-                elif early and not math.isfinite(torch.dot(E.view(-1), E.view(-1))):
-                    _refuse_piece(X, piece, E.numpy())
-                same = part.dtype == wide
-                y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")
-                if exact:
-                    evaluate(parts, E, y, space)
-                else:
-                    evaluate(host, E.numpy(), y.numpy(), space)
-                # Through products alone NaN and infinity of a row reach all of its outputs.
-                if not early and not math.isfinite(y[:, 0].sum()):
-                    _refuse_piece(X, piece, E.numpy())
-                if not same:
-                    torch.from_numpy(part).copy_(y)
-        space.trim()
+            try:
+                self._many_on_host(X, host, parts, out, example, space)
+            finally:
+                space.trim()
+
+    def _many_on_host(
+        self, X: NDArray, host: Parts, parts: Parts, out: NDArray, example: Any, space: Workspace
+    ) -> None:
+        """Predict rows of an array by torch, or by NumPy if that is what the parts are."""
+        torch, d, wide = sys.modules["torch"], len(host.origin), host.origin.dtype
+        exact, in_place = is_tensor(parts.origin), np.may_share_memory(X, out)
+        for piece in _pieces(len(X), host, wide.itemsize):
+            x, part = X[piece], out[piece]
+            E = space.of(example, (len(x), d), "E")
+            if x.flags.carray and host.kept is None and exact:
+                _torch_differences(torch.from_numpy(x), parts, E)
+            else:  # read-only memory and files, which torch does not take
+                _differences(x, host, E.numpy())
+            # What is not picked is not in E, and activations may swallow what is.
+            early = host.kept is not None or bool(host.layers)
+            if host.kept is not None:
+                finite = _sum_is_finite(x)
+            else:
+                finite = not early or math.isfinite(torch.dot(E.view(-1), E.view(-1)))
+            if not finite:
+                _refuse_piece(X, piece, x)
+            same = part.dtype == wide
+            y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")
+            if exact:
+                evaluate(parts, E, y, space)
+            else:
+                evaluate(host, E.numpy(), y.numpy(), space)
+            # Through products alone NaN and infinity of a row reach all of its outputs.
+            if not early and not math.isfinite(y[:, 0].sum()):
+                _refuse_piece(X, piece, E.numpy() if in_place else x)
+            if not same:
+                torch.from_numpy(part).copy_(y)
 
     def _many_on_device(self, X: NDArray, host: Parts, parts: Parts, out: NDArray) -> None:
         """Predict rows of an array on a GPU."""
@@ -289,7 +301,7 @@ class Engine:
             out = _torch_memory(len(X), parts.n_outputs, X.dtype, X.device)
         if _by_kernel(X, parts, out):
             return out
-        space = Workspace.of_thread() if X.device.type == "cpu" else Workspace()
+        space = Workspace.of_thread() if on_host(X) else Workspace()
         with torch.no_grad(), np.errstate(all="ignore"):
             for piece in _pieces(len(X), parts, wide.itemsize, X):
                 x, part = X[piece], out[piece]

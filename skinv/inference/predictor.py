@@ -269,14 +269,20 @@ def _fits(shape: tuple[int, ...], d: int) -> bool:
 def _overlap(X: Any, out: Any) -> bool:
     """Tell whether memory for results is neither that of X, as it is read, nor apart from it."""
     if is_tensor(X):
-        same = X.data_ptr() == out.data_ptr() and X.is_contiguous()
-        begin, end = X.untyped_storage().data_ptr(), 0
-        end = begin + X.untyped_storage().nbytes()
-        return not same and begin <= out.data_ptr() < end
+        apart = X.data_ptr() + _extent(X) <= out.data_ptr()
+        apart = apart or out.data_ptr() + _extent(out) <= X.data_ptr()
+        same = X.data_ptr() == out.data_ptr() and X.is_contiguous() and X.nbytes == out.nbytes
+        return X.numel() > 0 and not (same or apart)
     if not np.may_share_memory(X, out):
         return False
     same = X.__array_interface__["data"][0] == out.__array_interface__["data"][0]
     return not (same and X.flags.c_contiguous and X.nbytes == out.nbytes)
+
+
+def _extent(X: Any) -> int:
+    """Return the bytes from the first number of a tensor to its last."""
+    steps = sum((size - 1) * stride for size, stride in zip(X.shape, X.stride(), strict=True))
+    return (steps + 1) * X.itemsize
 
 
 def _square(d: int) -> tuple[int, int]:
