@@ -98,13 +98,21 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
             check_inverse_targets(as_stack(rows), as_stack(targets))
         return rows, targets, inverses
 
-    def _validate_prediction(self, X: Any, allow_nonfinite: bool = False) -> tuple[Any, bool]:
-        """Return rows as a floating-point array, or tensor if `X` is one, and their layout."""
+    def _validate_prediction(self, X: Any, keep_half: bool = False) -> tuple[Any, bool]:
+        """Return rows as a floating-point array, or tensor if `X` is one, and their layout.
+
+        NaN and infinity pass.
+        """
         check_is_fitted(self)
         rows, was_stack = flatten_stack(X)
         if not is_tensor(rows):
             rows = validate_rows(
-                self, rows, reset=False, square=was_stack, allow_nonfinite=allow_nonfinite
+                self,
+                rows,
+                reset=False,
+                square=was_stack,
+                allow_nonfinite=True,
+                keep_half=keep_half,
             )
             return rows, was_stack
         if rows.is_complex():

@@ -410,7 +410,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
 
     def _validate_matrices(self, X: Any) -> tuple[Any, bool]:
         """Return rows, NaN and infinity among them, and whether they were a stack."""
-        rows, was_stack = self._validate_prediction(X, allow_nonfinite=True)
+        rows, was_stack = self._validate_prediction(X)
         if is_tensor(rows):
             refuse_inexact(X.reshape(rows.shape), rows)
             return rows.detach(), was_stack

@@ -19,6 +19,15 @@ LARGEST = 32
 
 
 @triton.jit
+def _entries(n: tl.constexpr, size: tl.constexpr):
+    """Return where entries of a matrix stand, which of the padded ones they are, and identity."""
+    i = tl.arange(0, size)[:, None]
+    j = tl.arange(0, size)[None, :]
+    inside = (i < n) & (j < n)
+    return i * n + j, inside, tl.where((i == j) & inside, 1.0, 0.0)
+
+
+@triton.jit
 def _series_kernel(
     A,
     origin,
@@ -32,17 +41,13 @@ def _series_kernel(
     size: tl.constexpr,
 ):
     """Write B(I + N(I + N(…))), N = −(A − A₀)B, for `group` matrices per program."""
-    i = tl.arange(0, size)[:, None]
-    j = tl.arange(0, size)[None, :]
-    inside = (i < n) & (j < n)
-    entry = i * n + j
+    entry, inside, identity = _entries(n, size)
     center = tl.load(origin + entry, mask=inside, other=0.0)
     minus_B = tl.load(right + entry, mask=inside, other=0.0)
     B = tl.load(left + entry, mask=inside, other=0.0)
-    identity = tl.where((i == j) & inside, 1.0, 0.0)
     first = tl.program_id(0).to(tl.int64) * group
     for k in range(group):
-        here = inside & (first + k + 0 * i < m)
+        here = inside & (first + k + 0 * entry < m)
         place = (first + k) * n * n + entry
         E = tl.load(A + place, mask=here, other=0.0).to(tl.float32) - center
         N = tl.dot(E, minus_B, input_precision="ieee")
@@ -66,14 +71,11 @@ def _refine_kernel(
     size: tl.constexpr,
 ):
     """Write X after `steps` of X ← X(I + R + … + R^{order−1}), R = I − AX."""
-    i = tl.arange(0, size)[:, None]
-    j = tl.arange(0, size)[None, :]
-    inside = (i < n) & (j < n)
-    identity = tl.where((i == j) & inside, 1.0, 0.0)
+    entry, inside, identity = _entries(n, size)
     first = tl.program_id(0).to(tl.int64) * group
     for k in range(group):
-        here = inside & (first + k + 0 * i < m)
-        place = (first + k) * n * n + i * n + j
+        here = inside & (first + k + 0 * entry < m)
+        place = (first + k) * n * n + entry
         a = tl.load(A + place, mask=here, other=0.0).to(tl.float32)
         x = tl.load(X + place, mask=here, other=0.0).to(tl.float32)
         for _ in tl.static_range(steps):
@@ -137,6 +139,14 @@ def works_on(device: Any) -> bool:
     """Tell whether the kernels run on a device, and give the right answer there.
 
     It is tried once per device, but not while a CUDA graph is being captured.
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Returns
+    -------
+    bool
     """
     if device not in _WORKS:
         if device.type != "cuda" or torch.cuda.is_current_stream_capturing():

@@ -9,11 +9,11 @@ import numpy as np
 
 from .matrices import is_tensor
 from .stacks import (
-    PIECE_CUDA,
     check_pair,
     empty_like,
     kernels_for,
     on_host,
+    piece_memory,
     pieces,
     product,
     product_error,
@@ -80,18 +80,15 @@ def newton_schulz(
     A, X, was_stack = check_pair(A, X)
     if not overwrite_x:
         X = X.clone() if is_tensor(X) else X.copy()
-    memory = {}
-    if not on_host(X):
-        kernels = kernels_for(X, X.shape[-1])
-        if kernels is not None:
-            out = X.contiguous()  # X itself if it can be
-            kernels.refine(A.contiguous(), out, n_steps, order, out)
-            if out is not X:
-                X.copy_(out)
-            return X if was_stack else X.reshape(len(X), -1)
-        memory = {"memory": PIECE_CUDA}
+    kernels = None if on_host(X) else kernels_for(X, X.shape[-1])
+    if kernels is not None:
+        out = X.contiguous()  # X itself if it can be
+        kernels.refine(A.contiguous(), out, n_steps, order, out)
+        if out is not X:
+            X.copy_(out)
+        return X if was_stack else X.reshape(len(X), -1)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for piece in pieces(len(X), X.shape[-1], X.itemsize, **memory):
+        for piece in pieces(len(X), X.shape[-1], X.itemsize, piece_memory(X)):
             block = X[piece]
             D, work = empty_like(block), empty_like(block)
             for _ in range(n_steps):

@@ -20,12 +20,11 @@ from .matrices import flatten_stack, is_tensor, matrix_order
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
+# On a GPU pieces only limit memory.
+PIECE_CUDA = 2**28
 # Bytes of memory that a thread keeps to work in.
 _KEPT = 2**25
 _THREAD = local()
-# On a GPU they only limit memory.
-PIECE_CUDA = 2**28
-
 # Products of matrices with so many multiplications are loops in torch (below 400), and faster in
 # NumPy from n = 3 on.
 _LEAST, _TINY = 27, 400
@@ -189,6 +188,11 @@ def pieces(m: int, n: int, itemsize: int, memory: int = _PIECE) -> Iterator[slic
         yield slice(start, min(start + step, m))
 
 
+def piece_memory(X: Any) -> int:
+    """Return the bytes of a piece where numbers are, for :func:`pieces`."""
+    return _PIECE if on_host(X) else PIECE_CUDA
+
+
 def namespace(array: Any) -> Any:
     """Return the library of an array, torch or NumPy: what both spell alike is called on it."""
     return sys.modules["torch"] if is_tensor(array) else np
@@ -239,10 +243,7 @@ class Workspace:
 
     def like(self, stack: Any, name: str) -> Any:
         """Return contiguous memory of the shape and dtype of a stack, the same for a name."""
-        held = self._held.get(name)
-        if held is None or len(held) < len(stack) or held.dtype != stack.dtype:
-            held = self._held[name] = empty_like(stack)
-        return held[: len(stack)]
+        return self.of(stack, tuple(stack.shape), name)
 
     def of(self, example: Any, shape: tuple[int, ...], name: str) -> Any:
         """Return contiguous memory of a shape, like an example's, the same for a name."""
@@ -265,11 +266,7 @@ class Workspace:
 
     def wide(self, stack: Any, name: str) -> Any:
         """Return a stack in float64, in memory that is the same for a name."""
-        held = self._held.get(name)
-        if held is None or len(held) < len(stack):
-            held = self._held[name] = as_float64(stack) + 0
-            return held
-        out = held[: len(stack)]
+        out = self.of(as_float64(stack[:0]), tuple(stack.shape), name)
         out[...] = stack
         return out
 
@@ -348,13 +345,13 @@ def products_are_exact(stack: Any) -> bool:
 
 def kernels_for(X: Any, n: int) -> Any:
     """Return the module of CUDA kernels if they take matrices of order n like a tensor, or None."""
-    if X.device.type != "cuda" or n > 32 or X.dtype.itemsize > 4 or not products_are_exact(X):
+    if X.device.type != "cuda" or X.dtype.itemsize > 4 or not products_are_exact(X):
         return None
     try:
         from . import kernels
     except ImportError:  # triton comes with torch for CUDA on Linux only
         return None
-    return kernels if kernels.works_on(X.device) else None
+    return kernels if n <= kernels.LARGEST and kernels.works_on(X.device) else None
 
 
 def frobenius(stack: Any) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..form import ModelForm
 from ..matrices import is_tensor, refuse_nonfinite
-from ..stacks import PIECE_CUDA, Workspace, kernels_for, on_host, products_are_exact
+from ..stacks import PIECE_CUDA, Workspace, kernels_for, namespace, on_host, products_are_exact
 from .evaluate import evaluate
 from .parts import SHORT, Parts
 from .single import single_function
@@ -80,8 +80,10 @@ class Engine:
     Parameters
     ----------
     make_form : callable
-        Returns the model. It is not kept: of its constants those are that are in use.
+        Returns the model, which is not kept: what is kept are the constants of the precisions,
+        devices and selections of outputs that have been asked for.
     n_outputs : int
+        Number of outputs of the model.
 
     Examples
     --------
@@ -251,7 +253,7 @@ class Engine:
             x, part = X[piece], out[piece]
             E = space.of(example, (len(x), d), "E")
             if x.flags.carray and host.kept is None and exact:
-                _torch_differences(torch.from_numpy(x), parts, E)
+                _differences(torch.from_numpy(x), parts, E)
             else:  # read-only memory and files, which torch does not take
                 _differences(x, host, E.numpy())
             # What is not picked is not in E, and activations may swallow what is.
@@ -306,7 +308,7 @@ class Engine:
             for piece in _pieces(len(X), parts, wide.itemsize, X):
                 x, part = X[piece], out[piece]
                 E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
-                _torch_differences(x, parts, E)
+                _differences(x, parts, E)
                 if part.dtype == wide:
                     evaluate(parts, E, part, space)
                 else:
@@ -350,37 +352,21 @@ def _torch_memory(m: int, n: int, dtype: Any, device: Any) -> Any:
     return torch.empty(m, n, dtype=dtype, device=device)
 
 
-def _torch_differences(x: Any, parts: Parts, E: Any) -> None:
-    """Write (a − origin)·unit to E."""
-    torch = sys.modules["torch"]
-    if parts.kept is not None:
-        x = x.reshape(x.shape[0], -1).index_select(1, parts.kept)
-    if E.shape[1] <= SHORT and on_host(x) and x.is_contiguous():
-        origins = parts.repeated("origin", parts.origin, E.shape[0])
-        torch.sub(x.view(-1), origins, out=E.view(-1))
-    elif x.ndim == 3:
-        torch.sub(x, parts.origin.view(x.shape[1:]), out=E.view(x.shape))
-    else:
-        torch.sub(x, parts.origin, out=E)
-    if parts.unit != 1.0:
-        E *= parts.unit
-
-
-def _differences(X: NDArray, parts: Parts, E: NDArray) -> NDArray:
+def _differences(X: Any, parts: Parts, E: Any) -> Any:
     """Write (a − origin)·unit to E, reading X once, whatever its layout."""
+    origin, target = parts.origin, E
     with np.errstate(all="ignore"):
         if parts.kept is not None:
-            X = X.reshape(len(X), -1)[:, parts.kept]
-        if E.shape[1] <= SHORT and X.flags.c_contiguous and len(E) <= _MOST_ROWS:
-            origins = parts.repeated("origin", parts.origin, len(E))
-            np.subtract(X.reshape(-1), origins, out=E.reshape(-1))
+            X = X.reshape(X.shape[0], -1)[:, parts.kept]
+        contiguous = X.is_contiguous() if is_tensor(X) else X.flags.c_contiguous
+        if E.shape[1] <= SHORT and contiguous and on_host(X) and E.shape[0] <= _MOST_ROWS:
+            origin = parts.repeated("origin", origin, E.shape[0])
+            X, target = X.reshape(-1), E.reshape(-1)
         elif X.ndim == 3:
-            n = X.shape[1]
-            np.subtract(X, parts.origin.reshape(n, n), out=E.reshape(X.shape))
-        else:
-            np.subtract(X, parts.origin, out=E)
+            origin, target = origin.reshape(X.shape[1:]), E.reshape(X.shape)
+        namespace(X).subtract(X, origin, out=target)
         if parts.unit != 1.0:
-            E *= E.dtype.type(parts.unit)
+            E *= parts.unit
     return E
 
 

@@ -39,21 +39,21 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
     if parts.layers:
         h = E
         for k, (W, b) in enumerate(parts.layers[:-1]):
-            h = affine(h, W, b, space.of(E, (len(E), W.shape[1]), f"hidden{k}"))
-            activate(h, parts.activation, space)
+            h = _affine(h, W, b, space.of(E, (len(E), W.shape[1]), f"hidden{k}"))
+            _activate(h, parts.activation, space)
         W, b = parts.layers[-1]
         if b.shape[0] <= SHORT and on_host(b):
             product(h, W, out=out)
             flat = out.reshape(-1)
             flat += parts.repeated("bias", b, len(out))
         else:
-            affine(h, W, b, out)
+            _affine(h, W, b, out)
         started = True
     if parts.linear is not None:
         if started:
             add_product(out, E, parts.linear, space)
         else:
-            affine(E, parts.linear, parts.constant, out)
+            _affine(E, parts.linear, parts.constant, out)
         started = True
     if parts.series is not None:
         if not started and parts.constant is not None:
@@ -67,7 +67,7 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
         out[...] = parts.constant
 
 
-def affine(x: Any, W: Any, b: Any, out: Any) -> Any:
+def _affine(x: Any, W: Any, b: Any, out: Any) -> Any:
     """Return xW + b, in `out`."""
     if is_tensor(x):
         return sys.modules["torch"].addmm(b, x, W, out=out)
@@ -76,7 +76,7 @@ def affine(x: Any, W: Any, b: Any, out: Any) -> Any:
     return out
 
 
-def activate(h: Any, activation: str, space: Workspace) -> None:
+def _activate(h: Any, activation: str, space: Workspace) -> None:
     """Apply an activation in place.
 
     silu(t) = t·sigmoid(t) is t/2·(1 + tanh(t/2)), which does not overflow, in NumPy.

@@ -16,7 +16,7 @@ from ..matrices import is_tensor
 
 # Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which
 # is faster than two products with n×n matrices (the crossover was measured between 8 and 16).
-DENSE_ORDER = 8
+_DENSE_ORDER = 8
 # Rows of up to so many numbers are short for a loop: what is added to them is repeated instead.
 SHORT = 36
 # Inputs that do not vary are left out if they are more than this share of all: to pick the others
@@ -70,11 +70,11 @@ class SeriesPart:
         whole = cls(right=-B, left=B, order=order)
         if outputs is None:
             return whole
-        n, n_outputs = len(B), len(outputs)
-        rows, row_of = np.unique(outputs // n, return_inverse=True)
-        columns, column_of = np.unique(outputs % n, return_inverse=True)
-        thin, entries, everything = _costs(n, order, len(rows), len(columns), n_outputs)
+        n = len(B)
+        thin, entries, everything = _costs(n, order, outputs)
         if thin <= min(entries, everything):
+            rows, row_of = np.unique(outputs // n, return_inverse=True)
+            columns, column_of = np.unique(outputs % n, return_inverse=True)
             pick = row_of * len(columns) + column_of
             in_order = np.array_equal(pick, np.arange(len(rows) * len(columns)))
             return cls(
@@ -101,12 +101,12 @@ class SeriesPart:
         return self.inner is None and self.columns is None and self.pick is None
 
 
-def _costs(n: int, order: int, rows: int, columns: int, n_outputs: int) -> tuple[float, ...]:
+def _costs(n: int, order: int, outputs: NDArray[np.intp]) -> tuple[float, ...]:
     """Return multiplications per matrix: of thin products, of entries of the last one, of all."""
-    least = min(rows, columns)
-    thin = (2 * order - 1) * n * n * least + n * rows * columns
+    rows, columns = len(np.unique(outputs // n)), len(np.unique(outputs % n))
+    thin = (2 * order - 1) * n * n * min(rows, columns) + n * rows * columns
     # As many numbers are held as there are multiplications in the last product: no more than n².
-    entries = order * n**3 + n * n_outputs if n_outputs <= n else math.inf
+    entries = order * n**3 + n * len(outputs) if len(outputs) <= n else math.inf
     return thin, entries, (order + 1) * n**3
 
 
@@ -183,8 +183,7 @@ class Parts:
             center, B, order = form.taylor
             n, d = len(B), B.size
             series = SeriesPart.of(B, order, outputs)
-            dense = order == 1 and not narrow
-            dense = dense and (n <= DENSE_ORDER or _is_dearer(series, n, outputs))
+            dense = order == 1 and not narrow and _is_dense(n, outputs)
         pivot = form.x_mean if form.layers and form.linear is None else form.origin
         if form.taylor is not None:
             pivot = center.ravel()
@@ -219,7 +218,7 @@ class Parts:
         if narrow:
             parts._rescale(_moderate(form, pivot))
         elif parts._is_extreme():
-            parts._rescale(_power_of_two(1 / np.abs(pivot).max()))
+            parts._rescale(float(_power_of_two(1 / np.abs(pivot).max())))
         parts._pick()
         return parts
 
@@ -310,21 +309,13 @@ class Parts:
         Of another selection of outputs all but the last are.
         """
         pairs = zip(self.layers, other.layers, strict=True)
-        return replace(
-            self, layers=[theirs if _equal(mine, theirs) else mine for mine, theirs in pairs]
-        )
+        layers = [b if all(map(np.array_equal, a, b)) else a for a, b in pairs]
+        return replace(self, layers=layers)
 
     @cached_property
     def width(self) -> int:
         """Numbers that are held at once for one matrix, of the widest intermediate result."""
         return max(len(self.origin), self.n_outputs, *(len(b) for _, b in self.layers), 1)
-
-
-def _equal(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> bool:
-    """Tell whether two layers have the same numbers."""
-    return all(
-        a.shape == b.shape and bool((a == b).all()) for a, b in zip(mine, theirs, strict=True)
-    )
 
 
 def _power_of_two(numbers: Any) -> Any:
@@ -346,12 +337,11 @@ def _moderate(form: ModelForm, pivot: NDArray) -> Any:
     return float(_power_of_two(1 / size)) if size > 0 else 1.0
 
 
-def _is_dearer(series: SeriesPart, n: int, outputs: NDArray[np.intp] | None) -> bool:
-    """Tell whether a part of the first order takes more than one product with an n² × k matrix."""
-    if outputs is None:
-        return False
-    rows, columns = len(np.unique(outputs // n)), len(np.unique(outputs % n))
-    return n * n * len(outputs) < min(_costs(n, 1, rows, columns, len(outputs)))
+def _is_dense(n: int, outputs: NDArray[np.intp] | None) -> bool:
+    """Tell whether the first order is best computed as one product with an n² × k matrix."""
+    if n <= _DENSE_ORDER or outputs is None:
+        return n <= _DENSE_ORDER
+    return n * n * len(outputs) < min(_costs(n, 1, outputs))
 
 
 def _kron_columns(B: NDArray, outputs: NDArray[np.intp]) -> NDArray:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import InverseRegressorMixin
 from ..form import ModelForm
-from ..matrices import flatten_stack, is_tensor, validate_rows
+from ..matrices import is_tensor
 from .engine import Engine
 
 # Arrays whose memory can be used as it is, unlike that of other subclasses.
@@ -34,7 +34,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
     _engine: Engine
 
     def _make_form(self) -> Callable[[], ModelForm]:
-        """Return what returns the model as it is fitted now, and holds no more than it must."""
+        """Return a function that returns the model as it is now, whatever is fitted later."""
         raise NotImplementedError
 
     def _set_engine(self) -> None:
@@ -146,24 +146,14 @@ class EnginePredictorMixin(InverseRegressorMixin):
         """Return rows or a stack of floating-point numbers, as they are if possible, and which."""
         if not self.__sklearn_is_fitted__():
             check_is_fitted(self)
-        d = self.n_features_in_
         if is_tensor(X):
-            if X.is_complex():
-                raise ValueError("Got a complex tensor, but real matrices are expected.")
-            if not _fits(X.shape, d):
-                raise ValueError(
-                    f"Got a tensor of shape {tuple(X.shape)}, but {type(self).__name__} is "
-                    f"expecting {d} features per matrix."
-                )
-            return (X.detach() if X.is_floating_point() else X.double()), X.ndim == 3
-        plain = type(X) in _PLAIN and X.dtype.char in "efd" and X.dtype.isnative
-        if plain and _fits(X.shape, d) and not hasattr(self, "feature_names_in_"):
+            plain, X = X.is_floating_point(), X.detach()
+        else:
+            plain = type(X) in _PLAIN and X.dtype.char in "efd" and X.dtype.isnative
+            plain = plain and not hasattr(self, "feature_names_in_")
+        if plain and _fits(X.shape, self.n_features_in_):
             return X, X.ndim == 3
-        rows, was_stack = flatten_stack(X)
-        rows = validate_rows(
-            self, rows, reset=False, square=was_stack, allow_nonfinite=True, keep_half=True
-        )
-        return rows, was_stack
+        return self._validate_prediction(X, keep_half=True)
 
     def _memory(self, X: Any, out: Any, index: NDArray | None, was_stack: bool) -> Any:
         """Return memory for the result as rows, if it is fit for it."""
@@ -172,7 +162,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
         if index is None and self._y_ndim == 1:
             shape = (len(X),)
         elif index is None and was_stack and n_outputs == self.n_features_in_:
-            shape = tuple(X.shape) if X.ndim == 3 else (len(X), *_square(n_outputs))
+            n = math.isqrt(n_outputs)
+            shape = (len(X), n, n)
         if type(out) is not type(X) and not (isinstance(out, np.ndarray) and not is_tensor(X)):
             raise ValueError(f"Got out of type {type(out).__name__} for X of {type(X).__name__}.")
         contiguous = out.is_contiguous() if is_tensor(out) else out.flags.carray
@@ -283,7 +274,3 @@ def _extent(X: Any) -> int:
     """Return the bytes from the first number of a tensor to its last."""
     steps = sum((size - 1) * stride for size, stride in zip(X.shape, X.stride(), strict=True))
     return (steps + 1) * X.itemsize
-
-
-def _square(d: int) -> tuple[int, int]:
-    return math.isqrt(d), math.isqrt(d)
