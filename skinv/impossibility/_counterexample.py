@@ -1,0 +1,248 @@
+"""counterexample: a nonsingular matrix on which a model is as wrong as one likes."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+
+from .._regressor import unwrapped
+from ..draws import private_generator
+from ..geometry import nearest_singular
+from ..matrices import check_center
+from ._predictions import Errors, Predictions
+
+# Shares of the way to a singular matrix: even steps, then halving what is left, down to the last
+# bit of a float64.
+_SHARES = np.concatenate([np.linspace(0.0, 0.9375, 16), 1 - 0.5 ** np.arange(4.25, 53, 0.25)])
+
+
+def counterexample(
+    model: Any,
+    center: Any,
+    error: float = 1.0,
+    *,
+    n_directions: int = 64,
+    max_iter: int = 20,
+    random_state: Any = None,
+) -> Bunch:
+    """Find a nonsingular matrix near a given one on which a model errs by more than `error`.
+
+    The search walks from the centre toward singular matrices, where inverses grow without limit and
+    predictions do not, until the error is exceeded; it then looks at random for nearer matrices.
+    What it returns is checked: the inverse it compares with has a proven bound.
+
+    Parameters
+    ----------
+    model : fitted regressor or torch.nn.Module
+        Any object with a ``predict`` method from rows of n*n entries to inverses: skinv's,
+        scikit-learn's, skorch nets and torch modules (which may reshape the rows).
+    center : array-like of shape (n, n) or (n*n,)
+        Where to start; it may be singular.
+    error : float, default=1.0
+        The error to exceed, in the spectral norm of the difference to the true inverse.
+    n_directions : int, default=64
+        How many random directions to try in each turn.
+    max_iter : int, default=20
+        How many turns of the search for a nearer matrix; 0 only walks.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the search.
+
+    Returns
+    -------
+    Bunch
+        matrix : ndarray of shape (n, n)
+            The counterexample, representable in the dtype that the model takes.
+        error : float
+            ‖f(A) − A⁻¹‖₂, as computed.
+        error_lower : float
+            A proven lower bound of it, larger than the `error` asked for.
+        inverse, prediction : ndarray of shape (n, n)
+            A⁻¹ up to `bound`, and what the model says.
+        bound : float
+            Proven bound on the relative error of `inverse` (Frobenius norm), from
+            :func:`skinv.bounds.residual_bound`; it also proves that A is not singular.
+        distance : float
+            ‖A − center‖_F.
+        singular_distance : float
+            Distance of A to the nearest singular matrix, its smallest singular value.
+        n_predictions : int
+            How many matrices the model was asked for.
+
+    Raises
+    ------
+    ValueError
+        If no such matrix is found, which is what happens for models that invert exactly or fall
+        back to what does, such as :class:`skinv.CertifiedInverse`, and for errors that floating
+        point cannot tell from rounding; the message has the largest error that was seen.
+
+    See Also
+    --------
+    failure_distance : Below which distance every matrix is a counterexample.
+
+    Notes
+    -----
+    The walk is along A₀ − s u vᵀ with the last singular vectors: its end, at s = σ_min, is the
+    nearest singular matrix (Eckart and Young 1936), and on the way ‖A⁻¹‖₂ = 1/(σ_min − s). Ji, Wu
+    and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and Where can".
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> center = [[3.0, 1.0], [1.0, 2.0]]
+    >>> model = LinearInverseApprox(center).fit()
+    >>> found = counterexample(model, center, error=1e6, random_state=0)
+    >>> found.error_lower > 1e6, found.singular_distance < 1e-6, found.bound < 1e-8
+    (True, True, True)
+    >>> found.distance  # no matrix nearer than 1.3819660 is singular
+    1.38196
+    """
+    validate_parameter_constraints(
+        {
+            "error": [Interval(Real, 0, None, closed="left")],
+            "n_directions": [Interval(Integral, 1, None, closed="left")],
+            "max_iter": [Interval(Integral, 0, None, closed="left")],
+            "random_state": ["random_state"],
+        },
+        {
+            "error": error,
+            "n_directions": n_directions,
+            "max_iter": max_iter,
+            "random_state": random_state,
+        },
+        "counterexample",
+    )
+    A = check_center(center)
+    search = _Search(A, Errors(Predictions(unwrapped(model), len(A))), float(error))
+    rng = private_generator(random_state)
+    search.walk(_first_directions(A))
+    if search.best is None:
+        search.scatter(rng)
+    if search.best is not None:
+        search.approach(rng, n_directions, max_iter)
+    return search.result()
+
+
+def _first_directions(A: NDArray) -> list[tuple[NDArray, float]]:
+    """Return unit directions, and how far along each a singular matrix lies.
+
+    From a regular matrix: to the singular matrices that are nearest in l2, l1 and linf, and along
+    the other singular vectors. From a singular one: away, and the walk is turned around.
+    """
+    U, sigma, Vt = np.linalg.svd(A)
+    n, top = len(A), float(sigma[0]) or 1.0
+    null = sigma <= n * np.finfo(np.float64).eps * top
+    if null.any():
+        away = U[:, null] @ Vt[null]
+        return [(away / np.linalg.norm(away), -top)]
+    found = [(-np.outer(U[:, i], Vt[i]), float(sigma[i])) for i in reversed(range(n))]
+    for norm in ("l1", "linf"):
+        if norm == "linf" and n > 12:  # 2^(n-1) sign vectors
+            continue
+        D = nearest_singular(A, norm) - A
+        size = float(np.linalg.norm(D))
+        if size > 0:
+            found.append((D / size, size))
+    return found
+
+
+class _Search:
+    """The nearest counterexample so far, and ways to find nearer ones."""
+
+    def __init__(self, center: NDArray, errors: Errors, error: float):
+        self.center, self.errors, self.target = center, errors, error
+        self.best: Bunch | None = None
+        self.former: list[NDArray] = []
+        self.largest = -np.inf
+
+    def test(self, matrices: NDArray) -> NDArray[np.bool_]:
+        """Tell which matrices are counterexamples, and keep the nearest of all."""
+        matrices = self.errors.predictions.round(matrices)
+        finite = np.isfinite(matrices.reshape(len(matrices), -1)).all(axis=1)
+        matrices = np.where(finite[:, None, None], matrices, self.center)
+        found = self.errors(matrices)
+        exceeds: Any = finite & (found.lower > self.target)
+        self.largest = max(self.largest, float(np.max(found.lower, initial=-np.inf)))
+        if exceeds.any():
+            distances = np.linalg.norm(matrices - self.center, axis=(1, 2))
+            i = int(np.flatnonzero(exceeds)[np.argmin(distances[exceeds])])
+            if self.best is None or distances[i] < self.best.distance:
+                self.best = Bunch(matrix=matrices[i].copy(), distance=float(distances[i]))
+                self.former.append(self.best.matrix)
+        return exceeds
+
+    def walk(self, directions: list[tuple[NDArray, float]]) -> None:
+        """Go along each direction until the error is exceeded, then narrow down where."""
+        for direction, end in directions:
+            # A negative end: the center itself is singular, and the way leads back to it.
+            steps = end * _SHARES if end > 0 else -end * (1 - _SHARES[::-1])
+            if self.best is not None:
+                steps = steps[steps < self.best.distance]
+            self._narrow(direction, steps)
+
+    def _narrow(self, direction: NDArray, steps: NDArray) -> None:
+        while steps.size:
+            exceeds = self.test(self.center + steps[:, None, None] * direction)
+            first = int(np.argmax(exceeds))
+            if not exceeds[first] or first == 0:
+                return
+            low, high = steps[first - 1], steps[first]
+            if high - low <= 1e-12 * high:
+                return
+            steps = np.linspace(low, high, 18)[1:-1]
+
+    def scatter(self, rng: np.random.RandomState) -> None:
+        """Try the neighbours, in the last places, of the nearest singular matrix.
+
+        In float32 the walk meets a few matrices only where it matters.
+        """
+        S = self.errors.predictions.round(nearest_singular(self.center))
+        eps = float(np.finfo(self.errors.predictions.dtype).eps)
+        for size in (1.0, 4.0, 16.0):
+            noise = rng.standard_normal((4096, *S.shape))
+            self.test(S + size * eps * np.abs(S).max() * noise)
+
+    def approach(self, rng: np.random.RandomState, n_directions: int, max_iter: int) -> None:
+        """Look at random around the best direction, wider after success, closer after failure."""
+        spread = 1.0
+        for _ in range(max_iter):
+            assert self.best is not None
+            distance = self.best.distance
+            if distance == 0:
+                return
+            toward = (self.best.matrix - self.center) / distance
+            D = toward + spread / len(toward) * rng.standard_normal((n_directions, *toward.shape))
+            D /= np.linalg.norm(D, axis=(1, 2), keepdims=True)
+            lengths = distance * np.array([0.5, 0.8, 0.95, 0.99, 0.999])
+            trials = self.center + (lengths[:, None, None, None] * D).reshape(-1, *toward.shape)
+            spread *= 1.5 if self.test(trials).any() else 0.5
+
+    def result(self) -> Bunch:
+        """Return the nearest counterexample that is one by itself too.
+
+        In a batch of many predictions may differ in the last places from those one by one.
+        """
+        for matrix in reversed(self.former):
+            found = self.errors(matrix[None])
+            if found.lower[0] > self.target:
+                return Bunch(
+                    matrix=matrix,
+                    error=float(found.error[0]),
+                    error_lower=float(found.lower[0]),
+                    inverse=found.inverse[0],
+                    prediction=found.predicted[0],
+                    bound=float(found.bound[0]),
+                    distance=float(np.linalg.norm(matrix - self.center)),
+                    singular_distance=float(np.linalg.svd(matrix, compute_uv=False)[-1]),
+                    n_predictions=self.errors.count,
+                )
+        raise ValueError(
+            f"No matrix near the center was found on which the error provably exceeds "
+            f"{self.target:g}; the largest proven error among {self.errors.count} matrices was "
+            f"{self.largest:.3g}. Models that fall back to exact inverses have none, and errors "
+            f"that rounding could explain are not counted; ask for a smaller error."
+        )

@@ -1,0 +1,114 @@
+"""failure_distance: how near to a singular matrix a model is sure to fail."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+
+from ._models import form_of, magnitude_bound, torch_module
+
+
+def failure_distance(
+    model: Any,
+    radius: float,
+    error: float = 1.0,
+    *,
+    center: Any = None,
+    magnitude: float | None = None,
+) -> float:
+    """Return the distance to a singular matrix below which a model errs by more than `error`.
+
+    Every nonsingular matrix A of the ball ‖A − center‖_F ≤ radius that is nearer than this to a
+    singular one (its smallest singular value is smaller) has an approximate inverse that is wrong
+    by more than `error`, in the spectral norm. No sampling is involved: the model's predictions are
+    bounded on the ball, and inverses are not.
+
+    Parameters
+    ----------
+    model : fitted estimator or torch.nn.Module
+        Predicts inverses from rows of n*n entries: torch modules and skorch nets (see
+        :func:`polynomial_lipschitz`), estimators of skinv but for
+        :class:`~skinv.CertifiedInverse`, scikit-learn's ``MLPRegressor``, linear models, trees,
+        forests, nearest neighbours, and Gaussian processes with stationary kernels.
+    radius : float
+        Radius of the ball in the Frobenius norm. A box of half-width δ lies in that of n δ.
+    error : float, default=1.0
+        The error to exceed.
+    center : array-like of shape (n, n) or (n*n,), default=None
+        Centre of the ball; None is the zero matrix.
+    magnitude : float, default=None
+        A bound of ‖f(A)‖_F on the ball, for other models or where a better one is known.
+
+    Returns
+    -------
+    float
+        1 / (error + M), where M bounds the predictions on the ball; 0 if nothing finite bounds
+        them. If it is smaller than the distance of all matrices of the ball to the singular ones
+        it says nothing about the ball.
+
+    Raises
+    ------
+    ValueError
+        For a model without a known bound, or if parameters are negative or not finite.
+
+    See Also
+    --------
+    counterexample : A matrix at which a model fails, explicitly.
+
+    Notes
+    -----
+    ‖A⁻¹‖₂ = 1/d_2(A), so d_2(A) < 1/(error + M) gives ‖f(A) − A⁻¹‖₂ ≥ ‖A⁻¹‖₂ − ‖f(A)‖₂ > error;
+    ‖f(A)‖₂ ≤ ‖f(A)‖_F ≤ M. M is the smallest of what the polynomial B of
+    :func:`polynomial_lipschitz` gives, of the prediction at the centre plus the radius times a
+    Lipschitz constant, and, for perceptrons, of intervals carried through the layers. After Ji, Wu
+    and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and Where can".
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> model = LinearInverseApprox([[3.0, 1.0], [1.0, 2.0]]).fit()
+    >>> d = failure_distance(model, radius=1.0, error=100.0, center=[[3.0, 1.0], [1.0, 2.0]])
+    >>> 0.009 < d < 0.01
+    True
+    """
+    positive = [Interval(Real, 0, None, closed="left")]
+    validate_parameter_constraints(
+        {"radius": positive, "error": positive, "magnitude": [*positive, None]},
+        {"radius": radius, "error": error, "magnitude": magnitude},
+        "failure_distance",
+    )
+    if magnitude is None:
+        if center is None:
+            center = np.zeros(_n_features(model))
+        else:
+            center = np.asarray(center, dtype=np.float64).ravel()
+            if not np.isfinite(center).all():
+                raise ValueError("Got a center with NaN or infinity.")
+        with np.errstate(over="ignore", invalid="ignore"):
+            magnitude = magnitude_bound(model, center, float(radius))
+        magnitude = np.inf if np.isnan(magnitude) else magnitude
+    with np.errstate(divide="ignore"):
+        return float(np.nextafter(np.float64(1.0) / (np.float64(error) + magnitude), 0.0))
+
+
+def _n_features(model: Any) -> int:
+    """Return the number of entries of the matrices that a model takes."""
+    from .._regressor import unwrapped
+
+    model = unwrapped(model)
+    form = form_of(model)
+    if form is not None:
+        return form.origin.size
+    if hasattr(model, "n_features_in_"):
+        return int(model.n_features_in_)
+    network = torch_module(model)
+    if network is not None:
+        from ._walk import input_features
+
+        return input_features(network)
+    raise ValueError(
+        f"The size of the matrices that a {type(model).__name__} takes is not known: pass center."
+    )

@@ -1,0 +1,145 @@
+"""Predictions of any model, and how wrong they are with proof."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bounds import residual_bound
+from ..matrices import exact_inverse
+from ..refinement import newton_schulz
+from ._models import torch_module
+
+
+class Predictions:
+    """What a model predicts for stacks of matrices, exactly as it gets them.
+
+    Parameters
+    ----------
+    model : fitted regressor with a ``predict`` method for rows of n*n entries, or torch.nn.Module
+        Modules are called in evaluation mode as they are.
+    n : int
+        Order of the matrices.
+
+    Attributes
+    ----------
+    dtype : dtype
+        float32 for torch networks with such weights, whose input has to be float32; else float64.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> Predictions(LinearInverseApprox(np.eye(2)).fit(), 2)(np.eye(2)[None])[0]
+    array([[1., 0.],
+           [0., 1.]])
+    """
+
+    def __init__(self, model: Any, n: int):
+        self.model, self.n = model, n
+        self.dtype: np.dtype = np.dtype(np.float64)
+        network = torch_module(model)
+        self._module = network if network is model else None
+        if network is not None:
+            torch = sys.modules["torch"]
+            dtypes = {p.dtype for p in network.parameters()}
+            if torch.float64 not in dtypes and dtypes:
+                self.dtype = np.dtype(np.float32)
+
+    def round(self, stack: NDArray) -> NDArray[np.float64]:
+        """Return the nearest matrices that the model can be given."""
+        return stack.astype(self.dtype).astype(np.float64)
+
+    def __call__(self, stack: NDArray) -> NDArray[np.float64]:
+        """Return the predictions for matrices (m, n, n) as float64 (m, n, n)."""
+        rows = np.ascontiguousarray(stack.reshape(len(stack), -1), dtype=self.dtype)
+        if self._module is None:
+            predicted = self.model.predict(rows)
+        else:
+            torch = sys.modules["torch"]
+            was_training = self._module.training
+            parameter = next(self._module.parameters(), None)
+            device = None if parameter is None else parameter.device
+            self._module.eval()
+            try:
+                with torch.no_grad():
+                    predicted = self._module(torch.tensor(rows, device=device)).cpu().numpy()
+            finally:
+                self._module.train(was_training)
+        predicted = np.asarray(predicted, dtype=np.float64)
+        if predicted.size != rows.size:
+            raise ValueError(
+                f"Got predictions of shape {predicted.shape} for {len(rows)} matrices of order "
+                f"{self.n}, but inverses are expected: rows of {self.n**2} entries."
+            )
+        return predicted.reshape(-1, self.n, self.n)
+
+
+class Errors:
+    """Spectral-norm errors of predictions, as proven lower bounds.
+
+    Parameters
+    ----------
+    predictions : Predictions
+
+    Attributes
+    ----------
+    count : int
+        How many matrices were predicted.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> errors = Errors(Predictions(LinearInverseApprox(np.eye(2)).fit(), 2))
+    >>> errors(np.array([2 * np.eye(2)])).lower  # 2I − A = 0, and the inverse is I/2
+    array([0.5])
+    """
+
+    def __init__(self, predictions: Predictions):
+        self.predictions = predictions
+        self.count = 0
+
+    def __call__(self, stack: NDArray) -> ErrorsOf:
+        """Return the errors of a stack of matrices that the model can be given as they are."""
+        self.count += len(stack)
+        predicted = self.predictions(stack)
+        with np.errstate(all="ignore"):
+            inverse = exact_inverse(stack)
+            improved = newton_schulz(stack, inverse, 1)
+            inverse = np.where(np.isfinite(improved), improved, inverse)
+            bound = residual_bound(stack, inverse)
+            difference = predicted - inverse
+            sound = np.isfinite(difference).all(axis=(1, 2)) & (bound < 1)
+            error = np.full(len(stack), np.nan)
+            error[sound] = np.linalg.norm(difference[sound], 2, axis=(1, 2))
+            # ‖A⁻¹ − X‖ ≤ ρ ‖A⁻¹‖ ≤ ρ ‖X‖ / (1 − ρ); the last factor covers the rounding of norms.
+            size = np.linalg.norm(inverse, axis=(1, 2))
+            slack = 1e-13 * self.predictions.n * (size + np.linalg.norm(predicted, axis=(1, 2)))
+            lower = np.where(sound, error - bound * size / (1 - bound) - slack, -np.inf)
+        return ErrorsOf(predicted, inverse, bound, error, lower)
+
+
+class ErrorsOf:
+    """Predictions, inverses, their relative bounds, errors and proven lower bounds of errors.
+
+    Parameters
+    ----------
+    predicted, inverse : ndarray of shape (m, n, n)
+    bound, error, lower : ndarray of shape (m,)
+        `error` is NaN and `lower` -inf where nothing is proven of the inverse, or a prediction is
+        not finite.
+
+    Examples
+    --------
+    >>> one = np.ones((1, 1, 1))
+    >>> ErrorsOf(one, one, np.zeros(1), np.zeros(1), np.zeros(1)).lower
+    array([0.])
+    """
+
+    def __init__(
+        self, predicted: NDArray, inverse: NDArray, bound: NDArray, error: NDArray, lower: NDArray
+    ):
+        self.predicted, self.inverse, self.bound = predicted, inverse, bound
+        self.error, self.lower = error, lower

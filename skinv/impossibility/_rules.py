@@ -1,0 +1,408 @@
+"""Rules: the certificate of each kind of torch module, from its weights.
+
+A rule takes the module, in float64 and evaluation mode, the shape of its input (a batch of one) and
+the norm. Constants are computed in floating point and rounded up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ._calculus import (
+    PolynomialLipschitz,
+    check_norm,
+    elementwise,
+    identity,
+    lipschitz,
+    repetition,
+    vector_norm,
+)
+
+Rule = Callable[[Any, tuple[int, ...], str], Any]
+RULES: dict[type[nn.Module], Rule] = {}
+
+# Covers the rounding of sums, singular values and the combination of certificates.
+UP = 1 + 1e-11
+
+
+def register_rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
+    """Register a rule for torch modules that :func:`polynomial_lipschitz` does not know.
+
+    Parameters
+    ----------
+    *types : subclasses of torch.nn.Module
+        Classes the rule holds for; a class takes the rule of the nearest base class that has one.
+
+    Returns
+    -------
+    decorator
+        For a function ``rule(module, shape, norm)`` that returns a :class:`PolynomialLipschitz`:
+        `module` is in float64 and in evaluation mode, `shape` is that of its input with a batch of
+        one, `norm` one of l1, l2, linf.
+
+    Raises
+    ------
+    TypeError
+        If something else than classes of modules is given.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skinv.impossibility import elementwise
+    >>> class Sine(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return torch.sin(x)
+    >>> @register_rule(Sine)
+    ... def sine(module, shape, norm):
+    ...     return elementwise(1.0, size=int(np.prod(shape)), norm=norm)
+    >>> from skinv.impossibility import polynomial_lipschitz
+    >>> polynomial_lipschitz(torch.nn.Sequential(torch.nn.Flatten(), Sine()), input_shape=(4,))
+    PolynomialLipschitz(P=1, B=t, norm='l2')
+    """
+    for cls in types:
+        if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+            raise TypeError(f"Got {cls!r}, but rules are registered for classes of torch modules.")
+
+    def decorate(rule: Rule) -> Rule:
+        RULES.update(dict.fromkeys(types, rule))
+        return rule
+
+    return decorate
+
+
+def find_rule(module: nn.Module) -> Rule | None:
+    """Return the rule of a module's class or of its nearest base class.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    callable or None
+
+    Examples
+    --------
+    >>> find_rule(nn.ReLU()) is not None, find_rule(nn.Sequential()) is None
+    (True, True)
+    """
+    return next((RULES[cls] for cls in type(module).__mro__ if cls in RULES), None)
+
+
+def array(tensor: Any) -> NDArray[np.float64]:
+    """Return a tensor as a float64 array.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+
+    Returns
+    -------
+    ndarray
+
+    Examples
+    --------
+    >>> array(torch.ones(2))
+    array([1., 1.])
+    """
+    return tensor.detach().cpu().double().numpy()
+
+
+def induced_norm(W: Any, norm: str) -> float:
+    """Return the norm of x ↦ W x that a vector norm induces.
+
+    Parameters
+    ----------
+    W : ndarray or tensor of shape (n_out, n_in)
+    norm : {"l1", "l2", "linf"}
+
+    Returns
+    -------
+    float
+        The largest column sum of absolute entries, the largest singular value, or the largest row
+        sum, rounded up.
+
+    Examples
+    --------
+    >>> W = np.array([[3.0, 4.0], [0.0, 0.0]])
+    >>> induced_norm(W, "l1"), induced_norm(W, "l2"), induced_norm(W, "linf")
+    (4.0, 5.0, 7.0)
+    """
+    check_norm(norm)
+    W = array(W) if isinstance(W, torch.Tensor) else np.asarray(W, dtype=np.float64)
+    if W.size == 0:
+        return 0.0
+    order: Any = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
+    return float(np.linalg.norm(W, order)) * UP
+
+
+def affine(factor: float, bias: Any, times: int, norm: str) -> PolynomialLipschitz:
+    """Return the certificate of W x + b for ‖W‖ = `factor`, where b is written `times` times.
+
+    Parameters
+    ----------
+    factor : float
+    bias : tensor, ndarray or None
+    times : int
+    norm : {"l1", "l2", "linf"}
+
+    Returns
+    -------
+    PolynomialLipschitz
+
+    Examples
+    --------
+    >>> affine(2.0, np.array([3.0, 4.0]), 1, "l2")
+    PolynomialLipschitz(P=2, B=5 + 2 t, norm='l2')
+    """
+    values = np.zeros(0) if bias is None else bias
+    values = array(values) if isinstance(values, torch.Tensor) else values
+    return lipschitz(factor, vector_norm(values, norm) * repetition(times, norm) * UP, norm)
+
+
+# -- maps entry by entry ---------------------------------------------------------------------------
+
+
+# Largest slope, value at 0, and bound of |φ| (None for unbounded ones). Slopes of at most 1: 0 ≤ φ'
+# ≤ 1 where φ is a clipped identity, and tanh' = 1 − tanh², sigmoid' = s(1 − s) ≤ 1/4, u/(1 + |u|)
+# has slope (1 + |u|)⁻². SELU is λ u or λ α (eᵘ − 1), so its slope is at most λ α. GELU has its
+# largest slope at √2, Φ(√2) + √2 φ(√2); those of its tanh form, of SiLU (at 2.3994) and of Mish (at
+# 1.4906) have no closed form. All four are rounded up.
+ACTIVATIONS: dict[str, tuple[float, float, float | None]] = {
+    "relu": (1.0, 0.0, None),
+    "relu6": (1.0, 0.0, 6.0),
+    "tanh": (1.0, 0.0, 1.0),
+    "sigmoid": (0.25, 0.5, 1.0),
+    "logsigmoid": (1.0, math.log(2), None),
+    "softsign": (1.0, 0.0, 1.0),
+    "tanhshrink": (1.0, 0.0, None),
+    "hardsigmoid": (1 / 6, 0.5, 1.0),
+    # (2u + 3)/6 between −3 and 3
+    "hardswish": (1.5, 0.0, None),
+    "selu": (1.0507009873554805 * 1.6732632423543772, 0.0, None),
+    "gelu": (1.128905, 0.0, None),
+    "gelu_tanh": (1.128994, 0.0, None),
+    "silu": (1.099840, 0.0, None),
+    "mish": (1.088499, 0.0, None),
+    "identity": (1.0, 0.0, None),
+}
+# scikit-learn's names
+ACTIVATIONS["logistic"] = ACTIVATIONS["sigmoid"]
+
+
+def activation(name: str, size: int, norm: str) -> PolynomialLipschitz:
+    """Return the certificate of a named activation applied to `size` entries.
+
+    Parameters
+    ----------
+    name : str
+    size : int
+    norm : {"l1", "l2", "linf"}
+
+    Returns
+    -------
+    PolynomialLipschitz
+
+    Examples
+    --------
+    >>> activation("tanh", 9, "l2")
+    PolynomialLipschitz(P=1, B=3, norm='l2')
+    """
+    slope, at_zero, bound = ACTIVATIONS[name]
+    if bound is not None:
+        return lipschitz(slope, norm=norm, magnitude=bound * repetition(size, norm))
+    return elementwise(slope, at_zero, size, norm)
+
+
+_NAMED: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.LogSigmoid: "logsigmoid",
+    nn.Softsign: "softsign",
+    nn.Tanhshrink: "tanhshrink",
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.Hardswish: "hardswish",
+    nn.SELU: "selu",
+    nn.SiLU: "silu",
+    nn.Mish: "mish",
+}
+
+
+@register_rule(*_NAMED)
+def _named(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    name = next(_NAMED[cls] for cls in type(module).__mro__ if cls in _NAMED)
+    return activation(name, math.prod(shape), norm)
+
+
+@register_rule(nn.GELU)
+def _gelu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    name = "gelu_tanh" if module.approximate == "tanh" else "gelu"
+    return activation(name, math.prod(shape), norm)
+
+
+@register_rule(nn.LeakyReLU)
+def _leaky_relu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    return elementwise(max(1.0, abs(module.negative_slope)), norm=norm)
+
+
+@register_rule(nn.PReLU)
+def _prelu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    return elementwise(max(1.0, vector_norm(array(module.weight), "linf")), norm=norm)
+
+
+@register_rule(nn.ELU)
+def _elu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # The slope is 1, or α eᵘ for u < 0.
+    return elementwise(max(1.0, abs(module.alpha)), norm=norm)
+
+
+@register_rule(nn.CELU)
+def _celu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # The slope is 1, or e^{u/α} for u < 0, which is at most 1 where α is positive.
+    if module.alpha <= 0:
+        raise ValueError(f"Got CELU with alpha={module.alpha}, which is not Lipschitz.")
+    return elementwise(1.0, norm=norm)
+
+
+@register_rule(nn.Softplus)
+def _softplus(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # The slope is a sigmoid. But torch goes over to u itself past the threshold and jumps there by
+    # log(1 + e^{−threshold})/β, which is below what float32 can see only from about 18 on.
+    if module.beta <= 0 or module.threshold < 18:
+        raise ValueError(
+            f"Got Softplus with beta={module.beta}, threshold={module.threshold}, but torch's "
+            f"softplus jumps at its threshold; it is Lipschitz, to 1e-8, for beta > 0 and a "
+            f"threshold of at least 18."
+        )
+    return elementwise(1.0, math.log(2) / module.beta, math.prod(shape), norm)
+
+
+@register_rule(nn.Hardtanh)
+def _hardtanh(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    bound = max(abs(module.min_val), abs(module.max_val)) * repetition(math.prod(shape), norm)
+    return lipschitz(1.0, norm=norm, magnitude=bound)
+
+
+@register_rule(
+    nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
+)
+def _unchanged(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # Dropout does nothing in evaluation.
+    return identity(norm)
+
+
+@register_rule(nn.Softmax)
+def _softmax(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    return softmax(math.prod(shape), shape[module.dim if module.dim is not None else -1], norm)
+
+
+def softmax(size: int, terms: int, norm: str) -> PolynomialLipschitz:
+    """Return the certificate of softmax over groups of `terms` of `size` entries.
+
+    Parameters
+    ----------
+    size, terms : int
+    norm : {"l1", "l2", "linf"}
+
+    Returns
+    -------
+    PolynomialLipschitz
+
+    Notes
+    -----
+    The Jacobian diag(p) − ppᵀ is symmetric with row sums 2p(1 − p) ≤ 1/2 of absolute values, so
+    1/2 bounds it in l1 and linf, and in l2 as the geometric mean of these.
+
+    Examples
+    --------
+    >>> softmax(9, 3, "l1")
+    PolynomialLipschitz(P=0.5, B=3, norm='l1')
+    """
+    return lipschitz(0.5, norm=norm, magnitude=repetition(size // max(terms, 1), norm))
+
+
+# -- linear maps -----------------------------------------------------------------------------------
+
+
+@register_rule(nn.Linear)
+def _linear(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # On tokens it is block diagonal, with the norm of one block.
+    times = math.prod(shape[:-1])
+    return affine(induced_norm(module.weight, norm), module.bias, times, norm)
+
+
+@register_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+def _convolution(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # A row of the matrix of a convolution holds a kernel of one output channel once, and zeros; a
+    # column holds at most the kernels of one input channel, fewer where the stride or the border
+    # leaves some out. In l2 either the geometric mean of these (Schur), or the sum over the
+    # kernel's places of the norms of its channel matrices, of which each only shifts and scales.
+    if module.padding_mode != "zeros" and norm != "linf":
+        raise ValueError(
+            f"Got a convolution with padding_mode={module.padding_mode!r}, which repeats entries "
+            f"of the border; in {norm} there is a rule for 'zeros' only."
+        )
+    W = array(module.weight)  # (n_out, n_in / groups, *kernel)
+    groups = W.reshape(module.groups, W.shape[0] // module.groups, W.shape[1], -1)
+    rows = float(np.abs(groups).sum(axis=(2, 3)).max())
+    columns = float(np.abs(groups).sum(axis=(1, 3)).max())
+    if norm == "l2":
+        places = np.linalg.norm(groups.transpose(0, 3, 1, 2), 2, axis=(2, 3)).sum(axis=1).max()
+        factor = min(math.sqrt(rows * columns), float(places))
+    else:
+        factor = rows if norm == "linf" else columns
+    with torch.no_grad():
+        out = module(torch.zeros(shape, dtype=torch.float64)).numel()
+    return affine(factor * UP, module.bias, out // W.shape[0], norm)
+
+
+@register_rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+def _batch_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # In evaluation every channel is scaled and shifted by stored figures.
+    if module.running_var is None:
+        raise ValueError(
+            f"Got {type(module).__name__} with track_running_stats=False, which mixes the samples "
+            f"of a batch: it is no function of one matrix."
+        )
+    factor = 1 / np.sqrt(array(module.running_var) + module.eps)
+    shift = -array(module.running_mean) * factor
+    if module.affine:
+        weight, bias = array(module.weight), array(module.bias)
+        factor, shift = factor * weight, shift * weight + bias
+    times = math.prod(shape) // len(shift)
+    return affine(vector_norm(factor, "linf") * UP, shift, times, norm)
+
+
+@register_rule(nn.LayerNorm)
+def _layer_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # With s = √(variance + eps) and z = (x − mean)/s, ‖z‖₂² ≤ d, the Jacobian on d entries is
+    # diag(γ)(I − 11ᵀ/d − zzᵀ/d)/s: 1 and z are orthogonal, so the middle has eigenvalues between 0
+    # and 1, and s ≥ √eps. Symmetric matrices of order d with 2-norm at most 1 have row and column
+    # sums of absolute values of at most √d. Without eps it would jump at constant vectors: the
+    # smaller eps, the worse (Kim, Papamakarios and Mnih 2021 leave it out for this reason).
+    if module.eps <= 0:
+        raise ValueError(
+            f"Got LayerNorm with eps={module.eps}, which is not continuous where all entries are "
+            f"equal, so it is not polynomially Lipschitz; use a positive eps."
+        )
+    d = math.prod(module.normalized_shape)
+    weight, bias = np.ones(d), np.zeros(d)
+    if module.weight is not None:
+        weight = array(module.weight).ravel()
+    if module.bias is not None:
+        bias = array(module.bias).ravel()
+    times = math.prod(shape) // d
+    factor = vector_norm(weight, "linf") * (1.0 if norm == "l2" else math.sqrt(d))
+    # |zᵢ| ≤ √d, and Σ|γᵢ zᵢ| ≤ ‖γ‖₂ √d.
+    of_values = vector_norm(weight, "l2" if norm == "l1" else "linf") * math.sqrt(d)
+    magnitude = (of_values + vector_norm(bias, norm)) * repetition(times, norm) * UP
+    return lipschitz(factor / math.sqrt(module.eps) * UP, norm=norm, magnitude=magnitude)

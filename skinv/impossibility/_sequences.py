@@ -1,0 +1,288 @@
+"""Rules for maps of sequences: attention, encoder layers, recurrent networks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ._calculus import (
+    PolynomialLipschitz,
+    add,
+    compose,
+    concatenate,
+    constant,
+    identity,
+    multiply,
+    repetition,
+    scale,
+    vector_norm,
+)
+from ._rules import UP, activation, affine, array, find_rule, induced_norm, register_rule
+
+# Functions that are activations, by the name in `_rules.ACTIVATIONS`.
+ACTIVATION_FUNCTIONS: dict[Any, str] = {
+    getattr(space, name): name
+    for space in (torch, nn.functional)
+    for name in (
+        "relu", "relu6", "tanh", "sigmoid", "logsigmoid", "softsign", "tanhshrink", "hardsigmoid",
+        "hardswish", "selu", "gelu", "silu", "mish",
+    )
+    if hasattr(space, name)
+}  # fmt: skip
+
+
+def length(module: Any, shape: tuple[int, ...]) -> int:
+    """Return how many tokens a sequence of that shape has for a recurrent or attention module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    shape : tuple of int
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> length(nn.LSTM(3, 4, batch_first=True), (1, 5, 3))
+    5
+    """
+    if len(shape) == 2:
+        return shape[0]
+    return shape[1] if module.batch_first else shape[0]
+
+
+def weighted_values(
+    scores: PolynomialLipschitz, values: PolynomialLipschitz, n_queries: int
+) -> PolynomialLipschitz:
+    """Return the certificate of softmax(S(x)) V(x), rows of weights times a matrix of values.
+
+    Parameters
+    ----------
+    scores, values : PolynomialLipschitz
+        Of S, with a row per query, and of V.
+    n_queries : int
+
+    Returns
+    -------
+    PolynomialLipschitz
+
+    Notes
+    -----
+    With weights W = softmax(S), W V − W' V' = (W − W') V + W' (V − V'). Rows of W are not negative
+    and sum to 1, so its columns sum to at most the number m of queries and ‖W‖₂ ≤ √m: W' takes
+    entrywise norms of V to at most 1, √m and m times that in linf, l2 and l1. ‖(W − W') V‖ ≤
+    ‖W − W'‖ ‖V‖ in l1 and l2, and softmax has constant 1/2. In linf what counts is Σₖ|Wᵢₖ − W'ᵢₖ|;
+    the derivative p∘(d − pᵀd) of a row in direction d has the mean absolute deviation of d under p
+    as its l1 norm, which is at most ‖d‖∞.
+
+    Softmax attention is not Lipschitz on the whole space (Kim, Papamakarios and Mnih 2021, "The
+    Lipschitz constant of self-attention"): S grows like t², its bound like t.
+
+    Examples
+    --------
+    >>> weighted_values(multiply(identity(), identity()), identity(), 1)
+    PolynomialLipschitz(P=1 + t^2, B=t, norm='l2')
+    """
+    norm = values.norm
+    rows = repetition(n_queries, norm)
+    half = 1.0 if norm == "linf" else 0.5
+    P = half * scores.P * values.B + rows * values.P
+    return PolynomialLipschitz(P, rows * values.B, norm)
+
+
+def attention(
+    module: nn.MultiheadAttention,
+    query: PolynomialLipschitz,
+    key: PolynomialLipschitz,
+    value: PolynomialLipschitz,
+    n_queries: int,
+    n_keys: int,
+) -> PolynomialLipschitz:
+    """Return the certificate of multi-head dot-product attention.
+
+    Parameters
+    ----------
+    module : torch.nn.MultiheadAttention
+    query, key, value : PolynomialLipschitz
+        Of its three inputs.
+    n_queries, n_keys : int
+        Numbers of tokens.
+
+    Returns
+    -------
+    PolynomialLipschitz
+
+    Raises
+    ------
+    ValueError
+        For modules with extra keys and values.
+
+    Notes
+    -----
+    Heads are blocks of the same matrices: the norm of all products QₕKₕᵀ together is at most
+    ‖Q‖‖K‖ in l1 and l2, and d_head times that in linf. Masks only take terms away.
+
+    Examples
+    --------
+    >>> module = nn.MultiheadAttention(4, 2).double()
+    >>> attention(module, identity(), identity(), identity(), 3, 3).degree
+    2
+    """
+    if module.bias_k is not None or module.add_zero_attn:
+        raise ValueError(
+            "Got MultiheadAttention with add_bias_kv or add_zero_attn, for which there is no rule."
+        )
+    norm = query.norm
+    if module.in_proj_weight is not None:
+        weights = module.in_proj_weight.chunk(3)
+    else:
+        weights = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+    biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
+    Q, K, V = (
+        compose(affine(induced_norm(W, norm), b, times, norm), inner)
+        for W, b, inner, times in zip(
+            weights, biases, (query, key, value), (n_queries, n_keys, n_keys), strict=True
+        )
+    )
+    scores = scale(
+        multiply(Q, K, module.head_dim if norm == "linf" else 1.0), 1 / math.sqrt(module.head_dim)
+    )
+    mixed = weighted_values(scores, V, n_queries)
+    out = module.out_proj
+    return compose(affine(induced_norm(out.weight, norm), out.bias, n_queries, norm), mixed)
+
+
+@register_rule(nn.TransformerEncoderLayer)
+def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    # x + attention(x) and x + mlp(x), each normalised after the sum, or before attention and mlp.
+    T = length(module.self_attn, shape)
+    hidden = T * module.linear1.out_features
+
+    def linear(layer: nn.Linear, inner: PolynomialLipschitz) -> PolynomialLipschitz:
+        return compose(affine(induced_norm(layer.weight, norm), layer.bias, T, norm), inner)
+
+    def normalised(layer: nn.Module, inner: PolynomialLipschitz) -> PolynomialLipschitz:
+        return compose(_rule_of(layer)(layer, shape, norm), inner)
+
+    def attended(inner: PolynomialLipschitz) -> PolynomialLipschitz:
+        return attention(module.self_attn, inner, inner, inner, T, T)
+
+    def fed_forward(inner: PolynomialLipschitz) -> PolynomialLipschitz:
+        function = module.activation
+        if isinstance(function, nn.Module):
+            middle = _rule_of(function)(function, (1, T, hidden // T), norm)
+        elif function in ACTIVATION_FUNCTIONS:
+            middle = activation(ACTIVATION_FUNCTIONS[function], hidden, norm)
+        else:
+            raise ValueError(
+                f"Got TransformerEncoderLayer with activation={function!r}, for which there is no "
+                f"rule; use a torch.nn module with one (see register_rule)."
+            )
+        return linear(module.linear2, compose(middle, linear(module.linear1, inner)))
+
+    x = identity(norm)
+    if module.norm_first:
+        x = add(x, attended(normalised(module.norm1, x)))
+        return add(x, fed_forward(normalised(module.norm2, x)))
+    x = normalised(module.norm1, add(x, attended(x)))
+    return normalised(module.norm2, add(x, fed_forward(x)))
+
+
+@register_rule(nn.TransformerEncoder)
+def _encoder(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    x = identity(norm)
+    for layer in (*module.layers, *([] if module.norm is None else [module.norm])):
+        x = compose(_rule_of(layer)(layer, shape, norm), x)
+    return x
+
+
+def _rule_of(module: nn.Module) -> Any:
+    rule = find_rule(module)
+    if rule is None:
+        raise ValueError(
+            f"Got a {type(module).__name__}, for which there is no rule; see register_rule."
+        )
+    return rule
+
+
+# -- recurrent networks ----------------------------------------------------------------------------
+
+
+@register_rule(nn.RNN, nn.LSTM)
+def _recurrent(module: Any, shape: tuple[int, ...], norm: str) -> Any:
+    # The network over a fixed number of steps is a composition of maps of (input, state). States
+    # start at zero. Returns the certificates of what the module returns: all outputs, and the
+    # last states.
+    if getattr(module, "proj_size", 0):
+        raise ValueError("Got an LSTM with proj_size > 0, for which there is no rule.")
+    lstm = isinstance(module, nn.LSTM)
+    sequence = [identity(norm)] * length(module, shape)
+    last: list[tuple[PolynomialLipschitz, ...]] = []
+    for layer in range(module.num_layers):
+        directions = []
+        for suffix in ("", "_reverse") if module.bidirectional else ("",):
+            given = sequence[::-1] if suffix else sequence
+            step = _lstm_steps if lstm else _rnn_steps
+            states, final = step(module, f"l{layer}{suffix}", given, norm)
+            directions.append(states[::-1] if suffix else states)
+            last.append(final)
+        sequence = [concatenate(*parts) for parts in zip(*directions, strict=True)]
+    ends = tuple(concatenate(*parts) for parts in zip(*last, strict=True))
+    return concatenate(*sequence), ends if lstm else ends[0]
+
+
+def _parameters(module: Any, name: str) -> tuple[Any, Any, Any]:
+    """Return W, U and b of one layer and direction: z = W x + U h + b."""
+    W, U = (array(getattr(module, f"weight_{kind}_{name}")) for kind in ("ih", "hh"))
+    b = np.zeros(len(W))
+    if module.bias:
+        b = array(getattr(module, f"bias_ih_{name}")) + array(getattr(module, f"bias_hh_{name}"))
+    return W, U, b
+
+
+def _rnn_steps(
+    module: Any, name: str, inputs: list[PolynomialLipschitz], norm: str
+) -> tuple[list[PolynomialLipschitz], tuple[PolynomialLipschitz, ...]]:
+    W, U, b = _parameters(module, name)
+    phi = activation(module.nonlinearity, len(b), norm)
+    shift = constant(vector_norm(b, norm) * UP, norm)
+    h, states = constant(0.0, norm), []
+    for x in inputs:
+        z = add(scale(x, induced_norm(W, norm)), scale(h, induced_norm(U, norm)), shift)
+        h = compose(phi, z)
+        states.append(h)
+    return states, (h,)
+
+
+def _lstm_steps(
+    module: Any, name: str, inputs: list[PolynomialLipschitz], norm: str
+) -> tuple[list[PolynomialLipschitz], tuple[PolynomialLipschitz, ...]]:
+    # c ← f∘c + i∘g, h ← o∘tanh(c), with gates i, f, o in (0, 1) and g in (−1, 1): after k steps no
+    # entry of c exceeds k. In all three norms ‖a∘b‖ ≤ ‖a‖∞ ‖b‖, so only differences of the gates
+    # count, and everything stays Lipschitz, with a constant that grows with the length.
+    W, U, b = _parameters(module, name)
+    size = len(b) // 4
+    blocks = [slice(k * size, (k + 1) * size) for k in range(4)]
+    norms = [
+        (induced_norm(W[s], norm), induced_norm(U[s], norm), vector_norm(b[s], norm) * UP)
+        for s in blocks
+    ]
+    gates = [activation(kind, size, norm) for kind in ("sigmoid", "sigmoid", "tanh", "sigmoid")]
+    ones = repetition(size, norm)
+    c = h = constant(0.0, norm)
+    states = []
+    for k, x in enumerate(inputs):
+        i, f, g, o = (
+            compose(gate, add(scale(x, w), scale(h, u), constant(shift, norm)))
+            for gate, (w, u, shift) in zip(gates, norms, strict=True)
+        )
+        c = PolynomialLipschitz(c.P + k * f.P + i.P + g.P, (k + 1) * ones, norm)
+        h = PolynomialLipschitz(c.P + math.tanh(k + 1) * o.P, ones, norm)
+        states.append(h)
+    return states, (h, c)
