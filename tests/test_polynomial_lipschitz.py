@@ -125,6 +125,21 @@ class Encoder(nn.Module):
         return self.lower(self.layer(self.lift(x.view(-1, 2, 2)))).flatten(1)
 
 
+class InPlace(nn.Module):
+    """A residual block as ResNets write it, with a mask nobody passes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.relu = nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU(inplace=True)
+
+    def forward(self, x, mask=None):
+        out = self.b(self.relu(self.a(x)))
+        out += x
+        if mask is not None:
+            out = out * mask
+        return F.relu(out, inplace=True).clamp(max=50.0) + torch.abs(x)
+
+
 class Cross(nn.Module):
     """Attention of a sequence to a part of it, through torch's module."""
 
@@ -196,6 +211,7 @@ MODULES = {
     "residual, product, concatenation": (Gated, (4,)),
     "matrix products": (Series, (4,)),
     "slices and constants": (Split, (4,)),
+    "in place": (InPlace, (4,)),
     "attention by hand": (Attention, (6,)),
     "fused attention": (Fused, (6,)),
     "MultiheadAttention": (Cross, (3, 4)),
@@ -426,9 +442,41 @@ class Started(nn.Module):
         return self.net(x, self.start)[0]
 
 
+class Changing(nn.Module):
+    """Changes its input before it uses it again."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.relu = how, nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        if self.how == "view":
+            flat = x.view(-1, 2)
+            flat += 3.0
+            return flat.view(-1, 4) * x
+        return self.relu(x) * x
+
+
+class Tripled(nn.Linear):
+    """A linear layer that is not what its class says."""
+
+    def forward(self, x):
+        return 3.0 * super().forward(x)
+
+
+def hooked():
+    layer = nn.Linear(2, 2)
+    layer.register_forward_hook(lambda module, args, out: 10 * out)
+    return layer
+
+
 @pytest.mark.parametrize(
     ("module", "shape", "message"),
     [
+        (Changing("view"), (4,), "in place|something else than its forward"),
+        (nn.Linear(4, 4), (3,), "fails on an input of shape \\(1, 3\\).*right input_shape"),
+        (Changing("module"), (4,), "in place"),
+        (hooked(), None, "with hooks"),
         (nn.Bilinear(2, 2, 2), (4,), "no rule for Bilinear"),
         (nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.GLU())), (4,), "GLU, module '1.0'"),
         (Unknown(), (4,), "function 'exp'.*register_rule"),
@@ -465,6 +513,28 @@ def test_registered_rule_is_used_for_subclasses(rules):
     assert polynomial_lipschitz(network).P(1.0) == pytest.approx(7.0)
     with pytest.raises(TypeError, match="classes of torch modules"):
         register_rule(len)
+
+
+def test_overridden_forward_is_traced():
+    """A class derived from one with a rule is looked into if it computes something else."""
+    module = seeded(lambda: Tripled(4, 4))
+    plain = nn.Linear(4, 4)
+    plain.load_state_dict(module.state_dict())
+    assert polynomial_lipschitz(module, input_shape=(4,)).P(0.0) == pytest.approx(
+        3 * polynomial_lipschitz(plain).P(0.0)
+    )
+
+
+def test_weights_behind_parametrizations_are_used():
+    """Of a layer with spectral normalisation the weights in use count; old forms are refused."""
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4), n_power_iterations=50)
+    layer.eval()
+    assert polynomial_lipschitz(layer, input_shape=(4,)).P(0.0) == pytest.approx(1.0, abs=0.02)
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        old = nn.utils.weight_norm(nn.Linear(4, 4))
+    with pytest.raises(ValueError, match="newer form"):
+        polynomial_lipschitz(old)
 
 
 def test_spline_activation(rules):

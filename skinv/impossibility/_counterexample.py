@@ -162,7 +162,7 @@ class _Search:
     def test(self, matrices: NDArray) -> NDArray[np.bool_]:
         """Tell which matrices are counterexamples, and keep the nearest of all."""
         matrices = self.errors.predictions.round(matrices)
-        finite = np.isfinite(matrices.reshape(len(matrices), -1)).all(axis=1)
+        finite: Any = np.isfinite(matrices.reshape(len(matrices), -1)).all(axis=1)
         matrices = np.where(finite[:, None, None], matrices, self.center)
         found = self.errors(matrices)
         exceeds: Any = finite & (found.lower > self.target)

@@ -150,7 +150,7 @@ def form_of(model: Any) -> ModelForm | None:
     if hasattr(model, "_make_form"):
         check_is_fitted(model)
         return model._make_form()()
-    if isinstance(model, MLPRegressor):
+    if isinstance(model, MLPRegressor) and type(model).predict is MLPRegressor.predict:
         check_is_fitted(model)
         weights = [np.asarray(W, dtype=np.float64).T for W in model.coefs_]
         biases = [np.asarray(b, dtype=np.float64) for b in model.intercepts_]
@@ -283,27 +283,36 @@ def _stored_bound(model: Any, reach: float) -> float | None:
     """Bound predictions by what a fitted model of scikit-learn stores."""
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
     from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.linear_model._base import LinearModel
     from sklearn.neighbors import KNeighborsRegressor
     from sklearn.tree import DecisionTreeRegressor
 
-    if isinstance(model, (RandomForestRegressor, ExtraTreesRegressor)):
+    def predicts_as(*classes: Any) -> bool:  # and does not override it
+        home = getattr(getattr(type(model), "predict", None), "__module__", "")
+        return isinstance(model, classes) and home.startswith("sklearn.")
+
+    if predicts_as(RandomForestRegressor, ExtraTreesRegressor):
         return float(np.mean([_stored_bound(tree, reach) for tree in model.estimators_]))
-    if isinstance(model, DecisionTreeRegressor):
-        values = model.tree_.value  # (n_nodes, n_outputs, 1)
-        return float(np.linalg.norm(values.reshape(len(values), -1), axis=1).max())
-    if isinstance(model, KNeighborsRegressor) and model.weights in ("uniform", "distance"):
-        targets = np.asarray(model._y, dtype=np.float64)
-        return float(np.linalg.norm(targets.reshape(len(targets), -1), axis=1).max())
-    if isinstance(model, GaussianProcessRegressor) and model.kernel_.is_stationary():
+    if predicts_as(DecisionTreeRegressor):
+        return _largest_row(model.tree_.value)  # (n_nodes, n_outputs, 1)
+    if predicts_as(KNeighborsRegressor) and model.weights in ("uniform", "distance"):
+        return _largest_row(model._y)
+    if predicts_as(GaussianProcessRegressor) and model.kernel_.is_stationary():
         # Mean plus scale times Σ k(x, xᵢ) αᵢ, where |k(x, xᵢ)| ≤ k(x, x), a constant.
         largest = float(model.kernel_.diag(model.X_train_[:1])[0])
         alpha = np.abs(model.alpha_.reshape(len(model.X_train_), -1)).sum(axis=0)
         mean, spread = np.atleast_1d(model._y_train_mean), np.atleast_1d(model._y_train_std)
         return float(np.linalg.norm(np.abs(mean) + spread * alpha * largest))
-    if hasattr(model, "coef_") and hasattr(model, "intercept_"):
+    if predicts_as(LinearModel):
         coef = np.atleast_2d(np.asarray(model.coef_, dtype=np.float64))
         return float(np.linalg.norm(coef, 2) * reach + np.linalg.norm(model.intercept_))
     return None
+
+
+def _largest_row(values: Any) -> float:
+    """Return the largest Euclidean norm of rows, however they are shaped."""
+    rows = np.asarray(values, dtype=np.float64)
+    return float(np.linalg.norm(rows.reshape(len(rows), -1), axis=1).max())
 
 
 def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:

@@ -38,7 +38,7 @@ def register_rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
     Parameters
     ----------
     *types : subclasses of torch.nn.Module
-        Classes the rule holds for; a class takes the rule of the nearest base class that has one.
+        Classes the rule holds for, and for those derived from them that do not change ``forward``.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def register_rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
 
 
 def find_rule(module: nn.Module) -> Rule | None:
-    """Return the rule of a module's class or of its nearest base class.
+    """Return the rule of a module's class, or of a base class whose ``forward`` it has.
 
     Parameters
     ----------
@@ -93,7 +93,10 @@ def find_rule(module: nn.Module) -> Rule | None:
     >>> find_rule(nn.ReLU()) is not None, find_rule(nn.Sequential()) is None
     (True, True)
     """
-    return next((RULES[cls] for cls in type(module).__mro__ if cls in RULES), None)
+    cls = next((cls for cls in type(module).__mro__ if cls in RULES), None)
+    if cls is None or type(module).forward is not cls.forward or "forward" in vars(module):
+        return None
+    return RULES[cls]
 
 
 def array(tensor: Any) -> NDArray[np.float64]:

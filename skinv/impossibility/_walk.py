@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import inspect
 import math
 import operator
 from collections.abc import Callable
@@ -74,19 +75,28 @@ def walk(module: nn.Module, norm: str, input_shape: Any = None) -> PolynomialLip
     PolynomialLipschitz(P=1, B=t, norm='l1')
     """
     check_norm(norm)
-    module = copy.deepcopy(module).double().cpu().eval()
+    module = _exact_copy(module)
     if isinstance(module, nn.MultiheadAttention):
         module = _SelfAttention(module)
     else:
         module = _as_leaf(module)
+    _refuse_hooks(module)
     graph = _trace(module)
     shape = _first_input(module, graph) if input_shape is None else tuple(input_shape)
     values: dict[Any, Any] = {}
     with torch.no_grad():
-        for node in graph.nodes:
-            if node.op not in ("placeholder", "output") and not node.users:
-                continue  # a part of a tuple that nothing uses
-            values[node] = _evaluate(node, module, values, norm, shape)
+        try:
+            for node in graph.nodes:
+                if node.op not in ("placeholder", "output") and not node.users:
+                    continue  # a part of a tuple that nothing uses
+                _refuse_mutation(node, module)
+                values[node] = _evaluate(node, module, values, norm, shape)
+        except (RuntimeError, IndexError) as exception:
+            raise ValueError(
+                f"{type(module).__name__} fails on an input of shape {(1, *shape)}: {exception}. "
+                f"Pass the right input_shape, without the batch."
+            ) from exception
+        _check_trace(module, graph, shape)
     result = values[next(node for node in graph.nodes if node.op == "output")]
     while isinstance(result, (tuple, list)):  # a recurrent network: outputs, then states
         result = result[0]
@@ -120,6 +130,32 @@ def input_features(module: nn.Module) -> int:
     return math.prod(_first_input(module, _trace(module)))
 
 
+def _exact_copy(module: nn.Module) -> nn.Module:
+    """Return a copy in float64, on the host, in evaluation mode."""
+    try:
+        return copy.deepcopy(module).double().cpu().eval()
+    except RuntimeError as exception:
+        raise ValueError(
+            f"Got a {type(module).__name__} that cannot be copied ({exception}); weight_norm and "
+            f"spectral_norm can be in their newer form, torch.nn.utils.parametrizations."
+        ) from exception
+
+
+def _check_trace(module: nn.Module, graph: torch.fx.Graph, shape: tuple[int, ...]) -> None:
+    """Compare the graph with the module itself: a graph does not show everything Python does."""
+    traced = torch.fx.GraphModule(module, graph)
+    generator = torch.Generator().manual_seed(0)
+    for size in (0.1, 1.0, 10.0):
+        x = size * torch.randn((1, *shape), generator=generator, dtype=torch.float64)
+        for a, b in zip(_leaves(module(x.clone())), _leaves(traced(x.clone())), strict=True):
+            if torch.is_tensor(a) and not torch.allclose(a, b, 1e-9, 1e-12, equal_nan=True):
+                raise ValueError(
+                    f"The graph that torch.fx makes of {type(module).__name__} computes something "
+                    f"else than its forward method, which may change tensors in place, branch or "
+                    f"draw at random. {_HOW_TO}"
+                )
+
+
 class _SelfAttention(nn.Module):
     """Attention of a sequence to itself."""
 
@@ -143,9 +179,25 @@ def _as_leaf(module: nn.Module) -> nn.Module:
     return nn.Sequential(module) if _Tracer().is_leaf_module(module, "") else module
 
 
+def _refuse_hooks(module: nn.Module) -> None:
+    """Hooks may change what a module returns; torch's own ones before it only set weights."""
+    for name, child in module.named_modules():
+        before = child._forward_pre_hooks.values()
+        if child._forward_hooks or any(
+            not type(hook).__module__.startswith("torch.nn.utils") for hook in before
+        ):
+            raise ValueError(
+                f"Got a {type(child).__name__}, module {name!r}, with hooks, which may change its "
+                f"values; remove them, or make them part of forward."
+            )
+
+
 def _trace(module: nn.Module) -> torch.fx.Graph:
+    """Trace forward as a function of its first argument, the others at their defaults."""
+    parameters = list(inspect.signature(module.forward).parameters.values())[1:]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
-        return _Tracer().trace(module)
+        return _Tracer().trace(module, concrete_args=defaults)
     except Exception as exception:
         raise ValueError(
             f"The forward method of {type(module).__name__} cannot be traced by torch.fx: "
@@ -189,6 +241,30 @@ def _evaluate(
             return getattr(args[0], node.target)(*args[1:], **kwargs)
         return node.target(*args, **kwargs)
     return _call_function(node.target, args, kwargs, norm)
+
+
+def _refuse_mutation(node: Any, module: nn.Module) -> None:
+    """Raise where an operation changes a tensor that is used elsewhere too."""
+    changes = node.kwargs.get("inplace", False) or node.target in _IN_PLACE
+    if node.op == "call_module":
+        changes = getattr(module.get_submodule(node.target), "inplace", False)
+    if changes and not _used_once(node.args[0], module):
+        raise ValueError(
+            f"Got an operation in place, {node.target!r}, on a tensor that is used elsewhere too, "
+            f"or shares its memory; write it out of place."
+        )
+
+
+def _used_once(node: Any, module: nn.Module) -> bool:
+    """Tell whether nothing else sees a node's tensor, nor that of which it is a view."""
+    if not isinstance(node, torch.fx.Node):
+        return True
+    if len(node.users) > 1:
+        return False
+    views = node.target in _MOVES or node.target in (operator.getitem, builtins.getattr)
+    if node.op == "call_module":
+        views = isinstance(module.get_submodule(str(node.target)), _VIEWS)
+    return not views or _used_once(node.args[0], module)
 
 
 def _leaves(nested: Any) -> list[Any]:
@@ -263,6 +339,9 @@ _MOVES = {
     "flatten", "reshape", "view", "transpose", "permute", "squeeze", "unsqueeze", "swapaxes",
     "chunk", "split", "unbind", "movedim", "t", "contiguous", "clone", "unflatten",
 }  # fmt: skip
+# They return their input or a view of it.
+_VIEWS = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.dropout._DropoutNd)
+_IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul}
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 _CASTS = ("float", "double")
 _FIGURES = ("size", "dim", "numel", "ndimension")
@@ -287,7 +366,8 @@ def _call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
         if kwargs.get("approximate") == "tanh":
             name = "gelu_tanh"
         local = activation(name, first.zero.numel(), norm)
-        return _known(compose(local, first.certificate), function(first.zero, **_at_zero(kwargs)))
+        options = {key: value for key, value in kwargs.items() if key != "inplace"}
+        return _known(compose(local, first.certificate), function(first.zero, **options))
     if target in _MOVES:
         zero = _run(target, args, kwargs)
         return _moved(first.certificate, zero)
@@ -301,6 +381,7 @@ def _call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
 
 def _run(target: Any, args: Any, kwargs: Any) -> Any:
     args, kwargs = _at_zero(args), _at_zero(kwargs)
+    target = _IN_PLACE.get(target, target)
     if isinstance(target, str):
         return getattr(args[0], target)(*args[1:], **kwargs)
     return target(*args, **kwargs)
@@ -336,6 +417,15 @@ def _sum(norm: str, zero: torch.Tensor, a: Any, b: Any, *, alpha: float = 1) -> 
 
 def _negative(norm: str, zero: torch.Tensor, a: Any) -> PolynomialLipschitz:
     return a.certificate
+
+
+def _limited(norm: str, zero: torch.Tensor, a: Any, *args: Any, **kwargs: Any) -> Any:
+    # |u| and clipping between constants have no slope beyond 1.
+    if any(isinstance(v, _Value) for v in _leaves((args, kwargs))):
+        raise ValueError(
+            "Got clamp with limits that depend on the input; only constants have a rule."
+        )
+    return lipschitz(a.certificate.P, vector_norm(array(zero), norm) * UP, norm)
 
 
 def _product(norm: str, zero: torch.Tensor, a: Any, b: Any) -> PolynomialLipschitz:
@@ -437,6 +527,8 @@ _RULES: dict[Any, Callable[..., PolynomialLipschitz]] = {
     **dict.fromkeys((torch.softmax, F.softmax, "softmax"), _softmax),
     **dict.fromkeys((torch.sum, "sum"), _summed),
     **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys((torch.abs, builtins.abs, operator.abs, "abs"), _limited),
+    **dict.fromkeys((torch.clamp, torch.clip, "clamp", "clip"), _limited),
     F.linear: _linear,
     F.scaled_dot_product_attention: _dot_product_attention,
 }
