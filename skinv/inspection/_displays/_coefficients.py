@@ -1,0 +1,284 @@
+"""CoefficientDisplay: what a model has learned of the inverse, against what the theory says."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils.validation import check_is_fitted
+
+from ...matrices import regular_inverse, to_host
+from ._style import COLORS, MARKERS, cycled, figure_and_axes, require_matplotlib
+
+# Outputs, or rows of them, are told apart up to this number.
+_MOST_GROUPS = 7
+# Rows that are predicted at once.
+_BATCH = 20_000
+
+
+class CoefficientDisplay:
+    """Derivatives of a model against those of the linear approximation of the inverse.
+
+    Near a matrix A₀ the inverse is A₀⁻¹ − A₀⁻¹(A − A₀)A₀⁻¹ but for second-order terms, so its
+    derivative of entry (i, j) for entry (k, l) of the matrix is −(A₀⁻¹)_ik (A₀⁻¹)_lj. A model that
+    has learned the inverse has learned these coefficients; on the diagonal of the picture both
+    agree. It is best made by :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    learned : ndarray of shape (n*n, n_directions)
+        Derivatives of the outputs of the model, in the centre or averaged over samples.
+    linear : ndarray of shape (n*n, n_directions)
+        Those of the linear approximation at the centre.
+    spread : ndarray of shape (n*n, n_directions), default=None
+        Standard deviation of the derivatives over samples.
+    estimator_name : str, default=None
+        What the estimator is called.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes.
+    figure_ : matplotlib Figure
+        The figure.
+    points_ : list of matplotlib Line2D
+        The coefficients, by output (n = 2), or by row of the inverse.
+    bars_ : list of artists
+        Their spread, if there is any.
+    line_ : matplotlib Line2D
+        Where both are equal.
+
+    See Also
+    --------
+    skinv.LinearInverseApprox : The linear approximation; its ``coef_`` are the coefficients.
+
+    Notes
+    -----
+    Derivatives are central differences of predictions, so any regressor can be looked at, along
+    each entry that varies in the region. Of the ellipsoid of ``norm="mahalanobis"``, outside of
+    which a model has seen nothing, they are along the axes, and per standard deviation of the data
+    there. The comparison with the linear approximation is that of Ji, Wu and Xi (2025), "Rethinking
+    Neural-based Matrix Inversion: Why can't, and Where can".
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
+    >>> sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5).fit()
+    >>> model = LinearInverseApprox(sampler.center_).fit()
+    >>> display = CoefficientDisplay.from_estimator(model, sampler)
+    >>> bool(np.allclose(display.learned, display.linear))
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        learned: NDArray[np.float64],
+        linear: NDArray[np.float64],
+        spread: NDArray[np.float64] | None = None,
+        estimator_name: str | None = None,
+    ):
+        self.learned = learned
+        self.linear = linear
+        self.spread = spread
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        sampler: Any,
+        *,
+        n_samples: int | None = None,
+        step: float = 1e-3,
+        name: str | None = None,
+        ax: Any = None,
+    ) -> CoefficientDisplay:
+        """Draw the coefficients of a fitted regressor of inverses.
+
+        Parameters
+        ----------
+        estimator : object with a ``predict`` method
+            Fitted regressor or pipeline.
+        sampler : FeasibleRegionSampler
+            Fitted. Its centre is that of the linear approximation.
+        n_samples : int, default=None
+            Average the derivatives over so many samples, which the spread is shown of; the stream
+            of samples goes on. None takes them at the centre, where a ReLU network shows the one
+            linear piece that the centre lies in.
+        step : float, default=1e-3
+            Step of the differences, as a share of the region's half-width in each direction. Models
+            that are constant on pieces, such as forests, need a large one, about 0.5.
+        name : str, default=None
+            Name of the estimator; None takes its class.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        CoefficientDisplay
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            For predictions that are not of the shape of inverses or not finite, for a region that
+            is a single point, or for a number of samples or a step that is not positive.
+        """
+        require_matplotlib(f"{cls.__name__}.from_estimator")
+        check_is_fitted(sampler)
+        validate_parameter_constraints(
+            {
+                "n_samples": [Interval(Integral, 1, None, closed="left"), None],
+                "step": [Interval(Real, 0, None, closed="neither")],
+            },
+            {"n_samples": n_samples, "step": step},
+            f"{cls.__name__}.from_estimator",
+        )
+        points = sampler.center_.reshape(1, -1)
+        if n_samples is not None:
+            points = sampler.sample(n_samples, return_inverse=False)
+        directions, reach = _directions(sampler)
+        derivatives = _derivatives(estimator, points, directions, step * reach)
+        B = regular_inverse(sampler.center_)
+        return cls(
+            learned=derivatives.mean(axis=0),
+            linear=-np.kron(B, B.T) @ directions.T,
+            spread=None if n_samples is None else derivatives.std(axis=0),
+            estimator_name=type(estimator).__name__ if name is None else name,
+        ).plot(ax)
+
+    def plot(self, ax: Any = None, *, name: str | None = None) -> CoefficientDisplay:
+        """Draw learned against linear coefficients, and the line where they are equal.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        name : str, default=None
+            Name of the estimator; None takes `estimator_name`.
+
+        Returns
+        -------
+        CoefficientDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        """
+        self.figure_, ax = figure_and_axes(ax, f"{type(self).__name__}.plot", (5.8, 5.8))
+        self.ax_ = ax
+        self.points_: list[Any] = []
+        self.bars_: list[Any] = []
+        few = self.learned.size <= 100
+        ends = np.array([self.linear.min(), self.linear.max()])
+        ends = ends + np.array([-0.08, 0.08]) * max(np.ptp(ends), 1e-3 * np.abs(ends).max())
+        (self.line_,) = ax.plot(ends, ends, "-", color="0.6", lw=1.2, zorder=1, label="equal")
+        for k, (label, outputs) in enumerate(self._groups()):
+            x, y = self.linear[outputs].ravel(), self.learned[outputs].ravel()
+            style = {"color": cycled(COLORS, k), "zorder": 2 + 1 / (1 + k)}
+            if self.spread is not None:
+                bar = self.spread[outputs].ravel()
+                self.bars_.append(ax.vlines(x, y - bar, y + bar, lw=1.2, alpha=0.5, **style))
+            self.points_ += ax.plot(
+                x,
+                y,
+                cycled(MARKERS, k),
+                # The first is the largest: where coefficients of several outputs coincide, which
+                # those of symmetric matrices do, all can be seen.
+                ms=10 - 1.2 * k if few else 5,
+                mfc="none" if few else None,
+                mew=1.5 if few else 0,
+                alpha=1.0 if few else 0.5,
+                label=label,
+                **style,
+            )
+        difference = self.learned - self.linear
+        share = np.linalg.norm(difference) / np.linalg.norm(self.linear)
+        averaged = "at the centre" if self.spread is None else "mean and deviation over samples"
+        ax.set(
+            xlabel="coefficient of the linear approximation at the centre",
+            ylabel=f"learned coefficient ({averaged})",
+        )
+        name = name or self.estimator_name
+        if name:
+            ax.set_title(name, fontsize="medium")
+        ax.text(
+            0.97,
+            0.03,
+            f"difference, rms:\n{'below 0.01' if share < 1e-4 else f'{100 * share:.2g}'} % "
+            f"of the coefficients",
+            transform=ax.transAxes,
+            ha="right",
+            va="bottom",
+            fontsize="small",
+        )
+        ax.grid(alpha=0.25)
+        ax.legend(fontsize="small", title="derivative of")
+        return self
+
+    def _groups(self) -> list[tuple[str, Any]]:
+        """Return names and indices of the outputs that share a marker."""
+        n_outputs = len(self.linear)
+        n = round(n_outputs**0.5)
+        if n_outputs <= 4:
+            names = [f"$(A^{{-1}})_{{{i + 1}{j + 1}}}$" for i in range(n) for j in range(n)]
+            return [(name, [k]) for k, name in enumerate(names)]
+        if n <= _MOST_GROUPS:
+            rows = np.arange(n_outputs).reshape(n, n)
+            return [(f"row {i + 1} of $A^{{-1}}$", rows[i]) for i in range(n)]
+        return [("entries of $A^{-1}$", slice(None))]
+
+
+def _directions(sampler: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the directions of derivatives, as rows, and how many of each the region extends."""
+    if hasattr(sampler, "axes_"):
+        directions = sampler.axes_
+        reach = np.full(len(directions), float(sampler.radius_))
+    else:
+        directions = np.eye(sampler.center_.size)
+        reach = np.broadcast_to(np.ravel(sampler.radius_), len(directions))
+    extends = reach > 0
+    if not extends.any():
+        raise ValueError(
+            f"Got a region of radius {sampler.radius_}, in which no entry varies and nothing can "
+            f"be learned; fit the sampler with a positive radius."
+        )
+    return directions[extends], reach[extends]
+
+
+def _derivatives(
+    estimator: Any,
+    points: NDArray[np.float64],
+    directions: NDArray[np.float64],
+    steps: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return central differences of the predictions, (n_points, n_outputs, n_directions)."""
+    moves = steps[:, None] * directions
+    per_point = 2 * len(moves)
+    n_outputs = points.shape[1]
+    size = max(_BATCH // per_point, 1)
+    parts = []
+    for start in range(0, len(points), size):
+        block = points[start : start + size, None]
+        rows = np.concatenate([block + moves, block - moves], axis=1).reshape(-1, n_outputs)
+        predicted = np.asarray(to_host(estimator.predict(rows)), dtype=np.float64)
+        if predicted.size != rows.size:
+            raise ValueError(
+                f"Got predictions of shape {predicted.shape} for rows of shape {rows.shape}, but "
+                f"inverses have as many entries as matrices; pass a regressor of inverses."
+            )
+        if not np.isfinite(predicted).all():
+            raise ValueError(
+                "Got predictions with NaN or infinity in the region; a model without finite "
+                "values there has no derivatives to show."
+            )
+        above, below = predicted.reshape(-1, 2, len(moves), n_outputs).swapaxes(0, 1)
+        parts.append((above - below) / (2 * steps)[:, None])
+    return np.concatenate(parts).swapaxes(1, 2)

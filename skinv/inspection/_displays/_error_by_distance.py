@@ -1,0 +1,417 @@
+"""ErrorByDistanceDisplay: how the error of learned inverses grows toward the singular matrices."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+
+from ._errors import checked_failure, errors_by_distance
+from ._style import COLORS, MARKERS, figure_and_axes, power_of_ten, require_matplotlib
+
+_NORMS = {
+    "l2": "l2: smallest singular value",
+    "l1": "l1: sum of absolute entries",
+    "linf": "linf: largest absolute entry",
+}
+_ERRORS = {
+    "absolute": "error ‖prediction − A⁻¹‖ (spectral norm)",
+    "relative": "relative error ‖prediction − A⁻¹‖ / ‖A⁻¹‖ (spectral norm)",
+}
+_KINDS = ("auto", "points", "bands")
+# Errors of more matrices than this are summarised, in bins of at least so many.
+_MANY, _PER_BIN = 1000, 20
+_CONSTRAINTS = {
+    "norm": [StrOptions(set(_NORMS))],
+    "error": [StrOptions(set(_ERRORS))],
+}
+
+
+class ErrorByDistanceDisplay:
+    """Error of each matrix against its distance to the singular matrices.
+
+    The inverse of a matrix at distance d from the nearest singular one has norm 1/d, which no
+    network follows all the way: near enough to the singular matrices every one of them is wrong by
+    any amount. The display shows how near, for matrices at hand, and marks what is proven. It is
+    best made by :meth:`from_estimator` or :meth:`from_sampler`.
+
+    Parameters
+    ----------
+    distance : ndarray of shape (n_samples,)
+        Distance of each matrix to the nearest singular one.
+    errors : ndarray of shape (n_samples,)
+        Error of each prediction; NaN or infinity where there is none.
+    norm : {"l2", "l1", "linf"}, default="l2"
+        Norm of the distances.
+    error : {"absolute", "relative"}, default="absolute"
+        Kind of the errors, in the spectral norm (largest singular value).
+    failure : ndarray of shape (n_levels, 2), default=None
+        Proven failures: error levels, and distances below which every error exceeds them.
+    n_left_out : int, default=0
+        Number of matrices left out because they are singular or not finite.
+    estimator_name : str, default=None
+        What the estimator is called in the legend.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes.
+    figure_ : matplotlib Figure
+        The figure.
+    points_ : matplotlib Line2D
+        The errors drawn one by one.
+    line_ : matplotlib Line2D or None
+        Their median in bins of the distance, if they are summarised.
+    band_ : artist or None
+        From the 5 % to the 95 % quantile in each bin, if they are summarised.
+    max_line_ : matplotlib Line2D or None
+        The largest error in each bin, if they are summarised.
+    guide_ : matplotlib Line2D or None
+        The error of predicting 0: the norm of the inverse, or 1 if errors are relative.
+    failure_ : matplotlib Line2D or None
+        The proven failures.
+
+    See Also
+    --------
+    skinv.impossibility.failure_distance : The distances of `failure`.
+    skinv.SingularDistanceScorer : Scores that leave out what is too near.
+
+    Notes
+    -----
+    With ‖f‖ ≤ M on a ball, a model f is wrong by more than E (spectral norm) at every regular
+    matrix of the ball at an l2 distance of less than 1/(E + M) from a singular one, because ‖A⁻¹‖
+    is 1 over that distance (Ji, Wu and Xi 2025, "Rethinking Neural-based Matrix Inversion: Why
+    can't, and Where can").
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
+    >>> sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
+    >>> model = LinearInverseApprox(sampler.center_).fit()
+    >>> display = ErrorByDistanceDisplay.from_sampler(model, sampler, n_samples=300)
+    >>> display.distance.shape, display.ax_.get_xscale()
+    ((300,), 'log')
+    """
+
+    def __init__(
+        self,
+        *,
+        distance: NDArray[np.float64],
+        errors: NDArray[np.float64],
+        norm: str = "l2",
+        error: str = "absolute",
+        failure: NDArray[np.float64] | None = None,
+        n_left_out: int = 0,
+        estimator_name: str | None = None,
+    ):
+        self.distance = distance
+        self.errors = errors
+        self.norm = norm
+        self.error = error
+        self.failure = failure
+        self.n_left_out = n_left_out
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        norm: str = "l2",
+        error: str = "absolute",
+        failure: Any = None,
+        kind: str = "auto",
+        name: str | None = None,
+        ax: Any = None,
+    ) -> ErrorByDistanceDisplay:
+        """Draw the errors of a fitted regressor of inverses.
+
+        Parameters
+        ----------
+        estimator : object with a ``predict`` method
+            Fitted regressor or pipeline.
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices. Those that are singular to working precision or not finite are left out, and
+            counted in the legend.
+        y : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+            Their inverses; None computes them.
+        norm : {"l2", "l1", "linf"}, default="l2"
+            Norm of the distance.
+        error : {"absolute", "relative"}, default="absolute"
+            Spectral norm of prediction less inverse, or that over the norm of the inverse.
+        failure : mapping {level: distance} or sequence of pairs, default=None
+            Proven failures: levels of the absolute error, and l2 distances below which it exceeds
+            them, from :func:`skinv.impossibility.failure_distance` for a ball that holds the
+            matrices. Distances of 0, which prove nothing, are left out.
+        kind : {"auto", "points", "bands"}, default="auto"
+            See :meth:`plot`.
+        name : str, default=None
+            Name in the legend; None takes the class.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure. Several models go on the same axes one after the
+            other.
+
+        Returns
+        -------
+        ErrorByDistanceDisplay
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            If no matrix remains, for predictions that are not of the shape of inverses, or for
+            failures that are negative, or given with other errors or norms than they bound.
+        """
+        require_matplotlib(f"{cls.__name__}.from_estimator")
+        given = {"norm": norm, "error": error}
+        validate_parameter_constraints(_CONSTRAINTS, given, f"{cls.__name__}.from_estimator")
+        levels = checked_failure(failure, norm, error)
+        distance, errors, n_left_out = errors_by_distance(estimator, X, y, norm, error)
+        display = cls(
+            distance=distance,
+            errors=errors,
+            norm=norm,
+            error=error,
+            failure=levels,
+            n_left_out=n_left_out,
+            estimator_name=type(estimator).__name__ if name is None else name,
+        )
+        return display.plot(ax, kind=kind)
+
+    @classmethod
+    def from_sampler(
+        cls,
+        estimator: Any,
+        sampler: Any,
+        n_samples: int = 1000,
+        *,
+        norm: str = "l2",
+        error: str = "absolute",
+        failure: Any = None,
+        kind: str = "auto",
+        name: str | None = None,
+        ax: Any = None,
+    ) -> ErrorByDistanceDisplay:
+        """Draw the errors of a fitted regressor of inverses on matrices of a region.
+
+        Parameters
+        ----------
+        estimator : object with a ``predict`` method
+            Fitted regressor or pipeline.
+        sampler : FeasibleRegionSampler
+            Fitted. Its stream of samples goes on.
+        n_samples : int, default=1000
+            How many matrices to draw from it.
+        norm, error, failure, kind, name, ax
+            As for :meth:`from_estimator`.
+
+        Returns
+        -------
+        ErrorByDistanceDisplay
+
+        Raises
+        ------
+        ImportError, ValueError
+            As for :meth:`from_estimator`.
+        """
+        require_matplotlib(f"{cls.__name__}.from_sampler")
+        X, Y = sampler.sample(n_samples)
+        return cls.from_estimator(
+            estimator, X, Y, norm=norm, error=error, failure=failure, kind=kind, name=name, ax=ax
+        )
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        kind: str = "auto",
+        n_bins: int = 30,
+        guide: bool = True,
+        name: str | None = None,
+    ) -> ErrorByDistanceDisplay:
+        """Draw the errors, the guide and the proven failures.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        kind : {"auto", "points", "bands"}, default="auto"
+            A point for each matrix, or, in bins of the distance, the median, a band from the 5 % to
+            the 95 % quantile and the largest error; matrices in bins of fewer than 20 remain
+            points. "auto" is points for up to 1000 matrices.
+        n_bins : int, default=30
+            Number of bins, equally wide on the logarithmic axis.
+        guide : bool, default=True
+            Whether to draw the error of predicting 0. For absolute errors that is 1/d, and drawn
+            for distances in l2 only.
+        name : str, default=None
+            Name in the legend; None takes `estimator_name`.
+
+        Returns
+        -------
+        ErrorByDistanceDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            For an unknown kind or a number of bins that is not positive.
+        """
+        validate_parameter_constraints(
+            {
+                "kind": [StrOptions(set(_KINDS))],
+                "n_bins": [Interval(Integral, 1, None, closed="left")],
+            },
+            {"kind": kind, "n_bins": n_bins},
+            f"{type(self).__name__}.plot",
+        )
+        self.figure_, ax = figure_and_axes(ax, f"{type(self).__name__}.plot", (7.2, 4.8))
+        self.ax_ = ax
+        used = [line.get_color() for line in ax.get_lines()]
+        k = next((k for k, color in enumerate(COLORS) if color not in used), 0)
+        name = name or self.estimator_name or "errors"
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel=f"distance to the nearest singular matrix ({_NORMS[self.norm]})",
+            ylabel=_ERRORS[self.error],
+        )
+        ax.grid(alpha=0.25)
+        shown = np.isfinite(self.errors) & (self.errors > 0)
+        many = shown.any() and (kind == "bands" or (kind == "auto" and shown.sum() > _MANY))
+        self.line_ = self.band_ = self.max_line_ = self.guide_ = self.failure_ = None
+        if many:
+            shown = self._plot_bands(shown, n_bins, COLORS[k], MARKERS[k], name)
+        (self.points_,) = ax.plot(
+            self.distance[shown],
+            self.errors[shown],
+            MARKERS[k],
+            color=COLORS[k],
+            ms=3.5,
+            alpha=0.6,
+            mew=0,
+            zorder=3,
+            label=None if self.line_ is not None else name,
+        )
+        self._plot_apart(COLORS[k])
+        if self.failure is not None:
+            self._plot_failure(COLORS[k])
+        if guide:
+            self._plot_guide()
+        ax.legend(fontsize="small")
+        return self
+
+    def _plot_bands(
+        self, shown: NDArray[np.bool_], n_bins: int, color: str, marker: str, name: str
+    ) -> NDArray[np.bool_]:
+        """Draw what full bins hold, and return what remains to be drawn one by one."""
+        ax = self.ax_
+        position = np.log(self.distance)
+        edges = np.linspace(position[shown].min(), position[shown].max(), n_bins + 1)
+        bins = np.clip(np.searchsorted(edges, position, side="right") - 1, 0, n_bins - 1)
+        full = [b for b in range(n_bins) if (shown & (bins == b)).sum() >= _PER_BIN]
+        if not full:
+            return shown
+        members = [self.errors[shown & (bins == b)] for b in full]
+        x = np.exp((edges[full] + edges[np.array(full) + 1]) / 2)
+        low, median, high = np.array([np.quantile(m, [0.05, 0.5, 0.95]) for m in members]).T
+        (self.line_,) = ax.plot(
+            x,
+            median,
+            "-",
+            marker=marker,
+            color=color,
+            lw=2,
+            ms=4,
+            zorder=4,
+            label=f"{name}: median",
+        )
+        self.band_ = ax.fill_between(
+            x, low, high, color=color, alpha=0.2, lw=0, zorder=2, label="5 % to 95 %"
+        )
+        largest = [m.max() for m in members]
+        (self.max_line_,) = ax.plot(x, largest, ":", color=color, lw=1.6, zorder=4, label="largest")
+        return shown & ~np.isin(bins, full)
+
+    def _plot_apart(self, color: str) -> None:
+        """Mark at the edges what a logarithmic axis cannot show, and name what is missing."""
+        edge = self.ax_.get_xaxis_transform()
+        for apart, height, marker, what in (
+            (~np.isfinite(self.errors), 0.98, "x", "predictions not finite (upper edge)"),
+            (self.errors == 0, 0.02, "v", "predictions exact (lower edge)"),
+        ):
+            if apart.any():
+                self.ax_.plot(
+                    self.distance[apart],
+                    np.full(apart.sum(), height),
+                    marker,
+                    color=color,
+                    ms=6,
+                    transform=edge,
+                    label=f"{apart.sum()} {what}",
+                )
+        if self.n_left_out:
+            label = f"{self.n_left_out} singular or not finite, left out"
+            self.ax_.plot([], [], ls="", color=color, label=label)
+
+    def _plot_failure(self, color: str) -> None:
+        """Draw steps that all errors lie above, from the levels and distances that are proven."""
+        from matplotlib.collections import PolyCollection
+
+        assert self.failure is not None
+        levels, distances = self.failure[np.argsort(self.failure[:, 1])].T
+        # Left of a distance holds the largest level of it and of all larger distances.
+        heights = np.maximum.accumulate(levels[::-1])[::-1]
+        nothing = 1e-300
+        corners = [(nothing, nothing), (nothing, heights[0])]
+        for k, (height, x) in enumerate(zip(heights, distances, strict=True)):
+            corners += [(x, height), (x, heights[k + 1] if k + 1 < len(heights) else nothing)]
+        self.ax_.add_collection(
+            PolyCollection(
+                [corners], facecolor="none", edgecolor=color, alpha=0.5, hatch="///", lw=0.8
+            ),
+            autolim=False,
+        )
+        (self.failure_,) = self.ax_.plot(
+            distances,
+            levels,
+            ">",
+            color=color,
+            mec="black",
+            ms=7,
+            zorder=5,
+            label="proven: no error in the hatched area",
+        )
+        self.ax_.margins(x=0.12)
+        for level, x in zip(levels, distances, strict=True):  # where no error can be in the way
+            self.ax_.annotate(
+                f"error > {power_of_ten(level)}",
+                (x, level),
+                xytext=(-8, -4),
+                textcoords="offset points",
+                fontsize="x-small",
+                ha="right",
+                va="top",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+            )
+
+    def _plot_guide(self) -> None:
+        label = "error of predicting 0"
+        if any(line.get_label().startswith(label) for line in self.ax_.get_lines()):
+            return
+        style = {"color": "0.45", "ls": "--", "lw": 1.0, "zorder": 1}
+        if self.error == "relative":
+            self.guide_ = self.ax_.axhline(1.0, label=label, **style)
+        elif self.norm == "l2":
+            ends = np.array([self.distance.min(), self.distance.max()])
+            if self.failure is not None:
+                ends[0] = min(ends[0], self.failure[:, 1].min())
+            (self.guide_,) = self.ax_.plot(ends, 1 / ends, label=f"{label}: ‖A⁻¹‖ = 1/d", **style)

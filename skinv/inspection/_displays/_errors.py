@@ -1,0 +1,144 @@
+"""Errors of learned inverses and distances to the singular matrices, matrix by matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
+
+from ...geometry import distance_to_singularity
+from ...matrices import as_stack, exact_inverse, flatten_stack, refuse_nonfinite, to_host
+
+
+def errors_by_distance(
+    estimator: Any, X: Any, y: Any, norm: str, error: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Return distance and error of each regular matrix, and how many others there were.
+
+    Parameters
+    ----------
+    estimator : object with a ``predict`` method
+    X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        Matrices.
+    y : array-like of the shape of `X`, or None
+        Their inverses.
+    norm : {"l1", "l2", "linf"}
+        Norm of the distance.
+    error : {"absolute", "relative"}
+        In the spectral norm.
+
+    Returns
+    -------
+    distance, errors : ndarray of shape (n_regular,)
+        Errors are NaN where predictions are not finite.
+    n_left_out : int
+        Number of matrices that are singular to working precision, or not finite.
+
+    Raises
+    ------
+    ValueError
+        If no matrix is regular, or for predictions or targets of a wrong shape.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyRegressor
+    >>> A = np.array([[2.0, 0.0, 0.0, 4.0], [1.0, 1.0, 1.0, 1.0]])
+    >>> zero = DummyRegressor(strategy="constant", constant=np.zeros(4)).fit(A, A)
+    >>> errors_by_distance(zero, A, None, "l2", "absolute")
+    (array([2.]), array([0.5]), 1)
+    """
+    X, _ = flatten_stack(to_host(X))
+    rows = np.asarray(X, dtype=np.float64)
+    if rows.ndim != 2:
+        raise ValueError(
+            f"Got X of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, n, n) "
+            f"are expected; a single matrix A is A[None]."
+        )
+    stack = as_stack(rows)
+    n = stack.shape[-1]
+    distance = distance_to_singularity(stack, norm, return_bounds=True).lower
+    floor = n * np.finfo(np.float64).eps * np.linalg.norm(stack, axis=(1, 2))
+    index = np.flatnonzero(distance > floor)  # NaN is not
+    if index.size == 0:
+        raise ValueError(
+            f"All {len(stack)} matrices are singular or not finite, so that there is no error to "
+            f"show; pass regular ones, for instance with ErrorByDistanceDisplay.from_sampler."
+        )
+    predicted = np.asarray(to_host(estimator.predict(_safe_indexing(X, index))), dtype=np.float64)
+    if predicted.size != index.size * n * n:
+        raise ValueError(
+            f"Got predictions of shape {predicted.shape} for {index.size} {n}×{n} matrices, but "
+            f"inverses have {n * n} entries each; pass a regressor of inverses."
+        )
+    if y is None:
+        inverse = exact_inverse(stack[index])
+    else:
+        targets = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)
+        if targets.shape != rows.shape:
+            raise ValueError(
+                f"Got y of shape {np.shape(y)}, but the inverses of {len(stack)} {n}×{n} matrices "
+                f"have shape {rows.shape}; pass these, or y=None."
+            )
+        refuse_nonfinite(targets[index], "y")
+        inverse = as_stack(targets[index])
+    errors = np.full(index.size, np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = predicted.reshape(-1, n, n) - inverse
+        finite = np.isfinite(difference).all(axis=(1, 2))
+        errors[finite] = np.linalg.norm(difference[finite], ord=2, axis=(1, 2))
+        if error == "relative":
+            errors[finite] /= np.linalg.norm(inverse[finite], ord=2, axis=(1, 2))
+    return distance[index], errors, len(stack) - index.size
+
+
+def checked_failure(failure: Any, norm: str, error: str) -> NDArray[np.float64] | None:
+    """Return error levels and distances as an array, or None if there are none.
+
+    Parameters
+    ----------
+    failure : mapping {level: distance}, sequence of pairs, or None
+    norm, error : str
+        Of the distances and errors with which they are to be shown.
+
+    Returns
+    -------
+    ndarray of shape (n_levels, 2) or None
+        Without distances of 0, which prove nothing.
+
+    Raises
+    ------
+    ValueError
+        For other shapes, numbers that are not positive, or norms and errors they say nothing of.
+
+    Examples
+    --------
+    >>> checked_failure({10.0: 0.05}, "l2", "absolute")
+    array([[10.  ,  0.05]])
+    """
+    if failure is None:
+        return None
+    if isinstance(failure, Mapping):
+        failure = list(failure.items())
+    pairs = np.asarray(failure, dtype=np.float64)
+    if pairs.size == 0:
+        return None
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(
+            f"Got failure of shape {pairs.shape}, but pairs (error level, distance) are expected, "
+            f"or a mapping from the one to the other."
+        )
+    if not (np.isfinite(pairs).all() and (pairs >= 0).all() and (pairs[:, 0] > 0).all()):
+        raise ValueError(
+            f"Got failure={pairs.tolist()}, but levels and distances must be finite and positive."
+        )
+    if norm == "linf" or error != "absolute":
+        # d_l1 < t implies d_l2 < t, but d_linf < t does not.
+        raise ValueError(
+            f"Got failure with norm={norm!r} and error={error!r}, but failure distances bound the "
+            f"absolute error at a given l2 distance: use norm='l2' and error='absolute'."
+        )
+    pairs = pairs[pairs[:, 1] > 0]
+    return pairs if len(pairs) else None

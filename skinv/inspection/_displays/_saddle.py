@@ -1,0 +1,119 @@
+"""The singular surface in the space of three entries, drawn in perspective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._sections import entry_name
+from ._slices import Space
+from ._style import BLACK, BLUE, VERMILION, rgb
+
+# A region of more faces is a mesh, whose edges would cover it.
+_FEW_FACES = 10
+
+
+def draw_saddle(
+    ax: Any,
+    space: Space,
+    center: NDArray[np.float64],
+    *,
+    neighborhood: str | None = None,
+    region: str = "region",
+) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """Draw the singular surface, its neighbourhood, the region and its centre.
+
+    A dotted line goes from the centre along the vertical axis to the surface, to show how far above
+    it the region is.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes3D
+    space : Space
+    center : ndarray of shape (2, 2)
+    neighborhood : str, default=None
+        Name of the neighbourhood in the legend; None does not draw it.
+    region : str, default="region"
+        Name of the region in the legend.
+
+    Returns
+    -------
+    tuple of four lists of artists
+        The singular surface, the sheets of its neighbourhood, the region, the centre.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from skinv.geometry._regions import Box
+    >>> from skinv.inspection._displays._slices import space_of
+    >>> center = np.array([[3.0, 1.0], [1.0, 2.0]])
+    >>> ax = Figure().add_subplot(projection="3d")
+    >>> artists = draw_saddle(ax, space_of(center, Box(np.zeros(4), 0.5), 0.1), center)
+    >>> [len(kind) for kind in artists]
+    [1, 0, 1, 1]
+    """
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
+
+    middle = np.array([center[entry] for entry in space.free])
+    foot = np.array([*middle[:2], middle[0] * middle[1] / center[space.fixed]])
+    above = bool(middle[2] >= foot[2])
+    # matplotlib sorts whole surfaces, not their parts, so the order is given: what is seen through
+    # something else comes first. The view is from the side of the centre.
+    ax.computed_zorder = False
+    style = {"color": VERMILION, "rstride": 2, "cstride": 2}
+    surface = ax.plot_surface(
+        space.x,
+        space.y,
+        space.singular,
+        alpha=0.6,
+        lw=0.4,
+        edgecolor=(1, 1, 1, 0.5),
+        zorder=1,
+        label="singular: det A = 0",
+        **style,
+    )
+    sheets = []
+    heights = [space.singular.ravel(), *(face[:, 2] for face in space.region)]
+    if neighborhood is not None:
+        assert space.neighborhood is not None
+        heights.append(space.neighborhood.ravel())
+        far, near = space.neighborhood[:: 1 if above else -1]
+        style |= {"alpha": 0.15, "lw": 0, "shade": False}
+        sheets = [
+            ax.plot_surface(space.x, space.y, near, zorder=2, label=neighborhood, **style),
+            ax.plot_surface(space.x, space.y, far, zorder=0, label="_far side", **style),
+        ]
+    body = Poly3DCollection(
+        space.region,
+        facecolor=(*rgb(BLUE), 0.35),
+        edgecolor=(*rgb(BLUE), 0.8 if len(space.region) < _FEW_FACES else 0.15),
+        lw=0.8,
+        zorder=3,
+        label=region,
+    )
+    ax.add_collection3d(body)
+    ax.plot(*np.array([middle, foot]).T, ":", color=BLACK, lw=1.2, zorder=4)
+    ax.plot(*foot[:, None], ".", color=BLACK, ms=5, zorder=4)
+    marks = ax.plot(
+        *middle[:, None], "+", color=BLACK, ms=10, mew=2, ls="", zorder=5, label="centre"
+    )
+    _set_view(ax, space, np.concatenate(heights), middle, above)
+    held = f"{entry_name(space.fixed)} $= {center[space.fixed]:.4g}$"
+    ax.set_title(f"{held} held: singular on a saddle", fontsize="medium")
+    return [surface], sheets, [body], marks
+
+
+def _set_view(ax: Any, space: Space, heights: NDArray, middle: NDArray, above: bool) -> None:
+    """Look at the saddle from above, at equal scales, with the centre in front."""
+    side, rise = space.x[0, [0, -1]], np.array([heights.min(), heights.max()])
+    # Upside down if the centre is below the saddle, so that one always looks down on it.
+    ax.set(xlim=side, ylim=side, zlim=rise if above else rise[::-1])
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.get_major_locator().set_params(nbins=5)
+    ax.set_box_aspect([np.ptp(side), np.ptp(side), np.ptp(rise)], zoom=0.9)
+    azimuth = np.degrees(np.arctan2(middle[1], middle[0]))
+    ax.view_init(elev=26, azim=azimuth + 65)
+    names = [entry_name(entry) for entry in space.free]
+    ax.set(xlabel=names[0], ylabel=names[1], zlabel=names[2] + ("" if above else " (downward)"))

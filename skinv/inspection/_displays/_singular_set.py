@@ -1,0 +1,348 @@
+"""SingularSetDisplay: where the singular 2×2 matrices are, seen from a region of regular ones."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import check_is_fitted
+
+from ._saddle import draw_saddle
+from ._sections import entry_name
+from ._slices import Slice, Space, signed_distance, slices_of, space_of
+from ._style import BLACK, BLUE, VERMILION, power_of_ten, require_matplotlib, rgb
+
+_SHAPES = {"linf": "box", "l2": "l2 ball", "l1": "l1 ball", "mahalanobis": "ellipsoid"}
+_KINDS = ("slices", "3d")
+
+
+class SingularSetDisplay:
+    """The singular 2×2 matrices, their neighbourhood, and the region of a sampler.
+
+    A matrix is singular where its determinant is 0, and near such a matrix its inverse is as large
+    as 1 over the distance. The display shows where that is: with two of the four entries held at
+    the centre of the region, the singular matrices are a line or a hyperbola; with one entry held,
+    a saddle. It is best made by :meth:`from_sampler`.
+
+    Parameters
+    ----------
+    center : ndarray of shape (2, 2)
+        Centre of the region.
+    epsilon : float
+        Width of the neighbourhood: the matrices at an l2 distance (smallest singular value) of less
+        than that from a singular one.
+    slices : tuple of two Slice
+        The planes of the second row, and of the diagonal: ``free`` entries, grids ``x`` and ``y``,
+        ``distance``, ``singular`` curves and ``region`` outline of each.
+    space : Space
+        The space of three entries: ``fixed`` and ``free`` entries, grids ``x`` and ``y``, the
+        ``singular`` surface, the surfaces of its ``neighborhood``, and the faces of the ``region``.
+    region_name : str
+        What the region is called in the legend.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        The figure.
+    axes_ : ndarray of matplotlib Axes, of shape (2,) or (1,)
+        Those of the slices, or of the space.
+    singular_ : list of artists
+        The singular set, in order of the axes; of a hyperbola one branch.
+    neighborhood_ : list of artists
+        Its neighbourhood.
+    region_ : list of artists
+        The region.
+    center_ : list of artists
+        The centre.
+
+    See Also
+    --------
+    skinv.geometry.distance_to_singularity : The distance, for matrices of all orders.
+    skinv.FeasibleRegionSampler : The regions.
+
+    Notes
+    -----
+    The distance is that in the space of all four entries. The nearest singular matrix is in general
+    not in the plane that is drawn, so the neighbourhood is wider there than its ε. Sets of singular
+    matrices and regions that avoid them are drawn in this manner by Ji, Wu and Xi (2025),
+    "Rethinking Neural-based Matrix Inversion: Why can't, and Where can".
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler
+    >>> sampler = FeasibleRegionSampler([[3.0, 1.0], [1.0, 2.0]], 0.5).fit()
+    >>> display = SingularSetDisplay.from_sampler(sampler)
+    >>> display.epsilon, [len(plane.singular) for plane in display.slices]
+    (0.3454915, [1, 2])
+    """
+
+    def __init__(
+        self,
+        *,
+        center: NDArray[np.float64],
+        epsilon: float,
+        slices: tuple[Slice, Slice],
+        space: Space,
+        region_name: str = "region",
+    ):
+        self.center = center
+        self.epsilon = epsilon
+        self.slices = slices
+        self.space = space
+        self.region_name = region_name
+
+    @classmethod
+    def from_sampler(
+        cls, sampler: Any, *, epsilon: float | None = None, kind: str = "slices", ax: Any = None
+    ) -> SingularSetDisplay:
+        """Draw the singular matrices around the region of a sampler.
+
+        Parameters
+        ----------
+        sampler : FeasibleRegionSampler
+            Fitted, of 2×2 matrices, in any norm.
+        epsilon : float, default=None
+            Width of the neighbourhood, an l2 distance. None takes what the sampler's
+            `min_distance` means in l2, or a quarter of the centre's distance if that is 0.
+        kind : {"slices", "3d"}, default="slices"
+            Two planes, or three entries.
+        ax : two matplotlib Axes, or one with ``projection="3d"``, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        SingularSetDisplay
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            For matrices of another order, an epsilon that is not positive, or axes that do not fit.
+        """
+        require_matplotlib(f"{cls.__name__}.from_sampler")
+        check_is_fitted(sampler)
+        if sampler.center_.shape != (2, 2):
+            n = len(sampler.center_)
+            raise ValueError(
+                f"Got a sampler of {n}×{n} matrices, but only those of 2×2 matrices, with four "
+                f"entries, can be drawn. For errors near the singular matrices of any order use "
+                f"ErrorByDistanceDisplay."
+            )
+        validate_parameter_constraints(
+            {"epsilon": [Interval(Real, 0, None, closed="neither"), None]},
+            {"epsilon": epsilon},
+            f"{cls.__name__}.from_sampler",
+        )
+        if epsilon is None:
+            epsilon = _default_epsilon(sampler)
+        proof = "certified regular" if sampler.is_certified_ else "not certified"
+        shape = _SHAPES[sampler.certificate_.norm]
+        display = cls(
+            center=sampler.center_,
+            epsilon=float(epsilon),
+            slices=slices_of(sampler.center_, sampler._region),
+            space=space_of(sampler.center_, sampler._region, float(epsilon)),
+            region_name=f"region of the sampler: {shape}, {proof}",
+        )
+        return display.plot(ax, kind=kind)
+
+    def plot(
+        self, ax: Any = None, *, kind: str = "slices", neighborhood: bool = True
+    ) -> SingularSetDisplay:
+        """Draw the singular set, its neighbourhood, the region and its centre.
+
+        Parameters
+        ----------
+        ax : two matplotlib Axes, or one with ``projection="3d"``, default=None
+            Where to draw; None makes a new figure.
+        kind : {"slices", "3d"}, default="slices"
+            Two planes, or three entries.
+        neighborhood : bool, default=True
+            Whether to draw the neighbourhood.
+
+        Returns
+        -------
+        SingularSetDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            For an unknown kind, axes that do not fit, or a neighbourhood too wide for ``"3d"``: its
+            surfaces are known for an epsilon below the entry that is held.
+        """
+        require_matplotlib(f"{type(self).__name__}.plot")
+        validate_parameter_constraints(
+            {"kind": [StrOptions(set(_KINDS))]}, {"kind": kind}, f"{type(self).__name__}.plot"
+        )
+        self.singular_: list[Any] = []
+        self.neighborhood_: list[Any] = []
+        self.region_: list[Any] = []
+        self.center_: list[Any] = []
+        if kind == "3d":
+            self._plot_space(ax, neighborhood)
+        else:
+            self._plot_slices(ax, neighborhood)
+        return self
+
+    # -- planes ----------------------------------------------------------------------------------
+
+    def _plot_slices(self, ax: Any, neighborhood: bool) -> None:
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            self.figure_, axes = plt.subplots(1, 2, figsize=(9.6, 6.0), layout="compressed")
+        else:
+            axes = np.array(ax, dtype=object).ravel()
+            if len(axes) != 2 or any(getattr(one, "name", "") != "rectilinear" for one in axes):
+                raise ValueError(
+                    f"Got ax={ax!r}, but kind='slices' draws on two plain axes: pass those of "
+                    f"plt.subplots(1, 2), or None."
+                )
+            self.figure_ = axes[0].figure
+        self.axes_ = axes
+        for one, plane, title in zip(axes, self.slices, self._titles(), strict=True):
+            self._plot_slice(one, plane, title, neighborhood)
+        handles = [self.singular_[0], self.center_[0], self.region_[0]]
+        if neighborhood:
+            handles.insert(1, self._neighborhood_key())
+        self._set_legend(axes[0], handles, own=ax is None)
+
+    def _titles(self) -> tuple[str, str]:
+        (a11, a12), (a21, _) = self.center
+        held = rf"$a_{{12}} = {a12:.4g}$ and $a_{{21}} = {a21:.4g}$ held"
+        curve = "a hyperbola" if a12 * a21 else "two lines that cross"
+        return (
+            rf"first row held at $({a11:.4g},\ {a12:.4g})$:" + "\nsingular on a line",
+            f"{held}:\nsingular on {curve}",
+        )
+
+    def _plot_slice(self, ax: Any, plane: Slice, title: str, neighborhood: bool) -> None:
+        from matplotlib.patches import Polygon
+
+        if neighborhood:
+            levels = [-self.epsilon, self.epsilon]
+            filled = ax.contourf(
+                plane.x, plane.y, plane.distance, levels, colors=[VERMILION], alpha=0.25, zorder=1
+            )
+            self.neighborhood_.append(filled)
+            met = [k for k in levels if plane.distance.min() < k < plane.distance.max()]
+            if met:
+                ax.contour(
+                    plane.x,
+                    plane.y,
+                    plane.distance,
+                    met,
+                    colors=[VERMILION],
+                    linestyles="--",
+                    linewidths=1.2,
+                    zorder=2,
+                )
+        for k, curve in enumerate(plane.singular):
+            (line,) = ax.plot(
+                *curve.T,
+                color=VERMILION,
+                lw=2.4,
+                zorder=3,
+                label="singular: det A = 0" if k == 0 else None,
+            )
+            if k == 0:
+                self.singular_.append(line)
+        patch = Polygon(
+            plane.region,
+            closed=True,
+            facecolor=(*rgb(BLUE), 0.2),
+            edgecolor=BLUE,
+            lw=1.6,
+            zorder=4,
+            label=self.region_name,
+        )
+        self.region_.append(ax.add_patch(patch))
+        middle = [self.center[entry] for entry in plane.free]
+        (mark,) = ax.plot(*middle, "+", color=BLACK, ms=10, mew=2, ls="", zorder=5, label="centre")
+        self.center_.append(mark)
+        ax.axhline(0, color="0.8", lw=0.8, zorder=0)
+        ax.axvline(0, color="0.8", lw=0.8, zorder=0)
+        ax.set(
+            xlim=plane.x[[0, -1]],
+            ylim=plane.y[[0, -1]],
+            aspect="equal",
+            xlabel=entry_name(plane.free[0]),
+            ylabel=entry_name(plane.free[1]),
+        )
+        ax.set_title(title, fontsize="medium")
+
+    def _neighborhood_name(self) -> str:
+        return f"nearly singular: l2 distance below ε = {power_of_ten(self.epsilon)}"
+
+    def _neighborhood_key(self) -> Any:
+        """Return what stands for contours in a legend."""
+        from matplotlib.patches import Patch
+
+        return Patch(
+            facecolor=(*rgb(VERMILION), 0.25),
+            edgecolor=VERMILION,
+            linestyle="--",
+            label=self._neighborhood_name(),
+        )
+
+    # -- space -----------------------------------------------------------------------------------
+
+    def _plot_space(self, ax: Any, neighborhood: bool) -> None:
+        space = self.space
+        if neighborhood and space.neighborhood is None:
+            raise ValueError(
+                f"Got epsilon={self.epsilon:.3g}, but with {entry_name(space.fixed, plain=True)} = "
+                f"{self.center[space.fixed]:.3g} held the surfaces of the neighbourhood are known "
+                f"for smaller ones only; use kind='slices', or plot(kind='3d', neighborhood=False)."
+            )
+        if ax is not None and getattr(ax, "name", "") != "3d":
+            raise ValueError(
+                f"Got ax={ax!r}, but kind='3d' draws on axes with projection='3d': pass those of "
+                f"plt.subplots(subplot_kw={{'projection': '3d'}}), or None."
+            )
+        own = ax is None
+        if own:
+            import matplotlib.pyplot as plt
+
+            self.figure_, ax = plt.subplots(
+                figsize=(7, 6.2), layout="constrained", subplot_kw={"projection": "3d"}
+            )
+        else:
+            self.figure_ = ax.figure
+        self.axes_ = np.array([ax], dtype=object)
+        drawn = draw_saddle(
+            ax,
+            space,
+            self.center,
+            neighborhood=self._neighborhood_name() if neighborhood else None,
+            region=self.region_name,
+        )
+        self.singular_, self.neighborhood_, self.region_, self.center_ = drawn
+        handles = [*self.singular_, *self.neighborhood_[:1], *self.center_, *self.region_]
+        self._set_legend(ax, handles, own=own)
+
+    def _set_legend(self, ax: Any, handles: list[Any], *, own: bool) -> None:
+        """Put the legend below all of an own figure, or below the axes that were given."""
+        style = {"handles": handles, "frameon": False, "fontsize": "small"}
+        if own:
+            self.figure_.legend(loc="outside lower center", ncols=2, **style)
+        else:
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), **style)
+
+
+def _default_epsilon(sampler: Any) -> float:
+    """Return the l2 distance that a sampler's `min_distance` means, or else a sensible one.
+
+    Distances in linf are the smallest, those in l1 at most n = 2 times those in l2, so a matrix at
+    min_distance in linf is at least at that in l2, and at half of it if the norm is l1.
+    """
+    if sampler._min_distance > 0:
+        return sampler._min_distance / (2 if sampler.certificate_.norm == "l1" else 1)
+    return abs(float(signed_distance(*sampler.center_.ravel()))) / 4

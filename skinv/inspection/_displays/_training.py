@@ -1,0 +1,213 @@
+"""TrainingDisplay: how the loss fell, and how validation went along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from ..._regressor import unwrapped
+from ...neural import NeuralInverseRegressor
+from ._style import BLUE, VERMILION, figure_and_axes, require_matplotlib
+
+_OURS = "training loss (1: that of the baseline alone)"
+_OTHERS = "training loss"
+# Epochs up to this number are marked one by one.
+_FEW_EPOCHS = 30
+
+
+class TrainingDisplay:
+    """Training loss and validation score of a network after each epoch.
+
+    It is best made by :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    loss_curve : array-like of shape (n_epochs,)
+        Training loss of each epoch.
+    validation_scores : array-like of shape (n_validated,), default=None
+        R² on the validation set after each of the last epochs.
+    loss_name : str, default="training loss"
+        What the loss is, for its axis.
+    estimator_name : str, default=None
+        What the estimator is called in the legend.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes of the loss.
+    score_ax_ : matplotlib Axes or None
+        The axes of the scores on the right, if there are any below 1.
+    figure_ : matplotlib Figure
+        The figure.
+    line_ : matplotlib Line2D
+        The loss.
+    score_line_ : matplotlib Line2D or None
+        1 − R² on the validation set.
+    best_ : matplotlib Line2D or None
+        The epoch with the best score, whose weights early stopping restores.
+
+    See Also
+    --------
+    skinv.NeuralInverseRegressor : Has ``loss_curve_`` and ``validation_scores_``.
+
+    Notes
+    -----
+    Both axes are logarithmic. Good models of inverses have scores like 0.999998, so it is 1 − R²
+    that is drawn: the share of the variance of the targets that is not explained. A score of 1
+    exactly, or a loss of 0, is left out.
+
+    Examples
+    --------
+    >>> display = TrainingDisplay(loss_curve=[1.0, 0.1, 0.01]).plot()
+    >>> display.ax_.get_yscale(), display.score_ax_
+    ('log', None)
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_curve: ArrayLike,
+        validation_scores: ArrayLike | None = None,
+        loss_name: str = _OTHERS,
+        estimator_name: str | None = None,
+    ):
+        self.loss_curve = loss_curve
+        self.validation_scores = validation_scores
+        self.loss_name = loss_name
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, name: str | None = None, ax: Any = None
+    ) -> TrainingDisplay:
+        """Draw the training of a fitted network.
+
+        Parameters
+        ----------
+        estimator : NeuralInverseRegressor, sklearn.neural_network.MLPRegressor or the like
+            Fitted, with an attribute ``loss_curve_``, and ``validation_scores_`` if there was a
+            validation set. Of a pipeline the last step is taken, of a search its best estimator.
+        name : str, default=None
+            Name in the legend; None takes the class.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        TrainingDisplay
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        sklearn.exceptions.NotFittedError
+            For an estimator that is not fitted.
+        ValueError
+            For an estimator without ``loss_curve_``.
+        """
+        require_matplotlib(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        model = unwrapped(estimator, pipelines=True)
+        curve = getattr(model, "loss_curve_", None)
+        if curve is None or len(curve) == 0:
+            raise ValueError(
+                f"Got a {type(model).__name__} without loss_curve_; pass a fitted "
+                f"NeuralInverseRegressor, or an MLPRegressor with solver='adam' or 'sgd' (its "
+                f"'lbfgs' keeps no curve)."
+            )
+        display = cls(
+            loss_curve=np.asarray(curve, dtype=np.float64),
+            validation_scores=getattr(model, "validation_scores_", None),
+            loss_name=_OURS if isinstance(model, NeuralInverseRegressor) else _OTHERS,
+            estimator_name=type(model).__name__ if name is None else name,
+        )
+        return display.plot(ax)
+
+    def plot(self, ax: Any = None, *, name: str | None = None) -> TrainingDisplay:
+        """Draw the loss, and on an axis of their own the validation scores.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+        name : str, default=None
+            Name in the legend; None takes `estimator_name`.
+
+        Returns
+        -------
+        TrainingDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        """
+        self.figure_, self.ax_ = figure_and_axes(ax, f"{type(self).__name__}.plot", (7.2, 4.5))
+        loss = _positive(self.loss_curve)
+        name = name or self.estimator_name
+        self.score_ax_: Any = None
+        self.score_line_: Any = None
+        self.best_: Any = None
+        (self.line_,) = self.ax_.plot(
+            np.arange(1, len(loss) + 1),
+            loss,
+            marker="o" if len(loss) <= _FEW_EPOCHS else None,
+            ms=4,
+            color=BLUE,
+            lw=1.8,
+            label="training loss (left axis)",
+        )
+        self.ax_.set(yscale="log", xlabel="epoch", ylabel=self.loss_name)
+        self.ax_.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        self.ax_.grid(alpha=0.25)
+        handles = [self.line_]
+        if self.validation_scores is not None:
+            handles += self._plot_scores(len(loss))
+        # On the upper axes, or scores would run over it.
+        (self.score_ax_ or self.ax_).legend(handles=handles, title=name, fontsize="small")
+        return self
+
+    def _plot_scores(self, n_epochs: int) -> list[Any]:
+        """Draw 1 − R², of the last epochs if there are fewer scores than losses."""
+        unexplained = _positive(
+            1.0 - np.atleast_1d(np.asarray(self.validation_scores, dtype=float))
+        )
+        if not np.isfinite(unexplained).any():
+            return []
+        epoch = np.arange(1, len(unexplained) + 1) + n_epochs - len(unexplained)
+        current = self.figure_.gca()
+        self.score_ax_ = self.ax_.twinx()
+        self.figure_.sca(current)
+        (self.score_line_,) = self.score_ax_.plot(
+            epoch,
+            unexplained,
+            "--",
+            marker="s" if n_epochs <= _FEW_EPOCHS else None,
+            ms=4,
+            color=VERMILION,
+            lw=1.8,
+            label="1 − R² on the validation set (right axis)",
+        )
+        self.score_ax_.set(yscale="log", ylabel="1 − R² on the validation set")
+        k = int(np.nanargmin(unexplained))
+        (self.best_,) = self.score_ax_.plot(
+            epoch[k],
+            unexplained[k],
+            "*",
+            color=VERMILION,
+            mec="black",
+            ms=13,
+            ls="",
+            label=f"best: 1 − R² = {unexplained[k]:.2g} in epoch {epoch[k]}",
+        )
+        return [self.score_line_, self.best_]
+
+
+def _positive(values: ArrayLike) -> Any:
+    """Return values as floats, NaN where a logarithmic axis cannot show them."""
+    array = np.asarray(values, dtype=np.float64).ravel()
+    return np.where(np.isfinite(array) & (array > 0), array, np.nan)
