@@ -121,7 +121,7 @@ def as_polynomial(coefficients: Any) -> Polynomial:
     array([1., 0., 2.])
     """
     if isinstance(coefficients, Polynomial):
-        return coefficients.trim()
+        return coefficients.convert().trim()  # in t itself, not mapped to a domain
     return Polynomial(np.atleast_1d(np.asarray(coefficients, dtype=np.float64))).trim()
 
 
@@ -255,6 +255,8 @@ def lipschitz(
 
 def _common_norm(*certificates: PolynomialLipschitz) -> str:
     norms = {certificate.norm for certificate in certificates}
+    if not norms:
+        raise ValueError("Got no certificates to combine.")
     if len(norms) != 1:
         raise ValueError(
             f"Got certificates in the norms {', '.join(sorted(norms))}, but only those in one norm "
@@ -325,8 +327,6 @@ def concatenate(*certificates: PolynomialLipschitz) -> PolynomialLipschitz:
     >>> concatenate(lipschitz(3.0), lipschitz(4.0))
     PolynomialLipschitz(P=5, B=5 t, norm='l2')
     """
-    if not certificates:
-        raise ValueError("Got no certificates to concatenate.")
     norm = _common_norm(*certificates)
 
     def merged(polynomials: list[Polynomial]) -> Polynomial:

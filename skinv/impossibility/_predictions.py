@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bounds import residual_bound
-from ..matrices import exact_inverse
+from ..matrices import exact_inverse, to_host
 from ..refinement import newton_schulz
 from ._models import torch_module
 
@@ -56,7 +56,7 @@ class Predictions:
         """Return the predictions for matrices (m, n, n) as float64 (m, n, n)."""
         rows = np.ascontiguousarray(stack.reshape(len(stack), -1), dtype=self.dtype)
         if self._module is None:
-            predicted = self.model.predict(rows)
+            predicted = self.model.predict(self._named(rows))
         else:
             torch = sys.modules["torch"]
             was_training = self._module.training
@@ -65,16 +65,53 @@ class Predictions:
             self._module.eval()
             try:
                 with torch.no_grad():
-                    predicted = self._module(torch.tensor(rows, device=device)).cpu().numpy()
+                    predicted = self._module(torch.tensor(rows, device=device))
             finally:
                 self._module.train(was_training)
-        predicted = np.asarray(predicted, dtype=np.float64)
+        predicted = np.asarray(to_host(predicted), dtype=np.float64)
         if predicted.size != rows.size:
             raise ValueError(
                 f"Got predictions of shape {predicted.shape} for {len(rows)} matrices of order "
                 f"{self.n}, but inverses are expected: rows of {self.n**2} entries."
             )
         return predicted.reshape(-1, self.n, self.n)
+
+    def _named(self, rows: NDArray) -> Any:
+        """Return rows as the data frame that a model fitted to one expects."""
+        names = getattr(self.model, "feature_names_in_", None)
+        if names is None:
+            return rows
+        import pandas
+
+        return pandas.DataFrame(rows, columns=names)
+
+
+class Compared(NamedTuple):
+    """Predictions of some matrices beside their inverses.
+
+    Parameters
+    ----------
+    predicted, inverse : ndarray of shape (m, n, n)
+    bound : ndarray of shape (m,)
+        Proven relative errors of `inverse`, in the Frobenius norm.
+    error : ndarray of shape (m,)
+        Spectral norms of their differences; NaN where nothing is proven of the inverse, or a
+        prediction is not finite.
+    lower : ndarray of shape (m,)
+        Proven lower bounds of the errors of the predictions; -inf there.
+
+    Examples
+    --------
+    >>> one = np.ones((1, 1, 1))
+    >>> Compared(one, one, np.zeros(1), np.zeros(1), np.zeros(1)).lower
+    array([0.])
+    """
+
+    predicted: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    bound: NDArray[np.float64]
+    error: NDArray[np.float64]
+    lower: NDArray[np.float64]
 
 
 class Errors:
@@ -101,7 +138,7 @@ class Errors:
         self.predictions = predictions
         self.count = 0
 
-    def __call__(self, stack: NDArray) -> ErrorsOf:
+    def __call__(self, stack: NDArray) -> Compared:
         """Return the errors of a stack of matrices that the model can be given as they are."""
         self.count += len(stack)
         predicted = self.predictions(stack)
@@ -118,28 +155,4 @@ class Errors:
             size = np.linalg.norm(inverse, axis=(1, 2))
             slack = 1e-13 * self.predictions.n * (size + np.linalg.norm(predicted, axis=(1, 2)))
             lower = np.where(sound, error - bound * size / (1 - bound) - slack, -np.inf)
-        return ErrorsOf(predicted, inverse, bound, error, lower)
-
-
-class ErrorsOf:
-    """Predictions, inverses, their relative bounds, errors and proven lower bounds of errors.
-
-    Parameters
-    ----------
-    predicted, inverse : ndarray of shape (m, n, n)
-    bound, error, lower : ndarray of shape (m,)
-        `error` is NaN and `lower` -inf where nothing is proven of the inverse, or a prediction is
-        not finite.
-
-    Examples
-    --------
-    >>> one = np.ones((1, 1, 1))
-    >>> ErrorsOf(one, one, np.zeros(1), np.zeros(1), np.zeros(1)).lower
-    array([0.])
-    """
-
-    def __init__(
-        self, predicted: NDArray, inverse: NDArray, bound: NDArray, error: NDArray, lower: NDArray
-    ):
-        self.predicted, self.inverse, self.bound = predicted, inverse, bound
-        self.error, self.lower = error, lower
+        return Compared(predicted, inverse, bound, error, lower)

@@ -38,7 +38,7 @@ def register_rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
     Parameters
     ----------
     *types : subclasses of torch.nn.Module
-        Classes the rule holds for, and for those derived from them that do not change ``forward``.
+        Classes the rule holds for, and for those derived from them that override no method.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def register_rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
 
 
 def find_rule(module: nn.Module) -> Rule | None:
-    """Return the rule of a module's class, or of a base class whose ``forward`` it has.
+    """Return the rule of a module's class, or of a base class of which it overrides nothing.
 
     Parameters
     ----------
@@ -93,10 +93,17 @@ def find_rule(module: nn.Module) -> Rule | None:
     >>> find_rule(nn.ReLU()) is not None, find_rule(nn.Sequential()) is None
     (True, True)
     """
-    cls = next((cls for cls in type(module).__mro__ if cls in RULES), None)
-    if cls is None or type(module).forward is not cls.forward or "forward" in vars(module):
-        return None
-    return RULES[cls]
+    changed = set(vars(module))
+    for cls in type(module).__mro__:
+        if cls in RULES:
+            methods = {name for name in dir(cls) if callable(getattr(cls, name))}
+            return None if changed & methods - _HARMLESS else RULES[cls]
+        changed |= {name for name in vars(cls) if not name.startswith("__") or name == "__call__"}
+    return None
+
+
+# What a derived class may override without computing something else.
+_HARMLESS = {"extra_repr", "reset_parameters"}
 
 
 def array(tensor: Any) -> NDArray[np.float64]:
@@ -115,6 +122,8 @@ def array(tensor: Any) -> NDArray[np.float64]:
     >>> array(torch.ones(2))
     array([1., 1.])
     """
+    if tensor.is_complex():
+        raise ValueError("Got a complex tensor inside the network, for which there are no rules.")
     return tensor.detach().cpu().double().numpy()
 
 
@@ -132,6 +141,11 @@ def induced_norm(W: Any, norm: str) -> float:
         The largest column sum of absolute entries, the largest singular value, or the largest row
         sum, rounded up.
 
+    Raises
+    ------
+    ValueError
+        For weights that are no matrix or not finite.
+
     Examples
     --------
     >>> W = np.array([[3.0, 4.0], [0.0, 0.0]])
@@ -140,6 +154,8 @@ def induced_norm(W: Any, norm: str) -> float:
     """
     check_norm(norm)
     W = array(W) if isinstance(W, torch.Tensor) else np.asarray(W, dtype=np.float64)
+    if W.ndim != 2 or not np.isfinite(W).all():
+        raise ValueError(f"Got weights of shape {W.shape}, but a matrix of finite ones is needed.")
     if W.size == 0:
         return 0.0
     order: Any = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
@@ -295,9 +311,13 @@ def _hardtanh(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipsc
     return lipschitz(1.0, norm=norm, magnitude=bound)
 
 
-@register_rule(
+# They return their input or a view of it.
+VIEWS = (
     nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
-)
+)  # fmt: skip
+
+
+@register_rule(*VIEWS)
 def _unchanged(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # Dropout does nothing in evaluation.
     return identity(norm)
@@ -305,7 +325,9 @@ def _unchanged(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLips
 
 @register_rule(nn.Softmax)
 def _softmax(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    return softmax(math.prod(shape), shape[module.dim if module.dim is not None else -1], norm)
+    if module.dim is None:
+        raise ValueError("Got Softmax without dim, which torch chooses by old rules; pass dim=.")
+    return softmax(math.prod(shape), shape[module.dim], norm)
 
 
 def softmax(size: int, terms: int, norm: str) -> PolynomialLipschitz:

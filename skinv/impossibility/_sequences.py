@@ -35,8 +35,8 @@ ACTIVATION_FUNCTIONS: dict[Any, str] = {
 }  # fmt: skip
 
 
-def length(module: Any, shape: tuple[int, ...]) -> int:
-    """Return how many tokens a sequence of that shape has for a recurrent or attention module.
+def tokens(module: Any, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many sequences a tensor is to a recurrent or attention module, and their length.
 
     Parameters
     ----------
@@ -45,16 +45,16 @@ def length(module: Any, shape: tuple[int, ...]) -> int:
 
     Returns
     -------
-    int
+    n_sequences, length : int
 
     Examples
     --------
-    >>> length(nn.LSTM(3, 4, batch_first=True), (1, 5, 3))
-    5
+    >>> tokens(nn.LSTM(3, 4, batch_first=True), (2, 5, 3)), tokens(nn.LSTM(3, 4), (2, 5, 3))
+    ((2, 5), (5, 2))
     """
     if len(shape) == 2:
-        return shape[0]
-    return shape[1] if module.batch_first else shape[0]
+        return 1, shape[0]
+    return (shape[0], shape[1]) if module.batch_first else (shape[1], shape[0])
 
 
 def weighted_values(
@@ -101,8 +101,8 @@ def attention(
     query: PolynomialLipschitz,
     key: PolynomialLipschitz,
     value: PolynomialLipschitz,
-    n_queries: int,
-    n_keys: int,
+    queries: tuple[int, int],
+    keys: tuple[int, int],
 ) -> PolynomialLipschitz:
     """Return the certificate of multi-head dot-product attention.
 
@@ -111,8 +111,7 @@ def attention(
     module : torch.nn.MultiheadAttention
     query, key, value : PolynomialLipschitz
         Of its three inputs.
-    n_queries, n_keys : int
-        Numbers of tokens.
+    queries, keys : tuple of (n_sequences, length)
 
     Returns
     -------
@@ -125,13 +124,13 @@ def attention(
 
     Notes
     -----
-    Heads are blocks of the same matrices: the norm of all products QₕKₕᵀ together is at most
-    ‖Q‖‖K‖ in l1 and l2, and d_head times that in linf. Masks only take terms away.
+    Heads and sequences are blocks of the same matrices: the norm of all products QₕKₕᵀ together is
+    at most ‖Q‖‖K‖ in l1 and l2, and d_head times that in linf. Masks only take terms away.
 
     Examples
     --------
     >>> module = nn.MultiheadAttention(4, 2).double()
-    >>> attention(module, identity(), identity(), identity(), 3, 3).degree
+    >>> attention(module, identity(), identity(), identity(), (1, 3), (1, 3)).degree
     2
     """
     if module.bias_k is not None or module.add_zero_attn:
@@ -147,51 +146,66 @@ def attention(
     Q, K, V = (
         compose(affine(induced_norm(W, norm), b, times, norm), inner)
         for W, b, inner, times in zip(
-            weights, biases, (query, key, value), (n_queries, n_keys, n_keys), strict=True
+            weights,
+            biases,
+            (query, key, value),
+            map(math.prod, (queries, keys, keys)),
+            strict=True,
         )
     )
     scores = scale(
         multiply(Q, K, module.head_dim if norm == "linf" else 1.0), 1 / math.sqrt(module.head_dim)
     )
-    mixed = weighted_values(scores, V, n_queries)
+    mixed = weighted_values(scores, V, queries[1])
     out = module.out_proj
-    return compose(affine(induced_norm(out.weight, norm), out.bias, n_queries, norm), mixed)
+    times = math.prod(queries)
+    return compose(affine(induced_norm(out.weight, norm), out.bias, times, norm), mixed)
 
 
 @register_rule(nn.TransformerEncoderLayer)
 def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # x + attention(x) and x + mlp(x), each normalised after the sum, or before attention and mlp.
-    T = length(module.self_attn, shape)
-    hidden = T * module.linear1.out_features
+    if type(module.self_attn) is not nn.MultiheadAttention:
+        raise ValueError(
+            f"Got a TransformerEncoderLayer with a {type(module.self_attn).__name__} as its "
+            f"attention, for which there is no rule."
+        )
+    for dropout in (module.dropout, module.dropout1, module.dropout2):
+        if type(dropout) is not nn.Dropout:
+            raise ValueError(
+                "Got a TransformerEncoderLayer with something else than Dropout in it."
+            )
+    sizes = tokens(module.self_attn, shape)
+    wide = (*shape[:-1], module.linear1.out_features)
 
-    def linear(layer: nn.Linear, inner: PolynomialLipschitz) -> PolynomialLipschitz:
-        return compose(affine(induced_norm(layer.weight, norm), layer.bias, T, norm), inner)
-
-    def normalised(layer: nn.Module, inner: PolynomialLipschitz) -> PolynomialLipschitz:
+    def through(
+        layer: nn.Module, inner: PolynomialLipschitz, shape: tuple[int, ...] = shape
+    ) -> Any:
         return compose(_rule_of(layer)(layer, shape, norm), inner)
 
     def attended(inner: PolynomialLipschitz) -> PolynomialLipschitz:
-        return attention(module.self_attn, inner, inner, inner, T, T)
+        return attention(module.self_attn, inner, inner, inner, sizes, sizes)
 
     def fed_forward(inner: PolynomialLipschitz) -> PolynomialLipschitz:
-        function = module.activation
+        hidden, function = through(module.linear1, inner), module.activation
         if isinstance(function, nn.Module):
-            middle = _rule_of(function)(function, (1, T, hidden // T), norm)
+            hidden = through(function, hidden, wide)
         elif function in ACTIVATION_FUNCTIONS:
-            middle = activation(ACTIVATION_FUNCTIONS[function], hidden, norm)
+            name = ACTIVATION_FUNCTIONS[function]
+            hidden = compose(activation(name, math.prod(wide), norm), hidden)
         else:
             raise ValueError(
                 f"Got TransformerEncoderLayer with activation={function!r}, for which there is no "
                 f"rule; use a torch.nn module with one (see register_rule)."
             )
-        return linear(module.linear2, compose(middle, linear(module.linear1, inner)))
+        return through(module.linear2, hidden, wide)
 
     x = identity(norm)
     if module.norm_first:
-        x = add(x, attended(normalised(module.norm1, x)))
-        return add(x, fed_forward(normalised(module.norm2, x)))
-    x = normalised(module.norm1, add(x, attended(x)))
-    return normalised(module.norm2, add(x, fed_forward(x)))
+        x = add(x, attended(through(module.norm1, x)))
+        return add(x, fed_forward(through(module.norm2, x)))
+    x = through(module.norm1, add(x, attended(x)))
+    return through(module.norm2, add(x, fed_forward(x)))
 
 
 @register_rule(nn.TransformerEncoder)
@@ -222,14 +236,15 @@ def _recurrent(module: Any, shape: tuple[int, ...], norm: str) -> Any:
     if getattr(module, "proj_size", 0):
         raise ValueError("Got an LSTM with proj_size > 0, for which there is no rule.")
     lstm = isinstance(module, nn.LSTM)
-    sequence = [identity(norm)] * length(module, shape)
+    n_sequences, length = tokens(module, shape)
+    sequence = [identity(norm)] * length
     last: list[tuple[PolynomialLipschitz, ...]] = []
     for layer in range(module.num_layers):
         directions = []
         for suffix in ("", "_reverse") if module.bidirectional else ("",):
             given = sequence[::-1] if suffix else sequence
             step = _lstm_steps if lstm else _rnn_steps
-            states, final = step(module, f"l{layer}{suffix}", given, norm)
+            states, final = step(module, f"l{layer}{suffix}", given, n_sequences, norm)
             directions.append(states[::-1] if suffix else states)
             last.append(final)
         sequence = [concatenate(*parts) for parts in zip(*directions, strict=True)]
@@ -247,11 +262,11 @@ def _parameters(module: Any, name: str) -> tuple[Any, Any, Any]:
 
 
 def _rnn_steps(
-    module: Any, name: str, inputs: list[PolynomialLipschitz], norm: str
+    module: Any, name: str, inputs: list[PolynomialLipschitz], times: int, norm: str
 ) -> tuple[list[PolynomialLipschitz], tuple[PolynomialLipschitz, ...]]:
     W, U, b = _parameters(module, name)
-    phi = activation(module.nonlinearity, len(b), norm)
-    shift = constant(vector_norm(b, norm) * UP, norm)
+    phi = activation(module.nonlinearity, times * len(b), norm)
+    shift = constant(vector_norm(b, norm) * repetition(times, norm) * UP, norm)
     h, states = constant(0.0, norm), []
     for x in inputs:
         z = add(scale(x, induced_norm(W, norm)), scale(h, induced_norm(U, norm)), shift)
@@ -261,7 +276,7 @@ def _rnn_steps(
 
 
 def _lstm_steps(
-    module: Any, name: str, inputs: list[PolynomialLipschitz], norm: str
+    module: Any, name: str, inputs: list[PolynomialLipschitz], times: int, norm: str
 ) -> tuple[list[PolynomialLipschitz], tuple[PolynomialLipschitz, ...]]:
     # c ← f∘c + i∘g, h ← o∘tanh(c), with gates i, f, o in (0, 1) and g in (−1, 1): after k steps no
     # entry of c exceeds k. In all three norms ‖a∘b‖ ≤ ‖a‖∞ ‖b‖, so only differences of the gates
@@ -269,12 +284,14 @@ def _lstm_steps(
     W, U, b = _parameters(module, name)
     size = len(b) // 4
     blocks = [slice(k * size, (k + 1) * size) for k in range(4)]
+    repeated = repetition(times, norm) * UP
     norms = [
-        (induced_norm(W[s], norm), induced_norm(U[s], norm), vector_norm(b[s], norm) * UP)
+        (induced_norm(W[s], norm), induced_norm(U[s], norm), vector_norm(b[s], norm) * repeated)
         for s in blocks
     ]
-    gates = [activation(kind, size, norm) for kind in ("sigmoid", "sigmoid", "tanh", "sigmoid")]
-    ones = repetition(size, norm)
+    kinds = ("sigmoid", "sigmoid", "tanh", "sigmoid")
+    gates = [activation(kind, times * size, norm) for kind in kinds]
+    ones = repetition(times * size, norm)
     c = h = constant(0.0, norm)
     states = []
     for k, x in enumerate(inputs):
