@@ -478,14 +478,14 @@ PARTS = {f.__name__: f for f in (loop, stream, memory, regions, depth, families,
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore", ConvergenceWarning)
     with threadpool_limits(args.threads):
-        for name in args.parts:
+        for name in args.parts or PARTS:
             path = machine.RESULTS / "training.json"
             before = json.loads(path.read_text()) if path.exists() else {}
             before.pop("machine", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ class ModelForm:
     layers : list of (weight (n_out, n_in), bias (n_out,)), float64
         The perceptron, output scaling included; empty for none.
     activation : {"relu", "silu", "tanh"}
+        Of a model of scikit-learn also "logistic" and "identity", which bounds over regions,
+        inference and export do not know.
     x_mean, x_scale : ndarray of shape (n_features,)
         What the perceptron's inputs are centred and scaled by.
 
@@ -66,3 +69,14 @@ class ModelForm:
         """Return the form of a Taylor series of the inverse."""
         zeros = np.zeros(center.size)
         return cls(zeros, zeros, taylor=(center, inverse, order))
+
+    @classmethod
+    def perceptron(cls, coefs: Any, intercepts: Any, activation: str) -> ModelForm:
+        """Return the form of a perceptron from weights (n_in, n_out) and biases of its layers."""
+        layers = [
+            (np.asarray(W, dtype=np.float64).T, np.asarray(b, dtype=np.float64))
+            for W, b in zip(coefs, intercepts, strict=True)
+        ]
+        n_in, n_out = layers[0][0].shape[1], len(layers[-1][1])
+        zeros = np.zeros(n_in)
+        return cls(np.zeros(n_out), zeros, None, None, layers, activation, zeros, np.ones(n_in))

@@ -437,6 +437,8 @@ def check_center(center: ArrayLike) -> NDArray[np.float64]:
     array([[3., 1.],
            [1., 2.]])
     """
+    if np.iscomplexobj(center):
+        raise ValueError("Got a complex center, but real matrices are expected.")
     A = np.asarray(center, dtype=np.float64)
     if A.ndim > 2 or (A.ndim == 2 and A.shape[0] != A.shape[1]):
         raise ValueError(f"Got a center of shape {A.shape}, but one square matrix is expected.")

@@ -15,7 +15,7 @@ def test_examples_run(capsys, tmp_path, monkeypatch):
     """The examples of the README run one after another and print what they promise."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     scope = {}
     for block in blocks:
         assert len(block.strip().splitlines()) <= 15
@@ -26,6 +26,8 @@ def test_examples_run(capsys, tmp_path, monkeypatch):
     assert "proven: 498 of 500" in printed
     assert "['refined' 'refined' 'refined' 'singular' 'not finite']" in printed
     assert "\nTrue\n[ True  True  True False]\n" in printed
+    assert "] is wrong by more than 1000000." in printed
+    assert "coefficient_gap  lp_max_0" in printed
     assert re.search(r"0\.7466\d* 0\.746\d*", printed)
 
 

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from .._regressor import unwrapped
 from ..draws import private_generator
 from ..geometry import nearest_singular
+from ..geometry._regions import row_norms
 from ..matrices import check_center
 from ._predictions import Errors, Predictions
 
@@ -69,7 +70,8 @@ def counterexample(
         distance : float
             ‖A − center‖_F.
         singular_distance : float
-            Distance of A to the nearest singular matrix, its smallest singular value.
+            Distance of A to the nearest singular matrix, its smallest singular value: 1/‖A⁻¹‖₂, up
+            to the relative error `bound`.
         n_predictions : int
             How many matrices the model was asked for.
 
@@ -144,7 +146,7 @@ def _first_directions(A: NDArray) -> list[tuple[NDArray, float]]:
         if norm == "linf" and n > 12:  # 2^(n-1) sign vectors
             continue
         D = nearest_singular(A, norm) - A
-        size = float(np.linalg.norm(D))
+        size = float(row_norms(D.reshape(1, -1))[0])
         if size > 0:
             found.append((D / size, size))
     return found
@@ -168,7 +170,7 @@ class _Search:
         exceeds: Any = finite & (found.lower > self.target)
         self.largest = max(self.largest, float(np.max(found.lower, initial=-np.inf)))
         if exceeds.any():
-            distances = np.linalg.norm(matrices - self.center, axis=(1, 2))
+            distances = row_norms((matrices - self.center).reshape(len(matrices), -1))
             i = int(np.flatnonzero(exceeds)[np.argmin(distances[exceeds])])
             if self.best is None or distances[i] < self.best.distance:
                 self.best = Bunch(matrix=matrices[i].copy(), distance=float(distances[i]))
@@ -201,7 +203,7 @@ class _Search:
         In float32 the walk meets a few matrices only where it matters.
         """
         S = self.errors.predictions.round(nearest_singular(self.center))
-        eps = float(np.finfo(self.errors.predictions.dtype).eps)
+        eps = self.errors.predictions.eps
         for size in (1.0, 4.0, 16.0):
             noise = rng.standard_normal((4096, *S.shape))
             self.test(S + size * eps * np.abs(S).max() * noise)
@@ -236,8 +238,9 @@ class _Search:
                     inverse=found.inverse[0],
                     prediction=found.predicted[0],
                     bound=float(found.bound[0]),
-                    distance=float(np.linalg.norm(matrix - self.center)),
-                    singular_distance=float(np.linalg.svd(matrix, compute_uv=False)[-1]),
+                    distance=float(row_norms((matrix - self.center).reshape(1, -1))[0]),
+                    # Small singular values are far more accurate from the inverse than from A.
+                    singular_distance=1 / float(np.linalg.norm(found.inverse[0], 2)),
                     n_predictions=self.errors.count,
                 )
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import reduce
 from typing import Any
 
@@ -36,8 +37,8 @@ def polynomial_lipschitz(
     ----------
     module : torch.nn.Module or estimator
         A module, whose graph of operations is traced by torch.fx and followed from operation to
-        operation; a skorch net; a fitted estimator of skinv but for
-        :class:`~skinv.CertifiedInverse`; or scikit-learn's ``MLPRegressor``.
+        operation, as a function of its first argument; a skorch net; a fitted estimator of skinv
+        but for :class:`~skinv.CertifiedInverse`; or scikit-learn's ``MLPRegressor``.
     norm : {"l1", "l2", "linf"}, default="l2"
         Norm of the flattened input and output of one sample.
     input_shape : tuple of int, default=None
@@ -49,14 +50,16 @@ def polynomial_lipschitz(
     PolynomialLipschitz
         Polynomials P and B with ‖f(x) − f(y)‖ ≤ P(t) ‖x − y‖ and ‖f(x)‖ ≤ B(t) for all x and y of
         norm at most t. It is a proof for the exact function in evaluation mode (its constants are
-        rounded up); what floating point adds is not covered.
+        rounded up), and for softplus without its jump of 2e-9 at torch's threshold; what floating
+        point adds is not covered. Of a tuple, the first entry counts.
 
     Raises
     ------
     ValueError
         For modules and functions without a rule (they are named, and :func:`register_rule` is
         pointed to), for those that are not polynomially Lipschitz (division by what may be 0,
-        LayerNorm with eps = 0), and where the input shape is needed.
+        LayerNorm with eps = 0), for what is no function of one input (mixing samples, remembering,
+        drawing at random), and where the input shape is needed.
 
     See Also
     --------
@@ -92,15 +95,16 @@ def polynomial_lipschitz(
     if network is None:
         raise ValueError(
             f"Got a {type(model).__name__}, but what can be certified are torch modules, skorch "
-            f"nets, skinv's own estimators and MLPRegressor, all fitted."
+            f"nets with their module's own output, skinv's own estimators and MLPRegressor with "
+            f"squared loss, fitted, and no classes derived from them that predict otherwise."
         )
     from ._walk import walk
 
     return walk(network, norm, input_shape)
 
 
-def torch_module(model: Any) -> Any:
-    """Return the torch module that a model is or holds, or None.
+def held_module(model: Any) -> Any:
+    """Return the torch module that a model is or, like a skorch net, holds; or None.
 
     Parameters
     ----------
@@ -112,18 +116,58 @@ def torch_module(model: Any) -> Any:
 
     Examples
     --------
-    >>> torch_module("no network") is None
+    >>> held_module("no network") is None
     True
     """
-    import sys
-
     torch = sys.modules.get("torch")
     if torch is None:
         return None
-    for candidate in (model, getattr(model, "module_", None)):
-        if isinstance(candidate, torch.nn.Module):
-            return candidate
-    return None
+    candidates = (model, getattr(model, "module_", None))
+    return next((m for m in candidates if isinstance(m, torch.nn.Module)), None)
+
+
+def torch_module(model: Any) -> Any:
+    """Return the torch module that a model is, or whose output a skorch net predicts; or None.
+
+    Parameters
+    ----------
+    model : object
+
+    Returns
+    -------
+    torch.nn.Module or None
+        None also for nets that change what their module returns.
+
+    Examples
+    --------
+    >>> torch_module("no network") is None
+    True
+    """
+    module = held_module(model)
+    plain = getattr(model, "predict_nonlinearity", None) in ("auto", None)
+    return module if module is model or (plain and defined_in(model, "skorch.")) else None
+
+
+def defined_in(model: Any, package: str) -> bool:
+    """Tell whether a model's ``predict`` is that of a package, and not of a class derived from it.
+
+    Parameters
+    ----------
+    model : object
+    package : str
+        With a dot.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> defined_in(LinearInverseApprox(), "skinv.")
+    True
+    """
+    return getattr(getattr(type(model), "predict", None), "__module__", "").startswith(package)
 
 
 def form_of(model: Any) -> ModelForm | None:
@@ -147,22 +191,13 @@ def form_of(model: Any) -> ModelForm | None:
     from sklearn.neural_network import MLPRegressor
     from sklearn.utils.validation import check_is_fitted
 
-    if hasattr(model, "_make_form"):
+    if hasattr(model, "_make_form") and defined_in(model, "skinv."):
         check_is_fitted(model)
         return model._make_form()()
-    if isinstance(model, MLPRegressor) and type(model).predict is MLPRegressor.predict:
+    if isinstance(model, MLPRegressor) and defined_in(model, "sklearn."):
         check_is_fitted(model)
-        weights = [np.asarray(W, dtype=np.float64).T for W in model.coefs_]
-        biases = [np.asarray(b, dtype=np.float64) for b in model.intercepts_]
-        n_in, n_out = weights[0].shape[1], weights[-1].shape[0]
-        return ModelForm(
-            constant=np.zeros(n_out),
-            origin=np.zeros(n_in),
-            layers=list(zip(weights, biases, strict=True)),
-            activation=model.activation,
-            x_mean=np.zeros(n_in),
-            x_scale=np.ones(n_in),
-        )
+        if model.out_activation_ == "identity":
+            return ModelForm.perceptron(model.coefs_, model.intercepts_, model.activation)
     return None
 
 
@@ -287,9 +322,8 @@ def _stored_bound(model: Any, reach: float) -> float | None:
     from sklearn.neighbors import KNeighborsRegressor
     from sklearn.tree import DecisionTreeRegressor
 
-    def predicts_as(*classes: Any) -> bool:  # and does not override it
-        home = getattr(getattr(type(model), "predict", None), "__module__", "")
-        return isinstance(model, classes) and home.startswith("sklearn.")
+    def predicts_as(*classes: Any) -> bool:
+        return isinstance(model, classes) and defined_in(model, "sklearn.")
 
     if predicts_as(RandomForestRegressor, ExtraTreesRegressor):
         return float(np.mean([_stored_bound(tree, reach) for tree in model.estimators_]))

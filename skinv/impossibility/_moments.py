@@ -83,7 +83,8 @@ def truncated_moments(
     Raises
     ------
     ValueError
-        For a region of another norm, cutoffs that are not positive, or powers below 1.
+        For a region of another norm, cutoffs that are not positive, powers below 1 or so large that
+        errors overflow, or predictions that are not finite.
 
     Notes
     -----
@@ -125,7 +126,11 @@ def truncated_moments(
             f"{', '.join(_ROOM)} only: fit a box around the same matrices."
         )
     powers = np.atleast_1d(np.asarray(p, dtype=np.float64))
-    if powers.ndim != 1 or not (np.isfinite(powers).all() and (powers >= 1).all()):
+    if (
+        powers.ndim != 1
+        or powers.size == 0
+        or not (np.isfinite(powers).all() and (powers >= 1).all())
+    ):
         raise ValueError(f"Got p={p!r}, but powers are numbers of at least 1.")
     if cutoffs is None:
         cutoffs = np.linalg.norm(sampler.center_, 2) * np.geomspace(1e-3, 1e-6, 7)
@@ -142,11 +147,14 @@ def truncated_moments(
     squares = np.zeros((2, len(powers), len(edges)))
     for start in range(0, n_samples, _BLOCK):
         A, weight = proposal.draw(min(_BLOCK, n_samples - start), rng)
-        part, values = _weighted_errors(A, weight, predictions, edges, powers)
-        for k in range(len(edges)):
-            chosen = values[:, :, part == k]
-            sums[:, :, k] += chosen.sum(axis=2)
-            squares[:, :, k] += (chosen**2).sum(axis=2)
+        with np.errstate(over="ignore"):
+            part, values = _weighted_errors(A, weight, predictions, edges, powers)
+            for k in range(len(edges)):
+                chosen = values[:, :, part == k]
+                sums[:, :, k] += chosen.sum(axis=2)
+                squares[:, :, k] += (chosen**2).sum(axis=2)
+    if not np.isfinite(squares).all():
+        raise ValueError(f"Got p={p!r}, for which powers of errors near {edges[-1]:.2g} overflow.")
 
     absolute, relative = (
         [_moments(sums[kind, i], squares[kind, i], n_samples, edges) for i in range(len(powers))]
@@ -176,11 +184,17 @@ def _weighted_errors(
 ) -> tuple[NDArray, NDArray]:
     """Return between which cutoffs each matrix lies, and its weighted errors (2, n_powers, m)."""
     A = predictions.round(A)
+    if not np.isfinite(A).all():
+        raise ValueError("Got a region of matrices too large for the model's precision.")
     distance = np.linalg.svd(A, compute_uv=False)[:, -1]
     kept = distance >= edges[-1]
     A, weight, distance = A[kept], weight[kept], distance[kept]
-    inverse = exact_inverse(A)
-    error = np.linalg.norm(predictions(A) - inverse, axis=(1, 2))
+    if len(A) == 0:
+        return np.zeros(0, dtype=int), np.zeros((2, len(powers), 0))
+    inverse, predicted = exact_inverse(A), predictions(A)
+    if not np.isfinite(predicted).all():
+        raise ValueError("Got predictions with NaN or infinity, of which there are no moments.")
+    error = np.linalg.norm(predicted - inverse, axis=(1, 2))
     relative = error / np.linalg.norm(inverse, axis=(1, 2))
     part = np.searchsorted(-edges, -distance, side="left")
     both = np.stack([error, relative])[:, None, :] ** powers[:, None]

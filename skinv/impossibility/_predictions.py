@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bounds import residual_bound
+from ..geometry._regions import row_norms
 from ..matrices import exact_inverse, to_host
 from ..refinement import newton_schulz
-from ._models import torch_module
+from ._models import held_module
+
+_LARGEST_BOUND = 0.01
 
 
 class Predictions:
@@ -24,10 +27,7 @@ class Predictions:
     n : int
         Order of the matrices.
 
-    Attributes
-    ----------
-    dtype : dtype
-        float32 for torch networks with such weights, whose input has to be float32; else float64.
+        Torch networks get their own precision.
 
     Examples
     --------
@@ -39,35 +39,44 @@ class Predictions:
 
     def __init__(self, model: Any, n: int):
         self.model, self.n = model, n
-        self.dtype: np.dtype = np.dtype(np.float64)
-        network = torch_module(model)
-        self._module = network if network is model else None
-        if network is not None:
-            torch = sys.modules["torch"]
-            dtypes = {p.dtype for p in network.parameters()}
-            if torch.float64 not in dtypes and dtypes:
-                self.dtype = np.dtype(np.float32)
+        self._network = held_module(model)
+        self._dtype: Any = None
+        self._module: Any = self._network if self._network is model else None
+        if self._network is not None:
+            tensors = [*self._network.parameters(), *self._network.buffers()]
+            self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
+
+    @property
+    def eps(self) -> float:
+        """Distance from 1 to the next number that the model can be given."""
+        if self._dtype is None:
+            return float(np.finfo(np.float64).eps)
+        return float(sys.modules["torch"].finfo(self._dtype).eps)
 
     def round(self, stack: NDArray) -> NDArray[np.float64]:
-        """Return the nearest matrices that the model can be given."""
-        return stack.astype(self.dtype).astype(np.float64)
+        """Return the nearest matrices that the model can be given; infinity where there is none."""
+        if self._dtype is None:
+            return stack.astype(np.float64)
+        torch = sys.modules["torch"]
+        return torch.tensor(stack).to(self._dtype).double().numpy()
 
     def __call__(self, stack: NDArray) -> NDArray[np.float64]:
         """Return the predictions for matrices (m, n, n) as float64 (m, n, n)."""
-        rows = np.ascontiguousarray(stack.reshape(len(stack), -1), dtype=self.dtype)
-        if self._module is None:
-            predicted = self.model.predict(self._named(rows))
-        else:
-            torch = sys.modules["torch"]
-            was_training = self._module.training
-            parameter = next(self._module.parameters(), None)
-            device = None if parameter is None else parameter.device
-            self._module.eval()
-            try:
-                with torch.no_grad():
-                    predicted = self._module(torch.tensor(rows, device=device))
-            finally:
-                self._module.train(was_training)
+        rows = np.array(stack, dtype=np.float64).reshape(len(stack), -1)  # a copy
+        try:
+            if self._module is not None:
+                predicted = self._call_module(rows)
+            elif self._network is not None:
+                torch = sys.modules["torch"]
+                half = self._dtype in (torch.float16, torch.bfloat16)
+                tensor = torch.tensor(rows).to(self._dtype)
+                predicted = self.model.predict(tensor if half else tensor.numpy())
+            else:
+                predicted = self.model.predict(self._named(rows))
+        except RuntimeError as exception:
+            raise ValueError(
+                f"{type(self.model).__name__} fails on rows of {self.n**2} entries: {exception}"
+            ) from exception
         predicted = np.asarray(to_host(predicted), dtype=np.float64)
         if predicted.size != rows.size:
             raise ValueError(
@@ -75,6 +84,21 @@ class Predictions:
                 f"{self.n}, but inverses are expected: rows of {self.n**2} entries."
             )
         return predicted.reshape(-1, self.n, self.n)
+
+    def _call_module(self, rows: NDArray) -> Any:
+        """Call a torch module in evaluation mode, and leave the modes of its parts as they are."""
+        torch = sys.modules["torch"]
+        parameter = next(self._module.parameters(), None)
+        device = None if parameter is None else parameter.device
+        modes = [(part, part.training) for part in self._module.modules()]
+        self._module.eval()
+        try:
+            with torch.no_grad():
+                out = self._module(torch.tensor(rows).to(device=device, dtype=self._dtype))
+        finally:
+            for part, training in modes:
+                part.training = training
+        return out.double()
 
     def _named(self, rows: NDArray) -> Any:
         """Return rows as the data frame that a model fitted to one expects."""
@@ -148,11 +172,14 @@ class Errors:
             inverse = np.where(np.isfinite(improved), improved, inverse)
             bound = residual_bound(stack, inverse)
             difference = predicted - inverse
-            sound = np.isfinite(difference).all(axis=(1, 2)) & (bound < 1)
+            # Past this an inverse says little of what it is compared with.
+            finite = np.isfinite(difference).all(axis=(1, 2))
+            sound = finite & (bound < _LARGEST_BOUND)
             error = np.full(len(stack), np.nan)
             error[sound] = np.linalg.norm(difference[sound], 2, axis=(1, 2))
             # ‖A⁻¹ − X‖ ≤ ρ ‖A⁻¹‖ ≤ ρ ‖X‖ / (1 − ρ); the last factor covers the rounding of norms.
-            size = np.linalg.norm(inverse, axis=(1, 2))
-            slack = 1e-13 * self.predictions.n * (size + np.linalg.norm(predicted, axis=(1, 2)))
-            lower = np.where(sound, error - bound * size / (1 - bound) - slack, -np.inf)
+            size = row_norms(inverse.reshape(len(stack), -1))
+            both = size + row_norms(predicted.reshape(len(stack), -1))
+            slack = bound * size / (1 - bound) + 1e-13 * self.predictions.n * both
+            lower = np.where(sound, error - slack, -np.inf)
         return Compared(predicted, inverse, bound, error, lower)

@@ -262,15 +262,20 @@ class TruncatedMomentsDisplay:
         name = name or self.estimator_name
         if name:
             ax.set_title(name, fontsize="medium")
-        ax.legend(fontsize="small", title="bars: two standard errors")
+        bottom, top = ax.dataLim.intervaly
+        if 0 < bottom < top:  # room for the legend
+            ax.set_ylim(top=top * (top / bottom) ** 0.4)
+        ax.legend(loc="upper left", fontsize="small", title="bars: two standard errors")
         return self
 
     def _label(self, k: int) -> str:
         label = f"p = {self.p[k]:g}"
         if self.growth is None or not np.isfinite(self.growth[k]):
             return label
-        spread = "" if self.growth_error is None else f" ± {self.growth_error[k]:.2f}"
-        power = f"ε^({_signed(-self.growth[k], 2)}{spread})"
+        error = None if self.growth_error is None else float(self.growth_error[k])
+        digits = int(np.clip(np.ceil(-np.log10(error)), 2, 6)) if error else 2
+        spread = "" if error is None else f" ± {error:.{digits}f}"
+        power = f"ε^({_signed(-self.growth[k], digits)}{spread})"
         theory = np.nan if self.expected_growth is None else float(self.expected_growth[k])
         if theory < 0:
             return f"{label}: converges, by steps like {power} (theory: {-theory:g})"

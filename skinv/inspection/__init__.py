@@ -1,0 +1,19 @@
+"""See what a network has learned: its affine pieces, its errors, its training, its failures."""
+
+from ._displays import (
+    CoefficientDisplay,
+    ErrorByDistanceDisplay,
+    SingularSetDisplay,
+    TrainingDisplay,
+    TruncatedMomentsDisplay,
+)
+from ._regions import activation_regions
+
+__all__ = [
+    "CoefficientDisplay",
+    "ErrorByDistanceDisplay",
+    "SingularSetDisplay",
+    "TrainingDisplay",
+    "TruncatedMomentsDisplay",
+    "activation_regions",
+]

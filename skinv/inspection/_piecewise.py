@@ -1,0 +1,227 @@
+"""A ReLU network as what it is: affine on each of the polytopes that its hidden units cut out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neural_network import MLPRegressor
+from sklearn.utils.validation import check_is_fitted
+
+from .._regressor import unwrapped
+from ..form import ModelForm
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the units of a layer see, V e + p in the deviation e, while the units before are fixed.
+
+    Parameters
+    ----------
+    slopes : ndarray of shape (n_units, n_features)
+        V.
+    values : ndarray of shape (n_units,)
+        p, at the centre.
+    rounding : ndarray of shape (n_units,)
+        What the sums behind V e + p may be off by anywhere in the box.
+    """
+
+    slopes: NDArray[np.float64]
+    values: NDArray[np.float64]
+    rounding: NDArray[np.float64]
+
+
+class PiecewiseAffine:
+    """A ReLU network as a function of e = (A − A₀).ravel(), the deviation from the centre of a box.
+
+    f(e) = S e + s + W_m h_{m−1} + b_m with h_l = ReLU(W_l h_{l−1} + b_l) and h_0 = e, S e + s being
+    the baseline. Once it is known which hidden units are on (positive), every ReLU is either the
+    identity or 0, so that all is affine. Where the units of a layer change from off to on are
+    hyperplanes, bent where units before them change.
+
+    Parameters
+    ----------
+    form : ModelForm
+        A ReLU network on an affine baseline, or that baseline alone.
+    center : ndarray of shape (n*n,)
+        A₀.
+    widths : ndarray of shape (n*n,)
+        Half-widths of the box, not negative, some of them positive.
+
+    Examples
+    --------
+    >>> form = ModelForm(np.zeros(1), np.zeros(1), layers=[(np.ones((1, 1)), np.zeros(1))] * 2,
+    ...                  x_mean=np.zeros(1), x_scale=np.ones(1))  # f(a) = ReLU(a)
+    >>> network = PiecewiseAffine(form, np.array([0.5]), np.array([1.0]))
+    >>> on, values = network.evaluate(np.array([[-1.0], [0.25]]))
+    >>> on.ravel(), values.ravel()
+    (array([False,  True]), array([0.  , 0.75]))
+    >>> network.affine_map(on[1])
+    (array([[1.]]), array([0.5]))
+    """
+
+    def __init__(self, form: ModelForm, center: NDArray, widths: NDArray):
+        self.widths, self.active = widths, widths > 0
+        self._slope = np.array(form.matrix.T)
+        self._value = form.constant + (center - form.origin) @ form.matrix
+        if form.taylor is not None:
+            point, B, _ = form.taylor
+            E = center.reshape(point.shape) - point
+            self._slope -= np.kron(B, B.T)
+            self._value = self._value + (B - B @ E @ B).ravel()
+        layers = list(form.layers)
+        if layers:
+            W, b = layers[0]
+            layers[0] = W / form.x_scale, b + W @ ((center - form.x_mean) / form.x_scale)
+        else:
+            layers = [(np.zeros_like(self._slope), np.zeros_like(self._value))]
+        self._layers = layers
+        self.sizes = [len(b) for _, b in layers[:-1]]
+        self.n_units, self.n_outputs = sum(self.sizes), len(self._value)
+
+    def evaluate(self, E: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which hidden units are on at deviations (m, n*n), and the values of f there."""
+        on, h = np.empty((len(E), self.n_units), dtype=bool), E
+        start = 0
+        for W, b in self._layers[:-1]:
+            z = h @ W.T + b
+            np.greater(z, 0, out=on[:, start : start + len(b)])
+            h, start = np.maximum(z, 0, out=z), start + len(b)
+        W, b = self._layers[-1]
+        return on, h @ W.T + b + E @ self._slope.T + self._value
+
+    def _walk(self, on: NDArray[np.bool_]) -> Iterator[Units]:
+        """Yield what each layer sees, the last one included."""
+        W, b = self._layers[0]
+        V, p, size = W, b, np.abs(W) @ self.widths + np.abs(b)
+        start = 0
+        for W, b in self._layers[1:]:
+            yield Units(V, p, _EPS * 8 * (self.widths.size + start + len(p)) * size)
+            here, start = on[start : start + len(p)], start + len(p)
+            V, p, size = (
+                W[:, here] @ V[here],
+                W[:, here] @ p[here] + b,
+                np.abs(W[:, here]) @ size[here] + np.abs(b),
+            )
+        yield Units(V, p, size * _EPS)
+
+    def affine_map(self, on: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return C and f₀ of f(e) = C e + f₀ where the hidden units are on or off as given."""
+        *_, last = self._walk(on)
+        return self._slope + last.slopes, self._value + last.values
+
+    def hyperplanes(self, on: NDArray[np.bool_], stop: int) -> tuple[NDArray, NDArray, NDArray]:
+        """Return the boundaries of the first units in coordinates in which the box is [−1, 1]^d.
+
+        Parameters
+        ----------
+        on : ndarray of bool
+            Which units are on; of those from unit ``stop − 1`` on it does not matter.
+        stop : int
+            How many units.
+
+        Returns
+        -------
+        normals : ndarray of shape (stop, d)
+            Rows R of sum of absolute values 1 over the d entries that vary; a unit is on where
+            R t + q > 0.
+        offsets : ndarray of shape (stop,)
+            q; in units whose boundary misses the box, and which are on or off in all of it, +1 or
+            −1.
+        cuts : ndarray of bool of shape (stop,)
+            Whether the boundary meets the box.
+        """
+        slopes, values, rounding = [], [], []
+        start = 0
+        for size, units in zip(self.sizes, self._walk(on), strict=False):
+            slopes.append(units.slopes)
+            values.append(units.values)
+            rounding.append(units.rounding)
+            start += size
+            if start >= stop:
+                break
+        R = np.concatenate(slopes)[:stop, self.active] * self.widths[self.active]
+        p, noise = np.concatenate(values)[:stop], np.concatenate(rounding)[:stop]
+        # |R t| <= Σ|R| in the box. A slope that may be nothing but rounding is none.
+        length = np.abs(R).sum(axis=1)
+        cuts = (length > noise) & (np.abs(p) < length)
+        unit = np.where(cuts, length, 1.0)
+        return R / unit[:, None], np.where(cuts, p / unit, np.where(p > 0, 1.0, -1.0)), cuts
+
+    def facets(
+        self, on: NDArray[np.bool_], stop: int | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return G and h of the polytope {t in [−1, 1]^d : G t <= h} of a sign pattern.
+
+        Rows have sum of absolute values 1. Units that are on or off in the whole box have none.
+
+        Parameters
+        ----------
+        on : ndarray of bool
+            Which units are on.
+        stop : int, default=None
+            How many units to heed; None is all.
+        """
+        stop = len(on) if stop is None else stop
+        if stop == 0:
+            return np.zeros((0, int(self.active.sum()))), np.zeros(0)
+        R, q, cuts = self.hyperplanes(on, stop)
+        sign = np.where(on[:stop], 1.0, -1.0)[cuts]
+        return -sign[:, None] * R[cuts], sign * q[cuts]
+
+
+def relu_form(model: Any) -> ModelForm:
+    """Return a fitted model as a form that is piecewise affine, if it is.
+
+    Parameters
+    ----------
+    model : NeuralInverseRegressor, LinearInverseApprox or sklearn.neural_network.MLPRegressor
+        Also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search.
+
+    Returns
+    -------
+    ModelForm
+
+    Raises
+    ------
+    ValueError
+        For other models, of other things than inverses, and those that are not piecewise affine.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> relu_form(LinearInverseApprox([[2.0]]).fit()).taylor
+    (array([[2.]]), array([[0.5]]), 1)
+    """
+    model = unwrapped(model)
+    name = type(model).__name__
+    if isinstance(model, MLPRegressor):
+        check_is_fitted(model)
+        form = ModelForm.perceptron(model.coefs_, model.intercepts_, model.activation)
+    elif hasattr(model, "_model_form"):
+        check_is_fitted(model)
+        form = model._model_form()
+    else:
+        raise ValueError(
+            f"Got a {name}, but the pieces of NeuralInverseRegressor, LinearInverseApprox and "
+            f"scikit-learn's MLPRegressor can be looked at; of a pipeline or another estimator "
+            f"around one of these, pass that one, with a sampler of the matrices that it sees."
+        )
+    if len(form.layers) > 1 and form.activation != "relu":
+        raise ValueError(
+            f"Got a {name} with activation={form.activation!r}, which has no affine pieces; fit it "
+            f"with activation='relu'."
+        )
+    if form.taylor is not None and form.taylor[2] > 1:
+        order = form.taylor[2]
+        setting = "baseline='affine', 'taylor' or None" if form.layers else "order=1"
+        raise ValueError(
+            f"Got a {name} with a Taylor series of order {order}, which is not piecewise affine; "
+            f"fit it with {setting}."
+        )
+    return form
