@@ -108,7 +108,7 @@ def region_table():
 
 def short(value):
     """Return a number to two digits or to the unit."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def figure(row):
@@ -211,6 +211,43 @@ def batch_table():
     return "\n".join(lines)
 
 
+def paper_table():
+    """Return the Markdown table of the published recipe and skinv against the first order."""
+    results = load("paper")
+    regions = [name for name in TITLES if name in results]
+    methods = {
+        ("2-FC", "recipe"): "published recipe, 2-FC",
+        ("3-FC", "recipe"): "published recipe, 3-FC",
+        ("2-FC", "recipe, constant rate"): "at a constant rate, 2-FC",
+        ("3-FC", "recipe, constant rate"): "at a constant rate, 3-FC",
+        ("2-FC", "skinv, no baseline"): "skinv, no baseline, 2-FC",
+        ("2-FC", "skinv"): "skinv, defaults, 2-FC",
+    }
+
+    def errors(region, network, method):
+        runs = results[region]["runs"]
+        return [r["error"] for r in runs if (r["network"], r["method"]) == (network, method)]
+
+    lines = [
+        f"| linear error ÷ error | {' | '.join(TITLES[region] for region in regions)} |",
+        "|---" * (len(regions) + 1) + "|",
+    ]
+    for (network, method), title in methods.items():
+        cells = []
+        for region in regions:
+            linear = errors(region, None, "linear")
+            pairs = zip(linear, errors(region, network, method), strict=True)
+            ratios = sorted(a / b for a, b in pairs)
+            cells.append(f"{short(ratios[1])} ({short(ratios[0])}–{short(ratios[-1])})")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    steps = [
+        " / ".join(f"{results[region]['recipe_steps'][network]:,}" for network in ("2-FC", "3-FC"))
+        for region in regions
+    ]
+    lines.append(f"| *steps of the recipe, 2-FC / 3-FC* | {' | '.join(steps)} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
     for make in (
         table,
@@ -221,5 +258,6 @@ if __name__ == "__main__":
         budget_table,
         speed_table,
         batch_table,
+        paper_table,
     ):
         print(make() + "\n")

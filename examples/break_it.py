@@ -47,10 +47,10 @@ print(found.matrix)
 
 # -- where it must fail, without a single prediction ----------------------------------------------
 print(f"\n{polynomial_lipschitz(network)}")
-print("so for every matrix of Frobenius norm up to 8 it is wrong by more than")
+print("it is bounded where inverses are not: for matrices of Frobenius norm up to 8 its error is")
 failure = {error: failure_distance(network, 8.0, error) for error in (1.0, 10.0, 100.0, 1000.0)}
 for error, distance in failure.items():
-    print(f"  {error:>6g} if that is nearer than {distance:.6f} to a singular one")
+    print(f"  more than {error:>6g} if it is nearer than {distance:.6f} to a singular one")
 
 # -- what it learned ------------------------------------------------------------------------------
 pieces = activation_regions(network, box, n_samples=200_000)
@@ -59,9 +59,10 @@ print(
 )
 print("from the linear approximation of the inverse, entry by entry:")
 print(pieces.head(6).to_string(index=False))
-half = pieces[pieces.share.cumsum() <= 0.75]
-print(f"three quarters of the box: {len(half)} pieces, ", end="")
-print(f"off the linear approximation by at most {half.filter(like='lp_max').max().max():.2f}")
+most = pieces[: int(np.searchsorted(pieces.share.cumsum(), 0.75)) + 1]
+largest = most.filter(like="lp_max").max().max()
+print(f"{most.share.sum():.0%} of the box: {len(most)} pieces, off the linear one ", end="")
+print(f"by {largest:.2f} at most")
 
 # -- pictures -------------------------------------------------------------------------------------
 large = FeasibleRegionSampler(box.center_, 2.0, random_state=0).fit()  # reaches singular matrices

@@ -80,3 +80,70 @@ class ModelForm:
         n_in, n_out = layers[0][0].shape[1], len(layers[-1][1])
         zeros = np.zeros(n_in)
         return cls(np.zeros(n_out), zeros, None, None, layers, activation, zeros, np.ones(n_in))
+
+
+def defined_in(model: Any, package: str, *methods: str) -> bool:
+    """Tell whether methods of a model are those of a package, not of a class derived from it.
+
+    Parameters
+    ----------
+    model : object
+    package : str
+        With a dot.
+    *methods : str
+        Names; none is ``predict``.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> defined_in(LinearInverseApprox(), "skinv.")
+    True
+    """
+    found = (getattr(type(model), name, None) for name in methods or ("predict",))
+    return all(getattr(method, "__module__", "").startswith(package) for method in found)
+
+
+def form_of(model: Any) -> ModelForm | None:
+    """Return a fitted model as a baseline and a multilayer perceptron, or None if it is neither.
+
+    Parameters
+    ----------
+    model : estimator
+
+    Returns
+    -------
+    ModelForm or None
+        Of skinv's regressors and scikit-learn's ``MLPRegressor``, if they predict what these
+        classes do, and no other function of it.
+
+    Raises
+    ------
+    ValueError
+        If weights are not finite.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> form_of(LinearInverseApprox(np.eye(2)).fit()).taylor[2]
+    1
+    """
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.utils.validation import check_is_fitted
+
+    form = None
+    if hasattr(model, "_make_form") and defined_in(model, "skinv."):
+        check_is_fitted(model)
+        form = model._make_form()()
+    elif isinstance(model, MLPRegressor) and defined_in(model, "sklearn."):
+        check_is_fitted(model)
+        if model.out_activation_ == "identity":
+            form = ModelForm.perceptron(model.coefs_, model.intercepts_, model.activation)
+    if form is not None and not all(
+        np.isfinite(array).all() for layer in form.layers for array in layer
+    ):
+        raise ValueError(f"Got a {type(model).__name__} with weights that are not finite.")
+    return form

@@ -9,6 +9,7 @@ import functools
 import itertools
 import pickle
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -839,3 +840,32 @@ def test_rounding_is_no_hyperplane():
         assert not network.hyperplanes(on, 4)[2].any()
         assert len(_polytopes.all_patterns(network, 10)) == 1
     assert n_rounded > 5
+
+
+class Tenfold(MLPRegressor):
+    """Predicts something else than its layers."""
+
+    def predict(self, X):
+        return 10 * super().predict(X)
+
+
+def test_models_that_predict_otherwise_are_refused():
+    """A link function, an overridden predict, weights that are not finite: no wrong table."""
+    region = make_region("2x2-first", random_state=0)
+    X, Y = region.data, np.abs(region.target)
+    models = [Tenfold(hidden_layer_sizes=(4,), max_iter=300, random_state=0)]
+    if "loss" in MLPRegressor().get_params():
+        models.append(
+            MLPRegressor(loss="poisson", hidden_layer_sizes=(4,), max_iter=300, random_state=0)
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for model in models:
+            with pytest.raises(ValueError, match="predicts otherwise"):
+                activation_regions(model.fit(X, Y), region.sampler, 100)
+        network = MLPRegressor(hidden_layer_sizes=(4,), max_iter=10, random_state=0).fit(X, Y)
+    for layer in (0, 1):
+        spoilt = copy.deepcopy(network)
+        spoilt.coefs_[layer][0, 0] = np.nan
+        with pytest.raises(ValueError, match="not finite"):
+            activation_regions(spoilt, region.sampler, 100)

@@ -17,11 +17,13 @@ from matplotlib.contour import QuadContourSet
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
+from skorch import NeuralNetRegressor
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
 from skinv.datasets import make_region
@@ -539,7 +541,7 @@ def test_error_display_refuses(scattered, linear):
     with pytest.raises(ValueError, match="rows of 5 entries"):
         draw(linear, np.ones((2, 5)))
     diagonals = LinearInverseApprox(method="lstsq").fit(scattered, scattered[:, [0, 3]])
-    with pytest.raises(ValueError, match="4 entries each"):
+    with pytest.raises(ValueError, match="inverses are expected"):
         draw(diagonals, scattered)
     with pytest.raises(ValueError, match="or y=None"):
         draw(linear, scattered, scattered[:5])
@@ -658,7 +660,7 @@ def test_coefficient_display_refuses(sampler, linear):
         CoefficientDisplay.from_estimator(linear, point)
     X = sampler.sample(50, return_inverse=False)
     traces = LinearInverseApprox(method="lstsq").fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="regressor of inverses"):
+    with pytest.raises(ValueError, match="inverses are expected"):
         CoefficientDisplay.from_estimator(traces, sampler)
     with pytest.raises(ValueError, match="NaN or infinity"):
         CoefficientDisplay.from_estimator(Inverse(np.nan), sampler)
@@ -923,3 +925,21 @@ def test_colors_are_told_apart():
         assert nearest(COLORS, matrix) > 0.15
         assert nearest([f"C{k}" for k in range(len(COLORS))], matrix) < 0.12
     assert len(COLORS) == len(set(MARKERS))
+
+
+def test_displays_take_any_model():
+    """Torch modules, skorch nets and models fitted to data frames, without a warning."""
+    region = make_region("2x2-first", random_state=0)
+    X, Y = region.data, region.target
+    torch.manual_seed(0)
+    module = torch.nn.Linear(4, 4)
+    net = NeuralNetRegressor(module, max_epochs=1, verbose=0, train_split=None)
+    net.fit(X.astype(np.float32), Y.astype(np.float32))
+    framed = Ridge().fit(pd.DataFrame(X, columns=list("abcd")), Y)
+    with torch.no_grad():
+        W = net.module_.weight.double().numpy()
+    for model, slopes in ((net, W), (net.module_, W), (framed, framed.coef_)):
+        display = CoefficientDisplay.from_estimator(model, region.sampler)
+        np.testing.assert_allclose(display.learned, slopes, atol=2e-3)
+        ErrorByDistanceDisplay.from_sampler(model, region.sampler, 50)
+    plt.close("all")

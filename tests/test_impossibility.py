@@ -242,6 +242,13 @@ class Otherwise(NeuralInverseRegressor):
         return 1e6 * super().predict(X, **params)
 
 
+class Inferring(NeuralNetRegressor):
+    """A net whose module is not all that it computes."""
+
+    def infer(self, x, **params):
+        return 100 * super().infer(x, **params)
+
+
 def test_models_that_predict_otherwise_are_not_bounded(data):
     """What a derived class, a nonlinearity or a link adds is not bounded by the network."""
     X, Y = data
@@ -249,7 +256,9 @@ def test_models_that_predict_otherwise_are_not_bounded(data):
         nn.Linear, module__in_features=4, module__out_features=4, max_epochs=1, verbose=0,
         train_split=None, predict_nonlinearity=lambda y: 1e6 * y,
     )  # fmt: skip
+    infers = Inferring(nn.Linear(4, 4), max_epochs=1, verbose=0, train_split=None)
     networks = [
+        infers.fit(X.astype(np.float32), Y.astype(np.float32)),
         Otherwise(8, "relu", max_iter=2, random_state=0).fit(X, Y),
         scaled.fit(X.astype(np.float32), Y.astype(np.float32)),
     ]
@@ -439,6 +448,44 @@ def test_precisions_of_networks(dtype):
         out = network(given.reshape(1, -1)).double().numpy().reshape(2, 2)
     assert np.array_equal(out, found.prediction)
     assert proven_error(found.matrix, out) > 20.0
+
+
+class Exact:
+    """Inverts, and raises at singular matrices."""
+
+    def predict(self, X):
+        return np.linalg.inv(X.reshape(-1, 2, 2))
+
+
+def test_models_that_raise_at_singular_matrices():
+    """An exact inverter has no counterexample, and is not asked to blame for raising."""
+    with pytest.raises(ValueError, match="largest proven error among"):
+        counterexample(Exact(), CENTER, 1.0, random_state=0)
+
+
+class Pair(nn.Module):
+    """Returns its output and something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.layer(x), x
+
+
+def test_modules_with_several_outputs():
+    """The first one counts."""
+    module = Pair()
+    assert repr(polynomial_lipschitz(module, input_shape=4)) == repr(
+        polynomial_lipschitz(module.layer)
+    )
+    assert failure_distance(module, 2.0, center=CENTER) == pytest.approx(
+        failure_distance(module.layer, 2.0, center=CENTER)
+    )
+    with pytest.raises(ValueError, match="pass center"):
+        failure_distance(nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Flatten(), module.layer), 2.0)
+    assert counterexample(module, CENTER, 10.0, random_state=0).error_lower > 10.0
 
 
 class Careless:

@@ -19,6 +19,7 @@ from torch.nn.utils import prune
 
 from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
 from skinv.datasets import make_region
+from skinv.export import to_module
 from skinv.impossibility import (
     PolynomialLipschitz,
     add,
@@ -219,6 +220,28 @@ class Attributes(nn.Module):
         return (x.real * 3 + 5 * x.data) + (square.mT + square.mH).reshape(-1, 4)
 
 
+class Shapes(nn.Module):
+    """Does what shapes and types tell it to."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Linear(4, 4)
+        self.net = nn.LSTM(2, 2, batch_first=True)
+        self.register_buffer("order", torch.tensor([2, 0, 1]))
+
+    def forward(self, x, mask=None):
+        assert x.shape[-1] == 4
+        if x.dim() == 2 and len(x) > 0 and x.size(1) == 4 and x.dtype.is_floating_point:
+            x = self.w(x.to(self.w.weight.dtype).type_as(self.w.weight))
+        batch = x.numel() // x.shape[-1]
+        start = x.new_zeros(1, batch, 2), torch.zeros_like(x[:, :2]).view(1, -1, 2)
+        states, (last, _) = self.net(x.view(len(x), 2, 2), start)
+        few = x.index_select(1, self.order).detach() + F.elu(x[:, :3], 1.5)
+        soft = F.softplus(few, beta=2.0) - F.hardtanh(few) + F.leaky_relu(few, 0.2)
+        wide = x.view(batch, 1, 4).expand(batch, 3, 4).reshape(batch, 12)
+        return torch.cat([states.flatten(1), last[0], soft, wide, wide.repeat(1, 2)], 1)
+
+
 class Split(nn.Module):
     """Slices, chunks, stacks and constants, as users write them."""
 
@@ -289,6 +312,7 @@ MODULES = {
     "shared keys": (Shared, (6,)),
     "broadcasting": (Broadcast, (4,)),
     "attributes": (Attributes, (4,)),
+    "shapes": (Shapes, (4,)),
     **{
         f"{cls.__name__} on sequences, batch_first={first}": (
             lambda cls=cls, args=args, first=first: Sequences(
@@ -641,11 +665,16 @@ def swapped(**modules):
         (Calling(lambda y, x: F.softmax(y)), (4,), "without dim"),
         (nn.Softmax(), (2, 3), "without dim"),
         (Calling(lambda y, x: (y * 1j).abs()), (4,), "complex"),
-        (Calling(lambda y, x: y.imag), (4,), "'imag'"),
-        (Calling(lambda y, x: y.expand(3, 4)), (4,), "'expand'"),
-        (Calling(lambda y, x: y.repeat(1, 3)), (4,), "'repeat'"),
-        (Calling(lambda y, x: {"out": y}), (4,), "returns {.*one"),
-        (Calling(lambda y, x: None), (4,), "returns None"),
+        (Calling(lambda y, x: y.imag), (4,), "imag"),
+        (Calling(lambda y, x: torch.einsum("bi,bj->bij", y, x)), (4,), "'einsum'"),
+        (Calling(lambda y, x: y.index_select(1, torch.tensor([0, 0]))), (4,), "repeats entries"),
+        (Calling(lambda y, x: y.sum(1, True, dtype=torch.int64).double()), (4,), "int64|arguments"),
+        (Calling(lambda y, x: (100 * y).to(torch.int64).double()), (4,), "int64"),
+        (Calling(lambda y, x: y.view(torch.int64)), (4,), "int64"),
+        (Calling(lambda y, x: y / 0.0), (4,), "constant with NaN or infinity"),
+        (Calling(lambda y, x: F.leaky_relu(y, 0.1, True)), (4,), "inplace=True"),
+        (Calling(lambda y, x: {"out": y}), (4,), "returns a immutable_dict"),
+        (Calling(lambda y, x: None), (4,), "returns a NoneType"),
         (Calling(lambda y, x: y + torch.tensor([-np.inf] * 4)), (4,), "NaN or infinity"),
         (Calling(lambda y, x: torch.pow(y, 0.5)), (4,), "exponent 0.5"),
         (Calling(lambda y, x: y ** torch.ones(4)), (4,), "exponent"),
@@ -672,10 +701,63 @@ def test_what_could_not_be_true_is_refused(module, shape, message):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_modules_are_refused():
-    """A ScriptModule cannot be followed."""
+def test_compiled_modules():
+    """What torch.compile and DataParallel wrap is found; a ScriptModule cannot be followed."""
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    expected = repr(polynomial_lipschitz(module))
+    assert repr(polynomial_lipschitz(torch.compile(module))) == expected
+    assert repr(polynomial_lipschitz(nn.DataParallel(module))) == expected
     with pytest.raises(ValueError, match="ScriptModule"):
         polynomial_lipschitz(torch.jit.script(nn.ReLU()), input_shape=(4,))
+
+
+class Keeping(nn.Module):
+    """Keeps a tensor that it computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        self.kept = self.layer(x)
+        return self.kept
+
+
+def test_modules_that_cannot_be_copied():
+    """Tensors with gradients, no memory, no weights yet: said clearly."""
+    keeping = Keeping()
+    keeping(torch.ones(1, 4))
+    for module, message in [
+        (keeping, "cannot be copied.*no_grad"),
+        (nn.Linear(4, 4, device="meta"), "cannot be copied"),
+        (nn.LazyLinear(4), "uninitialized"),
+    ]:
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            polynomial_lipschitz(module, input_shape=4)
+
+
+def test_bounds_that_overflow_are_not_wrong_rules():
+    """Cubes of cubes leave float64 at large probes, which contradicts nothing."""
+
+    class Cubes(nn.Module):
+        def forward(self, x):
+            for _ in range(5):
+                x = x**3 / 10
+            return x
+
+    assert polynomial_lipschitz(Cubes(), input_shape=np.int64(4)).degree == 242
+
+
+@pytest.mark.parametrize("baseline", [None, "affine", "taylor3"])
+def test_exported_modules_are_certified(baseline):
+    """The module of a model has the certificate's rules too, and both certificates hold."""
+    region = make_region("2x2-first", random_state=0)
+    model = NeuralInverseRegressor(8, baseline=baseline, max_iter=5, random_state=0)
+    model.fit(region.data, region.target)
+    for n_refine in (0, 1):
+        module = to_module(model, n_refine, dtype="float64")
+        certificates = [polynomial_lipschitz(module, norm, input_shape=(4,)) for norm in NORMS]
+        assert max(worst(module, (4,), certificates, n_pairs=5_000).values()) <= SLACK
 
 
 def test_masks_that_depend_on_the_input():

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
@@ -41,10 +43,34 @@ def test_figures_are_those_of_the_result_files():
         check=True,
     ).stdout
     tables = printed.strip().split("\n\n")
-    assert len(tables) == 8
+    assert len(tables) == 9
     text = README.read_text(encoding="utf-8")
     for table in tables:
         assert table.strip() in text
+
+
+def test_findings_of_the_paper_are_those_of_the_result_file():
+    """What README says of the paper's findings is so in every seed of the recorded runs."""
+    results = json.loads((ROOT / "benchmarks" / "results" / "paper.json").read_text())
+    for region in ("2x2-first", "2x2-second", "3x3"):
+        part = results[region]
+        assert part["mode"] in ("paper", "full")
+        for seed in range(3):
+            runs = [r for r in part["runs"] if r["seed"] == seed]
+            error = {(r["network"], r["method"]): r["error"] for r in runs}
+            linear = error[None, "linear"]
+            assert max(error[net, "recipe"] for net in ("2-FC", "3-FC")) < linear
+            if region == "2x2-first":
+                small = error["small 2-FC", "recipe"]
+                assert linear > small > max(error["2-FC", "recipe"], error["3-FC", "recipe"])
+    shares = [
+        sum(row["share"] for row in network["rows"] if max(row["gap"]) <= 0.25 * 0.36)
+        for network in results["patterns"]["networks"]
+        if network["method"] == "recipe"
+    ]
+    assert len(shares) == 3
+    assert min(shares) == pytest.approx(0.70, abs=0.005)
+    assert max(shares) == pytest.approx(0.99, abs=0.005)
 
 
 def test_no_violated_bound_was_counted():

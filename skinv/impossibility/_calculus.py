@@ -68,8 +68,9 @@ class PolynomialLipschitz:
             coefficients = np.asarray(polynomial.coef, dtype=np.float64)
             if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
                 raise ValueError(
-                    f"Got {name} with coefficients {coefficients}, but the coefficients of a "
-                    f"bound must be finite and not negative."
+                    f"Got {name} of degree {len(coefficients) - 1} with coefficients that are "
+                    f"negative or, by overflow or otherwise, not finite; those of a bound must be "
+                    f"finite and not negative."
                 )
             object.__setattr__(self, name, polynomial)
 

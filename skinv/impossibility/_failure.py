@@ -10,8 +10,9 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import unwrapped
+from ..form import form_of
 from ..matrices import check_center, matrix_order
-from ._models import form_of, magnitude_bound, torch_module
+from ._models import magnitude_bound, torch_module
 from ._predictions import Predictions
 
 
@@ -111,6 +112,12 @@ def _order(model: Any) -> int:
     if network is not None:
         from ._walk import input_features
 
-        return matrix_order(input_features(network))
+        try:
+            return matrix_order(input_features(network))
+        except ValueError as exception:
+            raise ValueError(
+                f"The size of the matrices that a {type(model).__name__} takes is not known: pass "
+                f"center."
+            ) from exception
     check_is_fitted(model)
     return matrix_order(int(model.n_features_in_))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ._calculus import (
@@ -25,7 +26,7 @@ from ._calculus import (
     vector_norm,
 )
 from ._calculus import scale as scaled
-from ._rules import UP, activation, affine, array, induced_norm, softmax
+from ._rules import UP, activation, affine, array, find_rule, induced_norm, softmax
 from ._sequences import ACTIVATION_FUNCTIONS, weighted_values
 
 HOW_TO = (
@@ -48,6 +49,13 @@ class Value:
 
     certificate: PolynomialLipschitz
     zero: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.zero.dtype != torch.float64:
+            raise ValueError(
+                f"Got a {self.zero.dtype} tensor that depends on the input, but everything is "
+                f"followed in float64: cast no tensors to other precisions, integers or booleans."
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,7 +124,8 @@ def known(certificate: PolynomialLipschitz, zero: Any) -> Value:
 
     Examples
     --------
-    >>> known(PolynomialLipschitz(1.0, [5.0, 1.0]), torch.zeros(2)).certificate
+    >>> zero = torch.zeros(2, dtype=torch.float64)
+    >>> known(PolynomialLipschitz(1.0, [5.0, 1.0]), zero).certificate
     PolynomialLipschitz(P=1, B=t, norm='l2')
     """
     norm = certificate.norm
@@ -151,8 +160,8 @@ def certificate_of_value(value: Any, norm: str, shape: Any = None) -> Polynomial
     size = vector_norm(array(zero), norm) * repetition(times, norm) * UP
     if not math.isfinite(size):
         raise ValueError(
-            "Got a constant tensor with NaN or infinity in a sum or product; write masks with "
-            "torch's own attention, or with large finite numbers."
+            "Got a constant with NaN or infinity in a sum or product; write masks with torch's own "
+            "attention, or with large finite numbers."
         )
     return constant(size, norm)
 
@@ -184,12 +193,10 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
         return _attribute(*args)
     if target is operator.getitem:
         return _item(*args)
-    if target in _FIGURES:
-        return getattr(first.zero, target)(*args[1:], **kwargs)
-    if target in _CASTS:
-        return first
     try:
         zero = _run(target, args, kwargs)
+        if target in _CONSTANTS:
+            return zero
         if target in _MOVES:
             return _moved(first.certificate, zero)
         function = _METHODS.get(target, target)
@@ -224,12 +231,14 @@ _MOVES = {
     torch.flatten, torch.reshape, torch.transpose, torch.permute, torch.squeeze, torch.unsqueeze,
     torch.swapaxes, torch.chunk, torch.split, torch.unbind, torch.movedim, torch.t, torch.clone,
     "flatten", "reshape", "view", "transpose", "permute", "squeeze", "unsqueeze", "swapaxes",
-    "chunk", "split", "unbind", "movedim", "t", "contiguous", "clone", "unflatten",
+    "chunk", "split", "unbind", "movedim", "t", "contiguous", "clone", "unflatten", "detach",
+    "to", "type_as", "double", "float", "view_as", "reshape_as",
 }  # fmt: skip
-# Everything is computed in float64.
-_CASTS = ("float", "double")
-_FIGURES = ("size", "dim", "numel", "ndimension")
-_FIXED = ("shape", "ndim", "dtype", "device", "is_cuda", "layout", "requires_grad")
+# They take from their first argument no more than its shape.
+_CONSTANTS = {
+    torch.zeros_like, torch.ones_like, torch.full_like, "new_zeros", "new_ones", "new_full",
+    "new_tensor",
+}  # fmt: skip
 _TURNED = ("T", "mT", "H", "mH", "data", "real")
 
 
@@ -249,13 +258,11 @@ def is_view(target: Any) -> bool:
     >>> is_view("view"), is_view(torch.tanh)
     (True, False)
     """
-    views = target in _MOVES or target in _CASTS or target is F.dropout
+    views = target in _MOVES or target is F.dropout
     return views or target in (operator.getitem, builtins.getattr)
 
 
 def _attribute(value: Any, name: str) -> Any:
-    if name in _FIXED:
-        return getattr(value.zero, name)
     if name in _TURNED:
         return Value(value.certificate, getattr(value.zero, name))
     raise ValueError(f"There is no rule for the attribute {name!r} of tensors. {HOW_TO}")
@@ -308,13 +315,37 @@ def _limited(norm: str, zero: Any, a: Any, *args: Any, **kwargs: Any) -> Polynom
     return lipschitz(slope, vector_norm(array(zero), norm) * UP, norm)
 
 
+def _repeated(norm: str, zero: Any, a: Any, *_: Any) -> PolynomialLipschitz:
+    return certificate_of_value(a, norm, zero.shape)
+
+
+def _selected(norm: str, zero: Any, a: Any, dim: int, index: Any) -> PolynomialLipschitz:
+    if len(index.unique()) != len(index):
+        raise ValueError("Got index_select with an index that repeats entries.")
+    return a.certificate
+
+
+def _like_module(make: Callable[..., nn.Module]) -> Callable[..., PolynomialLipschitz]:
+    """Return the rule of a function that is a module's, with the module's parameters."""
+
+    def rule(norm: str, zero: Any, input: Any, *args: Any, **kwargs: Any) -> PolynomialLipschitz:
+        module = make(*args, **kwargs)
+        if getattr(module, "inplace", False):
+            raise ValueError("Got a function with inplace=True; write it out of place.")
+        found = find_rule(module)
+        assert found is not None
+        return compose(found(module, tuple(zero.shape), norm), input.certificate)
+
+    return rule
+
+
 def _product(norm: str, zero: Any, a: Any, b: Any) -> PolynomialLipschitz:
     if isinstance(a, Value) and isinstance(b, Value):
         first, second = (certificate_of_value(v, norm, zero.shape) for v in (a, b))
         return multiply(first, second)
     if not isinstance(a, Value):
         a, b = b, a
-    factor = vector_norm(array(torch.as_tensor(b)), "linf") * UP
+    factor = certificate_of_value(b, "linf").B(0.0)
     return scaled(certificate_of_value(a, norm, zero.shape), factor)
 
 
@@ -379,13 +410,17 @@ def _softmax(
     return compose(softmax(zero.numel(), zero.shape[dim], norm), input.certificate)
 
 
-def _summed(norm: str, zero: Any, a: Any, *_: Any, **__: Any) -> PolynomialLipschitz:
+def _summed(
+    norm: str, zero: Any, a: Any, dim: Any = None, keepdim: bool = False
+) -> PolynomialLipschitz:
     # Each sum of m entries: |Σuᵢ| ≤ Σ|uᵢ|, √m ‖u‖₂, m max|uᵢ|.
     terms = a.zero.numel() / max(zero.numel(), 1)
     return scaled(a.certificate, terms / repetition(terms, norm))
 
 
-def _mean(norm: str, zero: Any, a: Any, *_: Any, **__: Any) -> PolynomialLipschitz:
+def _mean(
+    norm: str, zero: Any, a: Any, dim: Any = None, keepdim: bool = False
+) -> PolynomialLipschitz:
     terms = a.zero.numel() / max(zero.numel(), 1)
     return scaled(_summed(norm, zero, a), 1 / terms)
 
@@ -442,6 +477,13 @@ _RULES: dict[Any, Callable[..., PolynomialLipschitz]] = {
     **dict.fromkeys((torch.softmax, F.softmax, "softmax"), _softmax),
     **dict.fromkeys((torch.sum, "sum"), _summed),
     **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys(("expand", "repeat", "expand_as", torch.broadcast_to), _repeated),
+    **dict.fromkeys((torch.index_select, "index_select"), _selected),
+    F.leaky_relu: _like_module(nn.LeakyReLU),
+    F.elu: _like_module(nn.ELU),
+    F.celu: _like_module(nn.CELU),
+    F.hardtanh: _like_module(nn.Hardtanh),
+    F.softplus: _like_module(nn.Softplus),
     F.linear: _linear,
     F.dropout: _dropout,
     F.scaled_dot_product_attention: _dot_product_attention,

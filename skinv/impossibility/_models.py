@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._regressor import unwrapped
-from ..form import ModelForm
+from ..form import ModelForm, defined_in, form_of
 from ..linear import taylor
 from ._calculus import (
     PolynomialLipschitz,
@@ -144,61 +144,14 @@ def torch_module(model: Any) -> Any:
     True
     """
     module = held_module(model)
-    plain = getattr(model, "predict_nonlinearity", None) in ("auto", None)
-    return module if module is model or (plain and defined_in(model, "skorch.")) else None
-
-
-def defined_in(model: Any, package: str) -> bool:
-    """Tell whether a model's ``predict`` is that of a package, and not of a class derived from it.
-
-    Parameters
-    ----------
-    model : object
-    package : str
-        With a dot.
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> defined_in(LinearInverseApprox(), "skinv.")
-    True
-    """
-    return getattr(getattr(type(model), "predict", None), "__module__", "").startswith(package)
-
-
-def form_of(model: Any) -> ModelForm | None:
-    """Return a fitted model as a baseline and a multilayer perceptron, or None if it is neither.
-
-    Parameters
-    ----------
-    model : estimator
-
-    Returns
-    -------
-    ModelForm or None
-        Of skinv's regressors and scikit-learn's ``MLPRegressor``.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> form_of(LinearInverseApprox(np.eye(2)).fit()).taylor[2]
-    1
-    """
-    from sklearn.neural_network import MLPRegressor
-    from sklearn.utils.validation import check_is_fitted
-
-    if hasattr(model, "_make_form") and defined_in(model, "skinv."):
-        check_is_fitted(model)
-        return model._make_form()()
-    if isinstance(model, MLPRegressor) and defined_in(model, "sklearn."):
-        check_is_fitted(model)
-        if model.out_activation_ == "identity":
-            return ModelForm.perceptron(model.coefs_, model.intercepts_, model.activation)
-    return None
+    if module is None or module is model:
+        return module
+    steps = ("predict", "predict_proba", "forward", "forward_iter", "evaluation_step", "infer")
+    if not defined_in(model, "skorch.", *steps) or model.predict_nonlinearity not in ("auto", None):
+        return None
+    # Of "auto", skorch makes a softmax or a sigmoid for these.
+    losses = ("CrossEntropyLoss", "BCEWithLogitsLoss")
+    return None if type(model.criterion_).__name__ in losses else module
 
 
 def _input_layers(form: ModelForm) -> list[tuple[NDArray, NDArray]]:
@@ -309,7 +262,8 @@ def _module_bound(network: Any, center: NDArray, radius: float) -> float:
     reach = float(np.linalg.norm(center)) + radius
     exact = copy.deepcopy(network).double().cpu().eval()
     with torch.no_grad():
-        at_center = float(torch.linalg.norm(exact(torch.tensor(center[None]))))
+        out = exact(torch.tensor(center[None]))
+        at_center = float(torch.linalg.norm(out[0] if isinstance(out, tuple) else out))
     slope = float(certificate.P(reach))
     return min(float(certificate.B(reach)), at_center * (1 + 1e-12) + radius * slope)
 

@@ -64,15 +64,9 @@ class Predictions:
         """Return the predictions for matrices (m, n, n) as float64 (m, n, n)."""
         rows = np.array(stack, dtype=np.float64).reshape(len(stack), -1)  # a copy
         try:
-            if self._module is not None:
-                predicted = self._call_module(rows)
-            elif self._network is not None:
-                torch = sys.modules["torch"]
-                half = self._dtype in (torch.float16, torch.bfloat16)
-                tensor = torch.tensor(rows).to(self._dtype)
-                predicted = self.model.predict(tensor if half else tensor.numpy())
-            else:
-                predicted = self.model.predict(self._named(rows))
+            predicted = self._predict(rows)
+        except np.linalg.LinAlgError:  # of a model that inverts, at a singular matrix
+            predicted = np.concatenate([self._predict_one(row[None]) for row in rows])
         except RuntimeError as exception:
             raise ValueError(
                 f"{type(self.model).__name__} fails on rows of {self.n**2} entries: {exception}"
@@ -84,6 +78,22 @@ class Predictions:
                 f"{self.n}, but inverses are expected: rows of {self.n**2} entries."
             )
         return predicted.reshape(-1, self.n, self.n)
+
+    def _predict(self, rows: NDArray) -> Any:
+        if self._module is not None:
+            return self._call_module(rows)
+        if self._network is None:
+            return self.model.predict(self._named(rows))
+        torch = sys.modules["torch"]
+        tensor = torch.tensor(rows).to(self._dtype)
+        half = self._dtype in (torch.float16, torch.bfloat16)  # which NumPy does not know, or keep
+        return self.model.predict(tensor if half else tensor.numpy())
+
+    def _predict_one(self, row: NDArray) -> NDArray:
+        try:
+            return np.reshape(to_host(self._predict(row.copy())), row.shape)
+        except np.linalg.LinAlgError:
+            return np.full(row.shape, np.nan)
 
     def _call_module(self, rows: NDArray) -> Any:
         """Call a torch module in evaluation mode, and leave the modes of its parts as they are."""
@@ -98,7 +108,7 @@ class Predictions:
         finally:
             for part, training in modes:
                 part.training = training
-        return out.double()
+        return (out[0] if isinstance(out, tuple) else out).double()
 
     def _named(self, rows: NDArray) -> Any:
         """Return rows as the data frame that a model fitted to one expects."""

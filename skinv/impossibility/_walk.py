@@ -8,6 +8,7 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -53,14 +54,15 @@ def walk(module: nn.Module, norm: str, input_shape: Any = None) -> PolynomialLip
     module = _exact_copy(module)
     if type(module) is nn.MultiheadAttention:
         module = _SelfAttention(module)
-    graph = _trace(module := _as_leaf(module))
+    module = _as_leaf(module)
     if input_shape is None:
-        shape = _first_input(module, graph)
+        shape = _first_input(module)
     else:
-        shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+        shape = tuple(int(n) for n in np.atleast_1d(np.asarray(input_shape)))
     # What is drawn at random, if anything is, does not come from the global generator.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
+            graph = _trace(module, _ShapedTracer(shape))
             result = _follow(graph, module, norm, shape)
             if isinstance(result, Value):
                 certificate = result.certificate
@@ -68,8 +70,8 @@ def walk(module: nn.Module, norm: str, input_shape: Any = None) -> PolynomialLip
                 certificate = constant(vector_norm(array(result), norm), norm)
             else:
                 raise ValueError(
-                    f"Got a module whose forward returns {result!r}, but a tensor is expected, or "
-                    f"a tuple that starts with one."
+                    f"Got a module whose forward returns a {type(result).__name__}, but a tensor "
+                    f"is expected, or a tuple that starts with one."
                 )
             _check(module, graph, shape, certificate)
         except (RuntimeError, IndexError, TypeError, AttributeError) as exception:
@@ -83,15 +85,26 @@ def walk(module: nn.Module, norm: str, input_shape: Any = None) -> PolynomialLip
 def _exact_copy(module: nn.Module) -> nn.Module:
     """Return a copy in float64, on the host, in evaluation mode."""
     if isinstance(module, torch.jit.ScriptModule):
-        raise ValueError("Got a compiled ScriptModule, but what it does can be followed before.")
+        raise ValueError("Got a compiled ScriptModule; pass the module that it was made from.")
+    module = getattr(module, "_orig_mod", module)  # of torch.compile
+    if isinstance(module, nn.DataParallel):
+        module = module.module
     for name, child in module.named_modules():
+        if isinstance(child, nn.modules.lazy.LazyModuleMixin):
+            raise ValueError(f"Got a module with uninitialized parts ({name!r}); call it once.")
         if child._forward_hooks or child._forward_pre_hooks:
             raise ValueError(
                 f"Got a {type(child).__name__}, module {name!r}, with hooks, which may change its "
                 f"weights or values; make them part of forward, remove pruning for good "
                 f"(torch.nn.utils.prune.remove), and use torch.nn.utils.parametrizations."
             )
-    return copy.deepcopy(module).double().cpu().eval()
+    try:
+        return copy.deepcopy(module).double().cpu().eval()
+    except (RuntimeError, NotImplementedError) as exception:
+        raise ValueError(
+            f"Got a {type(module).__name__} that cannot be copied: {exception} Call it under "
+            f"torch.no_grad(), so that no tensors of a former call with gradients are kept."
+        ) from exception
 
 
 class _SelfAttention(nn.Module):
@@ -115,24 +128,104 @@ class _Tracer(torch.fx.Tracer):
         return find_rule(m) is not None or super().is_leaf_module(m, module_qualified_name)
 
 
+class _ShapedProxy(torch.fx.Proxy):
+    """Stands for a tensor while a module is traced, and knows its shape."""
+
+    @property
+    def _zero(self) -> Any:
+        return self.node.meta["zero"]
+
+    @property
+    def shape(self) -> Any:
+        return self._zero.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._zero.ndim
+
+    @property
+    def dtype(self) -> Any:
+        return self._zero.dtype
+
+    @property
+    def device(self) -> Any:
+        return self._zero.device
+
+    def size(self, dim: int | None = None) -> Any:
+        return self._zero.shape if dim is None else self._zero.shape[dim]
+
+    def dim(self) -> int:
+        return self._zero.ndim
+
+    def numel(self) -> int:
+        return self._zero.numel()
+
+    def __len__(self) -> int:
+        return len(self._zero)
+
+
+class _ShapedTracer(_Tracer):
+    """Traces for inputs of one shape: what forward does depending on shapes, it does."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.entered = False
+        self.running = False
+
+    def proxy(self, node: Any) -> Any:
+        return _ShapedProxy(node, self)
+
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> Any:
+        node = super().create_node(kind, target, *args, **kwargs)
+        if kind == "placeholder" and not self.entered:
+            self.entered = True
+            node.meta["zero"] = torch.zeros((1, *self.shape), dtype=torch.float64)
+        elif kind != "output":
+            if kind == "call_module":
+                _refuse_unknown(self.root.get_submodule(target), target)
+            given = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["zero"])
+            self.running = True
+            try:
+                node.meta["zero"] = _concrete(node, self.root, *given)
+            finally:
+                self.running = False
+        return node
+
+    # torch.fx puts these two in the place of a module's own while it traces.
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        return (
+            forward(*args, **kwargs)
+            if self.running
+            else super().call_module(m, forward, args, kwargs)
+        )
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        if self.running:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
 def _as_leaf(module: nn.Module) -> nn.Module:
     """Put a module that is not looked into inside one that is."""
     return nn.Sequential(module) if _Tracer().is_leaf_module(module, "") else module
 
 
-def _trace(module: nn.Module) -> torch.fx.Graph:
+def _trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
     """Trace forward as a function of its first argument, the others at their defaults."""
     parameters = list(inspect.signature(module.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    named = [p.name for p in parameters if p.name not in defaults and p.kind < p.VAR_POSITIONAL]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = [p.name for p in parameters if p.name not in defaults and p.kind not in variable]
     if named:
         raise ValueError(
             f"Got a {type(module).__name__} whose forward takes {', '.join(named)} beside its "
             f"input, but one argument is expected; wrap it."
         )
     try:
-        return _Tracer().trace(module, concrete_args=defaults)
-    except Exception as exception:
+        return tracer.trace(module, concrete_args=defaults)
+    except (torch.fx.proxy.TraceError, NotImplementedError) as exception:
         raise ValueError(
             f"The forward method of {type(module).__name__} cannot be traced by torch.fx: "
             f"{exception}. {HOW_TO}"
@@ -160,17 +253,20 @@ def input_features(module: nn.Module) -> int:
     >>> input_features(nn.Sequential(nn.Linear(9, 2), nn.ReLU()))
     9
     """
-    module = _as_leaf(module)
-    return math.prod(_first_input(module, _trace(module)))
+    return math.prod(_first_input(_as_leaf(module)))
 
 
-def _first_input(module: nn.Module, graph: torch.fx.Graph) -> tuple[int, ...]:
+def _first_input(module: nn.Module) -> tuple[int, ...]:
     """Return the shape that the module's first layer asks for, if that is a linear one."""
-    placeholder = next(node for node in graph.nodes if node.op == "placeholder")
-    for node in placeholder.users:
-        layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(layer, nn.Linear):
-            return (layer.in_features,)
+    try:
+        graph = _trace(module, _Tracer())
+        placeholder = next(node for node in graph.nodes if node.op == "placeholder")
+        for node in placeholder.users:
+            layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(layer, nn.Linear):
+                return (layer.in_features,)
+    except (RuntimeError, TypeError, AttributeError, ValueError):
+        pass  # what forward does depends on the shape
     raise ValueError(
         f"The input shape of {type(module).__name__} cannot be told from its first layer: pass "
         f"input_shape, without the batch, for instance (4,) for rows of 2 × 2 matrices."
@@ -249,29 +345,34 @@ def _used_once(node: Any, module: nn.Module) -> bool:
 
 
 # Arguments of modules beside the input: constant masks take terms of attention away.
-_MASKS = {
+_ARGUMENTS = {
     "src", "mask", "src_mask", "src_key_padding_mask", "is_causal", "input", "attn_mask",
-    "key_padding_mask", "need_weights", "average_attn_weights", "query", "key", "value",
+    "key_padding_mask", "need_weights", "average_attn_weights", "query", "key", "value", "hx",
 }  # fmt: skip
+
+
+def _refuse_unknown(layer: nn.Module, name: Any) -> None:
+    if find_rule(layer) is None and type(layer) is not nn.MultiheadAttention:
+        raise ValueError(f"There is no rule for {type(layer).__name__}, module {name!r}. {HOW_TO}")
 
 
 def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str) -> Any:
     several = type(layer) is nn.MultiheadAttention
-    rule = find_rule(layer)
-    if rule is None and not several:
-        raise ValueError(f"There is no rule for {type(layer).__name__}, module {name!r}. {HOW_TO}")
     given = list(args[: 3 if several else 1])
     others = {**kwargs, **dict(enumerate(args[len(given) :]))}
     if several:
         given += [others.pop(k) for k in ("query", "key", "value") if k in others]
     else:
         given += [others.pop(k) for k in ("input", "src") if k in others]
-    if any(isinstance(v, Value) for v in leaves(others)) or not kwargs.keys() <= _MASKS:
+    if any(isinstance(v, Value) for v in leaves(others)) or not kwargs.keys() <= _ARGUMENTS:
         raise ValueError(
             f"{type(layer).__name__}, module {name!r}, is given more than its rule knows of: "
             f"{', '.join(map(str, others))}. {HOW_TO}"
         )
-    if not several and len(args) > 1:
+    zeros = isinstance(layer, nn.RNN | nn.LSTM) and not any(
+        bool(torch.as_tensor(v).any()) for v in leaves(others)
+    )
+    if not several and len(args) > 1 and not zeros:
         raise ValueError(
             f"{type(layer).__name__}, module {name!r}, is given several arguments, but its rule is "
             f"for one. {HOW_TO}"
@@ -281,7 +382,8 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
         query, key, value = (certificate_of_value(v, norm) for v in given)
         queries, keys = (tokens(layer, tuple(at_zero(v).shape)) for v in given[:2])
         return known(attention(layer, query, key, value, queries, keys), zero[0]), None
-    assert rule is not None
+    rule = find_rule(layer)
+    assert rule is not None  # as _refuse_unknown has seen
     return _composed(rule(layer, given[0].shape, norm), given[0], zero)
 
 
@@ -309,7 +411,8 @@ def _check(
     order = {"l1": 1, "l2": 2, "linf": torch.inf}[certificate.norm]
 
     def size(tensor: torch.Tensor) -> float:
-        return float(torch.linalg.vector_norm(tensor.double().flatten(), order))
+        largest = tensor.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+        return float(largest * torch.linalg.vector_norm((tensor / largest).flatten(), order))
 
     points = [
         scale * torch.randn((1, *shape), generator=generator, dtype=torch.float64)
@@ -332,8 +435,12 @@ def _check(
         raise ValueError(f"Got a {name} that changes its buffers when it is called.")
     _refuse_mixing(module, points[3:5], found[3:5])
     for i, (x, fx) in enumerate(zip(points, found, strict=True)):
+        if not fx.isfinite().all():  # overflow: the bound is no smaller
+            continue
         held = size(fx) <= float(certificate.B(size(x))) * (1 + 1e-9) + 1e-300
         for y, fy in zip(points[:i], found[:i], strict=True):
+            if not fy.isfinite().all():
+                continue
             P = float(certificate.P(max(size(x), size(y))))
             held &= size(fx - fy) <= P * size(x - y) * (1 + 1e-9) + 1e-12 * size(fx)
         if not held:

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neural_network import MLPRegressor
-from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import unwrapped
-from ..form import ModelForm
+from ..form import ModelForm, form_of
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -200,18 +198,16 @@ def relu_form(model: Any) -> ModelForm:
     """
     model = unwrapped(model)
     name = type(model).__name__
-    if isinstance(model, MLPRegressor):
-        check_is_fitted(model)
-        form = ModelForm.perceptron(model.coefs_, model.intercepts_, model.activation)
-    elif hasattr(model, "_model_form"):
-        check_is_fitted(model)
-        form = model._model_form()
-    else:
+    form = form_of(model)
+    if form is None:
         raise ValueError(
             f"Got a {name}, but the pieces of NeuralInverseRegressor, LinearInverseApprox and "
-            f"scikit-learn's MLPRegressor can be looked at; of a pipeline or another estimator "
-            f"around one of these, pass that one, with a sampler of the matrices that it sees."
+            f"scikit-learn's MLPRegressor (squared loss) can be looked at, of no class that is "
+            f"derived from them and predicts otherwise; of a pipeline or another estimator around "
+            f"one of these, pass that one, with a sampler of the matrices that it sees."
         )
+    if hasattr(model, "_model_form"):
+        model._model_form()  # raises for models of something else than inverses
     if len(form.layers) > 1 and form.activation != "relu":
         raise ValueError(
             f"Got a {name} with activation={form.activation!r}, which has no affine pieces; fit it "

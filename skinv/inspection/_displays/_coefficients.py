@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from ...matrices import regular_inverse, to_host
+from ...impossibility._predictions import Predictions
+from ...matrices import as_stack, matrix_order, regular_inverse
 from ._style import COLORS, MARKERS, cycled, figure_and_axes, require_matplotlib
 
 # Outputs, or rows of them, are told apart up to this number.
@@ -264,16 +265,12 @@ def _derivatives(
     per_point = 2 * len(moves)
     n_outputs = points.shape[1]
     size = max(_BATCH // per_point, 1)
+    predictions = Predictions(estimator, matrix_order(n_outputs))
     parts = []
     for start in range(0, len(points), size):
         block = points[start : start + size, None]
         rows = np.concatenate([block + moves, block - moves], axis=1).reshape(-1, n_outputs)
-        predicted = np.asarray(to_host(estimator.predict(rows)), dtype=np.float64)
-        if predicted.size != rows.size:
-            raise ValueError(
-                f"Got predictions of shape {predicted.shape} for rows of shape {rows.shape}, but "
-                f"inverses have as many entries as matrices; pass a regressor of inverses."
-            )
+        predicted = predictions(as_stack(rows))
         if not np.isfinite(predicted).all():
             raise ValueError(
                 "Got predictions with NaN or infinity in the region; a model without finite "

@@ -221,6 +221,11 @@ class ErrorByDistanceDisplay:
             As for :meth:`from_estimator`.
         """
         require_matplotlib(f"{cls.__name__}.from_sampler")
+        # Before the stream goes on.
+        validate_parameter_constraints(
+            _CONSTRAINTS, {"norm": norm, "error": error}, f"{cls.__name__}.from_sampler"
+        )
+        checked_failure(failure, norm, error)
         X, Y = sampler.sample(n_samples)
         return cls.from_estimator(
             estimator, X, Y, norm=norm, error=error, failure=failure, kind=kind, name=name, ax=ax
@@ -335,10 +340,12 @@ class ErrorByDistanceDisplay:
             label=f"{name}: median",
         )
         self.band_ = ax.fill_between(
-            x, low, high, color=color, alpha=0.2, lw=0, zorder=2, label="5 % to 95 %"
+            x, low, high, color=color, alpha=0.2, lw=0, zorder=2, label=f"{name}: 5 % to 95 %"
         )
         largest = [m.max() for m in members]
-        (self.max_line_,) = ax.plot(x, largest, ":", color=color, lw=1.6, zorder=4, label="largest")
+        (self.max_line_,) = ax.plot(
+            x, largest, ":", color=color, lw=1.6, zorder=4, label=f"{name}: largest"
+        )
         return shown & ~np.isin(bins, full)
 
     def _plot_apart(self, color: str) -> None:

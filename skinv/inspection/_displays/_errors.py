@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import _safe_indexing
 
 from ...geometry import distance_to_singularity
+from ...impossibility._predictions import Predictions
 from ...matrices import as_stack, exact_inverse, flatten_stack, refuse_nonfinite, to_host
 
 
@@ -67,12 +67,7 @@ def errors_by_distance(
             f"All {len(stack)} matrices are singular or not finite, so that there is no error to "
             f"show; pass regular ones, for instance with ErrorByDistanceDisplay.from_sampler."
         )
-    predicted = np.asarray(to_host(estimator.predict(_safe_indexing(X, index))), dtype=np.float64)
-    if predicted.size != index.size * n * n:
-        raise ValueError(
-            f"Got predictions of shape {predicted.shape} for {index.size} {n}×{n} matrices, but "
-            f"inverses have {n * n} entries each; pass a regressor of inverses."
-        )
+    predicted = Predictions(estimator, n)(stack[index])
     if y is None:
         inverse = exact_inverse(stack[index])
     else:
@@ -86,7 +81,7 @@ def errors_by_distance(
         inverse = as_stack(targets[index])
     errors = np.full(index.size, np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
-        difference = predicted.reshape(-1, n, n) - inverse
+        difference = predicted - inverse
         finite = np.isfinite(difference).all(axis=(1, 2))
         errors[finite] = np.linalg.norm(difference[finite], ord=2, axis=(1, 2))
         if error == "relative":
@@ -122,7 +117,13 @@ def checked_failure(failure: Any, norm: str, error: str) -> NDArray[np.float64] 
         return None
     if isinstance(failure, Mapping):
         failure = list(failure.items())
-    pairs = np.asarray(failure, dtype=np.float64)
+    try:
+        pairs = np.asarray(failure, dtype=np.float64)
+    except (TypeError, ValueError) as exception:
+        raise ValueError(
+            f"Got failure={failure!r}, but pairs (error level, distance) are expected, or a "
+            f"mapping from the one to the other."
+        ) from exception
     if pairs.size == 0:
         return None
     if pairs.ndim != 2 or pairs.shape[1] != 2:
