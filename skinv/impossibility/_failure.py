@@ -110,7 +110,7 @@ def _order(model: Any) -> int:
     if form is not None:
         return matrix_order(form.origin.size)
     if network is not None:
-        from ._walk import input_features
+        from ._tracing import input_features
 
         try:
             return matrix_order(input_features(network))

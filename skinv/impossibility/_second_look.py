@@ -1,0 +1,107 @@
+"""A second look at a certificate: the module itself, on a few inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ._calculus import PolynomialLipschitz
+from ._functions import HOW_TO, leaves
+from ._tracing import run
+
+
+def check(
+    module: nn.Module,
+    graph: torch.fx.Graph,
+    shape: tuple[int, ...],
+    certificate: PolynomialLipschitz,
+) -> None:
+    """Compare graph and certificate with the module itself on a few inputs.
+
+    A graph does not show everything that Python does, and a rule of a user may be wrong. This is
+    no proof of anything; it catches gross errors.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In float64.
+    graph : torch.fx.Graph
+    shape : tuple of int
+        Of one input.
+    certificate : PolynomialLipschitz
+
+    Raises
+    ------
+    ValueError
+        If the graph computes something else, the certificate does not hold, or the module
+        remembers, draws at random, or mixes the samples of a batch.
+
+    Examples
+    --------
+    >>> from skinv.impossibility._tracing import ShapedTracer, trace
+    >>> module = nn.Sequential(nn.ReLU())
+    >>> check(module, trace(module, ShapedTracer((2,))), (2,), PolynomialLipschitz(1.0, [0, 1]))
+    """
+    generator = torch.Generator().manual_seed(0)
+    name = type(module).__name__
+    before = {key: buffer.clone() for key, buffer in module.named_buffers()}
+    order = {"l1": 1, "l2": 2, "linf": torch.inf}[certificate.norm]
+
+    def size(tensor: torch.Tensor) -> float:
+        largest = tensor.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+        return float(largest * torch.linalg.vector_norm((tensor / largest).flatten(), order))
+
+    points = [
+        scale * torch.randn((1, *shape), generator=generator, dtype=torch.float64)
+        for scale in (0.0, 0.01, 0.1, 1.0, 1.0, 10.0, 100.0)
+    ]
+    found = []
+    for x in points:
+        expected = [v for v in leaves(module(x.clone())) if torch.is_tensor(v)]
+        repeated = [v for v in leaves(module(x.clone())) if torch.is_tensor(v)]
+        traced = [v for v in leaves(run(graph, module, x.clone())) if torch.is_tensor(v)]
+        for a, b, c in zip(expected, repeated, traced, strict=True):
+            if not (_close(a, b) and _close(a, c)):
+                raise ValueError(
+                    f"The graph that torch.fx makes of {name} computes something else than its "
+                    f"forward method, which may change tensors in place, branch, draw at random or "
+                    f"remember. {HOW_TO}"
+                )
+        found.append(expected[0])
+    if any(not torch.equal(buffer, before[key]) for key, buffer in module.named_buffers()):
+        raise ValueError(f"Got a {name} that changes its buffers when it is called.")
+    _refuse_mixing(module, points[3:5], found[3:5])
+    for i, (x, fx) in enumerate(zip(points, found, strict=True)):
+        if not fx.isfinite().all():  # overflow: the bound is no smaller
+            continue
+        held = size(fx) <= float(certificate.B(size(x))) * (1 + 1e-9) + 1e-300
+        for y, fy in zip(points[:i], found[:i], strict=True):
+            if not fy.isfinite().all():
+                continue
+            P = float(certificate.P(max(size(x), size(y))))
+            held &= size(fx - fy) <= P * size(x - y) * (1 + 1e-9) + 1e-12 * size(fx)
+        if not held:
+            raise ValueError(
+                f"The certificate {certificate} does not hold for {name}: a registered rule is "
+                f"wrong, or forward does what its graph does not show."
+            )
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, 1e-9, 1e-12, equal_nan=True)
+
+
+def _refuse_mixing(
+    module: nn.Module, points: list[torch.Tensor], found: list[torch.Tensor]
+) -> None:
+    """Raise if a batch of two gives something else than its samples one by one."""
+    try:
+        both = next(v for v in leaves(module(torch.cat(points))) if torch.is_tensor(v))
+    except (RuntimeError, ValueError, IndexError):
+        return  # made for a batch of one
+    if not _close(both, torch.cat(found)):
+        raise ValueError(
+            f"Got a {type(module).__name__} that treats the samples of a batch together, so that "
+            f"it is no function of one input. Recurrent and attention layers with "
+            f"batch_first=False take the first axis for the sequence."
+        )

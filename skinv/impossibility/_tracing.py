@@ -1,0 +1,347 @@
+"""The graph of operations of a torch module, traced by torch.fx for inputs of one shape."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from ._functions import HOW_TO
+from ._rules import find_rule
+
+
+def exact_copy(module: nn.Module) -> nn.Module:
+    """Return a copy in float64, on the host, in evaluation mode.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Module
+        What ``torch.compile`` or ``DataParallel`` wraps, if the module is of these.
+
+    Raises
+    ------
+    ValueError
+        For modules with hooks, compiled ones, and those that cannot be copied.
+
+    Examples
+    --------
+    >>> exact_copy(nn.Linear(2, 2)).weight.dtype
+    torch.float64
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("Got a compiled ScriptModule; pass the module that it was made from.")
+    module = getattr(module, "_orig_mod", module)  # of torch.compile
+    if isinstance(module, nn.DataParallel):
+        module = module.module
+    for name, child in module.named_modules():
+        if isinstance(child, nn.modules.lazy.LazyModuleMixin):
+            raise ValueError(f"Got a module with uninitialized parts ({name!r}); call it once.")
+        if child._forward_hooks or child._forward_pre_hooks:
+            raise ValueError(
+                f"Got a {type(child).__name__}, module {name!r}, with hooks, which may change its "
+                f"weights or values; make them part of forward, remove pruning for good "
+                f"(torch.nn.utils.prune.remove), and use torch.nn.utils.parametrizations."
+            )
+    try:
+        return copy.deepcopy(module).double().cpu().eval()
+    except (RuntimeError, NotImplementedError) as exception:
+        raise ValueError(
+            f"Got a {type(module).__name__} that cannot be copied: {exception} Call it under "
+            f"torch.no_grad(), so that no tensors of a former call with gradients are kept."
+        ) from exception
+
+
+class _Tracer(torch.fx.Tracer):
+    """Stops at every module that has a rule, and at torch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return find_rule(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+
+class _ShapedProxy(torch.fx.Proxy):
+    """Stands for a tensor while a module is traced, and knows its shape."""
+
+    @property
+    def _zero(self) -> Any:
+        return self.node.meta["zero"]
+
+    @property
+    def shape(self) -> Any:
+        return self._zero.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._zero.ndim
+
+    @property
+    def dtype(self) -> Any:
+        return self._zero.dtype
+
+    @property
+    def device(self) -> Any:
+        return self._zero.device
+
+    def size(self, dim: int | None = None) -> Any:
+        return self._zero.shape if dim is None else self._zero.shape[dim]
+
+    def dim(self) -> int:
+        return self._zero.ndim
+
+    def numel(self) -> int:
+        return self._zero.numel()
+
+    def __len__(self) -> int:
+        return len(self._zero)
+
+
+class ShapedTracer(_Tracer):
+    """Traces for inputs of one shape: what forward does depending on shapes, it does.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Without the batch, which is of one.
+
+    Examples
+    --------
+    >>> ShapedTracer((2, 2)).shape
+    (2, 2)
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.entered = False
+        self.running = False
+
+    def proxy(self, node: Any) -> Any:
+        return _ShapedProxy(node, self)
+
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> Any:
+        node = super().create_node(kind, target, *args, **kwargs)
+        if kind == "placeholder" and not self.entered:
+            self.entered = True
+            node.meta["zero"] = torch.zeros((1, *self.shape), dtype=torch.float64)
+        elif kind != "output":
+            if kind == "call_module":
+                _refuse_unknown(self.root.get_submodule(target), target)
+            given = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["zero"])
+            self.running = True
+            try:
+                node.meta["zero"] = concrete(node, self.root, *given)
+            finally:
+                self.running = False
+        return node
+
+    # torch.fx puts these two in the place of a module's own while it traces.
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self.running:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        if self.running:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def as_leaf(module: nn.Module) -> nn.Module:
+    """Put a module that is not looked into inside one that is.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Examples
+    --------
+    >>> as_leaf(nn.ReLU())
+    Sequential(
+      (0): ReLU()
+    )
+    """
+    return nn.Sequential(module) if _Tracer().is_leaf_module(module, "") else module
+
+
+def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
+    """Trace forward as a function of its first argument, the others at their defaults.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    tracer : torch.fx.Tracer
+
+    Returns
+    -------
+    torch.fx.Graph
+
+    Raises
+    ------
+    ValueError
+        If forward needs more arguments, or depends on values.
+
+    Examples
+    --------
+    >>> [node.op for node in trace(as_leaf(nn.ReLU()), ShapedTracer((2,))).nodes]
+    ['placeholder', 'call_module', 'output']
+    """
+    parameters = list(inspect.signature(module.forward).parameters.values())[1:]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = [p.name for p in parameters if p.name not in defaults and p.kind not in variable]
+    if named:
+        raise ValueError(
+            f"Got a {type(module).__name__} whose forward takes {', '.join(named)} beside its "
+            f"input, but one argument is expected; wrap it."
+        )
+    try:
+        return tracer.trace(module, concrete_args=defaults)
+    except (torch.fx.proxy.TraceError, NotImplementedError) as exception:
+        raise ValueError(
+            f"The forward method of {type(module).__name__} cannot be traced by torch.fx: "
+            f"{exception}. {HOW_TO}"
+        ) from exception
+
+
+def input_features(module: nn.Module) -> int:
+    """Return the number of features that a module's first layer asks for.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If that is not a linear layer.
+
+    Examples
+    --------
+    >>> input_features(nn.Sequential(nn.Linear(9, 2), nn.ReLU()))
+    9
+    """
+    return math.prod(first_input(as_leaf(module)))
+
+
+def first_input(module: nn.Module) -> tuple[int, ...]:
+    """Return the shape that the module's first layer asks for, if that is a linear one.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    tuple of int
+        Without the batch.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+
+    Examples
+    --------
+    >>> first_input(nn.Sequential(nn.Linear(9, 2)))
+    (9,)
+    """
+    try:
+        graph = trace(module, _Tracer())
+        placeholder = next(node for node in graph.nodes if node.op == "placeholder")
+        for node in placeholder.users:
+            layer = module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(layer, nn.Linear):
+                return (layer.in_features,)
+    except (RuntimeError, TypeError, AttributeError, ValueError):
+        pass  # what forward does depends on the shape
+    raise ValueError(
+        f"The input shape of {type(module).__name__} cannot be told from its first layer: pass "
+        f"input_shape, without the batch, for instance (4,) for rows of 2 × 2 matrices."
+    )
+
+
+def _refuse_unknown(layer: nn.Module, name: Any) -> None:
+    if find_rule(layer) is None and type(layer) is not nn.MultiheadAttention:
+        raise ValueError(f"There is no rule for {type(layer).__name__}, module {name!r}. {HOW_TO}")
+
+
+def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Run one operation of the graph on tensors, numbers and whatever else there is.
+
+    Parameters
+    ----------
+    node : torch.fx.Node
+    module : torch.nn.Module
+        What was traced.
+    args, kwargs
+        Of the operation.
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> node = trace(as_leaf(nn.ReLU()), ShapedTracer((2,))).find_nodes(op="call_module")[0]
+    >>> concrete(node, nn.Sequential(nn.ReLU()), (torch.tensor([-1.0, 1.0]),), {})
+    tensor([0., 1.])
+    """
+    if node.op == "placeholder":  # a further argument of forward, at its default
+        return args[0] if args else None
+    if node.op == "get_attr":
+        found: Any = module
+        for name in node.target.split("."):
+            found = getattr(found, name)
+        return found.double() if torch.is_tensor(found) and found.is_floating_point() else found
+    if node.op == "call_module":
+        return module.get_submodule(node.target)(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], node.target)(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)
+
+
+def run(graph: torch.fx.Graph, module: nn.Module, x: torch.Tensor) -> Any:
+    """Run the graph on a tensor.
+
+    Parameters
+    ----------
+    graph : torch.fx.Graph
+    module : torch.nn.Module
+        What was traced.
+    x : torch.Tensor
+
+    Returns
+    -------
+    object
+        What forward returns.
+
+    Examples
+    --------
+    >>> module = as_leaf(nn.ReLU())
+    >>> run(trace(module, ShapedTracer((2,))), module, torch.tensor([[-1.0, 1.0]]))
+    tensor([[0., 1.]])
+    """
+    values: dict[Any, Any] = {}
+    for node in graph.nodes:
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        if node.op == "output":
+            return args[0]
+        first = node.op == "placeholder" and not values
+        values[node] = x if first else concrete(node, module, args, kwargs)
+    raise AssertionError("a graph has an output")
