@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import Any
 
@@ -86,6 +87,11 @@ def truncated_moments(
         For a region of another norm, cutoffs that are not positive, powers below 1 or so large that
         errors overflow, or predictions that are not finite.
 
+    Warns
+    -----
+    UserWarning
+        If nothing of the region lies between the cutoffs from a singular matrix.
+
     Notes
     -----
     Near a singular matrix of rank n − 1 the distance d to the singular set has a positive density
@@ -156,6 +162,13 @@ def truncated_moments(
     if not np.isfinite(squares).all():
         raise ValueError(f"Got p={p!r}, for which powers of errors near {edges[-1]:.2g} overflow.")
 
+    if len(edges) > 2 and not sums[:, :, 1:].any():
+        warnings.warn(
+            "No sample is between the cutoffs from a singular matrix, so there is no growth to fit: "
+            "the region keeps away from them. Fit a sampler with a larger radius.",
+            UserWarning,
+            stacklevel=2,
+        )
     absolute, relative = (
         [_moments(sums[kind, i], squares[kind, i], n_samples, edges) for i in range(len(powers))]
         for kind in (0, 1)
