@@ -164,8 +164,8 @@ def truncated_moments(
 
     if len(edges) > 2 and not sums[:, :, 1:].any():
         warnings.warn(
-            "No sample is between the cutoffs from a singular matrix, so there is no growth to fit: "
-            "the region keeps away from them. Fit a sampler with a larger radius.",
+            "No sample is between the cutoffs from a singular matrix, so there is no growth to "
+            "fit: the region keeps away from them. Fit a sampler with a larger radius.",
             UserWarning,
             stacklevel=2,
         )
