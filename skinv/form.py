@@ -59,6 +59,13 @@ class ModelForm:
             return self.linear
         return np.broadcast_to(0.0, (self.origin.size, self.constant.size))
 
+    def layers_around(self, point: NDArray) -> list[tuple[NDArray, NDArray]]:
+        """Return the perceptron's layers on differences to a point, with nothing scaled."""
+        if not self.layers:
+            return []
+        (W, b), *others = self.layers
+        return [(W / self.x_scale, b + W @ ((point - self.x_mean) / self.x_scale)), *others]
+
     @classmethod
     def affine(cls, origin: NDArray, constant: NDArray, matrix: NDArray) -> ModelForm:
         """Return the form of constant + (a − origin) @ matrix."""

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike, NDArray
 
-NORMS = ("l1", "l2", "linf")
+from ..geometry._distance import check_norm
+
 # ‖(‖u‖, ‖v‖, ...)‖ in each norm, along the first axis.
 _STACKED: dict[str, Callable[[NDArray], NDArray]] = {
     "l1": lambda parts: parts.sum(axis=0),
@@ -83,25 +84,6 @@ class PolynomialLipschitz:
         return (
             f"PolynomialLipschitz(P={_written(self.P)}, B={_written(self.B)}, norm={self.norm!r})"
         )
-
-
-def check_norm(norm: str) -> None:
-    """Raise for a norm that is none of l1, l2 and linf.
-
-    Parameters
-    ----------
-    norm : str
-
-    Raises
-    ------
-    ValueError
-
-    Examples
-    --------
-    >>> check_norm("l2")
-    """
-    if norm not in NORMS:
-        raise ValueError(f"Got norm={norm!r}, but it must be one of {', '.join(NORMS)}.")
 
 
 def as_polynomial(coefficients: Any) -> Polynomial:

@@ -119,5 +119,4 @@ def _order(model: Any) -> int:
                 f"The size of the matrices that a {type(model).__name__} takes is not known: pass "
                 f"center."
             ) from exception
-    check_is_fitted(model)
     return matrix_order(int(model.n_features_in_))

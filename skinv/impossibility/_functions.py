@@ -45,6 +45,11 @@ class Value:
     certificate : PolynomialLipschitz
     zero : torch.Tensor
         float64.
+
+    Examples
+    --------
+    >>> Value(PolynomialLipschitz(1.0, [0, 1]), torch.zeros(1, 2, dtype=torch.float64)).shape
+    (1, 2)
     """
 
     certificate: PolynomialLipschitz
@@ -184,6 +189,12 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
     ------
     ValueError
         Where there is no rule.
+
+    Examples
+    --------
+    >>> x = Value(PolynomialLipschitz(1.0, [0, 1]), torch.zeros(1, 2, dtype=torch.float64))
+    >>> call_function(torch.mul, (x, x), {}, "l2").certificate
+    PolynomialLipschitz(P=2 t, B=t^2, norm='l2')
     """
     first: Any = args[0] if args else None
     name = target if isinstance(target, str) else getattr(target, "__name__", repr(target))
@@ -194,7 +205,7 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
     if target is operator.getitem:
         return _item(*args)
     try:
-        zero = _run(target, args, kwargs)
+        zero = operate(target, at_zero(args), at_zero(kwargs))
         if target in _CONSTANTS:
             return zero
         if target in _MOVES:
@@ -216,8 +227,23 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
         ) from exception
 
 
-def _run(target: Any, args: Any, kwargs: Any) -> Any:
-    args, kwargs = at_zero(args), at_zero(kwargs)
+def operate(target: Any, args: Any, kwargs: Any) -> Any:
+    """Call a function, or a method of the first argument.
+
+    Parameters
+    ----------
+    target : callable, or str for a method
+    args, kwargs
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> operate("upper", ("a",), {}), operate(len, ("ab",), {})
+    ('A', 2)
+    """
     if isinstance(target, str):
         return getattr(args[0], target)(*args[1:], **kwargs)
     return target(*args, **kwargs)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from .._regressor import unwrapped
 from ..form import ModelForm, defined_in, form_of
+from ..geometry._distance import check_norm
 from ..linear import taylor
 from ._calculus import (
     PolynomialLipschitz,
     add,
-    check_norm,
     compose,
     constant,
     identity,
@@ -154,15 +154,6 @@ def torch_module(model: Any) -> Any:
     return None if type(model.criterion_).__name__ in losses else module
 
 
-def _input_layers(form: ModelForm) -> list[tuple[NDArray, NDArray]]:
-    """Return the perceptron's layers on inputs as they are, not scaled."""
-    if not form.layers:
-        return []
-    (W, b), *others = form.layers
-    W = W / form.x_scale
-    return [(W, b - W @ form.x_mean), *others]
-
-
 def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
     """Return the certificate of a baseline plus a perceptron.
 
@@ -194,7 +185,7 @@ def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
         for _ in range(order):
             terms.append(multiply(G, terms[-1], n if norm == "linf" else 1.0))
         parts.extend(terms)
-    layers = _input_layers(form)
+    layers = form.layers_around(np.zeros_like(form.origin))
     if layers:
         chain = []
         for W, b in layers:
@@ -254,15 +245,14 @@ def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
 
 
 def _module_bound(network: Any, center: NDArray, radius: float) -> float:
-    import copy
-
     import torch
+
+    from ._tracing import exact_copy
 
     certificate = polynomial_lipschitz(network, input_shape=(center.size,))
     reach = float(np.linalg.norm(center)) + radius
-    exact = copy.deepcopy(network).double().cpu().eval()
     with torch.no_grad():
-        out = exact(torch.tensor(center[None]))
+        out = exact_copy(network)(torch.tensor(center[None]))
         at_center = float(torch.linalg.norm(out[0] if isinstance(out, tuple) else out))
     slope = float(certificate.P(reach))
     return min(float(certificate.B(reach)), at_center * (1 + 1e-12) + radius * slope)
@@ -325,10 +315,10 @@ def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
         series += radius * sum(j * size ** (j + 1) * e ** (j - 1) for j in range(1, order + 1))
     middle, half = np.zeros_like(value), np.zeros_like(value)
     at_center, product = middle, 0.0
-    layers = _input_layers(form)
+    layers = form.layers_around(center)
     if layers:
-        (W, b), *others = layers
-        middle, half = W @ center + b, np.linalg.norm(W, axis=1) * radius
+        (W, middle), *others = layers
+        half = np.linalg.norm(W, axis=1) * radius
         at_center, product = middle, float(np.linalg.norm(W, 2))
         for W, b in others:
             low, high = _interval(form.activation, middle - half, middle + half)

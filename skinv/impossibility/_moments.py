@@ -174,20 +174,21 @@ def truncated_moments(
         for kind in (0, 1)
     )
 
-    def gathered(results: list[Bunch], key: str) -> Any:
-        values = np.array([result[key] for result in results])
+    def shaped(values: Any) -> Any:
+        """Return an array with a row for each power, or the only row of a number p."""
+        values = np.asarray(values)
         if np.ndim(p):
             return values
         return float(values[0]) if values.ndim == 1 else values[0]
 
     keys = ("moments", "standard_errors", "growth", "growth_error", "fitted")
     return Bunch(
-        p=powers if np.ndim(p) else float(powers[0]),
+        p=shaped(powers),
         cutoffs=edges,
-        **{key: gathered(absolute, key) for key in keys},
-        expected_growth=powers - 1 if np.ndim(p) else float(powers[0] - 1),
-        **{f"relative_{key}": gathered(relative, key) for key in keys},
-        relative_expected_growth=-np.ones(len(powers)) if np.ndim(p) else -1.0,
+        **{key: shaped([found[key] for found in absolute]) for key in keys},
+        expected_growth=shaped(powers - 1),
+        **{f"relative_{key}": shaped([found[key] for found in relative]) for key in keys},
+        relative_expected_growth=shaped(-np.ones(len(powers))),
         n_samples=int(n_samples),
     )
 

@@ -14,6 +14,7 @@ from ..matrices import exact_inverse, to_host
 from ..refinement import newton_schulz
 from ._models import held_module
 
+# Past this relative error an inverse says little of what it is compared with.
 _LARGEST_BOUND = 0.01
 
 
@@ -23,11 +24,9 @@ class Predictions:
     Parameters
     ----------
     model : fitted regressor with a ``predict`` method for rows of n*n entries, or torch.nn.Module
-        Modules are called in evaluation mode as they are.
+        Modules are called in evaluation mode; torch networks get their own precision.
     n : int
         Order of the matrices.
-
-        Torch networks get their own precision.
 
     Examples
     --------
@@ -182,7 +181,6 @@ class Errors:
             inverse = np.where(np.isfinite(improved), improved, inverse)
             bound = residual_bound(stack, inverse)
             difference = predicted - inverse
-            # Past this an inverse says little of what it is compared with.
             finite = np.isfinite(difference).all(axis=(1, 2))
             sound = finite & (bound < _LARGEST_BOUND)
             error = np.full(len(stack), np.nan)

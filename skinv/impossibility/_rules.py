@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..geometry._distance import check_norm
 from ._calculus import (
     PolynomialLipschitz,
-    check_norm,
     elementwise,
     identity,
     lipschitz,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._functions import HOW_TO
+from ._functions import HOW_TO, operate
 from ._rules import find_rule
 
 
@@ -311,9 +311,7 @@ def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
         return found.double() if torch.is_tensor(found) and found.is_floating_point() else found
     if node.op == "call_module":
         return module.get_submodule(node.target)(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], node.target)(*args[1:], **kwargs)
-    return node.target(*args, **kwargs)
+    return operate(node.target, args, kwargs)
 
 
 def run(graph: torch.fx.Graph, module: nn.Module, x: torch.Tensor) -> Any:

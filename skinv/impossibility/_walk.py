@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._calculus import PolynomialLipschitz, check_norm, compose, constant, identity, vector_norm
+from ..geometry._distance import check_norm
+from ._calculus import PolynomialLipschitz, compose, constant, identity, vector_norm
 from ._functions import (
     HOW_TO,
     Value,
@@ -108,13 +109,13 @@ def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, shape: tuple[in
             while isinstance(result, (tuple, list)) and result:
                 result = result[0]  # a recurrent network: outputs, then states
             return result
-        elif node.op == "call_module" and any(isinstance(v, Value) for v in leaves((args, kwargs))):
+        elif not _depends((args, kwargs)):
+            values[node] = concrete(node, module, args, kwargs)
+        elif node.op == "call_module":
             layer = module.get_submodule(str(node.target))
             values[node] = _call_module(layer, node.target, args, kwargs, norm)
-        elif any(isinstance(v, Value) for v in leaves((args, kwargs))):
-            values[node] = call_function(node.target, args, kwargs, norm)
         else:
-            values[node] = concrete(node, module, args, kwargs)
+            values[node] = call_function(node.target, args, kwargs, norm)
     raise AssertionError("a graph has an output")
 
 
@@ -152,25 +153,17 @@ _ARGUMENTS = {
 
 
 def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str) -> Any:
-    several = type(layer) is nn.MultiheadAttention
-    given = list(args[: 3 if several else 1])
-    others = {**kwargs, **dict(enumerate(args[len(given) :]))}
-    if several:
-        given += [others.pop(k) for k in ("query", "key", "value") if k in others]
-    else:
-        given += [others.pop(k) for k in ("input", "src") if k in others]
-    if any(isinstance(v, Value) for v in leaves(others)) or not kwargs.keys() <= _ARGUMENTS:
+    attends = isinstance(layer, nn.MultiheadAttention)
+    inputs = ("query", "key", "value") if attends else ("input", "src")
+    given = list(args[: 3 if attends else 1]) + [kwargs[k] for k in inputs if k in kwargs]
+    further = args[3 if attends else 1 :]
+    others = [*further, *(v for k, v in kwargs.items() if k not in inputs)]
+    # Recurrent networks start at zero.
+    allowed = attends or not further or (isinstance(layer, nn.RNN | nn.LSTM) and _all_zero(others))
+    if not allowed or not kwargs.keys() <= _ARGUMENTS or _depends(others):
         raise ValueError(
-            f"{type(layer).__name__}, module {name!r}, is given more than its rule knows of: "
-            f"{', '.join(map(str, others))}. {HOW_TO}"
-        )
-    zeros = isinstance(layer, nn.RNN | nn.LSTM) and not any(
-        bool(torch.as_tensor(v).any()) for v in leaves(others)
-    )
-    if not several and len(args) > 1 and not zeros:
-        raise ValueError(
-            f"{type(layer).__name__}, module {name!r}, is given several arguments, but its rule is "
-            f"for one. {HOW_TO}"
+            f"{type(layer).__name__}, module {name!r}, is given several arguments, but its rule "
+            f"knows of the input only, and of constant masks. {HOW_TO}"
         )
     zero = layer(*at_zero(args), **at_zero(kwargs))
     if isinstance(layer, nn.MultiheadAttention):
@@ -178,8 +171,17 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
         queries, keys = (tokens(layer, tuple(at_zero(v).shape)) for v in given[:2])
         return known(attention(layer, query, key, value, queries, keys), zero[0]), None
     rule = find_rule(layer)
-    assert rule is not None  # as _refuse_unknown has seen
+    assert rule is not None  # the tracer has refused what has none
     return _composed(rule(layer, given[0].shape, norm), given[0], zero)
+
+
+def _depends(nested: Any) -> bool:
+    """Tell whether anything in nested arguments depends on the input."""
+    return any(isinstance(v, Value) for v in leaves(nested))
+
+
+def _all_zero(nested: Any) -> bool:
+    return not any(bool(at_zero(v).any()) for v in leaves(nested) if v is not None)
 
 
 def _composed(local: Any, inner: Value, zero: Any) -> Any:

@@ -45,6 +45,16 @@ def count_samples(
     ------
     ValueError
         If there are more than `max_regions`.
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
+    >>> from skinv.inspection._piecewise import relu_form
+    >>> sampler = FeasibleRegionSampler([[2.0]], 0.5, random_state=0).fit()
+    >>> form = relu_form(LinearInverseApprox([[2.0]]).fit())
+    >>> network = PiecewiseAffine(form, np.array([2.0]), np.array([0.5]))
+    >>> count_samples(network, (np.array([[-0.25]]), np.array([0.5])), sampler, 100, 10)
+    {b'': (100, array([0.]))}
     """
     K, inverse = linear
     center = sampler.center_.ravel()
@@ -103,6 +113,17 @@ def compare(
         f as an affine map of flattened matrices.
     points : ndarray of shape (n_regions, n_outputs, n*n)
         Flattened matrices where |f − L| is largest.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> from skinv.inspection._piecewise import relu_form
+    >>> center = np.array([2.0])
+    >>> form = relu_form(LinearInverseApprox([[2.0]]).fit())
+    >>> network = PiecewiseAffine(form, center, np.array([0.5]))
+    >>> on = np.zeros((1, 0), dtype=bool)
+    >>> compare(network, (np.array([[-0.2]]), np.array([0.5])), center, on, None, 0)[:2]
+    (array([0.05]), array([[0.025]]))
     """
     K, inverse = linear
     active, widths = network.active, network.widths

@@ -72,12 +72,10 @@ class PiecewiseAffine:
             E = center.reshape(point.shape) - point
             self._slope -= np.kron(B, B.T)
             self._value = self._value + (B - B @ E @ B).ravel()
-        layers = list(form.layers)
-        if layers:
-            W, b = layers[0]
-            layers[0] = W / form.x_scale, b + W @ ((center - form.x_mean) / form.x_scale)
-        else:
-            layers = [(np.zeros_like(self._slope), np.zeros_like(self._value))]
+        # Without a perceptron, one layer of zeros.
+        layers = form.layers_around(center) or [
+            (np.zeros_like(self._slope), np.zeros_like(self._value))
+        ]
         self._layers = layers
         self.sizes = [len(b) for _, b in layers[:-1]]
         self.n_units, self.n_outputs = sum(self.sizes), len(self._value)
