@@ -555,12 +555,14 @@ class Weights(nn.Module):
 class Started(nn.Module):
     """Starts a recurrent network from a state of its own."""
 
-    def __init__(self):
+    def __init__(self, named=False):
         super().__init__()
-        self.net = nn.RNN(2, 3, batch_first=True)
+        self.net, self.named = nn.RNN(2, 3, batch_first=True), named
         self.start = nn.Parameter(torch.ones(1, 1, 3))
 
     def forward(self, x):
+        if self.named:
+            return self.net(x, hx=self.start)[0]
         return self.net(x, self.start)[0]
 
 
@@ -824,6 +826,7 @@ def hooked():
         (Picking(), (4,), "may repeat entries"),
         (Weights(), (3, 4), "weights that MultiheadAttention returns"),
         (Started(), (3, 2), "several arguments"),
+        (Started(named=True), (3, 2), "several arguments"),
         (nn.LayerNorm(4, eps=0.0), (4,), "eps=0.0, which is not continuous"),
         (nn.Softplus(threshold=2.0), (4,), "jumps at its threshold"),
         (nn.BatchNorm1d(4, track_running_stats=False), (4,), "more than 1 value per channel"),

@@ -158,8 +158,8 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
     given = list(args[: 3 if attends else 1]) + [kwargs[k] for k in inputs if k in kwargs]
     further = args[3 if attends else 1 :]
     others = [*further, *(v for k, v in kwargs.items() if k not in inputs)]
-    # Recurrent networks start at zero.
-    allowed = attends or not further or (isinstance(layer, nn.RNN | nn.LSTM) and _all_zero(others))
+    recurrent = isinstance(layer, nn.RNN | nn.LSTM)  # the rule is for states that start at zero
+    allowed = _all_zero(others) if recurrent else attends or not further
     if not allowed or not kwargs.keys() <= _ARGUMENTS or _depends(others):
         raise ValueError(
             f"{type(layer).__name__}, module {name!r}, is given several arguments, but its rule "
