@@ -1,5 +1,8 @@
 """Learned, approximate and certified matrix inversion for scikit-learn."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .certified import CertifiedInverse
 from .linear import LinearInverseApprox
 from .metrics import SingularDistanceScorer
@@ -14,3 +17,38 @@ __all__ = [
     "NeuralInverseRegressor",
     "SingularDistanceScorer",
 ]
+
+# Imported when they are first used: `skinv.datasets.load_robot_arm()` needs no import of its own.
+_SUBPACKAGES = (
+    "bounds",
+    "datasets",
+    "export",
+    "geometry",
+    "impossibility",
+    "inspection",
+    "matrices",
+    "metrics",
+    "refinement",
+)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBPACKAGES])
+
+
+if TYPE_CHECKING:
+    from . import bounds as bounds
+    from . import datasets as datasets
+    from . import export as export
+    from . import geometry as geometry
+    from . import impossibility as impossibility
+    from . import inspection as inspection
+    from . import matrices as matrices
+    from . import metrics as metrics
+    from . import refinement as refinement
+else:  # a type checker would take it for any attribute whatever
+
+    def __getattr__(name: str) -> Any:
+        if name in _SUBPACKAGES:
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from .matrices import (
+    Layout,
     as_stack,
     check_inverse_targets,
     flatten_stack,
@@ -73,7 +74,7 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
     ) -> tuple[NDArray, NDArray[np.float64] | None]:
         """Return rows, and targets as (n_samples, n_targets), or None if there are none."""
         rows, was_stack = flatten_stack(to_host(X))
-        rows = validate_rows(self, rows, reset=reset, square=square or was_stack or y is None)
+        rows = validate_rows(self, rows, reset=reset, square=square or bool(was_stack) or y is None)
         if y is None:
             self._y_ndim = 2
             return rows, None
@@ -98,38 +99,42 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
             check_inverse_targets(as_stack(rows), as_stack(targets))
         return rows, targets, inverses
 
-    def _validate_prediction(self, X: Any, keep_half: bool = False) -> tuple[Any, bool]:
+    def _validate_prediction(self, X: Any, keep_half: bool = False) -> tuple[Any, Layout]:
         """Return rows as a floating-point array, or tensor if `X` is one, and their layout.
 
         NaN and infinity pass.
         """
         check_is_fitted(self)
-        rows, was_stack = flatten_stack(X)
+        rows, layout = flatten_stack(X)
+        if layout == Layout.COMPLEX and rows.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"Got complex matrices of shape {tuple(X.shape)}, whose real embeddings have "
+                f"{rows.shape[1]} entries, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features: fit it to complex matrices of this order."
+            )
         if not is_tensor(rows):
             rows = validate_rows(
                 self,
                 rows,
                 reset=False,
-                square=was_stack,
+                square=bool(layout),
                 allow_nonfinite=True,
                 keep_half=keep_half,
             )
-            return rows, was_stack
-        if rows.is_complex():
-            raise ValueError("Got a complex tensor, but real matrices are expected.")
+            return rows, layout
         if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"Got a tensor of shape {tuple(X.shape)}, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features per matrix."
             )
-        return (rows if rows.is_floating_point() else rows.double()), was_stack
+        return (rows if rows.is_floating_point() else rows.double()), layout
 
-    def _restore_prediction(self, values: Any, was_stack: bool) -> Any:
+    def _restore_prediction(self, values: Any, layout: Layout) -> Any:
         """Give predictions (n_samples, n_targets) the shape of targets, or the layout of `X`."""
         if self._y_ndim == 1:
             return values[:, 0]
-        if was_stack and values.shape[1] == self.n_features_in_:
-            return restore_layout(values, was_stack)
+        if layout and values.shape[1] == self.n_features_in_:
+            return restore_layout(values, layout)
         return values
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -157,13 +162,17 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
         """
         check_is_fitted(self)
         if y is None:
-            rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False)
-            y = training_inverses(rows.astype(np.float64, copy=False))
+            y = self._true_inverses(X)
         y, _ = flatten_stack(to_host(y))
         predicted, _ = flatten_stack(to_host(self.predict(X)))
         return float(
             r2_score(y, predicted, sample_weight=sample_weight, multioutput="variance_weighted")
         )
+
+    def _true_inverses(self, X: Any) -> NDArray[np.float64]:
+        """Return the exact inverses of matrices as rows."""
+        rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False)
+        return training_inverses(rows.astype(np.float64, copy=False))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import math
 import sys
+from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Bunch, _safe_indexing
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -24,15 +25,34 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import check_is_fitted
 
 from ._regressor import InverseRegressorMixin, unwrapped
-from .bounds._refine import refine, rounded
+from .blocks import by_blocks, is_dask
+from .bounds._refine import refine, rounded, with_structure
 from .bounds._residual import check_norm, residual_bound
 from .linear import LinearInverseApprox
-from .matrices import as_stack, exact_inverse, is_tensor, list_rows, restore_layout, to_host
+from .matrices import (
+    Layout,
+    as_stack,
+    check_inverse_targets,
+    exact_inverse,
+    flatten_stack,
+    is_tensor,
+    list_rows,
+    matrix_order,
+    refuse_nonfinite,
+    restore_layout,
+    targets_are_inverses,
+    to_host,
+    training_inverses,
+    validate_rows,
+)
 from .neural import NeuralInverseRegressor
+from .progress import progress
 from .refinement import ORDERS
+from .results import InverseReport
 from .sampling import FeasibleRegionSampler
 from .solving import (
     Anchor,
+    complex_vectors,
     right_hand_sides,
     rounded_solution,
     solve_near,
@@ -41,6 +61,7 @@ from .solving import (
     unknown,
 )
 from .stacks import as_float64, finite_rows, namespace, refuse_inexact
+from .structures import structured, symmetric_rows
 
 __all__ = ["CertifiedInverse"]
 
@@ -77,7 +98,15 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         inverse with its own bound, NaN, what refinement ended with, or a ValueError that names
         them.
     norm : {"fro", "inf", "1"}, default="fro"
-        Norm of the errors: Frobenius, largest row sum or largest column sum.
+        Norm of the errors: Frobenius, largest row sum or largest column sum; for complex matrices
+        those of their real embeddings.
+    family : callable, default=None
+        Function p → A(p) of a parametric family of matrices: it takes rows of parameters
+        (n_samples, n_parameters), and returns matrices as rows or a stack, real or complex. `X` are
+        the parameters then, in all methods, and what the regressor learns from; answers are proven
+        for the matrices of the family, and have the layout that the function returns.
+    verbose : int, default=0
+        1 shows a progress bar over the matrices that ``predict`` and ``report`` certify.
 
     Attributes
     ----------
@@ -120,15 +149,30 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         "order": [Options(Integral, set(ORDERS))],
         "fallback": [StrOptions({"exact", "nan", "keep", "raise"})],
         "norm": [StrOptions({"fro", "inf", "1"}), Options(Real, {1, np.inf})],
+        "family": [callable, None],
+        "verbose": ["verbose"],
     }
 
-    def __init__(self, estimator, *, tol=1e-6, max_refine=8, order=2, fallback="exact", norm="fro"):
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        tol: float = 1e-6,
+        max_refine: int = 8,
+        order: int = 2,
+        fallback: str = "exact",
+        norm: str | float = "fro",
+        family: Callable[[Any], Any] | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.estimator = estimator
         self.tol = tol
         self.max_refine = max_refine
         self.order = order
         self.fallback = fallback
         self.norm = norm
+        self.family = family
+        self.verbose = verbose
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -159,6 +203,8 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             fit_params = process_routing(self, "fit", **fit_params).estimator.fit
         self._y_ndim = 2
         self.__dict__.pop("_mean", None)  # of an earlier fit
+        if self.family is not None and X is not None:
+            return self._fit_family(X, y, fit_params)
         frozen = isinstance(self.estimator, FrozenEstimator)
         if X is None or (frozen and y is None):
             if X is not None:
@@ -180,6 +226,29 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         given = X if hasattr(X, "columns") else rows
         self.estimator_ = clone(self.estimator).fit(given, targets, **fit_params)
         self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
+        self._anchor = self._find_anchor()
+        return self
+
+    def _fit_family(self, X: Any, y: Any, fit_params: dict) -> CertifiedInverse:
+        """Fit the regressor from parameters to the inverses of their matrices."""
+        given, rows, _ = self._validate_matrices(X, reset=True)
+        rows = to_host(as_float64(rows))
+        refuse_nonfinite(rows, "X, or what family returns for it,")
+        if y is None:
+            targets = training_inverses(rows)
+        else:
+            targets = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)
+            if not targets_are_inverses(rows, targets):
+                raise ValueError(
+                    "Got targets that are not the inverses of the matrices of the family; leave y "
+                    "out to have them computed."
+                )
+            check_inverse_targets(as_stack(rows), as_stack(targets))
+        if isinstance(self.estimator, FrozenEstimator):
+            self.estimator_ = clone(self.estimator)
+        else:
+            self.estimator_ = clone(self.estimator).fit(given, targets, **fit_params)
+        self._mean = as_stack(rows.mean(axis=0)[None])[0]
         self._anchor = self._find_anchor()
         return self
 
@@ -216,6 +285,16 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
 
     # -- predicting ------------------------------------------------------------------------------
 
+    @overload
+    def predict(self, X: NDArray, return_bound: Literal[False] = ...) -> NDArray: ...
+    @overload
+    def predict(
+        self, X: NDArray, return_bound: Literal[True]
+    ) -> tuple[NDArray, NDArray[np.float64]]: ...
+    @overload
+    def predict(self, X: Any, return_bound: Literal[True]) -> tuple[Any, Any]: ...
+    @overload
+    def predict(self, X: Any, return_bound: bool = ...) -> Any: ...
     def predict(self, X: Any, return_bound: bool = False) -> Any:
         """Return inverses whose errors are proven, or what the fallback makes of the others.
 
@@ -244,7 +323,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         result = self.report(X)
         return (result.inverse, result.bound) if return_bound else result.inverse
 
-    def report(self, X: Any) -> Bunch:
+    def report(self, X: Any) -> InverseReport:
         """Return inverses with all that is known of them.
 
         Parameters
@@ -254,11 +333,11 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
 
         Returns
         -------
-        Bunch
-            ``inverse``: as :meth:`predict`. ``bound`` (n_samples,): proven upper bounds of the
-            relative errors. ``residual`` (n_samples,): bounds of ‖I − AX‖ of the regressor's own
-            prediction, NaN where there is none. ``n_refine`` (n_samples,): refinement steps taken.
-            ``status`` (n_samples,), an array of str:
+        InverseReport
+            A Bunch. ``inverse``: as :meth:`predict`. ``bound`` (n_samples,): proven upper bounds of
+            the relative errors. ``residual`` (n_samples,): bounds of ‖I − AX‖ of the regressor's
+            own prediction, NaN where there is none. ``n_refine`` (n_samples,): refinement steps
+            taken. ``status`` (n_samples,), an array of str:
 
             * "predicted": the prediction itself is within `tol`;
             * "refined": within `tol` after ``n_refine`` steps;
@@ -275,23 +354,38 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         ValueError
             As :meth:`predict`.
         """
+        if is_dask(X):
+            return by_blocks(self, "report", X)
         ready = self._ready()
-        rows, was_stack = ready._validate_matrices(X)
+        given, rows, layout = ready._validate_matrices(X)
         stack = restore_layout(rows, True)
+        is_complex = layout == Layout.COMPLEX
         finite = finite_rows(stack)
         index = None if bool(finite.all()) else to_host(finite).nonzero()[0]
         A = stack if index is None else stack[index]
         step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
-        if len(A) > step and type(_final(ready.estimator_)) in _OURS:
-            result = ready._certify_blocks(A, step)
+        many = len(A) > step and type(_final(ready.estimator_)) in _OURS
+        if many or (self.verbose and len(A)):
+            chosen = given if index is None else _safe_indexing(given, index)
+            result = ready._certify_blocks(A, chosen, step, is_complex)
         else:
-            result = ready._certify(A, ready._guess(X, rows, index))
+            result = ready._certify(A, ready._guess(given, rows, index), is_complex)
         if index is not None:
             result = _spread(result, finite)
         self._refuse(result.status)
-        result.inverse = restore_layout(result.inverse.reshape(rows.shape), was_stack)
+        result.inverse = restore_layout(result.inverse.reshape(rows.shape), layout)
         return result
 
+    @overload
+    def solve(self, X: NDArray, b: NDArray, return_bound: Literal[False] = ...) -> NDArray: ...
+    @overload
+    def solve(
+        self, X: NDArray, b: NDArray, return_bound: Literal[True]
+    ) -> tuple[NDArray, NDArray[np.float64]]: ...
+    @overload
+    def solve(self, X: Any, b: Any, return_bound: Literal[True]) -> tuple[Any, Any]: ...
+    @overload
+    def solve(self, X: Any, b: Any, return_bound: bool = ...) -> Any: ...
     def solve(self, X: Any, b: Any, return_bound: bool = False) -> Any:
         """Solve A x = b for each matrix, with proven errors and without forming A⁻¹.
 
@@ -330,7 +424,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         -----
         x ← x + P(b − Ax) contracts the error by q = ‖I − PA‖ a step, and the error after a step is
         at most q/(1 − q) times the step, rounding aside. Near the centre A₀, with P its inverse, q
-        is at most ‖P‖₂‖A − A₀‖_F, or max (|P||A − A₀|w)/w in a weighted maximum norm.
+        is at most ‖P‖₂‖A − A₀‖_F, or ``max (|P||A − A₀|w)/w`` in a weighted maximum norm.
 
         Examples
         --------
@@ -340,9 +434,11 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         >>> x, bool(bound[0] <= 1e-6)
         (array([[0.1886792, 0.4150943]]), True)
         """
+        if is_dask(X) or is_dask(b):
+            return by_blocks(self, "solve", X, b, return_bound=return_bound)
         ready = self._ready()
-        rows, _ = ready._validate_matrices(X)
-        b = right_hand_sides(b, rows)
+        given, rows, layout = ready._validate_matrices(X)
+        b = right_hand_sides(b, rows, layout == Layout.COMPLEX)
         A = restore_layout(rows, True)
         columns = as_float64(b if b.ndim == 3 else b[:, :, None])
         xp = namespace(A)
@@ -363,7 +459,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             open_ = _open(bound, self.tol)
             open_ = open_[to_host(finite_rows(A[open_]))]
             if open_.size:
-                other = method(X, rows, A[open_], columns[open_], open_)
+                other = method(given, rows, A[open_], columns[open_], open_)
                 take_better(x, bound, open_, *other)
         dtype = rows.dtype if rows.dtype == b.dtype else columns.dtype
         x, bound = rounded_solution(x, dtype, bound)
@@ -376,14 +472,16 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         status[_open(bound, self.tol)] = "inaccurate"
         self._refuse(status, "solutions")
         x, bound = x.reshape(b.shape), bound if b.ndim == 3 else bound[:, 0]
+        if layout == Layout.COMPLEX:
+            x = complex_vectors(x)
         return (x, bound) if return_bound else x
 
-    def _solve_by_prediction(self, X: Any, rows: Any, A: Any, b: Any, index: NDArray) -> tuple:
+    def _solve_by_prediction(self, given: Any, rows: Any, A: Any, b: Any, index: NDArray) -> tuple:
         """Solve with the predictions as approximate inverses."""
-        P = as_float64(self._guess(X, rows, index))
+        P = as_float64(self._guess(given, rows, index))
         return solve_with(P, as_float64(A), b, self.tol)
 
-    def _solve_exactly(self, X: Any, rows: Any, A: Any, b: Any, index: NDArray) -> tuple:
+    def _solve_exactly(self, given: Any, rows: Any, A: Any, b: Any, index: NDArray) -> tuple:
         """Solve by LAPACK, with its inverse for the proof."""
         A = as_float64(A)
         P = exact_inverse(A)
@@ -400,6 +498,9 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
     def _find_anchor(self) -> Anchor | None:
         """Return the centre of the regressor, of a region before it, or of the training data."""
         final = _final(self.estimator_)
+        if self.family is not None:  # the regressor has seen parameters only
+            mean = getattr(self, "_mean", None)
+            return None if mean is None else Anchor.of(mean)
         if hasattr(final, "inverse_") and hasattr(final, "center_"):
             return Anchor.of(final.center_, final.inverse_)
         for _, step in getattr(self.estimator_, "steps", ()):
@@ -408,18 +509,58 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         mean = getattr(self, "_mean", None)
         return None if mean is None else Anchor.of(mean)
 
-    def _validate_matrices(self, X: Any) -> tuple[Any, bool]:
-        """Return rows, NaN and infinity among them, and whether they were a stack."""
-        rows, was_stack = self._validate_prediction(X)
-        if is_tensor(rows):
-            refuse_inexact(X.reshape(rows.shape), rows)
-            return rows.detach(), was_stack
-        refuse_inexact(np.asarray(X).reshape(rows.shape), rows)
-        return rows, was_stack
+    def _validate_matrices(self, X: Any, reset: bool = False) -> tuple[Any, Any, Layout]:
+        """Return what the regressor is given, the matrices as rows, and the layout of answers.
 
-    def _guess(self, X: Any, rows: Any, index: NDArray | None) -> Any:
+        NaN and infinity are among the rows.
+        """
+        if self.family is not None:
+            return self._members(X, reset)
+        rows, layout = self._validate_prediction(X)
+        flat = X if is_tensor(X) else np.asarray(X)
+        if layout != Layout.COMPLEX:
+            refuse_inexact(flat.reshape(rows.shape), rows)
+        elif flat.dtype.itemsize > 16:
+            refuse_inexact(flatten_stack(flat)[0], rows)
+        rows = rows.detach() if is_tensor(rows) else rows
+        return (X if hasattr(X, "columns") else rows), rows, layout
+
+    def _members(self, X: Any, reset: bool) -> tuple[Any, Any, Layout]:
+        """Return parameters, the matrices of the family that they stand for, and their layout."""
+        if is_tensor(X) and not reset:
+            p, _ = self._validate_prediction(X)
+            finite = p.isfinite().all(dim=1)
+        else:
+            p = validate_rows(self, to_host(X), reset=reset, square=False, allow_nonfinite=True)
+            finite = np.isfinite(p).all(axis=1)
+        good = p if bool(finite.all()) else p[finite]
+        assert self.family is not None
+        matrices = self.family(good)
+        if not is_tensor(matrices):
+            matrices = np.asarray(matrices)
+        rows, layout = flatten_stack(matrices)
+        if rows.ndim != 2 or len(rows) != len(good):
+            raise ValueError(
+                f"Got an array of shape {tuple(matrices.shape)} from family for {len(good)} rows "
+                f"of parameters, but one square matrix each is expected: (n_samples, n, n)."
+            )
+        matrix_order(rows.shape[1])
+        if not is_tensor(rows):
+            refuse_inexact(rows, wide := rows if rows.dtype.kind == "f" else rows.astype(float))
+            rows = wide.astype(np.result_type(wide.dtype, np.float32), copy=False)
+        if good is not p:
+            every = namespace(rows).full((len(p), rows.shape[1]), np.nan, dtype=rows.dtype)
+            every[finite] = rows
+            rows = every
+        return (X if hasattr(X, "columns") else p), rows, layout
+
+    def _true_inverses(self, X: Any) -> NDArray[np.float64]:
+        if self.family is None:
+            return super()._true_inverses(X)
+        return training_inverses(as_float64(to_host(self._members(X, False)[1])))
+
+    def _guess(self, given: Any, rows: Any, index: NDArray | None) -> Any:
         """Return the regressor's predictions for some finite rows, as a stack of their own."""
-        given = X if hasattr(X, "columns") else rows
         if index is not None:
             given = given[index] if is_tensor(given) else _safe_indexing(given, index)
         if len(given) == 0:
@@ -454,30 +595,37 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             own[...] = np.reshape(predicted, (m, n, n))
         return own
 
-    def _certify_blocks(self, A: Any, step: int) -> Bunch:
+    def _certify_blocks(self, A: Any, given: Any, step: int, is_complex: bool) -> InverseReport:
         """Predict and certify block by block, which stay in the cache and in their memory."""
-        result = Bunch()
-        for start in range(0, len(A), step):
-            block = A[start : start + step]
-            rows = block.reshape(len(block), -1)
-            part = self._certify(block, self._guess(rows, rows, None))
-            for name, values in part.items():
-                if start == 0:
-                    shape = (len(A), *values.shape[1:])
-                    empty = values.new_empty if is_tensor(values) else np.empty
-                    result[name] = empty(shape, dtype=values.dtype)
-                result[name][start : start + step] = values
+        result = InverseReport()
+        with progress(len(A), "certifying", "matrix", self.verbose) as bar:
+            for start in range(0, len(A), step):
+                block, taken = A[start : start + step], slice(start, start + step)
+                part = given[taken] if not hasattr(given, "columns") else _rows(given, taken)
+                guess = self._guess(part, block.reshape(len(block), -1), None)
+                for name, values in self._certify(block, guess, is_complex).items():
+                    if start == 0:
+                        shape = (len(A), *values.shape[1:])
+                        empty = values.new_empty if is_tensor(values) else np.empty
+                        result[name] = empty(shape, dtype=values.dtype)
+                    result[name][taken] = values
+                bar.update(len(block))
         return result
 
-    def _certify(self, A: Any, X: Any) -> Bunch:
-        """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten."""
+    def _certify(self, A: Any, X: Any, is_complex: bool) -> InverseReport:
+        """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten.
+
+        Answers have the structure of the matrices: complex, symmetric or both.
+        """
         norm, dtype = check_norm(self.norm), A.dtype
-        settings = {"tol": self.tol, "order": self.order, "norm": norm}
+        settings: dict[str, Any] = {"tol": self.tol, "order": self.order, "norm": norm}
         if is_tensor(A) and dtype.itemsize < 4:  # half precision
             A, X = A.float(), X.float()
+        structure = is_complex, symmetric_rows(A)
+        X = structured(X, *structure)
         bound, residual, n_refine = refine(A, X, max_refine=self.max_refine, **settings)
-        result = Bunch(residual=residual, n_refine=n_refine)
-        result.inverse, result.bound = rounded(X, dtype, bound, norm)
+        inverse, bound = with_structure(*rounded(X, dtype, bound, norm), norm, *structure)
+        result = InverseReport(inverse=inverse, bound=bound, residual=residual, n_refine=n_refine)
         # A sharper proof for those that rounding, or a loose bound, kept from theirs.
         near = _open(result.bound, self.tol)
         near = near[to_host(result.bound[near]) < 1]
@@ -488,14 +636,16 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         result.status = np.where(refined, "refined", "predicted").astype("<U12")
         open_ = _open(result.bound, self.tol)
         if open_.size and self.fallback == "exact":
-            self._fall_back(A, result, open_, settings)
+            self._fall_back(A, result, open_, settings, structure)
         elif open_.size:  # "raise" is dealt with where the rows' numbers are known
             result.status[open_] = "rejected" if self.fallback == "nan" else "inaccurate"
         if self.fallback == "nan":
             result.inverse[open_], result.bound[open_] = float("nan"), float("inf")
         return result
 
-    def _fall_back(self, A: Any, result: Bunch, open_: NDArray, settings: dict) -> None:
+    def _fall_back(
+        self, A: Any, result: InverseReport, open_: NDArray, settings: dict, structure: tuple
+    ) -> None:
         """Replace rows by LAPACK's inverses, polished and proven in float64."""
         norm = settings["norm"]
         a = as_float64(A[open_])
@@ -505,6 +655,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         weak = np.flatnonzero(~(to_host(bound) <= self.tol) & ~singular)
         bound[weak] = residual_bound(a[weak], x[weak], norm)
         x, bound = rounded(x, result.inverse.dtype, bound, norm)
+        x, bound = with_structure(x, bound, norm, structure[0], structure[1][open_])
         # Where LAPACK has no proof within tol either, an iterate may have the better one.
         known = to_host(result.bound[open_])
         kept = (to_host(bound) > self.tol) & (known < to_host(bound))
@@ -556,7 +707,12 @@ def _final(estimator: Any) -> Any:
     return unwrapped(estimator, pipelines=True)
 
 
-def _spread(result: Bunch, finite: Any) -> Bunch:
+def _rows(frame: Any, taken: slice) -> Any:
+    """Return some rows of a data frame."""
+    return _safe_indexing(frame, np.arange(taken.start, min(taken.stop, len(frame))))
+
+
+def _spread(result: InverseReport, finite: Any) -> InverseReport:
     """Put the results of the finite rows among those of all."""
     m, n = len(finite), result.inverse.shape[-1]
     if is_tensor(finite):
@@ -569,7 +725,7 @@ def _spread(result: Bunch, finite: Any) -> Bunch:
         def full(values: Any, shape: tuple, fill: float) -> Any:
             return np.full(shape, fill, dtype=values.dtype)
 
-    out = Bunch(
+    out = InverseReport(
         inverse=full(result.inverse, (m, n, n), float("nan")),
         bound=full(result.bound, (m,), float("inf")),
         residual=full(result.residual, (m,), float("nan")),

@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
@@ -84,7 +84,9 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         "method": [StrOptions({"taylor", "lstsq"})],
     }
 
-    def __init__(self, center=None, *, order=1, method="taylor"):
+    def __init__(
+        self, center: ArrayLike | None = None, *, order: int = 1, method: str = "taylor"
+    ) -> None:
         self.center = center
         self.order = order
         self.method = method

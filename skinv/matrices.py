@@ -2,26 +2,34 @@
 
 The canonical layout is scikit-learn's: rows of shape ``(n_samples, n*n)``, each a matrix flattened
 row-major. A stack of shape ``(n_samples, n, n)`` is accepted wherever rows are, and what comes back
-has the layout that went in.
+has the layout that went in. Complex matrices come as stacks only: each stands for the real matrix
+[[Re, −Im], [Im, Re]] of twice its order, whose inverse is that of the complex one in the same form.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
+from .blocks import is_dask
+
 __all__ = [
+    "Layout",
     "as_stack",
     "check_center",
     "check_inverse_targets",
     "condition_numbers",
+    "embed_complex",
     "exact_inverse",
+    "extract_complex",
     "flatten_stack",
+    "is_complex",
     "is_tensor",
     "like",
     "list_rows",
@@ -34,6 +42,11 @@ __all__ = [
     "training_inverses",
     "validate_rows",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # Past this condition number a float64 inverse has lost more than half of its digits.
 MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
@@ -95,7 +108,7 @@ def matrix_order(n_features: int) -> int:
 
 
 def to_host(X: Any) -> Any:
-    """Copy a tensor to a NumPy array; leave everything else as it is.
+    """Copy a tensor, or compute a dask array, to a NumPy array; leave all else as it is.
 
     Parameters
     ----------
@@ -111,6 +124,8 @@ def to_host(X: Any) -> Any:
     >>> to_host([1, 2])
     [1, 2]
     """
+    if is_dask(X):
+        return X.compute()
     return X.detach().cpu().numpy() if is_tensor(X) else X
 
 
@@ -139,8 +154,165 @@ def like(array: NDArray, X: Any) -> Any:
     return array.astype(X.dtype, copy=False)
 
 
-def flatten_stack(X: Any) -> tuple[Any, bool]:
-    """Turn a stack into rows; leave everything else as it is.
+def is_complex(X: Any) -> bool:
+    """Tell whether an array, tensor or nested list holds complex numbers.
+
+    Parameters
+    ----------
+    X : array-like or tensor
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_complex([[1j]]), is_complex(np.zeros(2))
+    (True, False)
+    """
+    return bool(X.is_complex() if is_tensor(X) else np.iscomplexobj(X))
+
+
+def embed_complex(Z: Any) -> Any:
+    """Return complex matrices Z as real ones of twice the order, [[Re Z, −Im Z], [Im Z, Re Z]].
+
+    Sums, products and inverses of embeddings are the embeddings of sums, products and inverses, so
+    that all that is said of real matrices holds for complex ones. Singular values occur twice.
+
+    Parameters
+    ----------
+    Z : array-like or tensor of shape (..., n, n)
+        Matrices, complex or real.
+
+    Returns
+    -------
+    ndarray or tensor of shape (..., 2n, 2n)
+        In the precision of `Z`: float32 for complex64.
+
+    Raises
+    ------
+    ValueError
+        If the matrices are not square.
+
+    See Also
+    --------
+    extract_complex : The way back.
+
+    Notes
+    -----
+    Estimators of skinv embed stacks of complex matrices by themselves; other regressors need this.
+
+    Examples
+    --------
+    >>> embed_complex([[1 + 2j]])
+    array([[ 1., -2.],
+           [ 2.,  1.]])
+    """
+    if not is_tensor(Z):
+        Z = np.asarray(Z)
+    shape = tuple(Z.shape)
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise ValueError(
+            f"Got an array of shape {shape}, but square matrices (..., n, n) are expected."
+        )
+    n = shape[-1]
+    real = Z.real
+    if not is_tensor(Z):
+        dtype = real.dtype if real.dtype.kind == "f" else np.float64
+        out = np.empty((*shape[:-2], 2 * n, 2 * n), dtype)
+    else:
+        real = real if real.is_floating_point() else real.double()
+        out = real.new_empty((*shape[:-2], 2 * n, 2 * n))
+    out[..., :n, :n] = out[..., n:, n:] = real
+    out[..., n:, :n] = Z.imag if is_complex(Z) else 0.0
+    out[..., :n, n:] = -out[..., n:, :n]
+    return out
+
+
+def extract_complex(X: Any) -> Any:
+    """Return the complex matrices that real ones of twice the order embed.
+
+    Parameters
+    ----------
+    X : array-like or tensor of shape (..., 2n, 2n)
+        Real matrices, embeddings of complex ones up to errors.
+
+    Returns
+    -------
+    ndarray or tensor of shape (..., n, n)
+        The complex matrices whose embeddings are nearest in the Frobenius norm: means of the two
+        copies of each part. For embeddings they are exact. complex64 for float32 and float16.
+
+    Raises
+    ------
+    ValueError
+        If the order is odd, or the matrices are not square or not real.
+
+    See Also
+    --------
+    embed_complex : The way there.
+
+    Examples
+    --------
+    >>> extract_complex([[1.0, -2.0], [2.0, 1.0]])
+    array([[1.+2.j]])
+    """
+    if not is_tensor(X):
+        X = np.asarray(X)
+    shape = tuple(X.shape)
+    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] % 2 or is_complex(X):
+        raise ValueError(
+            f"Got an array of shape {shape} and {X.dtype}, but real matrices of even order "
+            f"(..., 2n, 2n) are expected, as embed_complex returns them."
+        )
+    n = shape[-1] // 2
+    a, b, c, d = X[..., :n, :n], X[..., :n, n:], X[..., n:, :n], X[..., n:, n:]
+    if is_tensor(X):
+        torch = sys.modules["torch"]
+        wide = X.dtype if X.dtype in (torch.float32, torch.float64) else torch.float32
+        return torch.complex(mean_of(a, d).to(wide), mean_of(c, -b).to(wide))
+    Z = np.empty((*shape[:-2], n, n), np.complex64 if X.dtype.itemsize < 8 else np.complex128)
+    with np.errstate(over="ignore", invalid="ignore"):
+        Z.real, Z.imag = mean_of(a, d), mean_of(c, -b)
+    return Z
+
+
+def mean_of(a: Any, b: Any) -> Any:
+    """Return the means of two arrays or tensors, exact where they are equal; nothing overflows.
+
+    Parameters
+    ----------
+    a, b : ndarray or tensor
+
+    Returns
+    -------
+    ndarray or tensor
+
+    Examples
+    --------
+    >>> mean_of(np.array([1e308, 1.0]), np.array([1e308, 2.0]))
+    array([1.0e+308, 1.5e+000])
+    """
+    where = sys.modules["torch"].where if is_tensor(a) else np.where
+    return where(a == b, a, 0.5 * a + 0.5 * b)
+
+
+class Layout(IntEnum):
+    """How matrices came, for :func:`restore_layout`; true for stacks.
+
+    Examples
+    --------
+    >>> flatten_stack(np.zeros((5, 2, 2)))[1]
+    <Layout.STACK: 1>
+    """
+
+    ROWS = 0
+    STACK = 1
+    COMPLEX = 2
+
+
+def flatten_stack(X: Any) -> tuple[Any, Layout]:
+    """Turn a stack into rows, a complex one into those of its real embedding; leave rows alone.
 
     Parameters
     ----------
@@ -151,55 +323,67 @@ def flatten_stack(X: Any) -> tuple[Any, bool]:
     -------
     rows : array-like or tensor of shape (n_samples, n_features)
         A view where one can be had.
-    was_stack : bool
+    layout : Layout
         What :func:`restore_layout` needs to know.
 
     Raises
     ------
     ValueError
-        If `X` has three dimensions and its matrices are not square.
+        If `X` has three dimensions and its matrices are not square, or has complex rows.
 
     Examples
     --------
-    >>> rows, was_stack = flatten_stack(np.zeros((5, 2, 2)))
-    >>> rows.shape, was_stack
+    >>> rows, layout = flatten_stack(np.zeros((5, 2, 2)))
+    >>> rows.shape, bool(layout)
     ((5, 4), True)
+    >>> flatten_stack(np.array([[[1 + 2j]]]))[0]
+    array([[ 1., -2.,  2.,  1.]])
     """
     if not hasattr(X, "ndim") and isinstance(X, (list, tuple)):
         X = np.asarray(X)
     if getattr(X, "ndim", 2) != 3:
-        return X, False
+        if hasattr(X, "dtype") and is_complex(X):
+            raise ValueError(
+                f"Complex data not supported as an array of shape {tuple(X.shape)}: pass complex "
+                f"matrices as a stack (n_samples, n, n)."
+            )
+        return X, Layout.ROWS
     if X.shape[1] != X.shape[2]:
         raise ValueError(
             f"Got a stack of shape {tuple(X.shape)}, but its matrices must be square: "
             f"(n_samples, n, n)."
         )
-    return X.reshape(X.shape[0], X.shape[1] * X.shape[2]), True
+    layout = Layout.STACK
+    if is_complex(X):
+        X, layout = embed_complex(X), Layout.COMPLEX
+    return X.reshape(X.shape[0], X.shape[1] * X.shape[2]), layout
 
 
-def restore_layout(rows: Any, was_stack: bool) -> Any:
+def restore_layout(rows: Any, layout: int) -> Any:
     """Give rows back in the layout that :func:`flatten_stack` met.
 
     Parameters
     ----------
     rows : array or tensor of shape (n_samples, n*n)
         Flattened matrices.
-    was_stack : bool
-        Whether the input had been a stack.
+    layout : Layout
+        How the input had come; True is a stack.
 
     Returns
     -------
     array or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        Complex matrices of half the order for ``Layout.COMPLEX``.
 
     Examples
     --------
     >>> restore_layout(np.zeros((5, 4)), True).shape
     (5, 2, 2)
     """
-    if not was_stack:
+    if not layout:
         return rows
     n = matrix_order(rows.shape[1])
-    return rows.reshape(rows.shape[0], n, n)
+    stack = rows.reshape(rows.shape[0], n, n)
+    return extract_complex(stack) if layout == Layout.COMPLEX else stack
 
 
 def as_stack(rows: NDArray) -> NDArray:
@@ -421,6 +605,7 @@ def check_center(center: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     center : array-like of shape (n, n) or (n*n,)
+        A complex one of shape (n, n) is embedded.
 
     Returns
     -------
@@ -437,9 +622,16 @@ def check_center(center: ArrayLike) -> NDArray[np.float64]:
     array([[3., 1.],
            [1., 2.]])
     """
-    if np.iscomplexobj(center):
-        raise ValueError("Got a complex center, but real matrices are expected.")
-    A = np.asarray(center, dtype=np.float64)
+    if is_complex(center):
+        center = np.asarray(to_host(center))
+        if center.ndim == 2 and center.shape[0] == center.shape[1]:
+            center = embed_complex(center)
+        else:
+            raise ValueError(
+                f"Got a complex center of shape {center.shape}, but one square matrix (n, n) is "
+                f"expected."
+            )
+    A = np.asarray(to_host(center), dtype=np.float64)
     if A.ndim > 2 or (A.ndim == 2 and A.shape[0] != A.shape[1]):
         raise ValueError(f"Got a center of shape {A.shape}, but one square matrix is expected.")
     n = matrix_order(A.size)

@@ -9,15 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import Bunch, _safe_indexing
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
 from .geometry import distance_to_singularity
 from .matrices import as_stack, exact_inverse, flatten_stack, to_host
+from .results import DistanceProfile
 
 __all__ = ["SingularDistanceScorer", "absolute_errors", "relative_errors", "residual_norms"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -165,8 +171,13 @@ class SingularDistanceScorer(BaseEstimator):
     }
 
     def __init__(
-        self, metric="neg_mean_absolute_error", *, norm="l2", min_distance=0.0, weighting=None
-    ):
+        self,
+        metric: str | Callable[..., ArrayLike] = "neg_mean_absolute_error",
+        *,
+        norm: str = "l2",
+        min_distance: float = 0.0,
+        weighting: str | None = None,
+    ) -> None:
         self.metric = metric
         self.norm = norm
         self.min_distance = min_distance
@@ -213,7 +224,7 @@ class SingularDistanceScorer(BaseEstimator):
             average = np.sqrt(average)
         return -float(average)
 
-    def profile(self, estimator: Any, X: Any, y: Any = None, n_bins: int = 10) -> Bunch:
+    def profile(self, estimator: Any, X: Any, y: Any = None, n_bins: int = 10) -> DistanceProfile:
         """Return the error against the distance to the singular matrices.
 
         Parameters
@@ -229,8 +240,8 @@ class SingularDistanceScorer(BaseEstimator):
 
         Returns
         -------
-        Bunch
-            ``distance`` (n_bins,): the mean distance in each bin, ascending. ``error``,
+        DistanceProfile
+            A Bunch. ``distance`` (n_bins,): the mean distance in each bin, ascending. ``error``,
             ``error_max`` (n_bins,): the mean and largest error per matrix. ``count`` (n_bins,).
             ``edges`` (n_bins + 1,): distances between the bins. ``n_left_out``: matrices closer
             than `min_distance`. For the squared metric errors are root mean squares.
@@ -249,7 +260,7 @@ class SingularDistanceScorer(BaseEstimator):
         root = np.sqrt if self.metric == "neg_root_mean_squared_error" else lambda value: value
         bins = np.array_split(np.argsort(distance, kind="stable"), n_bins)
         ends = [distance[b[0]] for b in bins] + [distance[bins[-1][-1]]]
-        return Bunch(
+        return DistanceProfile(
             distance=np.array([distance[b].mean() for b in bins]),
             error=np.array([root(error[b].mean()) for b in bins]),
             error_max=np.array([root(error[b].max()) for b in bins]),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -107,7 +107,8 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         Seeds weights, batches and the validation split. The same seed gives the same bits on the
         same device. Global generators are neither used nor touched; None is a new seed.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows a progress bar over the epochs of training; 2 one over the matrices of large
+        predictions, too.
 
     Attributes
     ----------
@@ -193,29 +194,29 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes="auto",
-        activation="silu",
+        hidden_layer_sizes: ArrayLike = "auto",
+        activation: str = "silu",
         *,
-        baseline="auto",
-        solver="auto",
-        init="default",
-        learning_rate="one_cycle",
-        learning_rate_init="auto",
-        weight_decay=0.0,
-        batch_size="auto",
-        max_iter=100,
-        tol=1e-4,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        hard_fraction=0.0,
-        callbacks=None,
-        dtype="float32",
-        device="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        baseline: str | None = "auto",
+        solver: str = "auto",
+        init: str = "default",
+        learning_rate: str = "one_cycle",
+        learning_rate_init: float | str = "auto",
+        weight_decay: float = 0.0,
+        batch_size: int | str = "auto",
+        max_iter: int = 100,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        hard_fraction: float = 0.0,
+        callbacks: Sequence[Any] | None = None,
+        dtype: str = "float32",
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.baseline = baseline

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .matrices import is_tensor
+from .matrices import is_tensor, restore_layout
 from .stacks import (
     check_pair,
     empty_like,
@@ -20,6 +20,11 @@ from .stacks import (
 )
 
 __all__ = ["newton_schulz"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 ORDERS = (2, 3, 4)
 
@@ -52,7 +57,7 @@ def newton_schulz(
     Raises
     ------
     ValueError
-        For shapes that do not match, matrices that are not square, complex numbers, a negative
+        For shapes that do not match, matrices that are not square, complex rows, a negative
         number of steps, or an order other than 2, 3 and 4.
 
     See Also
@@ -77,7 +82,7 @@ def newton_schulz(
     if not isinstance(n_steps, Integral) or n_steps < 0:
         raise ValueError(f"Got n_steps={n_steps!r}, but a number of steps >= 0 is expected.")
     check_order(order)
-    A, X, was_stack = check_pair(A, X)
+    A, X, layout = check_pair(A, X)
     if not overwrite_x:
         X = X.clone() if is_tensor(X) else X.copy()
     kernels = None if on_host(X) else kernels_for(X, X.shape[-1])
@@ -86,14 +91,14 @@ def newton_schulz(
         kernels.refine(A.contiguous(), out, n_steps, order, out)
         if out is not X:
             X.copy_(out)
-        return X if was_stack else X.reshape(len(X), -1)
+        return restore_layout(X.reshape(len(X), X.shape[1] ** 2), layout)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for piece in pieces(len(X), X.shape[-1], X.itemsize, piece_memory(X)):
             block = X[piece]
             D, work = empty_like(block), empty_like(block)
             for _ in range(n_steps):
                 improve(block, product_error(A[piece], block, out=D), order, work)
-    return X if was_stack else X.reshape(len(X), -1)
+    return restore_layout(X.reshape(len(X), X.shape[1] ** 2), layout)
 
 
 def check_order(order: Any) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -15,14 +15,18 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .blocks import by_blocks, is_dask, sample_by_blocks
 from .draws import DeviceDraws, HostDraws, private_generator
 from .geometry import distance_to_singularity, region_certificate
 from .geometry._regions import SHAPES, Ellipsoid, Region, principal_axes
 from .matrices import (
+    Layout,
     as_stack,
     check_center,
+    embed_complex,
     exact_inverse,
     flatten_stack,
+    is_complex,
     is_tensor,
     list_rows,
     matrix_order,
@@ -31,6 +35,7 @@ from .matrices import (
     to_host,
     validate_rows,
 )
+from .structures import Structure, refuse_unstructured
 
 __all__ = ["FeasibleRegionSampler"]
 
@@ -65,6 +70,10 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         ``transform``, which may not change the number of rows: that makes the estimator a sampler
         for imbalanced-learn's pipelines, which call ``fit_resample`` while fitting and pass by when
         predicting.
+    structure : {"symmetric"} or None, default=None
+        "symmetric" leaves only the symmetric matrices of the region, or of complex ones the
+        Hermitian: those are drawn, uniformly, and no others are feasible. Of a certified region
+        around a positive definite centre they are all positive definite.
     random_state : int, RandomState instance or None, default=None
         Seeds the stream of samples. The stream starts at ``fit`` and goes on from call to call, so
         two calls of ``sample`` give different matrices, and the same calls after another ``fit``
@@ -73,7 +82,8 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
     Attributes
     ----------
     center_ : ndarray of shape (n, n)
-        The centre.
+        The centre; of complex matrices its real embedding, of twice their order, as in all that
+        follows.
     radius_ : float or ndarray of shape (n, n)
         The radius, or the half-widths.
     axes_ : ndarray of shape (rank, n*n)
@@ -89,7 +99,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         matrices after `min_distance`; negative: not proven.
     is_certified_ : bool
         Whether the region provably keeps more than `min_distance`.
-    certificate_ : Bunch
+    certificate_ : RegionCertificate
         The test that decided, with its numbers; see :func:`skinv.geometry.region_certificate`.
     n_features_in_ : int
         n*n.
@@ -104,6 +114,11 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
     The box is the feasible region of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
     Inversion: Why can't, and Where can". An uncertified region can still be used: every sample is
     then tested by itself, and rejected if it is closer than `min_distance` to a singular matrix.
+
+    A region of complex matrices (fitted to a complex stack, or around a complex centre) consists of
+    the embeddings in a region of real matrices of twice the order
+    (:func:`skinv.matrices.embed_complex`): norms and distances are those of the embedding, and
+    samples are its rows (for :func:`skinv.matrices.extract_complex`).
 
     Examples
     --------
@@ -123,24 +138,27 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         "norm": [StrOptions(set(SHAPES))],
         "min_distance": [Interval(Real, 0, None, closed="left")],
         "on_infeasible": [StrOptions({"project", "nan", "raise", "warn", "drop"})],
+        "structure": [StrOptions({"symmetric"}), None],
         "random_state": ["random_state"],
     }
 
     def __init__(
         self,
-        center=None,
-        radius="data",
+        center: ArrayLike | None = None,
+        radius: ArrayLike = "data",
         *,
-        norm="linf",
-        min_distance=0.0,
-        on_infeasible="project",
-        random_state=None,
-    ):
+        norm: str = "linf",
+        min_distance: float = 0.0,
+        on_infeasible: str = "project",
+        structure: str | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.center = center
         self.radius = radius
         self.norm = norm
         self.min_distance = min_distance
         self.on_infeasible = on_infeasible
+        self.structure = structure
         self.random_state = random_state
 
     def fit(self, X: Any = None, y: Any = None) -> FeasibleRegionSampler:
@@ -166,18 +184,27 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         """
         self._validate_params()
         rows, eps = None, _EPS
+        self._is_complex = self.center is not None and is_complex(self.center)
+        self._is_symmetric = self.structure is not None
         if X is None:
             self.__dict__.pop("feature_names_in_", None)  # of an earlier fit
         else:
-            rows, _ = flatten_stack(to_host(X))
+            rows, layout = flatten_stack(to_host(X))
+            self._is_complex |= layout == Layout.COMPLEX
             rows = validate_rows(self, rows, reset=True)
             eps = float(np.finfo(rows.dtype).eps)
             rows = rows.astype(np.float64, copy=False)
         center = self._fit_center(rows)
+        self.n_features_in_ = center.size
+        structure = self._structure
+        if structure is not None:
+            for part in (center[None], *([] if rows is None else [rows])):
+                refuse_unstructured(structure, part)
+            center = structure.project(center[None])[0]
+            rows = None if rows is None else structure.project(rows)
         region = self._fit_region(center, rows, eps)
 
         n = matrix_order(center.size)
-        self.n_features_in_ = center.size
         self.center_ = center.reshape(n, n)
         self.radius_ = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
         for name in ("axes_", "thickness_"):  # of an earlier fit in another norm
@@ -224,7 +251,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         if isinstance(self.radius, str):
             radius: Any = 0.0
         else:
-            radius = np.asarray(self.radius, dtype=np.float64)
+            radius = embedded_radius(self.radius)
             if radius.ndim and (self.norm != "linf" or radius.size != center.size):
                 raise ValueError(
                     f"Got a radius of shape {radius.shape} with norm={self.norm!r}, but "
@@ -233,12 +260,23 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             if not (np.isfinite(radius).all() and (radius >= 0).all()):
                 raise ValueError(f"Got radius={self.radius}, but it must be finite and >= 0.")
             radius = radius.ravel() if radius.ndim else float(radius)
+            if np.ndim(radius) and self._structure is not None:
+                radius = self._structure.smallest(radius)
         if self.norm == "mahalanobis":
             assert rows is not None
             region: Region = Ellipsoid(center, radius, *principal_axes(rows - center, eps))
         else:
             region = SHAPES[self.norm](center, radius)
         return region.enclosing(rows - center) if isinstance(self.radius, str) else region
+
+    @property
+    def _structure(self) -> Structure | None:
+        """The structure of the matrices that are feasible."""
+        if not (self._is_complex or self._is_symmetric):
+            return None
+        return Structure.of(
+            self.n_features_in_, complex=self._is_complex, symmetric=self._is_symmetric
+        )
 
     @property
     def _region(self) -> Region:
@@ -250,6 +288,36 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             return Ellipsoid(center, radius, self.axes_, self.thickness_)
         return SHAPES[norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
 
+    @overload
+    def sample(
+        self,
+        n_samples: int = ...,
+        *,
+        return_inverse: Literal[True] = ...,
+        device: None = ...,
+        dtype: Any = ...,
+        chunks: None = ...,
+    ) -> tuple[NDArray, NDArray]: ...
+    @overload
+    def sample(
+        self,
+        n_samples: int = ...,
+        *,
+        return_inverse: Literal[False],
+        device: None = ...,
+        dtype: Any = ...,
+        chunks: None = ...,
+    ) -> NDArray: ...
+    @overload
+    def sample(
+        self,
+        n_samples: int = ...,
+        *,
+        return_inverse: bool = ...,
+        device: Any = ...,
+        dtype: Any = ...,
+        chunks: Any = ...,
+    ) -> Any: ...
     def sample(
         self,
         n_samples: int = 1,
@@ -257,6 +325,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         return_inverse: bool = True,
         device: Any = None,
         dtype: Any = None,
+        chunks: Any = None,
     ) -> Any:
         """Draw matrices uniform in the region, and invert them exactly.
 
@@ -271,28 +340,40 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         dtype : dtype, default=None
             A NumPy dtype, or a torch dtype with `device`; None is float64. Drawing and inverting
             are done in float64 and rounded.
+        chunks : int, tuple of int or str, default=None
+            Rows of a block, or of each block, or what else dask understands ("auto", "100 MiB"):
+            then X and Y are dask arrays, whose blocks are drawn when they are computed, X and Y of
+            a block together. Each block has a stream of its own, seeded from that of the sampler
+            now: the samples depend on the chunks, and on nothing else.
 
         Returns
         -------
-        X : ndarray or tensor of shape (n_samples, n*n)
+        X : ndarray, tensor or dask array of shape (n_samples, n*n)
             Matrices. In an uncertified region those closer than `min_distance` to a singular one
             are rejected, which is done on the host.
-        Y : ndarray or tensor of shape (n_samples, n*n)
+        Y : ndarray, tensor or dask array of shape (n_samples, n*n)
             Their inverses; only if `return_inverse`.
 
         Raises
         ------
         ValueError
-            If `n_samples` is not positive, or hardly any of the region keeps `min_distance`.
+            If `n_samples` is not positive, for `chunks` with a `device`, or if hardly any of the
+            region keeps `min_distance`.
+        ImportError
+            For `chunks` without dask.
         """
         check_is_fitted(self)
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"Got n_samples={n_samples!r}, but a positive integer is expected.")
+        if device is not None and chunks is not None:
+            raise ValueError(f"Got device={device!r} with chunks, whose blocks are NumPy arrays.")
         if device is not None:
             return self._sample_on_device(n_samples, return_inverse, device, dtype)
         dtype = np.dtype(np.float64 if dtype is None else dtype)
         if dtype.kind != "f":
             raise ValueError(f"Got dtype={dtype}, but a floating-point one is expected.")
+        if chunks is not None:
+            return sample_by_blocks(self, n_samples, chunks, return_inverse, dtype)
         X = self._draw_rows(n_samples).astype(dtype, copy=False)
         if not return_inverse:
             return X
@@ -304,10 +385,9 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
     ) -> Any:
         import torch
 
-        region = self._region
         draws = DeviceDraws(int(self._rng.randint(2**31)), device)
         if self.is_certified_:
-            rows = draws.asarray(region.center) + region.draw(n_samples, draws)
+            rows = self._draw(n_samples, draws)
         else:
             rows = draws.asarray(self._draw_rows(n_samples))
         dtype = torch.float64 if dtype is None else dtype
@@ -319,16 +399,27 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         n = matrix_order(X.shape[1])
         return X, exact_inverse(X.reshape(-1, n, n)).reshape(X.shape).to(X.dtype)
 
+    def _draw(self, n_samples: int, draws: Any) -> Any:
+        """Draw rows uniform in the region, singular ones among them."""
+        region, structure = self._region, self._structure
+        center = draws.asarray(region.center)
+        if structure is None:
+            return center + region.draw(n_samples, draws)
+        if isinstance(region, Ellipsoid):  # that of structured data
+            return structure.project(center + region.draw(n_samples, draws))
+        center = structure.pack(center[None])
+        return structure.unpack(center + region.packed(structure, n_samples, draws))
+
     def _draw_rows(self, n_samples: int) -> NDArray[np.float64]:
         """Draw on the host, rejecting what is too close to a singular matrix."""
-        region, draws = self._region, HostDraws(self._rng)
+        draws = HostDraws(self._rng)
         if self.is_certified_:
-            return region.center + region.draw(n_samples, draws)
+            return self._draw(n_samples, draws)
         kept: list[NDArray] = []
         n_kept = n_tried = 0
         while n_kept < n_samples:
             size = max(n_samples - n_kept, 256)
-            block = region.center + region.draw(size, draws)
+            block = self._draw(size, draws)
             block = block[keeps_distance(as_stack(block), self._distance_norm, self._min_distance)]
             kept.append(block)
             n_kept += len(block)
@@ -360,8 +451,11 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         ndarray of shape (n_samples,), or tensor if `X` is one
             The radius less the norm of the difference to the centre (in a box with unequal
             half-widths the least room in any entry): at least 0 inside, negative outside, -inf for
-            matrices that are not finite. Singular matrices are not looked at.
+            matrices that are not finite. Where a `structure` is violated by more than rounding, it
+            is at most the negative of the largest violation. Singular matrices are not looked at.
         """
+        if is_dask(X):
+            return by_blocks(self, "decision_function", X)
         return _as(self._depth(self._validated(X)[0]), X)
 
     def is_feasible(self, X: Any) -> Any:
@@ -379,10 +473,16 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             and at least `min_distance` from a singular matrix, which is tested matrix by matrix
             only if the region is not certified.
         """
+        if is_dask(X):
+            return by_blocks(self, "is_feasible", X)
         return _as(self._feasible(self._validated(X)[0]), X)
 
     def _depth(self, rows: NDArray) -> NDArray[np.float64]:
-        return self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
+        depth = self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
+        if self._structure is not None:
+            violation = self._structure.violation(rows)
+            depth = np.where(violation > 0, np.minimum(depth, -violation), depth)
+        return depth
 
     def _feasible(self, rows: NDArray) -> NDArray[np.bool_]:
         inside = self._depth(rows) >= 0
@@ -411,8 +511,11 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             For rows that hold NaN or infinity, unless ``on_infeasible="nan"``; with
             ``on_infeasible="raise"`` for any matrix that is not feasible. The rows are named.
         """
+        if is_dask(X):
+            return by_blocks(self, "transform", X)
         rows, was_stack = self._validated(X)
-        return _as(restore_layout(self._treat(rows), was_stack and self._returns_arrays()), X)
+        layout = was_stack if self._returns_arrays() else Layout.ROWS
+        return _as(restore_layout(self._treat(rows), layout), X)
 
     def _treat(self, rows: NDArray) -> NDArray:
         if self.on_infeasible != "nan":
@@ -438,7 +541,10 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             # Projection cannot help a matrix of the region that is close to a singular one.
             outside = self._depth(rows) < 0
             center = self.center_.ravel()
-            out[outside] = center + self._region.project(rows[outside] - center)
+            if self._structure is not None:
+                out[outside] = self._structure.project(out[outside])
+                outside = self._depth(out) < 0
+            out[outside] = center + self._region.project(out[outside] - center)
         return out
 
     def _returns_arrays(self) -> bool:
@@ -475,15 +581,41 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         y_resampled = None if y is None else _safe_indexing(y, index)
         return _safe_indexing(X, index), y_resampled
 
-    def _validated(self, X: Any) -> tuple[NDArray, bool]:
+    def _validated(self, X: Any) -> tuple[NDArray, Layout]:
         check_is_fitted(self)
         rows, was_stack = flatten_stack(to_host(X))
         return validate_rows(self, rows, reset=False, allow_nonfinite=True), was_stack
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def embedded_radius(radius: Any) -> NDArray[np.float64]:
+    """Return a radius, or half-widths: complex ones hold those of real and imaginary parts.
+
+    Parameters
+    ----------
+    radius : float or array-like of shape (n, n)
+
+    Returns
+    -------
+    ndarray, float64
+
+    Examples
+    --------
+    >>> embedded_radius([[0.1 + 0.2j]])
+    array([[0.1, 0.2],
+           [0.2, 0.1]])
+    """
+    radius = np.asarray(to_host(radius))
+    if is_complex(radius):
+        E = embed_complex(radius)
+        n = len(E) // 2
+        E[:n, n:] *= -1
+        return E
+    return radius.astype(np.float64)
 
 
 def _as(values: NDArray, X: Any) -> Any:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .bounds._residual import measure, scaled
 from .matrices import condition_numbers, exact_inverse, is_tensor, like, to_host
+from .matrices import is_complex as has_complex
 from .stacks import (
     Arithmetic,
     as_float64,
@@ -249,17 +250,20 @@ def unknown(b: Any) -> tuple[Any, Any]:
     return np.full(b.shape, np.nan), np.full((len(b), b.shape[2]), np.inf)
 
 
-def right_hand_sides(b: Any, rows: Any) -> Any:
+def right_hand_sides(b: Any, rows: Any, is_complex: bool = False) -> Any:
     """Return right-hand sides as an array or tensor like the matrices they belong to.
 
     Parameters
     ----------
     b : array-like or tensor of shape (n_samples, n) or (n_samples, n, k)
     rows : ndarray or tensor of shape (n_samples, n*n)
+    is_complex : bool, default=False
+        Whether the matrices are embeddings of complex ones: `b` are complex vectors of half the
+        length then, or real ones.
 
     Returns
     -------
-    ndarray or tensor of the shape of `b`
+    ndarray or tensor of the shape of `b`, or twice as long
         float32 and float64 are kept, everything else becomes float64.
 
     Raises
@@ -278,22 +282,53 @@ def right_hand_sides(b: Any, rows: Any) -> Any:
         if not is_tensor(b):
             b = torch.tensor(np.array(b))
         b = b.to(rows.device).detach()
-        keep, is_complex = b.dtype in (torch.float32, torch.float64), b.is_complex()
     else:
         b = np.asarray(to_host(b))
-        keep, is_complex = b.dtype in (np.float32, np.float64), np.iscomplexobj(b)
     if is_complex:
-        raise ValueError("Got complex right-hand sides, but real ones are expected.")
+        n //= 2
+    elif has_complex(b):
+        raise ValueError(
+            "Got complex right-hand sides for real matrices, but real ones are expected: solve for "
+            "real and imaginary parts as two columns."
+        )
     if b.ndim not in (2, 3) or tuple(b.shape[:2]) != (m, n):
         raise ValueError(
             f"Got right-hand sides of shape {tuple(b.shape)} for {m} matrices of order {n}, but "
             f"({m}, {n}) or ({m}, {n}, k) is expected."
         )
-    if keep:
+    if is_complex:
+        imaginary = b.imag if has_complex(b) else 0 * b
+        b = namespace(b).concatenate([b.real, imaginary], 1)
+    if b.dtype in (namespace(b).float32, namespace(b).float64):
         return b
     wide = as_float64(b)
     refuse_inexact(b, wide)
     return wide
+
+
+def complex_vectors(x: Any) -> Any:
+    """Return complex vectors (m, n) or (m, n, k) from real ones, real parts before imaginary ones.
+
+    Parameters
+    ----------
+    x : ndarray or tensor of shape (m, 2n) or (m, 2n, k)
+
+    Returns
+    -------
+    ndarray or tensor, complex
+
+    Examples
+    --------
+    >>> complex_vectors(np.array([[1.0, 2.0]]))
+    array([[1.+2.j]])
+    """
+    n = x.shape[1] // 2
+    real, imaginary = x[:, :n], x[:, n:]
+    if is_tensor(x):
+        return sys.modules["torch"].complex(real, imaginary)
+    out = np.empty(real.shape, np.result_type(x.dtype, np.complex64))
+    out.real, out.imag = real, imaginary
+    return out
 
 
 def take_better(x: Any, bound: Any, rows: NDArray, new_x: Any, new_bound: Any) -> None:

@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from .matrices import flatten_stack, is_tensor, matrix_order
+from .matrices import (
+    Layout,
+    embed_complex,
+    flatten_stack,
+    is_complex,
+    is_tensor,
+    matrix_order,
+)
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
@@ -69,41 +76,43 @@ def _arithmetic(dtype: Any) -> Arithmetic:
     return Arithmetic(float(info.eps) / 2, float(info.tiny), float(info.max))
 
 
-def check_pair(A: Any, X: Any) -> tuple[Any, Any, bool]:
+def check_pair(A: Any, X: Any) -> tuple[Any, Any, Layout]:
     """Return matrices and their approximate inverses as stacks of one floating-point dtype.
 
     Parameters
     ----------
     A, X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-        Both of the same shape. One tensor makes both tensors.
+        Both of the same shape. One tensor makes both tensors. Stacks may be complex: they are
+        embedded.
 
     Returns
     -------
     A, X : ndarray or tensor of shape (n_samples, n, n)
         Views where nothing had to be converted.
-    was_stack : bool
-        Whether `X` was a stack.
+    layout : Layout
+        How they came.
 
     Raises
     ------
     ValueError
-        For shapes that do not match, matrices that are not square, and complex numbers.
+        For shapes that do not match, matrices that are not square, and complex rows.
 
     Examples
     --------
-    >>> A, X, was_stack = check_pair([[1, 0, 0, 2]], [[1, 0, 0, 0.5]])
-    >>> A.shape, X.dtype, was_stack
-    ((1, 2, 2), dtype('float64'), False)
+    >>> A, X, layout = check_pair([[1, 0, 0, 2]], [[1, 0, 0, 0.5]])
+    >>> A.shape, X.dtype, layout
+    ((1, 2, 2), dtype('float64'), <Layout.ROWS: 0>)
     """
     if is_tensor(A) or is_tensor(X):
         torch = sys.modules["torch"]
         device = (A if is_tensor(A) else X).device
         A, X = (torch.as_tensor(M, device=device).detach() for M in (A, X))
+        A, X, layout = _embedded(A, X)
         narrow = {torch.float16, torch.bfloat16, torch.float32}
         dtype = torch.float32 if {A.dtype, X.dtype} <= narrow else torch.float64
         A, X = _converted(A, dtype), _converted(X, dtype)
     else:
-        A, X = np.asarray(A), np.asarray(X)
+        A, X, layout = _embedded(np.asarray(A), np.asarray(X))
         narrow = {np.dtype(np.float16), np.dtype(np.float32)}
         dtype = np.dtype(np.float32 if {A.dtype, X.dtype} <= narrow else np.float64)
         A, X = _converted(A, dtype), _converted(X, dtype)
@@ -112,15 +121,22 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, bool]:
             f"Got matrices of shape {tuple(A.shape)} and approximate inverses of shape "
             f"{tuple(X.shape)}, but both must be rows (n_samples, n*n) or stacks (n_samples, n, n)."
         )
-    (A, _), (X, was_stack) = flatten_stack(A), flatten_stack(X)
+    (A, _), (X, came) = flatten_stack(A), flatten_stack(X)
     n = matrix_order(A.shape[1])
-    return A.reshape(-1, n, n), X.reshape(-1, n, n), was_stack
+    return A.reshape(-1, n, n), X.reshape(-1, n, n), layout or came
+
+
+def _embedded(A: Any, X: Any) -> tuple[Any, Any, Layout]:
+    """Return real matrices, embedded if one stack is complex, and how they came if that is so."""
+    if not (is_complex(A) or is_complex(X)):
+        return A, X, Layout.ROWS
+    if A.ndim != 3 or X.ndim != 3:
+        raise ValueError("Got complex rows; pass complex matrices as stacks (n_samples, n, n).")
+    return embed_complex(A), embed_complex(X), Layout.COMPLEX
 
 
 def _converted(given: Any, dtype: Any) -> Any:
     """Return what was given in another dtype, if that can be done without a change."""
-    if given.is_complex() if is_tensor(given) else np.iscomplexobj(given):
-        raise ValueError("Got complex matrices, but real ones are expected.")
     with np.errstate(over="ignore", invalid="ignore"):
         # A view with its signs turned, as of a conjugate's imaginary part, is not memory yet.
         M = given.to(dtype).resolve_neg() if is_tensor(given) else given.astype(dtype, copy=False)

@@ -373,13 +373,13 @@ def test_inputs_are_not_modified(convert):
         (np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), r"but both must be rows"),
         (np.ones((1, 2, 3)), np.ones((1, 2, 3)), "must be square"),
         (np.ones((1, 5)), np.ones((1, 5)), "Got rows of 5 entries"),
-        (np.eye(2)[None] * 1j, np.eye(2)[None], "complex"),
-        (np.eye(2)[None], np.eye(2)[None] * (1 + 0j), "complex"),
-        (torch.eye(2)[None] * 1j, torch.eye(2)[None], "complex"),
+        (np.eye(2).reshape(1, 4) * 1j, np.eye(2).reshape(1, 4), "complex rows"),
+        (np.eye(2).reshape(1, 4), np.ones((1, 4)) * (1 + 0j), "complex rows"),
+        (torch.ones(1, 4) * 1j, torch.ones(1, 4), "complex rows"),
     ],
 )
 def test_pairs_that_are_refused(A, X, message):
-    """Shapes that do not match and complex numbers are refused."""
+    """Shapes that do not match and complex rows are refused."""
     with pytest.raises(ValueError, match=message):
         residual_bound(A, X)
 

@@ -313,7 +313,7 @@ def test_ellipsoid_of_rank_deficient_data(rank, dtype):
     X = sampler.sample(200, return_inverse=False)
     np.testing.assert_array_equal(X[:, [2, 7]], np.tile(rows[0, [2, 7]].astype(float), (200, 1)))
     E = X - sampler.center_.ravel()
-    left = E - np.linalg.lstsq(directions.T, E.T)[0].T @ directions
+    left = E - np.linalg.lstsq(directions.T, E.T, rcond=None)[0].T @ directions
     assert np.abs(left).max() < 100 * np.finfo(dtype).eps
     gram = sampler.axes_ @ sampler.axes_.T
     np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-12)

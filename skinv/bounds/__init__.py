@@ -5,3 +5,7 @@ from ._residual import residual_bound
 from ._taylor import taylor_bound
 
 __all__ = ["certify_region", "residual_bound", "taylor_bound"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -22,6 +22,7 @@ from ..stacks import (
     products_are_exact,
     scales,
 )
+from ..structures import structured
 from ._residual import measure, scaled
 
 # A step that leaves more than this share of the residual leads nowhere.
@@ -205,6 +206,46 @@ def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     share = xp.where(size > 0, moved / size, xp.full_like(size, float("inf")))
     total = (bound + share * (1 + bound)) * (1 + 2.0**-46)
     return xp.where(total >= 0, total, xp.full_like(total, float("inf")))
+
+
+def with_structure(
+    X: Any, bound: Any, norm: str, is_complex: bool, symmetric: Any
+) -> tuple[Any, Any]:
+    """Return the nearest X with the structure of the matrices, and bounds that hold for it.
+
+    Parameters
+    ----------
+    X : ndarray or tensor of shape (m, n, n)
+    bound : ndarray or tensor of shape (m,)
+        Proven bounds of the relative errors of X.
+    norm : {"fro", "inf", "1"}
+    is_complex : bool
+        Whether all are embeddings of complex matrices.
+    symmetric : ndarray or tensor of bool of shape (m,)
+        Which are symmetric.
+
+    Returns
+    -------
+    X : ndarray or tensor of shape (m, n, n)
+    bound : ndarray or tensor of shape (m,), float64
+
+    Examples
+    --------
+    >>> X = np.array([[[1.0, 0.1], [0.3, 1.0]]])
+    >>> X, bound = with_structure(X, np.array([0.0]), "1", False, np.array([True]))
+    >>> float(X[0, 0, 1]), bound
+    (0.2, array([0.07692]))
+    """
+    if not is_complex and not bool(symmetric.any()):
+        return X, bound
+    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+        Y = structured(X, is_complex, symmetric)
+        before, after, unit = as_float64(X), as_float64(Y), scales(X)
+        if unit is not None:
+            unit = as_float64(unit)
+            before, after = before / unit, after / unit
+        moved = moved_bound(before, after, bound, norm)
+    return Y, moved if is_complex else namespace(X).where(symmetric, moved, bound)
 
 
 def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import unwrapped
 from ..form import ModelForm
 from ..geometry._regularity import check_region
+from ..progress import progress
+from ..results import RegionError
 from ._taylor import taylor_bound
 
 _CONSTRAINTS: dict[str, list] = {
@@ -39,7 +41,7 @@ def certify_region(
     device: str = "cpu",
     random_state: Any = 0,
     verbose: int = 0,
-) -> Bunch:
+) -> RegionError:
     """Prove how wrong a model of inverses can be, over all matrices of a region.
 
     A test set finds the errors of typical matrices. The worst case sits in corners that samples
@@ -67,11 +69,12 @@ def certify_region(
 
     Returns
     -------
-    Bunch
-        ``lower``, ``upper``: proven bounds of the supremum over the region of the largest entry of
-        |f(A) − A⁻¹|; ``upper`` is inf where not all of the region could be shown to be regular.
-        ``witness`` (n, n): a matrix of the region whose error is ``lower``. ``gap``: upper/lower −
-        1. ``n_boxes``: boxes bounded. ``status``: "converged", "max_boxes" or "interrupted".
+    RegionError
+        A Bunch. ``lower``, ``upper``: proven bounds of the supremum over the region of the largest
+        entry of ``|f(A) − A⁻¹|``; ``upper`` is inf where not all of the region could be shown to be
+        regular. ``witness`` (n, n): a matrix of the region whose error is ``lower``. ``gap``:
+        upper/lower − 1. ``n_boxes``: boxes bounded. ``status``: "converged", "max_boxes" or
+        "interrupted".
 
     Raises
     ------
@@ -141,7 +144,7 @@ def certify_region(
     search.run(check_random_state(random_state), bool(verbose))
     n = problem.n
     lower, upper = search.proven_lower(), search.upper()
-    return Bunch(
+    return RegionError(
         lower=lower,
         upper=upper,
         gap=upper / lower - 1 if lower > 0 else math.inf if upper > 0 else 0.0,
@@ -266,26 +269,34 @@ class _Search:
     def run(self, rng: np.random.RandomState, verbose: bool) -> None:
         """Halve boxes until the gap is closed."""
         import torch
-        from tqdm import tqdm
 
         size = _BATCH[0]
-        with tqdm(total=self.max_boxes, unit="box", disable=not verbose) as bar:
+        with progress(self.max_boxes, "certifying", "box", verbose) as bar:
             try:
                 self.bounds.fill_(self.cap)
                 bounds, self.side, corner = self.problem.bound(self.z, self.half)
                 self.bounds, self.n_boxes = torch.minimum(self.bounds, bounds), 1
                 self.look(torch.cat((self.z, self.problem.project(corner))))
                 self.sample(rng)
+                bar.update(1)
+                bar.set_postfix_str(self.summary())
                 while self.settle() and self.n_boxes + 2 <= self.max_boxes:
                     before = self.n_boxes
                     self.halve(min(size, (self.max_boxes - self.n_boxes) // 2))
                     bar.update(self.n_boxes - before)
-                    bar.set_postfix_str(f"{self.lower:.4g} to {self.upper():.4g}", refresh=False)
+                    if verbose:
+                        bar.set_postfix_str(self.summary(), refresh=False)
                     size = min(2 * size, _BATCH[1])
                 if len(self.bounds):
                     self.status = "max_boxes"
             except KeyboardInterrupt:
                 self.status = "interrupted"
+
+    def summary(self) -> str:
+        """Say what is proven by now."""
+        upper = self.upper()
+        gap = upper / self.lower - 1 if self.lower > 0 else math.inf
+        return f"{self.lower:.4g} to {upper:.4g}, gap {gap:.1%}"
 
     def settle(self) -> bool:
         """Put aside the boxes that are bounded well enough; tell whether others are left."""

@@ -70,7 +70,7 @@ def residual_bound(
     -----
     With R = I − AX and ‖R‖ < 1, A is regular and A⁻¹ − X = A⁻¹R, so the relative error is at most
     ‖R‖; also A⁻¹ − X = XR(I − R)⁻¹ and X = A⁻¹(I − R), which gives the sharper
-    ‖XR‖(1 + ‖R‖) / (‖X‖(1 − ‖R‖)). The computed residual R' has |R' − R| <= u|R'| + γ_n|A||X|
+    ‖XR‖(1 + ‖R‖) / (‖X‖(1 − ‖R‖)). The computed residual R' has ``|R' − R| <= u|R'| + γ_n|A||X|``
     (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.5; Rump 2010,
     "Verification methods: rigorous results using floating-point arithmetic"), in whatever order
     sums are taken, with or without fused operations. Norms are rounded up. Matrices are scaled by

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Bunch
 
 from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
 from ..geometry._enclosure import Center
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
 from ..geometry._regularity import check_region
+from ..results import TaylorBound
 from ..stacks import powers_of_two
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -30,7 +30,7 @@ def taylor_bound(
     norm: str = "linf",
     *,
     axes: ArrayLike | None = None,
-) -> Bunch:
+) -> TaylorBound:
     """Bound the error of the Taylor series of the inverse over a region.
 
     Parameters
@@ -48,9 +48,9 @@ def taylor_bound(
 
     Returns
     -------
-    Bunch
-        ``max_error``: no entry of A⁻¹ − L_k(A) is larger anywhere in the region; inf where no
-        test applies. ``q``: the contraction that was proven, below 1; the series converges at
+    TaylorBound
+        A Bunch. ``max_error``: no entry of A⁻¹ − L_k(A) is larger anywhere in the region; inf where
+        no test applies. ``q``: the contraction that was proven, below 1; the series converges at
         least like qᵏ. ``test``: the norm that gave it. ``max_errors``: the bound by each test.
         ``order``, ``norm``: the question.
 
@@ -68,15 +68,16 @@ def taylor_bound(
     -----
     With E = A − A₀ and B = A₀⁻¹, A⁻¹ − L_k(A) = (−BE)^{k+1}(I + BE)⁻¹B. If ‖BE‖ <= q < 1 in an
     operator norm, the columns of (I + BE)⁻¹B are at most ‖Be_j‖ / (1 − q), and one factor BE may be
-    bounded with the rows of B alone. So the largest entry is at most
+    bounded with the rows of B alone. With ``B_i·`` a row and ``B_·j`` a column, the largest entry
+    is at most
 
-    * l1, maximum norm: q = δ max|B|, max|B| q^{k+1} / (1 − q);
-    * l2, 2-norm: q = δ‖B‖₂, δ max‖B_i·‖₂ max‖B_·j‖₂ qᵏ / (1 − q);
-    * linf, 1-norm: q = δ‖B‖_{∞→1}, δ max‖B_i·‖₁ max‖B_·j‖₁ qᵏ / (1 − q), for n <= 20;
-    * boxes of half-widths Δ: max |B|Q^{k+1}(I − Q)⁻¹, Q = Δ|B| of spectral radius below 1 (Neumann
-      series entry by entry);
-    * ellipsoids: max‖H_i·‖₂ max‖G_·j‖₂ s^{k+1} / (1 − s), for HG = B in the metric of a positive
-      map with ‖GEH‖₂ <= s; see :func:`skinv.geometry.region_certificate`.
+    * l1, maximum norm: ``max|B| q^{k+1} / (1 − q)``, ``q = δ max|B|``;
+    * l2, 2-norm: ``δ max‖B_i·‖₂ max‖B_·j‖₂ qᵏ / (1 − q)``, ``q = δ‖B‖₂``;
+    * linf, 1-norm: ``δ max‖B_i·‖₁ max‖B_·j‖₁ qᵏ / (1 − q)``, ``q = δ‖B‖_{∞→1}``, for n <= 20;
+    * boxes of half-widths Δ: ``max |B|Q^{k+1}(I − Q)⁻¹``, ``Q = Δ|B|`` of spectral radius below 1
+      (Neumann series entry by entry);
+    * ellipsoids: ``max‖H_i·‖₂ max‖G_·j‖₂ s^{k+1} / (1 − s)``, for HG = B in the metric of a
+      positive map with ‖GEH‖₂ <= s; see :func:`skinv.geometry.region_certificate`.
 
     The contraction in the first three is the exact condition for a regular region (Poljak and Rohn
     1993). Every region is tried in the 2-norm, too. The inverse of the centre is enclosed and all
@@ -111,7 +112,7 @@ def taylor_bound(
             }
     test = min(found, key=lambda name: found[name][0], default="none")
     error, q = found.get(test, (np.inf, np.inf))
-    return Bunch(
+    return TaylorBound(
         max_error=error,
         q=q,
         test=test,

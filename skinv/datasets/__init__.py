@@ -4,3 +4,7 @@ from ._families import load_power_flow, load_robot_arm
 from ._regions import make_region
 
 __all__ = ["load_power_flow", "load_robot_arm", "make_region"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from ._module import to_module
+    from ._onnx import to_onnx
 __all__ = ["to_module", "to_onnx"]
 
 

@@ -12,3 +12,7 @@ __all__ = [
     "region_certificate",
     "region_margin",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,12 +8,12 @@ gives closed forms for l1 and l2, and for linf a maximum over sign vectors.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Bunch
 
+from ..results import DistanceBounds
 from ._enclosure import enclosed_inverse
 
 NORMS = ("l1", "l2", "linf")
@@ -33,6 +33,12 @@ class DistanceBoundWarning(UserWarning):
     """
 
 
+@overload
+def distance_to_singularity(
+    A: ArrayLike, norm: str = ..., *, return_bounds: Literal[True]
+) -> DistanceBounds: ...
+@overload
+def distance_to_singularity(A: ArrayLike, norm: str = ..., *, return_bounds: bool = ...) -> Any: ...
 def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bool = False) -> Any:
     """Return the distance of each matrix to the nearest singular matrix.
 
@@ -44,7 +50,7 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     norm : {"l1", "l2", "linf"}, default="l2"
         Norm of the flattened difference.
     return_bounds : bool, default=False
-        If True return a Bunch of both bounds instead of the distance.
+        If True return both bounds instead of the distance.
 
     Returns
     -------
@@ -53,9 +59,9 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
         exact up to rounding, an absolute error of a small multiple of n eps ‖A‖, except in linf
         for n > 20, where the problem is NP-hard: then they are lower bounds, and a
         :class:`DistanceBoundWarning` says so.
-    bounds : Bunch
-        Only if `return_bounds`, and without the warning: ``lower`` and ``upper``, shaped like the
-        distances, and ``exact``, True where the two are the distance itself.
+    bounds : DistanceBounds
+        A Bunch, only if `return_bounds`, and without the warning: ``lower`` and ``upper``, shaped
+        like the distances, and ``exact``, True where the two are the distance itself.
 
     Raises
     ------
@@ -64,10 +70,10 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
 
     Notes
     -----
-    l2: the smallest singular value (Eckart and Young 1936). l1: 1 / max |A⁻¹|. linf: 1 / ‖A⁻¹‖ with
-    the norm from linf to l1, max over s in {±1}ⁿ of ‖A⁻¹s‖₁ (Poljak and Rohn 1993, "Checking robust
-    nonsingularity is NP-hard"). For n > 20 the lower bound is the larger of 1 / Σ|A⁻¹| and
-    σ_min / n, the upper one comes from a local search over sign vectors. Always
+    l2: the smallest singular value (Eckart and Young 1936). l1: ``1 / max |A⁻¹|``. linf: 1 / ‖A⁻¹‖
+    with the norm from linf to l1, max over s in {±1}ⁿ of ‖A⁻¹s‖₁ (Poljak and Rohn 1993, "Checking
+    robust nonsingularity is NP-hard"). For n > 20 the lower bound is the larger of ``1 / Σ|A⁻¹|``
+    and σ_min / n, the upper one comes from a local search over sign vectors. Always
     d_linf <= d_l2 <= d_l1.
 
     Examples
@@ -86,7 +92,7 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     lower, upper = _distances(stack, norm)
     exact = norm != "linf" or n <= EXACT_ORDER
     if return_bounds:
-        return Bunch(lower=_shaped(lower, shape), upper=_shaped(upper, shape), exact=exact)
+        return DistanceBounds(lower=_shaped(lower, shape), upper=_shaped(upper, shape), exact=exact)
     if not exact:
         warnings.warn(
             f"The linf distance to singularity is NP-hard; for n = {n} > {EXACT_ORDER} these are "
@@ -122,7 +128,7 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     Notes
     -----
     With B = A⁻¹ and d the distance, the perturbation is −σ_n u_n v_nᵀ in l2; −e_j e_iᵀ / B_ij at
-    the largest |B_ij| in l1; and −d s tᵀ in linf, where s maximises ‖Bs‖₁ and t = sign(Bs): it
+    the largest ``|B_ij|`` in l1; and −d s tᵀ in linf, where s maximises ‖Bs‖₁ and t = sign(Bs): it
     sends x = Bs, for which tᵀx = 1/d, to −s = −Ax (Poljak and Rohn 1993).
 
     Examples

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ class Region(ABC):
 
     center: NDArray[np.float64]
     radius: Any
+    share: ClassVar[float] = 0.0
 
     @abstractmethod
     def norm(self, deviations: NDArray) -> NDArray:
@@ -91,6 +92,16 @@ class Region(ABC):
     @abstractmethod
     def draw(self, n_samples: int, rng: Draws) -> Any:
         """Return deviations uniform in the region."""
+
+    def packed(self, structure: Any, n_samples: int, rng: Draws) -> Any:
+        """Return the free numbers of deviations uniform among those of a structure.
+
+        A free number p that stands at m entries adds m|p|^q to the q-th power of the norm in lq:
+        m^(1/q) p is uniform in the ball of as many dimensions as there are free numbers.
+        """
+        radius = self.radius if np.ndim(self.radius) == 0 else self.radius[structure.first]
+        ball = type(self)(self.center[structure.first], radius)
+        return ball.draw(n_samples, rng) / rng.asarray(structure.multiplicity**self.share)
 
 
 class Box(Region):
@@ -132,6 +143,8 @@ class Box(Region):
 class L2Ball(Region):
     """Frobenius norm of the deviation <= radius."""
 
+    share = 0.5
+
     def norm(self, deviations: NDArray) -> NDArray:
         """Return the Euclidean norm of each row."""
         return row_norms(deviations)
@@ -143,6 +156,8 @@ class L2Ball(Region):
 
 class L1Ball(Region):
     """Sum of the absolute entries of the deviation <= radius."""
+
+    share = 1.0
 
     def norm(self, deviations: NDArray) -> NDArray:
         """Return the sum of absolute entries of each row."""

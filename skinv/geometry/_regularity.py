@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Bunch
 
 from ..matrices import check_center
+from ..results import RegionCertificate
 from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin
 from ._distance import (
     EXACT_ORDER,
@@ -84,7 +84,7 @@ def region_certificate(
     min_distance: float = 0.0,
     *,
     axes: ArrayLike | None = None,
-) -> Bunch:
+) -> RegionCertificate:
     """Return the proof, if there is one, that a region keeps away from the singular matrices.
 
     Parameters
@@ -94,8 +94,8 @@ def region_certificate(
 
     Returns
     -------
-    Bunch
-        ``is_certified``: True if ``margin > 0``, that is if the closed region and its
+    RegionCertificate
+        A Bunch. ``is_certified``: True if ``margin > 0``, that is if the closed region and its
         `min_distance` neighbourhood hold no singular matrix. ``margin``: see
         :func:`region_margin`. ``distance`` and ``distance_upper``: bounds on the distance of the
         centre to the singular matrices in `norm` (inf where no upper bound is known).
@@ -112,7 +112,7 @@ def region_certificate(
     With B the inverse of the centre A₀ and ε the safety distance:
 
     * balls: d(A₀) − radius − ε in the ball's own norm, exact in l2, l1, and linf up to n = 20;
-    * a box of half-widths Δ: the largest t with spectral radius ρ(|B|(Δ + t·1)) < 1, less ε
+    * a box of half-widths Δ: the largest t with spectral radius ``ρ(|B|(Δ + t·1)) < 1``, less ε
       (Beeck 1975, "Zur Problematik der Hüllenbestimmung von Intervallgleichungssystemen"; Rump
       1994, "Verification methods for dense and sparse systems of equations"), d(A₀) − max Δ − ε,
       (σ_min(A₀) − ‖Δ‖₂)/n − ε (Weyl), and for n <= 7 the largest t for which the determinants of
@@ -151,7 +151,7 @@ def region_certificate(
         delta, length = delta * unit, unit
     margins = {name: float(value * unit - min_distance) for name, value in margins.items()}
     test = max(margins, key=margins.__getitem__)
-    return Bunch(
+    return RegionCertificate(
         is_certified=margins[test] > 0,
         margin=margins[test],
         distance=float(distance * length),

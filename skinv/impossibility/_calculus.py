@@ -405,9 +405,9 @@ def multiply(
 
     Notes
     -----
-    f(x)g(x) − f(y)g(y) = f(x)(g(x) − g(y)) + (f(x) − f(y))g(y). In linf |Σₖ uᵢₖvₖⱼ| is at most the
-    number of terms times the largest of each, in l1 and l2 the norm of the product is at most that
-    of all products uᵢₖvₗⱼ, which is ‖u‖‖v‖.
+    f(x)g(x) − f(y)g(y) = f(x)(g(x) − g(y)) + (f(x) − f(y))g(y). In linf ``|Σₖ uᵢₖvₖⱼ|`` is at most
+    the number of terms times the largest of each, in l1 and l2 the norm of the product is at most
+    that of all products uᵢₖvₗⱼ, which is ‖u‖‖v‖.
 
     Examples
     --------
@@ -427,9 +427,9 @@ def elementwise(
     Parameters
     ----------
     derivative : float, array-like of coefficients or Polynomial
-        A polynomial p without negative coefficients such that |φ'(u)| ≤ p(|u|): a number for
-        Lipschitz activations; Σ k |cₖ| uᵏ⁻¹ for a polynomial Σ cₖ uᵏ; for a spline the largest of
-        its pieces' coefficients.
+        A polynomial p without negative coefficients such that ``|φ'(u)| ≤ p(|u|)``: a number for
+        Lipschitz activations; ``Σ k |cₖ| uᵏ⁻¹`` for a polynomial Σ cₖ uᵏ; for a spline the largest
+        of its pieces' coefficients.
     at_zero : float, default=0.0
         φ(0).
     size : int, default=1
@@ -442,8 +442,8 @@ def elementwise(
 
     Notes
     -----
-    No entry is larger than the norm t, so |φ(uᵢ) − φ(vᵢ)| ≤ p(t) |uᵢ − vᵢ| for each, and the three
-    norms are monotone in the absolute entries.
+    No entry is larger than the norm t, so ``|φ(uᵢ) − φ(vᵢ)| ≤ p(t) |uᵢ − vᵢ|`` for each, and the
+    three norms are monotone in the absolute entries.
 
     Examples
     --------

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from .._regressor import unwrapped
@@ -15,6 +14,7 @@ from ..draws import private_generator
 from ..geometry import nearest_singular
 from ..geometry._regions import row_norms
 from ..matrices import check_center
+from ..results import Counterexample
 from ._predictions import Errors, Predictions
 
 # Shares of the way to a singular matrix: even steps, then halving what is left, down to the last
@@ -30,7 +30,7 @@ def counterexample(
     n_directions: int = 64,
     max_iter: int = 20,
     random_state: Any = None,
-) -> Bunch:
+) -> Counterexample:
     """Find a nonsingular matrix near a given one on which a model errs by more than `error`.
 
     The search walks from the centre toward singular matrices, where inverses grow without limit and
@@ -55,7 +55,9 @@ def counterexample(
 
     Returns
     -------
-    Bunch
+    Counterexample
+        A Bunch.
+
         matrix : ndarray of shape (n, n)
             The counterexample, representable in the dtype that the model takes.
         error : float
@@ -157,7 +159,7 @@ class _Search:
 
     def __init__(self, center: NDArray, errors: Errors, error: float):
         self.center, self.errors, self.target = center, errors, error
-        self.best: Bunch | None = None
+        self.best: Counterexample | None = None
         self.former: list[NDArray] = []
         self.largest = -np.inf
 
@@ -173,7 +175,7 @@ class _Search:
             distances = row_norms((matrices - self.center).reshape(len(matrices), -1))
             i = int(np.flatnonzero(exceeds)[np.argmin(distances[exceeds])])
             if self.best is None or distances[i] < self.best.distance:
-                self.best = Bunch(matrix=matrices[i].copy(), distance=float(distances[i]))
+                self.best = Counterexample(matrix=matrices[i].copy(), distance=float(distances[i]))
                 self.former.append(self.best.matrix)
         return exceeds
 
@@ -223,7 +225,7 @@ class _Search:
             trials = self.center + (lengths[:, None, None, None] * D).reshape(-1, *toward.shape)
             spread *= 1.5 if self.test(trials).any() else 0.5
 
-    def result(self) -> Bunch:
+    def result(self) -> Counterexample:
         """Return the nearest counterexample that is one by itself too.
 
         In a batch of many predictions may differ in the last places from those one by one.
@@ -231,7 +233,7 @@ class _Search:
         for matrix in reversed(self.former):
             found = self.errors(matrix[None])
             if found.lower[0] > self.target:
-                return Bunch(
+                return Counterexample(
                     matrix=matrix,
                     error=float(found.error[0]),
                     error_lower=float(found.lower[0]),

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._regressor import unwrapped
 from ..draws import HostDraws, private_generator
 from ..matrices import as_stack, exact_inverse
+from ..results import TruncatedMoments
 from ._predictions import Predictions
 
 # Matrices whose predictions are held at once.
@@ -31,7 +32,7 @@ def truncated_moments(
     *,
     n_samples: int = 200_000,
     random_state: Any = None,
-) -> Bunch:
+) -> TruncatedMoments:
     """Estimate mean powers of a model's error over a region, without what is nearly singular.
 
     Over a region that holds singular matrices the mean error of every bounded approximation is
@@ -60,8 +61,11 @@ def truncated_moments(
 
     Returns
     -------
-    Bunch
+    TruncatedMoments
+        A Bunch.
+
         p : float or ndarray of shape (n_p,)
+            The powers.
         cutoffs : ndarray of shape (k,)
             From large to small.
         moments, standard_errors : ndarray of shape (k,) or (n_p, k)
@@ -75,11 +79,12 @@ def truncated_moments(
             p − 1.
         fitted : ndarray of shape (k,) or (n_p, k)
             The moments that the fitted growth gives, starting from the largest cutoff.
-        relative_moments, relative_standard_errors, relative_growth, relative_growth_error,
-        relative_fitted, relative_expected_growth
-            The same for ‖f(A) − A⁻¹‖_F / ‖A⁻¹‖_F, which tends to 1 at singular matrices: what lies
-            between the cutoffs shrinks like ε, growth −1, and the moments converge.
+        relative_moments, relative_standard_errors, relative_fitted : as above
+            The same for ‖f(A) − A⁻¹‖_F / ‖A⁻¹‖_F, which tends to 1 at singular matrices.
+        relative_growth, relative_growth_error, relative_expected_growth : as above
+            What lies between the cutoffs shrinks like ε, growth −1, and the moments converge.
         n_samples : int
+            The number of matrices drawn.
 
     Raises
     ------
@@ -100,10 +105,10 @@ def truncated_moments(
     Matrix Inversion: Why can't, and Where can").
 
     A sample starts uniform in the region; in three of four one entry, chosen at random, is drawn
-    anew from a density proportional to 1/(|x − x*| + ε_min), where x* makes the matrix singular.
-    The determinant is affine in each entry, so x* = x − 1/(A⁻¹)_ji. The weight is one over the
-    average density, relative to the uniform one, of all the ways in which the matrix could have
-    been drawn (the balance heuristic of Veach and Guibas 1995). The exponent is fitted by
+    anew from a density proportional to ``1/(|x − x*| + ε_min)``, where x* makes the matrix
+    singular. The determinant is affine in each entry, so x* = x − 1/(A⁻¹)_ji. The weight is one
+    over the average density, relative to the uniform one, of all the ways in which the matrix could
+    have been drawn (the balance heuristic of Veach and Guibas 1995). The exponent is fitted by
     generalised least squares to the logarithms of the parts, with their sampled covariance.
 
     Examples
@@ -182,7 +187,7 @@ def truncated_moments(
         return float(values[0]) if values.ndim == 1 else values[0]
 
     keys = ("moments", "standard_errors", "growth", "growth_error", "fitted")
-    return Bunch(
+    return TruncatedMoments(
         p=shaped(powers),
         cutoffs=edges,
         **{key: shaped([found[key] for found in absolute]) for key in keys},

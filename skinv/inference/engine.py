@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..form import ModelForm
 from ..matrices import is_tensor, refuse_nonfinite
+from ..progress import progress
 from ..stacks import PIECE_CUDA, Workspace, kernels_for, namespace, on_host, products_are_exact
 from .evaluate import evaluate
 from .parts import SHORT, Parts
@@ -106,6 +107,7 @@ class Engine:
         outputs: NDArray[np.intp] | None = None,
         out: Any = None,
         device: str = "cpu",
+        verbose: bool = False,
     ) -> Any:
         """Predict.
 
@@ -119,6 +121,8 @@ class Engine:
             Memory for the result, contiguous and in the dtype of `X`; that of `X` or apart from it.
         device : str, default="cpu"
             Where arrays are computed on, if they are many; "auto" is CUDA where there is one.
+        verbose : bool, default=False
+            Whether to show a progress bar where there is more than a piece to compute.
 
         Returns
         -------
@@ -135,7 +139,7 @@ class Engine:
             empty = X.new_empty if is_tensor(X) else lambda shape: np.empty(shape, X.dtype)
             return empty((len(X), n_outputs)) if out is None else out
         if is_tensor(X):
-            return self._tensors(X, outputs, out)
+            return self._tensors(X, outputs, out, verbose)
         wide = np.dtype(np.float32) if X.dtype.itemsize < 4 else X.dtype
         if len(X) == 1 and outputs is None and out is None:
             return self._row(X, wide)
@@ -145,7 +149,7 @@ class Engine:
         if len(X) * parts.width <= _SMALL:
             self._few(X, parts, out)
         else:
-            self._many(X, parts, outputs, out, device)
+            self._many(X, parts, outputs, out, device, verbose)
         return out
 
     def parts(
@@ -220,6 +224,7 @@ class Engine:
         outputs: NDArray[np.intp] | None,
         out: NDArray,
         name: str,
+        verbose: bool,
     ) -> None:
         """Predict many rows of an array."""
         import torch
@@ -231,7 +236,7 @@ class Engine:
         # Where the user allows torch a lower precision, that is not meant for arrays.
         if device != cpu and products_are_exact(torch.empty(0, dtype=kind, device=device)):
             with torch.no_grad(), np.errstate(all="ignore"):
-                self._many_on_device(X, host, self.parts(kind, device, outputs), out)
+                self._many_on_device(X, host, self.parts(kind, device, outputs), out, verbose)
             return
         example = torch.empty(0, dtype=kind, device=cpu)
         exact = products_are_exact(example)
@@ -239,17 +244,24 @@ class Engine:
         space = Workspace.of_thread()
         with torch.no_grad(), np.errstate(all="ignore"):
             try:
-                self._many_on_host(X, host, parts, out, example, space)
+                self._many_on_host(X, host, parts, out, example, space, verbose)
             finally:
                 space.trim()
 
     def _many_on_host(
-        self, X: NDArray, host: Parts, parts: Parts, out: NDArray, example: Any, space: Workspace
+        self,
+        X: NDArray,
+        host: Parts,
+        parts: Parts,
+        out: NDArray,
+        example: Any,
+        space: Workspace,
+        verbose: bool,
     ) -> None:
         """Predict rows of an array by torch, or by NumPy if that is what the parts are."""
         torch, d, wide = sys.modules["torch"], len(host.origin), host.origin.dtype
         exact, in_place = is_tensor(parts.origin), np.may_share_memory(X, out)
-        for piece in _pieces(len(X), host, wide.itemsize):
+        for piece in _pieces(len(X), host, wide.itemsize, verbose):
             x, part = X[piece], out[piece]
             E = space.of(example, (len(x), d), "E")
             if x.flags.carray and host.kept is None and exact:
@@ -276,13 +288,14 @@ class Engine:
             if not same:
                 torch.from_numpy(part).copy_(y)
 
-    def _many_on_device(self, X: NDArray, host: Parts, parts: Parts, out: NDArray) -> None:
+    def _many_on_device(
+        self, X: NDArray, host: Parts, parts: Parts, out: NDArray, verbose: bool
+    ) -> None:
         """Predict rows of an array on a GPU."""
         torch, wide = sys.modules["torch"], host.origin.dtype
         space = Workspace()
         step = max(_PIECE_COPIED // (wide.itemsize * parts.width), 1)
-        for start in range(0, len(X), step):
-            piece = slice(start, min(start + step, len(X)))
+        for piece in _steps(len(X), step, verbose):
             x = X[piece]
             if not _sum_is_finite(x):
                 _refuse_piece(X, piece, x)
@@ -294,7 +307,7 @@ class Engine:
 
     # -- tensors -----------------------------------------------------------------------------------
 
-    def _tensors(self, X: Any, outputs: NDArray[np.intp] | None, out: Any) -> Any:
+    def _tensors(self, X: Any, outputs: NDArray[np.intp] | None, out: Any, verbose: bool) -> Any:
         """Predict on the tensor's device, asking for none of its numbers."""
         torch = sys.modules["torch"]
         wide = torch.float32 if X.dtype.itemsize < 4 else X.dtype
@@ -305,7 +318,7 @@ class Engine:
             return out
         space = Workspace.of_thread() if on_host(X) else Workspace()
         with torch.no_grad(), np.errstate(all="ignore"):
-            for piece in _pieces(len(X), parts, wide.itemsize, X):
+            for piece in _pieces(len(X), parts, wide.itemsize, verbose, X):
                 x, part = X[piece], out[piece]
                 E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
                 _differences(x, parts, E)
@@ -332,7 +345,7 @@ def _by_kernel(X: Any, parts: Parts, out: Any) -> bool:
     return True
 
 
-def _pieces(m: int, parts: Parts, itemsize: int, X: Any = None) -> Iterator[slice]:
+def _pieces(m: int, parts: Parts, itemsize: int, verbose: bool, X: Any = None) -> Iterator[slice]:
     """Cut m rows into pieces: those of a cache or, of a tensor on a device, of its memory."""
     row = itemsize * parts.width
     if X is not None and not on_host(X):
@@ -341,7 +354,16 @@ def _pieces(m: int, parts: Parts, itemsize: int, X: Any = None) -> Iterator[slic
         step = min(max(_PIECE_NETWORK // row, _ROWS), _MOST_ROWS)
     else:
         step = min(max(_PIECE // row, 1), _MOST_ROWS)
-    return (slice(start, min(start + step, m)) for start in range(0, m, step))
+    return _steps(m, step, verbose)
+
+
+def _steps(m: int, step: int, verbose: bool) -> Iterator[slice]:
+    """Cut m rows into pieces of `step`, and show how many are done."""
+    with progress(m, "predicting", "matrix", verbose and m > step) as bar:
+        for start in range(0, m, step):
+            piece = slice(start, min(start + step, m))
+            yield piece
+            bar.update(piece.stop - start)
 
 
 def _torch_memory(m: int, n: int, dtype: Any, device: Any) -> Any:

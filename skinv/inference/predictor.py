@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import InverseRegressorMixin
+from ..blocks import by_blocks, is_dask
 from ..form import ModelForm
-from ..matrices import is_tensor
+from ..matrices import Layout, embed_complex, extract_complex, is_tensor
 from .engine import Engine
 
 # Arrays whose memory can be used as it is, unlike that of other subclasses.
@@ -44,6 +45,10 @@ class EnginePredictorMixin(InverseRegressorMixin):
         """Return the number of numbers predicted for a sample."""
         raise NotImplementedError
 
+    @overload
+    def predict(self, X: NDArray, *, outputs: Any = ..., out: Any = ...) -> NDArray: ...
+    @overload
+    def predict(self, X: Any, *, outputs: Any = ..., out: Any = ...) -> Any: ...
     def predict(self, X: Any, *, outputs: Any = None, out: Any = None) -> Any:
         """Predict the inverses, or the quantity that was trained.
 
@@ -55,10 +60,12 @@ class EnginePredictorMixin(InverseRegressorMixin):
         outputs : array-like of int, or tuple of two of them, default=None
             Entries of the inverse to compute, the others being left out: indices into a flattened
             inverse, rows and columns as in ``numpy.diag_indices(n)`` (a tuple is rows and columns,
-            a list is not), or a boolean mask. Columns or rows of a series take O(n²) operations
+            a list is not), or a boolean mask, of complex matrices those of the complex inverse.
+            Columns or rows of a series take O(n²) operations
             each, the diagonal one product of matrices less than the whole.
         out : ndarray or tensor, default=None
-            Memory for the result, contiguous, of its shape and dtype; it may be `X` itself (whose
+            Memory for the result, contiguous, of its shape and dtype; not for complex matrices. It
+            may be `X` itself (whose
             contents are lost then, also where a ValueError is raised). Fresh memory costs about as
             much as the products for n up to 64.
 
@@ -81,16 +88,23 @@ class EnginePredictorMixin(InverseRegressorMixin):
         After a first call with tensors of the same dtype and device, and with the same `outputs`,
         predictions of them can be captured in a CUDA graph. It is good until the next fit.
         """
-        X, was_stack = self._validate_batch(X)
-        index = None
+        if is_dask(X):
+            return by_blocks(self, "predict", X, outputs=outputs, out=out)
+        X, layout = self._validate_batch(X)
+        index, n_outputs = None, self._engine.n_outputs
+        is_complex = layout == Layout.COMPLEX and n_outputs == self.n_features_in_
         if outputs is not None:
-            index = output_indices(outputs, self._engine.n_outputs)
+            index = output_indices(outputs, n_outputs // 4 if is_complex else n_outputs)
+            index = embedded_indices(index, math.isqrt(n_outputs)) if is_complex else index
         if out is not None:
-            out = self._memory(X, out, index, was_stack)
-        values = self._engine(X, index, out, getattr(self, "device", "cpu"))
-        if index is not None:
+            out = self._memory(X, out, index, layout)
+        verbose = getattr(self, "verbose", 0) > 1
+        values = self._engine(X, index, out, getattr(self, "device", "cpu"), verbose)
+        if index is None:
+            return self._restore_prediction(values, layout)
+        if not is_complex:
             return values
-        return self._restore_prediction(values, was_stack)
+        return extract_complex(values.reshape(-1, 2, 2)).reshape(len(X), -1)
 
     def inverse_function(self, dtype: Any = np.float64) -> Callable[[ArrayLike], NDArray]:
         """Return the fitted model as a function of one matrix, for loops that take them singly.
@@ -131,7 +145,13 @@ class EnginePredictorMixin(InverseRegressorMixin):
         asarray, inverse = np.asarray, n_outputs == d
 
         def single(A: ArrayLike) -> NDArray:
-            A = asarray(A, dtype)
+            A = asarray(A)
+            if A.dtype != dtype:
+                if A.dtype.kind == "c":
+                    if 2 * A.shape[-1:] != A.shape or not inverse:
+                        raise ValueError(f"Got a complex array of shape {A.shape}; pass (n, n).")
+                    return extract_complex(single(embed_complex(A)))
+                A = A.astype(dtype)
             if A.shape == square:
                 values = function(A.reshape(-1))
                 return values.reshape(square) if inverse else values
@@ -142,7 +162,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
 
         return single
 
-    def _validate_batch(self, X: Any) -> tuple[Any, bool]:
+    def _validate_batch(self, X: Any) -> tuple[Any, Layout]:
         """Return rows or a stack of floating-point numbers, as they are if possible, and which."""
         if not self.__sklearn_is_fitted__():
             check_is_fitted(self)
@@ -152,16 +172,18 @@ class EnginePredictorMixin(InverseRegressorMixin):
             plain = type(X) in _PLAIN and X.dtype.char in "efd" and X.dtype.isnative
             plain = plain and not hasattr(self, "feature_names_in_")
         if plain and _fits(X.shape, self.n_features_in_):
-            return X, X.ndim == 3
+            return X, Layout.STACK if X.ndim == 3 else Layout.ROWS
         return self._validate_prediction(X, keep_half=True)
 
-    def _memory(self, X: Any, out: Any, index: NDArray | None, was_stack: bool) -> Any:
+    def _memory(self, X: Any, out: Any, index: NDArray | None, layout: Layout) -> Any:
         """Return memory for the result as rows, if it is fit for it."""
+        if layout == Layout.COMPLEX:
+            raise ValueError("Got out for complex matrices; leave it out, or pass embeddings.")
         n_outputs = self._engine.n_outputs
         shape: tuple[int, ...] = (len(X), n_outputs if index is None else len(index))
         if index is None and self._y_ndim == 1:
             shape = (len(X),)
-        elif index is None and was_stack and n_outputs == self.n_features_in_:
+        elif index is None and layout and n_outputs == self.n_features_in_:
             n = math.isqrt(n_outputs)
             shape = (len(X), n, n)
         if type(out) is not type(X) and not (isinstance(out, np.ndarray) and not is_tensor(X)):
@@ -241,6 +263,32 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
         )
     _check_range(index, n_outputs, outputs)
     return np.atleast_1d(index % n_outputs).astype(np.intp)
+
+
+def embedded_indices(index: NDArray, n: int) -> NDArray[np.intp]:
+    """Return where the entries of complex matrices stand in their embeddings, four numbers each.
+
+    Parameters
+    ----------
+    index : ndarray of int
+        Into flattened complex matrices.
+    n : int
+        Order of the embeddings.
+
+    Returns
+    -------
+    ndarray of int
+        Of each entry the flattened 2×2 matrix that embeds it.
+
+    Examples
+    --------
+    >>> embedded_indices(np.array([0]), 4)
+    array([ 0,  2,  8, 10])
+    """
+    half = n // 2
+    i, j = index // half, index % half
+    corners = [(i + di) * n + j + dj for di in (0, half) for dj in (0, half)]
+    return np.stack(corners, axis=1).ravel()
 
 
 def _check_range(index: NDArray, size: int, outputs: Any) -> None:

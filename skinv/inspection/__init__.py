@@ -17,3 +17,7 @@ __all__ = [
     "TruncatedMomentsDisplay",
     "activation_regions",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -100,8 +100,8 @@ def activation_regions(
     patterns : {"sampled", "all"}, default="sampled"
         Which regions to list: those that a sample falls into, or all that there are in the box,
         found by splitting it unit by unit. With "all" the largest of ``lp_max_j`` over the rows is
-        the largest |(f − L)_j| in the whole box, to rounding. Cells into which no cube of more than
-        1e-9 of the box's sides fits are left out, unless a sample fell into them.
+        the largest ``|(f − L)_j|`` in the whole box, to rounding. Cells into which no cube of more
+        than 1e-9 of the box's sides fits are left out, unless a sample fell into them.
     max_regions : int, default=50_000
         Give up if there are more.
     n_jobs : int, default=None
@@ -117,14 +117,14 @@ def activation_regions(
         (1) and off (0), layers separated by "|"; ``share``, the share of the samples;
         ``coefficient_gap``, the largest absolute difference of an entry of C and of the matrix of
         L, over the entries of A that vary in the box; ``lp_max_0``, ``lp_max_1``, …, the largest
-        |(f − L)_j| in the region, for each entry j of the inverse, flattened.
+        ``|(f − L)_j|`` in the region, for each entry j of the inverse, flattened.
         ``frame.attrs["maps"]`` holds, in the same order, what is too large for a table:
         ``coefficients`` (n_regions, n_outputs, n_features) and ``intercepts`` (n_regions,
         n_outputs) of the affine maps, ``maximizers`` (n_regions, n_outputs, n_features), the
-        matrices where the largest |f − L| is attained, ``sampled_max`` (n_regions, n_outputs), the
-        largest |f − L| among samples (NaN without), and ``count`` (n_regions,) of these. The index
-        of the frame says which of these rows is whose after sorting or selecting. Formats that
-        store attrs as JSON (parquet) need ``frame.attrs.clear()`` before.
+        matrices where the largest ``|f − L|`` is attained, ``sampled_max`` (n_regions, n_outputs),
+        the largest ``|f − L|`` among samples (NaN without), and ``count`` (n_regions,) of these.
+        The index of the frame says which of these rows is whose after sorting or selecting. Formats
+        that store attrs as JSON (parquet) need ``frame.attrs.clear()`` before.
 
     Raises
     ------
@@ -139,14 +139,14 @@ def activation_regions(
 
     See Also
     --------
-    skinv.bounds.certify_region : The worst |f(A) − A⁻¹| over the box.
+    skinv.bounds.certify_region : The worst ``|f(A) − A⁻¹|`` over the box.
     skinv.inspection.CoefficientDisplay : The coefficients as a picture.
 
     Notes
     -----
-    Shares by sampling, gaps, and the largest |f − L| by linear programs, for each output two: over
-    the polytope where the units have the given signs, cut by the box, maximise f − L and L − f,
-    both affine. This is the analysis of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
+    Shares by sampling, gaps, and the largest ``|f − L|`` by linear programs, for each output two:
+    over the polytope where the units have the given signs, cut by the box, maximise f − L and L −
+    f, both affine. This is the analysis of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
     Inversion: Why can't, and Where can", whose tables of one output each are
     ``frame[["pattern", "share", "coefficient_gap", "lp_max_0"]]`` and so on. HiGHS solves the
     programs, in coordinates in which the box is [−1, 1] in each entry, with tolerances of 1e-10,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
-from tqdm.auto import tqdm
 
+from ..progress import progress
 from .batches import output_losses
 
 
@@ -80,15 +80,15 @@ class EpochBar(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Open the bar."""
-        self.bar_ = tqdm(total=self.n_epochs, desc="training", unit="epoch", leave=True)
+        self.bar_ = progress(self.n_epochs, "training", "epoch", True)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Advance the bar."""
         row = net.history[-1]
-        shown = {"loss": f"{row['train_loss']:.2e}"}
+        shown = f"loss {row['train_loss']:.2e}"
         if "valid_loss" in row:
-            shown["validation"] = f"{row['valid_loss']:.2e}"
-        self.bar_.set_postfix(shown, refresh=False)
+            shown += f", validation {row['valid_loss']:.2e}"
+        self.bar_.set_postfix_str(shown, refresh=False)
         self.bar_.update()
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:

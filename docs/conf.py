@@ -1,0 +1,86 @@
+"""Sphinx settings: ``sphinx-build -W --keep-going -b html docs docs/_build/html``."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import landing
+
+import skinv
+
+project = "skinv"
+author = copyright = "The skinv developers"
+version = release = skinv.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+templates_path = ["templates"]
+nitpicky = True
+# Types of other projects: links to them would need their inventories from the network.
+nitpick_ignore_regex = [("py:.*", r"(numpy|sklearn|skorch)\..*")]
+
+autodoc_typehints = "none"  # the docstrings say more
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "inherited-members": "object, BaseException"}
+numpydoc_show_class_members = False
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "generated/gallery",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": "skinv",
+    "filename_pattern": "",  # all of them run
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skinv"
+html_static_path = ["static"]
+html_show_sourcelink = False
+html_css_files = ["skinv.css"]
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_nav_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+}
+html_sidebars = {"index": [], "measurements": []}
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out the methods that scikit-learn's base classes define: they are documented there."""
+    module = getattr(obj, "__module__", None) or ""
+    return True if module.startswith("sklearn.") else None
+
+
+def relink(app, path, docname, content):
+    """Make the links of included pages relative to this folder, and those to each other its own."""
+    content[0] = re.sub(r"\]\((?!https?:|#)", f"]({path.parent.as_posix()}/", content[0])
+    for page in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results/paper.md"):
+        content[0] = content[0].replace(f"](../{page})", f"]({Path(page).name.lower()})")
+
+
+def setup(app):
+    """Connect the hooks, and draw the picture of the landing page."""
+    app.connect("autodoc-skip-member", skip_foreign)
+    app.connect("include-read", relink)
+    landing.draw(Path(app.srcdir, "generated"))

@@ -1,0 +1,257 @@
+"""Dask arrays: what estimators make of them, block by block, when it is asked for.
+
+Methods that answer matrix by matrix give dask arrays for a dask array, and compute nothing. Those
+that need all matrices at once, ``fit`` and ``score``, load it, as they do every array-like.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["by_blocks", "is_dask", "sample_by_blocks"]
+
+
+def is_dask(X: Any) -> bool:
+    """Tell whether `X` is a dask array, without importing dask.
+
+    Parameters
+    ----------
+    X : object
+        Anything.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_dask([[1.0, 2.0]])
+    False
+    """
+    dask_array = sys.modules.get("dask.array")
+    return dask_array is not None and isinstance(X, dask_array.Array)
+
+
+def by_blocks(estimator: Any, method: str, *arrays: Any, **options: Any) -> Any:
+    """Call a method of a fitted estimator on each block of dask arrays, later.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted. What comes later is computed by a copy, which no other fit changes and which shows
+        no progress bars: dask has its own.
+    method : str
+        Name of a method that returns an array with an entry per row, or a tuple or Bunch of such
+        arrays, and that can do without any row.
+    *arrays : dask array or array-like of shape (n_samples, ...)
+        Its arguments, at least one of them a dask array. Along the samples all get the chunks of
+        the first dask array, along other axes a single chunk.
+    **options : object
+        Further arguments. `out` must be None.
+
+    Returns
+    -------
+    dask array, or tuple or Bunch of dask arrays
+        Of the dtypes and shapes that the method has for no rows. What is computed of a block at the
+        same time comes from one call.
+
+    Raises
+    ------
+    ValueError
+        For arguments that the method refuses whatever the rows, or that are not of the same rows.
+
+    Notes
+    -----
+    To an error that the method raises for a block a note is added that names the block.
+
+    Examples
+    --------
+    >>> import dask.array
+    >>> from skinv import LinearInverseApprox
+    >>> X = dask.array.from_array([[2.2], [2.4], [2.0]], chunks=(2, 1))
+    >>> later = by_blocks(LinearInverseApprox([[2.0]]).fit(), "predict", X)
+    >>> later.shape, later.chunks
+    ((3, 1), ((2, 1), (1,)))
+    >>> later.compute().ravel()
+    array([0.45, 0.4 , 0.5 ])
+    """
+    import dask.array as da
+    from dask import delayed
+
+    if options.get("out") is not None:
+        raise ValueError(
+            "Got out for a dask array, which is not computed yet: leave it out, and write what "
+            "comes back with dask.array.store."
+        )
+    if not all(np.ndim(X) for X in arrays):
+        raise ValueError("Got an array of no dimension, but the first must be that of samples.")
+    rows = next(X for X in arrays if is_dask(X)).chunks[:1]
+    lazy = [_chunked(X, *rows) for X in arrays]
+    no_rows = [np.empty((0, *X.shape[1:]), X.dtype) for X in lazy]
+    example = getattr(estimator, method)(*no_rows, **options)
+    later = copy.deepcopy(estimator)
+    if hasattr(later, "verbose"):
+        later.verbose = 0
+    ndim = max(X.ndim for X in lazy)
+    results = da.map_blocks(
+        _call_method,
+        *[X[(..., *[None] * (ndim - X.ndim))] for X in lazy],
+        estimator=delayed(later, traverse=False),
+        method=method,
+        ndims=[X.ndim for X in lazy],
+        options=options,
+        chunks=rows + ((1,),) * (ndim - 1),
+        meta=np.empty((0,) * ndim, object),
+    )
+    return _parts(results, example)
+
+
+def sample_by_blocks(
+    sampler: Any, n_samples: int, chunks: Any, return_inverse: bool, dtype: np.dtype
+) -> Any:
+    """Draw dask arrays of samples block by block, later.
+
+    Parameters
+    ----------
+    sampler : FeasibleRegionSampler
+        Fitted. Its stream gives the seeds, now.
+    n_samples : int
+    chunks : int, tuple of int or str
+        Rows of a block, or of each block, or what else dask understands.
+    return_inverse : bool
+    dtype : dtype
+
+    Returns
+    -------
+    dask array or tuple of two
+        As :meth:`skinv.FeasibleRegionSampler.sample`.
+
+    Raises
+    ------
+    ImportError
+        Without dask.
+    ValueError
+        For chunks that do not fit.
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler
+    >>> sampler = FeasibleRegionSampler([[3.0, 1.0], [1.0, 2.0]], 0.5, random_state=0).fit()
+    >>> sample_by_blocks(sampler, 5, 2, False, np.dtype(np.float32)).chunks
+    ((2, 2, 1), (4,))
+    """
+    try:
+        import dask.array as da
+        from dask import delayed
+    except ImportError as error:
+        raise ImportError(
+            "Samples in chunks need the package dask: pip install 'skinv[dask]'."
+        ) from error
+    d = sampler.n_features_in_
+    rows = ((0,),)
+    if chunks != 0:
+        rows = da.core.normalize_chunks((chunks, -1), (n_samples, d), dtype=dtype)[:1]
+    if 0 in rows[0]:
+        raise ValueError(f"Got chunks={chunks!r}, but each block must have one row or more.")
+    results = da.map_blocks(
+        _draw_samples,
+        sampler=delayed(copy.deepcopy(sampler), traverse=False),
+        entropy=sampler._rng.randint(2**32, size=4, dtype=np.uint64).tolist(),
+        options={"return_inverse": return_inverse, "dtype": dtype},
+        chunks=rows,
+        meta=np.empty(0, object),
+    )
+    example = np.empty((0, d), dtype)
+    return _parts(results, (example, example) if return_inverse else example)
+
+
+def _chunked(X: Any, rows: tuple[float, ...]) -> Any:
+    """Return a dask array with given chunks along the samples, and one along each other axis."""
+    import dask.array as da
+
+    if not is_dask(X):
+        X = np.asarray(X)
+        X = da.from_array(X, chunks=X.shape)
+    if any(map(math.isnan, X.shape[1:])):
+        raise ValueError(
+            f"Got a dask array of shape {X.shape}, but of its axes only the first may be of "
+            f"unknown length: call its compute_chunk_sizes() first."
+        )
+    if X.ndim > 1:
+        X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+    own = X.chunks[0]
+    unknown = any(map(math.isnan, own + rows))
+    if len(own) != len(rows) if unknown else sum(own) != sum(rows):
+        raise ValueError(
+            f"Got chunks of {own} and of {rows} samples in arrays that belong together; where "
+            f"their sizes are not known, call compute_chunk_sizes() first."
+        )
+    return X if unknown else X.rechunk({0: rows})
+
+
+def _parts(results: Any, example: Any) -> Any:
+    """Take results of blocks apart into dask arrays like the arrays of an example."""
+    import dask.array as da
+
+    def part(key: Any, values: NDArray) -> Any:
+        if not isinstance(values, np.ndarray):
+            raise ValueError(
+                f"Got results of type {type(values).__name__}, but the blocks of a dask array are "
+                f"arrays: set_output(transform='default')."
+            )
+        new = dict(zip("abc", values.shape[1:], strict=False))
+        index = "ijk"[: results.ndim]
+        return da.blockwise(
+            _take_part, ["i", *new], results, index, key, None, new_axes=new, meta=values
+        )
+
+    if isinstance(example, dict):
+        return type(example)(**{key: part(key, values) for key, values in example.items()})
+    if isinstance(example, tuple):
+        return tuple(part(key, values) for key, values in enumerate(example))
+    return part(None, example)
+
+
+# -- what tasks do ---------------------------------------------------------------------------------
+
+
+def _call_method(
+    *blocks: Any,
+    estimator: Any,
+    method: str,
+    ndims: Sequence[int],
+    options: dict[str, Any],
+    block_id: Any = None,
+) -> Any:
+    """Call the method on blocks, without the axes that were added to them."""
+    given = [X.reshape(X.shape[:ndim]) for X, ndim in zip(blocks, ndims, strict=True)]
+    try:
+        return getattr(estimator, method)(*given, **options)
+    except ValueError as error:
+        error.add_note(f"Rows are counted within block {block_id[0]} of the dask array.")
+        raise
+
+
+def _draw_samples(
+    sampler: Any, entropy: Sequence[int], options: dict[str, Any], block_info: Any = None
+) -> Any:
+    """Draw a block from a stream of its own."""
+    block = block_info[None]
+    seed = np.random.SeedSequence(entropy, spawn_key=block["chunk-location"])
+    own = copy.copy(sampler)
+    own._rng = np.random.RandomState(np.random.MT19937(seed))
+    return own.sample(block["chunk-shape"][0], **options)
+
+
+def _take_part(result: Any, key: Any) -> Any:
+    """Take a part of a block's result, out of lists that stand for the axes that are gone."""
+    while isinstance(result, list):
+        result = result[0]
+    return result if key is None else result[key]

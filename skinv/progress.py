@@ -1,0 +1,56 @@
+"""Progress bars, on stderr, by tqdm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class _Off:
+    """The bar that is not shown."""
+
+    def __enter__(self) -> _Off:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+    def update(self, n: int = 1) -> None:
+        """Do nothing."""
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+_OFF = _Off()
+
+
+def progress(total: int, description: str, unit: str, verbose: Any) -> Any:
+    """Return a progress bar, or what takes its place where none is wanted and costs nothing.
+
+    Parameters
+    ----------
+    total : int
+        How many units there are.
+    description, unit : str
+        What goes on, and over what.
+    verbose : int or bool
+        Whether to show the bar.
+
+    Returns
+    -------
+    tqdm.tqdm or object
+        A context manager with ``update``, ``set_postfix_str`` and ``close``.
+
+    Examples
+    --------
+    >>> with progress(3, "proving", "matrix", verbose=0) as bar:
+    ...     bar.update(3)
+    """
+    if not verbose:
+        return _OFF
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc=description, unit=f" {unit}")

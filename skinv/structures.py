@@ -1,0 +1,311 @@
+"""Structures of matrices, and the numbers that are free in them.
+
+A structure is a linear space of real matrices in which every entry is one of k free numbers, maybe
+with the other sign, or zero: symmetric matrices, and the real embeddings of complex and of
+Hermitian ones. Packed rows hold the free numbers only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .matrices import (
+    as_stack,
+    embed_complex,
+    extract_complex,
+    flatten_stack,
+    is_tensor,
+    like,
+    list_rows,
+    matrix_order,
+    mean_of,
+    to_host,
+)
+from .stacks import indices
+
+__all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Where the free numbers of matrices of one structure stand.
+
+    Parameters
+    ----------
+    first : ndarray of int of shape (k,)
+        One entry of the flattened matrix for each free number.
+    source : ndarray of int of shape (n*n,)
+        The free number of each entry.
+    sign : ndarray of shape (n*n,)
+        What it is multiplied by: 1, −1 or 0.
+    is_complex, is_symmetric : bool
+        Whether the matrices are embeddings of complex ones, and whether they are symmetric.
+
+    Examples
+    --------
+    >>> symmetric = Structure.of(4, symmetric=True)
+    >>> symmetric.unpack(np.array([[1.0, 2.0, 3.0]]))
+    array([[1., 2., 2., 3.]])
+    >>> symmetric.multiplicity
+    array([1, 2, 1])
+    """
+
+    first: NDArray[np.intp]
+    source: NDArray[np.intp]
+    sign: NDArray[np.float64]
+    is_complex: bool
+    is_symmetric: bool
+
+    @staticmethod
+    @lru_cache(maxsize=32)
+    def of(n_features: int, *, complex: bool = False, symmetric: bool = False) -> Structure:
+        """Return the structure of matrices with so many entries, of embeddings if `complex`.
+
+        The free numbers are those of the upper triangle, row by row; of complex matrices first the
+        real parts, then the imaginary ones (without the diagonal if these are Hermitian).
+        """
+        n = matrix_order(n_features)
+        if complex:
+            if n % 2:
+                raise ValueError(f"Got order {n}, but embeddings of complex ones have even orders.")
+            n //= 2
+        where = np.triu_indices(n) if symmetric else tuple(np.indices((n, n)).reshape(2, -1))
+        k = len(where[0])
+        number = np.zeros((n, n), dtype=np.intp)
+        number[where] = np.arange(k)
+        if symmetric:
+            number[where[::-1]] = np.arange(k)
+        first = where[0] * n + where[1]
+        sign = np.ones((n, n))
+        if complex:
+            strict = where[0] != where[1] if symmetric else np.ones(k, dtype=bool)
+            imaginary, part = np.zeros((n, n), dtype=np.intp), np.ones((n, n))
+            imaginary[where[0][strict], where[1][strict]] = k + np.arange(strict.sum())
+            if symmetric:
+                imaginary = np.maximum(imaginary, imaginary.T)
+                part = np.triu(part, 1) - np.tril(part, -1)
+            rows, columns = where[0][strict], where[1][strict]
+            first = np.r_[where[0] * 2 * n + where[1], (rows + n) * 2 * n + columns]
+            number = np.block([[number, imaginary], [imaginary, number]])
+            sign = np.block([[sign, -part], [part, sign]])
+        arrays = first, number.ravel(), sign.ravel()
+        for array in arrays:
+            array.flags.writeable = False
+        return Structure(*arrays, complex, symmetric)
+
+    @property
+    def multiplicity(self) -> NDArray[np.intp]:
+        """How many entries each free number stands at."""
+        return np.bincount(self.source[self.sign != 0], minlength=len(self.first))
+
+    def pack(self, rows: Any) -> Any:
+        """Return the free numbers of matrices (m, n*n) that have the structure, (m, k)."""
+        return rows[:, _like(self.first, rows)]
+
+    def unpack(self, packed: Any) -> Any:
+        """Return the matrices (m, n*n) of free numbers (m, k), in their dtype."""
+        full = packed[:, _like(self.source, packed)]
+        changed = np.flatnonzero(self.sign != 1)
+        if changed.size:
+            sign = like(self.sign[changed], packed)
+            full[:, _like(changed, packed)] *= sign
+        return full
+
+    def project(self, rows: Any) -> Any:
+        """Return the nearest matrices (m, n*n) of this structure in the Frobenius norm."""
+        n = matrix_order(rows.shape[1])
+        stack = structured(rows.reshape(-1, n, n), self.is_complex, self.is_symmetric)
+        return stack.reshape(rows.shape)
+
+    def smallest(self, values: NDArray) -> NDArray:
+        """Return values (n*n,) with each entry the least of those that are one free number."""
+        used = self.sign != 0
+        least = np.full(len(self.first), np.inf)
+        np.minimum.at(least, self.source[used], values[used])
+        return least[self.source] * used
+
+    def violation(self, rows: NDArray) -> NDArray:
+        """Return how far matrices are from having the structure in any entry; 0 for rounding."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            off = np.abs(rows - self.project(rows)).max(axis=1, initial=0.0)
+            size = np.abs(rows).max(axis=1, initial=0.0)
+            return np.where(off > 16 * np.finfo(rows.dtype).eps * size, off, 0.0)
+
+
+def _like(index: NDArray[np.intp], rows: Any) -> Any:
+    """Return indices as what `rows` is indexed by where it is."""
+    if not is_tensor(rows):
+        return index
+    import torch
+
+    return torch.tensor(index, device=rows.device)
+
+
+def structured(stack: Any, complex: bool, symmetric: Any) -> Any:
+    """Return the nearest matrices that embed complex ones, or are symmetric, or both.
+
+    Parameters
+    ----------
+    stack : ndarray or tensor of shape (m, n, n)
+    complex : bool
+    symmetric : bool, or ndarray or tensor of bool of shape (m,)
+        Which are to become symmetric.
+
+    Returns
+    -------
+    ndarray or tensor of shape (m, n, n)
+        What has the structure already is not changed.
+
+    Examples
+    --------
+    >>> structured(np.array([[[1.0, 2.0], [3.0, 4.0]]]), False, True)
+    array([[[1. , 2.5],
+            [2.5, 4. ]]])
+    """
+    if complex:
+        again = embed_complex(extract_complex(stack))
+        stack = again.to(stack.dtype) if is_tensor(stack) else again.astype(stack.dtype, copy=False)
+    if symmetric is True:
+        return mean_of(stack, stack.swapaxes(-1, -2))
+    if symmetric is not False and bool(symmetric.any()):
+        some = stack[symmetric]
+        stack = stack.clone() if is_tensor(stack) else stack.copy()
+        stack[symmetric] = mean_of(some, some.swapaxes(-1, -2))
+    return stack
+
+
+def symmetric_rows(stack: Any) -> Any:
+    """Tell which matrices are symmetric, to the last bit.
+
+    Parameters
+    ----------
+    stack : ndarray or tensor of shape (m, n, n)
+
+    Returns
+    -------
+    ndarray or tensor of bool of shape (m,)
+
+    Examples
+    --------
+    >>> symmetric_rows(np.array([[[1.0, 2.0], [2.0, 1.0]], [[1.0, 2.0], [3.0, 1.0]]]))
+    array([ True, False])
+    """
+    symmetric = stack[:, 0, -1] == stack[:, -1, 0]  # most that are not, are found here
+    if bool(symmetric.any()):
+        some = stack[symmetric]
+        same = (some == some.swapaxes(-1, -2)).reshape(len(some), -1)
+        symmetric[indices(symmetric)] = same.all(1)
+    return symmetric
+
+
+def pack_symmetric(X: Any) -> Any:
+    """Return the upper triangles of symmetric matrices as rows, n(n + 1)/2 numbers each.
+
+    Parameters
+    ----------
+    X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        Symmetric matrices.
+
+    Returns
+    -------
+    ndarray or tensor of shape (n_samples, n*(n + 1)/2)
+        The triangle row by row, as ``numpy.triu_indices`` has it.
+
+    Raises
+    ------
+    ValueError
+        If matrices are not symmetric, up to rounding; the rows are named.
+
+    Examples
+    --------
+    >>> pack_symmetric([[1.0, 2.0, 2.0, 3.0]])
+    array([[1., 2., 3.]])
+    """
+    rows = flatten_stack(X)[0]
+    if not is_tensor(rows):
+        rows = np.asarray(rows)
+        rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+    structure = Structure.of(rows.shape[1], symmetric=True)
+    refuse_unstructured(structure, to_host(rows))
+    return structure.pack(rows)
+
+
+def unpack_symmetric(packed: Any) -> Any:
+    """Return symmetric matrices from the rows of their upper triangles.
+
+    Parameters
+    ----------
+    packed : array-like or tensor of shape (n_samples, n*(n + 1)/2)
+        As :func:`pack_symmetric` returns them.
+
+    Returns
+    -------
+    ndarray or tensor of shape (n_samples, n, n)
+
+    Raises
+    ------
+    ValueError
+        If the length of the rows is not n(n + 1)/2 for any n.
+
+    Examples
+    --------
+    >>> unpack_symmetric([[1.0, 2.0, 3.0]])
+    array([[[1., 2.],
+            [2., 3.]]])
+    """
+    if not is_tensor(packed):
+        packed = np.asarray(packed)
+    if packed.ndim != 2:
+        raise ValueError(
+            f"Got an array of shape {tuple(packed.shape)}, but packed rows "
+            f"(n_samples, n*(n + 1)/2) are expected."
+        )
+    n = packed_order(packed.shape[1])
+    return as_stack(Structure.of(n * n, symmetric=True).unpack(packed))
+
+
+def packed_order(k: int) -> int:
+    """Return the order n of the symmetric matrices with k = n(n + 1)/2 free numbers.
+
+    Parameters
+    ----------
+    k : int
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> packed_order(6)
+    3
+    """
+    n = int((2 * k) ** 0.5)
+    if n == 0 or n * (n + 1) != 2 * k:
+        raise ValueError(
+            f"Got packed rows of {k} numbers, but the upper triangle of an n × n matrix has "
+            f"n*(n + 1)/2 of them (1, 3, 6, 10, ...)."
+        )
+    return n
+
+
+def refuse_unstructured(structure: Structure, rows: NDArray) -> None:
+    """Raise a ValueError that names the rows without the structure."""
+    bad = structure.violation(rows) > 0
+    if bad.any():
+        kinds = ["general", "complex", "symmetric", "Hermitian"]
+        kind = kinds[structure.is_complex + 2 * structure.is_symmetric]
+        raise ValueError(
+            f"Matrices in rows {list_rows(bad)} are not {kind}; pass (A + A.conj().T) / 2 if they "
+            f"should be symmetric or Hermitian, or use an estimator without structure."
+        )
