@@ -1,14 +1,17 @@
 """Sphinx settings: ``sphinx-build -W --keep-going -b html docs docs/_build/html``."""
 
+import logging
 import os
 import re
 import sys
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("TQDM_DISABLE", "1")  # no progress bars in the gallery
 sys.path.insert(0, str(Path(__file__).parent))
 
 import landing
+from sphinx.util.logging import VERBOSE
 
 import skinv
 
@@ -26,6 +29,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["templates"]
+smartquotes = False  # quotes are those of Python
 nitpicky = True
 # Types of other projects: links to them would need their inventories from the network.
 nitpick_ignore_regex = [("py:.*", r"(numpy|sklearn|skorch)\..*")]
@@ -34,6 +38,7 @@ autodoc_typehints = "none"  # the docstrings say more
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "inherited-members": "object, BaseException"}
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
@@ -79,8 +84,16 @@ def relink(app, path, docname, content):
         content[0] = content[0].replace(f"](../{page})", f"]({Path(page).name.lower()})")
 
 
+def show_output():
+    """Print what the examples print: sphinx-gallery logs it, at the level VERBOSE."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(lambda record: record.levelno == VERBOSE)
+    logging.getLogger("sphinx.sphinx-gallery").addHandler(handler)
+
+
 def setup(app):
     """Connect the hooks, and draw the picture of the landing page."""
+    show_output()
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("include-read", relink)
     landing.draw(Path(app.srcdir, "generated"))

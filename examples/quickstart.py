@@ -1,8 +1,10 @@
-"""Learn to invert the Jacobians of a real system, and see how far to trust it.
+"""
+Quickstart: learn to invert, and see how far to trust it
+========================================================
 
 A robot arm near a pose, or a power grid under changing loads, gives a stream of matrices close to
 one another. This script takes such a family, fits a region to one half of it, trains a linear and a
-neural inverse on samples from that region, and measures both on the other half, never seen.
+neural inverse on samples from that region, and measures both on the other half, never seen::
 
     python examples/quickstart.py                   # the robot arm
     python examples/quickstart.py --family case9    # a power grid
@@ -12,9 +14,6 @@ import argparse
 import time
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -37,17 +36,70 @@ FAMILIES = {
               lambda: load_power_flow("case9")),
 }  # fmt: skip
 
+parser = argparse.ArgumentParser(description="Learn to invert, and see how far to trust it.")
+parser.add_argument("--family", choices=FAMILIES, default="puma560")
+parser.add_argument("--samples", type=int, default=60_000, help="training matrices to draw")
+parser.add_argument("--epochs", type=int, default=80)
+parser.add_argument("--output", type=Path, default=Path(__file__).with_name("quickstart.png"))
+args = parser.parse_args()
 
-class Lapack:
-    """`numpy.linalg.inv` in the clothes of an estimator."""
+title, load = FAMILIES[args.family]
+family = load()
+n = len(family.center)
+X_known, X_unseen, _, Y_unseen = train_test_split(
+    family.data, family.target, test_size=0.5, random_state=0
+)
+print(f"{title}: {len(family.data)} matrices of order {n}")
 
-    def predict(self, X):
-        n = int(X.shape[1] ** 0.5)
-        return np.linalg.inv(X.reshape(-1, n, n)).reshape(X.shape)
+# %%
+# The region
+# ----------
+#
+# The ellipsoid of the known half, and what can be proved of it.
+
+sampler = FeasibleRegionSampler(norm="mahalanobis", random_state=0).fit(X_known)
+proved = sampler.certificate_
+print(
+    f"region     ellipsoid of rank {len(sampler.axes_)} in {n * n} entries, "
+    f"{sampler.is_feasible(X_unseen).mean():.1%} of the unseen matrices inside\n"
+    f"proof      {'certified' if sampler.is_certified_ else 'not certified'}: margin "
+    f"{sampler.margin_:.3g} to the singular matrices by the test "
+    f"'{proved.test}'{'' if sampler.is_certified_ else '; each sample is tested by itself'}"
+)
+
+# %%
+# Training
+# --------
+#
+# Matrices drawn from the region, and two estimators.
+
+X, Y = sampler.sample(args.samples)
+linear = LinearInverseApprox().fit(X)
+neural = NeuralInverseRegressor(max_iter=args.epochs, random_state=0, verbose=1)
+start = time.perf_counter()
+neural.fit(X, Y)
+print(f"training   {args.samples:,} samples, {time.perf_counter() - start:.1f} s")
+
+# %%
+# Judgement
+# ---------
+#
+# On the half that was never seen, where the region says to trust. The error is that of an entry of
+# the inverse, the residual the mean of ‖I − A·X‖ in the Frobenius norm. The inverses of
+# ``numpy.linalg.inv`` are the reference, so their error is 0 by definition.
+
+inside = sampler.is_feasible(X_unseen)
+X_test, Y_test = X_unseen[inside], Y_unseen[inside]
+many = np.tile(X_test, (20, 1))  # a batch long enough to be timed
+
+
+def lapack(X):
+    """Invert rows exactly."""
+    return np.linalg.inv(X.reshape(-1, n, n)).reshape(X.shape)
 
 
 def microseconds_per_matrix(predict, X, repeats=9):
-    """Median time of predicting all of X at once, per matrix."""
+    """Return the median time of predicting all of X at once, per matrix."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -56,108 +108,65 @@ def microseconds_per_matrix(predict, X, repeats=9):
     return 1e6 * float(np.median(times)) / len(X)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--family", choices=FAMILIES, default="puma560")
-    parser.add_argument("--samples", type=int, default=60_000, help="training matrices to draw")
-    parser.add_argument("--epochs", type=int, default=80)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("quickstart.png"))
-    args = parser.parse_args()
-
-    title, load = FAMILIES[args.family]
-    family = load()
-    n = len(family.center)
-    X_known, X_unseen, _, Y_unseen = train_test_split(
-        family.data, family.target, test_size=0.5, random_state=0
-    )
-    print(f"{title}: {len(family.data)} matrices of order {n}\n")
-
-    # 1. The region: the ellipsoid of the known half, and what can be proved of it.
-    sampler = FeasibleRegionSampler(norm="mahalanobis", random_state=0).fit(X_known)
-    proved = sampler.certificate_
+print(f"{'':<24}{'mean |error|':>14}{'largest':>12}{'residual':>12}{'µs/matrix':>12}")
+methods = {
+    "numpy.linalg.inv": lapack,
+    "LinearInverseApprox": linear.predict,
+    "  of order 2": LinearInverseApprox(order=2).fit(X).predict,
+    "  of order 3": LinearInverseApprox(order=3).fit(X).predict,
+    "NeuralInverseRegressor": neural.predict,
+}
+errors = {}
+for name, predict in methods.items():
+    Y_model = predict(X_test)
+    error = np.abs(Y_model - Y_test)
+    errors[name] = error.mean()
     print(
-        f"region     ellipsoid of rank {len(sampler.axes_)} in {n * n} entries, "
-        f"{sampler.is_feasible(X_unseen).mean():.1%} of the unseen matrices inside\n"
-        f"proof      {'certified' if sampler.is_certified_ else 'not certified'}: margin "
-        f"{sampler.margin_:.3g} to the singular matrices by the test "
-        f"'{proved.test}'{'' if sampler.is_certified_ else '; each sample is tested by itself'}"
+        f"{name:<24}{error.mean():>14.2e}{error.max():>12.2e}"
+        f"{residual_norms(X_test, Y_model).mean():>12.2e}"
+        f"{microseconds_per_matrix(predict, many):>12.2f}"
     )
+ratio = errors["LinearInverseApprox"] / errors["NeuralInverseRegressor"]
+print(f"The network's error is 1/{ratio:.0f} of the linear approximation's (first order).")
 
-    # 2. Training matrices, and two estimators.
-    X, Y = sampler.sample(args.samples)
-    linear = LinearInverseApprox().fit(X)
-    neural = NeuralInverseRegressor(max_iter=args.epochs, random_state=0, verbose=1)
-    start = time.perf_counter()
-    neural.fit(X, Y)
-    print(f"training   {args.samples:,} samples, {time.perf_counter() - start:.1f} s\n")
+# %%
+# How far to trust it
+# -------------------
+#
+# Errors of the unseen matrices, against their distance to the singular ones; and what becomes of
+# them when some are moved toward their nearest singular matrix. Beyond the end of the region nobody
+# has promised anything.
 
-    # 3. Judgement, on the half that was never seen, where the region says to trust.
-    inside = sampler.is_feasible(X_unseen)
-    X_test, Y_test = X_unseen[inside], Y_unseen[inside]
-    many = np.tile(X_test, (20, 1))  # a batch long enough to be timed
-    print(f"{'':<24}{'mean |error|':>14}{'largest':>12}{'residual':>12}{'µs/matrix':>12}")
-    rows = {
-        "numpy.linalg.inv": Lapack(),
-        "LinearInverseApprox": linear,
-        "  of order 2": LinearInverseApprox(order=2).fit(X),
-        "  of order 3": LinearInverseApprox(order=3).fit(X),
-        "NeuralInverseRegressor": neural,
-    }
-    for name, model in rows.items():
-        Y_model = model.predict(X_test)
-        error = np.abs(Y_model - Y_test)
-        print(
-            f"{name:<24}{error.mean():>14.2e}{error.max():>12.2e}"
-            f"{residual_norms(X_test, Y_model).mean():>12.2e}"
-            f"{microseconds_per_matrix(model.predict, many):>12.2f}"
-        )
-    ratio = np.abs(linear.predict(X_test) - Y_test).mean()
-    ratio /= np.abs(neural.predict(X_test) - Y_test).mean()
-    print(f"\nThe network's error is 1/{ratio:.0f} of the linear approximation's (first order).")
-    print("(error: of an entry of the inverse; residual: mean of ‖I − A·X‖ in the Frobenius norm;")
-    print(" numpy.linalg.inv is the reference, so its error is 0 by definition.)")
+models = {"linear (first order)": linear, "neural": neural}
+A = X_test.reshape(-1, n, n)
+toward = nearest_singular(A[:40]) - A[:40]
+steps = 1 - np.geomspace(1, 1e-3, 25)
+walk = np.concatenate([(A[:40] + t * toward).reshape(-1, n * n) for t in steps])
 
-    # 4. Error against the distance to the singular matrices.
-    draw(args.output, title, sampler, {"linear (first order)": linear, "neural": neural}, X_test)
-    print(f"\nPicture: {args.output.name}")
-
-
-def draw(path, title, sampler, models, X_test):
-    """Plot the error of unseen matrices, and of others on the way to the nearest singular one."""
-    n = len(sampler.center_)
-    A = X_test.reshape(-1, n, n)
-    toward = nearest_singular(A) - A
-    steps = 1 - np.geomspace(1, 1e-3, 25)
-    walk = np.concatenate([(A[:40] + t * toward[:40]).reshape(-1, n * n) for t in steps])
-
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    for axes, X, name in (
-        (panels[0], X_test, "unseen matrices, all in the region"),
-        (panels[1], walk, "40 of them, moved toward their nearest singular matrix"),
-    ):
-        Y = np.linalg.inv(X.reshape(-1, n, n)).reshape(X.shape)
-        distance = distance_to_singularity(X.reshape(-1, n, n))
-        for (label, model), color in zip(models.items(), ("#0072B2", "#D55E00"), strict=True):
-            error = absolute_errors(Y, model.predict(X))
-            axes.plot(distance, error, "o", color=color, ms=3, alpha=0.3, mew=0)
-            profile = SingularDistanceScorer().profile(model, X, Y, n_bins=10)
-            axes.plot(profile.distance, profile.error, "-", color=color, lw=2, label=label)
-        axes.set(
-            yscale="log",
-            xlabel="distance to the nearest singular matrix (l2)",
-            ylabel="mean absolute error of the inverse",
-            title=name,
-        )
-        axes.grid(alpha=0.25)
-    inside = sampler.is_feasible(walk)
-    nearest = distance_to_singularity(walk[inside].reshape(-1, n, n)).min()
-    panels[1].axvline(nearest, color="0.3", ls="--", lw=1, label="the region ends")
-    panels[1].set_xscale("log")
-    for axes in panels:
-        axes.legend()
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-
-
-if __name__ == "__main__":
-    main()
+figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+for axes, rows, name in (
+    (panels[0], X_test, "unseen matrices, all in the region"),
+    (panels[1], walk, "40 of them, moved toward their nearest singular matrix"),
+):
+    exact = lapack(rows)
+    distance = distance_to_singularity(rows.reshape(-1, n, n))
+    for (label, model), color in zip(models.items(), ("#0072B2", "#D55E00"), strict=True):
+        error = absolute_errors(exact, model.predict(rows))
+        axes.plot(distance, error, "o", color=color, ms=3, alpha=0.3, mew=0)
+        profile = SingularDistanceScorer().profile(model, rows, exact, n_bins=10)
+        axes.plot(profile.distance, profile.error, "-", color=color, lw=2, label=label)
+    axes.set(
+        yscale="log",
+        xlabel="distance to the nearest singular matrix (l2)",
+        ylabel="mean absolute error of the inverse",
+        title=name,
+    )
+    axes.grid(alpha=0.25)
+ends = distance_to_singularity(walk[sampler.is_feasible(walk)].reshape(-1, n, n)).min()
+panels[1].axvline(ends, color="0.3", ls="--", lw=1, label="the region ends")
+panels[1].set_xscale("log")
+for axes in panels:
+    axes.legend()
+figure.suptitle(title)
+figure.savefig(args.output, dpi=120)
+print(f"Picture: {args.output.name}")

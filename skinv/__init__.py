@@ -8,6 +8,7 @@ from .linear import LinearInverseApprox
 from .metrics import SingularDistanceScorer
 from .neural import NeuralInverseRegressor
 from .sampling import FeasibleRegionSampler
+from .structured import StructuredInverse
 
 __version__ = "0.1.0"
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LinearInverseApprox",
     "NeuralInverseRegressor",
     "SingularDistanceScorer",
+    "StructuredInverse",
 ]
 
 # Imported when they are first used: `skinv.datasets.load_robot_arm()` needs no import of its own.
@@ -28,7 +30,9 @@ _SUBPACKAGES = (
     "inspection",
     "matrices",
     "metrics",
+    "persistence",
     "refinement",
+    "structures",
 )
 
 
@@ -45,7 +49,9 @@ if TYPE_CHECKING:
     from . import inspection as inspection
     from . import matrices as matrices
     from . import metrics as metrics
+    from . import persistence as persistence
     from . import refinement as refinement
+    from . import structures as structures
 else:  # a type checker would take it for any attribute whatever
 
     def __getattr__(name: str) -> Any:

@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _routing_enabled,
+    process_routing,
+)
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from .matrices import (
@@ -24,6 +30,7 @@ from .matrices import (
     training_inverses,
     validate_rows,
 )
+from .persistence import PersistentMixin
 
 
 def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:
@@ -55,7 +62,42 @@ def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:
             return estimator
 
 
-class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
+class WrapsRegressorMixin:
+    """A meta-estimator that passes what its ``fit`` gets to the ``fit`` of its `estimator`.
+
+    Examples
+    --------
+    >>> from skinv import CertifiedInverse, LinearInverseApprox
+    >>> CertifiedInverse(LinearInverseApprox()).get_metadata_routing().owner
+    'CertifiedInverse'
+    """
+
+    estimator: Any
+
+    def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
+        """Return what the regressor's ``fit`` gets."""
+        if _routing_enabled():
+            return process_routing(self, "fit", **fit_params).estimator.fit
+        return fit_params
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how metadata is routed: what ``fit`` gets goes to the regressor's ``fit``.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        return (
+            MetadataRouter(owner=type(self).__name__)
+            .add_self_request(self)
+            .add(
+                estimator=self.estimator,
+                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
+            )
+        )
+
+
+class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
     """A regressor from matrices to their inverses, or to another quantity if targets are given.
 
     Examples
@@ -106,11 +148,12 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
         """
         check_is_fitted(self)
         rows, layout = flatten_stack(X)
-        if layout == Layout.COMPLEX and rows.shape[1] != self.n_features_in_:
+        n_features = getattr(self, "n_features_in_", None)  # of foreign regressors often unknown
+        if layout == Layout.COMPLEX and n_features not in (None, rows.shape[1]):
             raise ValueError(
                 f"Got complex matrices of shape {tuple(X.shape)}, whose real embeddings have "
                 f"{rows.shape[1]} entries, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features: fit it to complex matrices of this order."
+                f"{n_features} features: fit it to complex matrices of this order."
             )
         if not is_tensor(rows):
             rows = validate_rows(
@@ -122,10 +165,11 @@ class InverseRegressorMixin(MultiOutputMixin, RegressorMixin):
                 keep_half=keep_half,
             )
             return rows, layout
-        if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
+        if rows.ndim != 2 or n_features not in (None, rows.shape[1]):
             raise ValueError(
                 f"Got a tensor of shape {tuple(X.shape)}, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features per matrix."
+                f"{n_features or 'n*n'} features per matrix: pass rows of so many entries, or a "
+                f"stack (n_samples, n, n) of such matrices."
             )
         return (rows if rows.is_floating_point() else rows.double()), layout
 

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils.metadata_routing import (
-    MetadataRouter,
-    MethodMapping,
-    _routing_enabled,
-    process_routing,
-)
 from sklearn.utils.validation import check_is_fitted
 
-from ._regressor import InverseRegressorMixin, unwrapped
+from ._regressor import InverseRegressorMixin, WrapsRegressorMixin, unwrapped
 from .blocks import by_blocks, is_dask
 from .bounds._refine import refine, rounded, with_structure
 from .bounds._residual import check_norm, residual_bound
@@ -61,7 +55,7 @@ from .solving import (
     unknown,
 )
 from .stacks import as_float64, finite_rows, namespace, refuse_inexact
-from .structures import structured, symmetric_rows
+from .structures import structured, symmetric_rows, unpack_symmetric
 
 __all__ = ["CertifiedInverse"]
 
@@ -72,7 +66,9 @@ _OURS = (LinearInverseApprox, NeuralInverseRegressor)
 _BLOCK = 2**22
 
 
-class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator):
+class CertifiedInverse(
+    WrapsRegressorMixin, InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator
+):
     """Predict, refine and prove inverses, with LAPACK where nothing can be proven.
 
     Any regressor of inverses makes the first guess. Matrix products refine it (Newton-Schulz) and
@@ -142,6 +138,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
     (array([nan, nan]), inf, array(['refined', 'singular'], dtype='<U12'))
     """
 
+    _stored: ClassVar = {"_anchor": Anchor}
     _parameter_constraints: dict[str, list] = {
         "estimator": [HasMethods(["fit", "predict"])],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -199,8 +196,7 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             named), or targets that are not inverses.
         """
         self._validate_params()
-        if _routing_enabled():
-            fit_params = process_routing(self, "fit", **fit_params).estimator.fit
+        fit_params = self._routed(fit_params)
         self._y_ndim = 2
         self.__dict__.pop("_mean", None)  # of an earlier fit
         if self.family is not None and X is not None:
@@ -365,11 +361,13 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
         A = stack if index is None else stack[index]
         step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
         many = len(A) > step and type(_final(ready.estimator_)) in _OURS
+        # Others are asked at once, whatever the blocks: what they say may depend on the batch.
+        guess = None if many else ready._guess(given, rows, index)
         if many or (self.verbose and len(A)):
             chosen = given if index is None else _safe_indexing(given, index)
-            result = ready._certify_blocks(A, chosen, step, is_complex)
+            result = ready._certify_blocks(A, chosen, guess, step, is_complex)
         else:
-            result = ready._certify(A, ready._guess(given, rows, index), is_complex)
+            result = ready._certify(A, guess, is_complex)
         if index is not None:
             result = _spread(result, finite)
         self._refuse(result.status)
@@ -572,6 +570,8 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             predicted = np.asarray(to_host(predicted))
         m, d = len(given), rows.shape[1]
         n = math.isqrt(d)
+        if getattr(_final(self.estimator_), "packed", False) and d > 1:
+            predicted = unpack_symmetric(predicted)
         if tuple(predicted.shape) not in ((m, d), (m, n, n)) and (d > 1 or len(predicted) != m):
             raise ValueError(
                 f"Got predictions of shape {tuple(predicted.shape)} for {m} matrices of {d} "
@@ -579,7 +579,10 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
                 f"regressor of inverses?"
             )
         if predicted.is_complex() if is_tensor(predicted) else np.iscomplexobj(predicted):
-            raise ValueError("Got complex predictions, but real inverses are expected.")
+            raise ValueError(
+                f"Got complex predictions for real matrices, but real inverses are expected: fit "
+                f"{self.estimator_!r} to real targets."
+            )
         fresh = type(_final(self.estimator_)) in _OURS
         if fresh and type(predicted) is type(rows) and predicted.dtype == rows.dtype:
             return restore_layout(predicted.reshape(m, d), True)
@@ -595,14 +598,19 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
             own[...] = np.reshape(predicted, (m, n, n))
         return own
 
-    def _certify_blocks(self, A: Any, given: Any, step: int, is_complex: bool) -> InverseReport:
-        """Predict and certify block by block, which stay in the cache and in their memory."""
+    def _certify_blocks(
+        self, A: Any, given: Any, X: Any, step: int, is_complex: bool
+    ) -> InverseReport:
+        """Certify block by block, which stay in the cache; predict so, too, if X is None."""
         result = InverseReport()
         with progress(len(A), "certifying", "matrix", self.verbose) as bar:
             for start in range(0, len(A), step):
                 block, taken = A[start : start + step], slice(start, start + step)
-                part = given[taken] if not hasattr(given, "columns") else _rows(given, taken)
-                guess = self._guess(part, block.reshape(len(block), -1), None)
+                if X is None:
+                    part = given[taken] if not hasattr(given, "columns") else _rows(given, taken)
+                    guess = self._guess(part, block.reshape(len(block), -1), None)
+                else:
+                    guess = X[taken]
                 for name, values in self._certify(block, guess, is_complex).items():
                     if start == 0:
                         shape = (len(A), *values.shape[1:])
@@ -676,24 +684,6 @@ class CertifiedInverse(InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator)
                 f"within tol={self.tol}; leave these matrices out, or use fallback='exact' or "
                 f"'nan'."
             )
-
-    # -- scikit-learn ----------------------------------------------------------------------------
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return how metadata is routed: what ``fit`` gets goes to the regressor's ``fit``.
-
-        Returns
-        -------
-        MetadataRouter
-        """
-        return (
-            MetadataRouter(owner=type(self).__name__)
-            .add_self_request(self)
-            .add(
-                estimator=self.estimator,
-                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
-            )
-        )
 
 
 def _open(bound: Any, tol: float) -> NDArray:

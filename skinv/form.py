@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 OTHER_TARGETS = (
     "Got a model of something else than inverses, but only errors of inverses can be bounded over "
-    "a region."
+    "a region: fit it without y, or with the inverses."
 )
 
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight
 from .form import OTHER_TARGETS, ModelForm
 from .inference.engine import Engine
 from .inference.predictor import EnginePredictorMixin
-from .matrices import check_center, matrix_order, regular_inverse
+from .matrices import check_center, matrix_order, regular_inverse, targets_are_inverses
 
 __all__ = ["LinearInverseApprox"]
 
@@ -113,7 +113,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         ------
         ValueError
             For a singular centre, missing data, training matrices that cannot be inverted, or
-            targets of ``method="taylor"`` that cannot be inverses.
+            targets of ``method="taylor"`` that are not inverses.
         """
         self._validate_params()
         # Of an earlier fit.
@@ -142,6 +142,11 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
                     f"Got targets of shape {targets.shape} for matrices of shape {rows.shape}, but "
                     f"method='taylor' knows the inverse only; use method='lstsq'."
                 )
+            if targets is not None and not targets_are_inverses(rows, targets):
+                raise ValueError(
+                    "Got targets that are not the inverses of the matrices, but method='taylor' "
+                    "knows the inverse only; leave y out, or use method='lstsq'."
+                )
             weight = _check_sample_weight(
                 sample_weight, rows, dtype=np.float64, ensure_non_negative=True
             )
@@ -151,7 +156,8 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
             if X is not None and center.size != self.n_features_in_:
                 raise ValueError(
                     f"Got a center of {center.size} entries, but rows of X have "
-                    f"{self.n_features_in_}."
+                    f"{self.n_features_in_}; pass a center of their size, or center=None for "
+                    f"their mean."
                 )
             self.n_features_in_ = center.size
         elif X is None:
@@ -188,9 +194,18 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         self._check_affine("intercept_")
         return 2.0 * self.inverse_.ravel()
 
+    def __dir__(self) -> list[str]:
+        # Notebooks show, and so compute, what is listed here: of a series `coef_` has n⁴ numbers.
+        # (scikit-learn's own __dir__ looks at every attribute, and so computes it, too.)
+        names = set(object.__dir__(self)) - (set() if hasattr(self, "_map") else {"coef_"})
+        return [name for name in names if hasattr(self, name)]
+
     def _check_affine(self, name: str) -> None:
         if not hasattr(self, "inverse_") or self._order != 1:
-            raise AttributeError(f"{name} exists only for a fitted affine map (order 1).")
+            raise AttributeError(
+                f"{name} exists only for a fitted affine map: call fit with order=1 or with "
+                f"method='lstsq'."
+            )
 
     def _model_form(self) -> ModelForm:
         """Return what bounds over a region need to know."""

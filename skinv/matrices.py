@@ -72,8 +72,8 @@ def is_tensor(X: Any) -> bool:
     >>> is_tensor([[1.0, 2.0]])
     False
     """
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(X, torch.Tensor)
+    # Half a module, without Tensor, while another thread imports torch.
+    return isinstance(X, getattr(sys.modules.get("torch"), "Tensor", ()))
 
 
 def matrix_order(n_features: int) -> int:
@@ -126,7 +126,11 @@ def to_host(X: Any) -> Any:
     """
     if is_dask(X):
         return X.compute()
-    return X.detach().cpu().numpy() if is_tensor(X) else X
+    if not is_tensor(X):
+        return X
+    if X.dtype == sys.modules["torch"].bfloat16:  # which NumPy does not know
+        X = X.float()
+    return X.numpy(force=True)
 
 
 def like(array: NDArray, X: Any) -> Any:
@@ -461,7 +465,8 @@ def validate_rows(
     Parameters
     ----------
     estimator : BaseEstimator
-        Gets ``n_features_in_`` and ``feature_names_in_`` when `reset`, is held to them otherwise.
+        Gets ``n_features_in_``, ``feature_names_in_`` and the dtype for its file when `reset`, is
+        held to the former otherwise.
     X : array-like of shape (n_samples, n_features)
         Rows, as :func:`flatten_stack` returns them.
     reset : bool
@@ -498,6 +503,8 @@ def validate_rows(
         ensure_all_finite=False,
         ensure_min_samples=1 if reset else 0,
     )
+    if reset:
+        estimator._fitted_dtype = X.dtype.name
     if not allow_nonfinite:
         refuse_nonfinite(X, "X")
     if square:
@@ -633,7 +640,10 @@ def check_center(center: ArrayLike) -> NDArray[np.float64]:
             )
     A = np.asarray(to_host(center), dtype=np.float64)
     if A.ndim > 2 or (A.ndim == 2 and A.shape[0] != A.shape[1]):
-        raise ValueError(f"Got a center of shape {A.shape}, but one square matrix is expected.")
+        raise ValueError(
+            f"Got a center of shape {A.shape}, but one square matrix is expected: (n, n), or its "
+            f"n*n entries."
+        )
     n = matrix_order(A.size)
     refuse_nonfinite(A.reshape(1, -1), "center")
     return A.reshape(n, n)

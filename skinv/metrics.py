@@ -103,7 +103,8 @@ def _flat_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.flo
         pair.append(rows.reshape(len(rows), -1))
     if pair[0].shape != pair[1].shape:
         raise ValueError(
-            f"Got arrays of shapes {np.shape(Y)} and {np.shape(Y_pred)}, which do not match."
+            f"Got arrays of shapes {np.shape(Y)} and {np.shape(Y_pred)}, which do not match: pass "
+            f"two for the same matrices."
         )
     return pair[0], pair[1]
 
@@ -256,7 +257,10 @@ class SingularDistanceScorer(BaseEstimator):
         )
         error, distance, index = self._errors(estimator, X, y)
         if len(distance) < n_bins:
-            raise ValueError(f"Got n_bins={n_bins}, but only {len(distance)} matrices remain.")
+            raise ValueError(
+                f"Got n_bins={n_bins}, but only {len(distance)} matrices remain; pass more of "
+                f"them, or use fewer bins or a smaller min_distance."
+            )
         root = np.sqrt if self.metric == "neg_root_mean_squared_error" else lambda value: value
         bins = np.array_split(np.argsort(distance, kind="stable"), n_bins)
         ends = [distance[b[0]] for b in bins] + [distance[bins[-1][-1]]]
@@ -281,7 +285,8 @@ class SingularDistanceScorer(BaseEstimator):
             raise ValueError(
                 f"None of the {len(rows)} matrices is at least min_distance={self.min_distance} "
                 f"({self.norm}) from a singular one; the largest distance is "
-                f"{np.max(distance, initial=-np.inf):.3g}."
+                f"{np.max(distance, initial=-np.inf):.3g}: use a smaller min_distance, or pass "
+                f"other matrices."
             )
         if y is None:
             target = exact_inverse(stack[index]).reshape(index.size, -1)

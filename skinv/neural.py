@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -191,6 +191,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
     }
 
     n_outputs_: int
+    _stored: ClassVar = {"_preparation": Preparation}
 
     def __init__(
         self,
@@ -265,7 +266,10 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         held_out = None
         if self.early_stopping:
             if len(rows) < 2:
-                raise ValueError("Got n_samples=1, but early_stopping=True needs samples to split.")
+                raise ValueError(
+                    "Got n_samples=1, but early_stopping=True needs samples to split: pass more, "
+                    "or early_stopping=False."
+                )
             rows, valid_rows, targets, valid_targets = train_test_split(
                 rows, targets, test_size=self.validation_fraction, random_state=self._rng
             )
@@ -379,14 +383,16 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
             raise ValueError(
                 f"init='taylor' is a ReLU network for inverses without a baseline; got "
                 f"activation={self.activation!r}, baseline={self.baseline!r}"
-                f"{'' if inverses else ' and targets that are not inverses'}."
+                f"{'' if inverses else ' and targets that are not inverses'}: pass "
+                f"activation='relu', baseline=None and no y, or init='default'."
             )
         prepared = Preparation.fit(rows, targets, self.baseline, inverses=inverses, center=center)
         hidden = self._hidden_sizes(len(prepared.kept))
         if self.init == "taylor":
             if len(hidden) != 1:
                 raise ValueError(
-                    f"init='taylor' needs one hidden layer, got hidden_layer_sizes={hidden}."
+                    f"init='taylor' needs one hidden layer, got hidden_layer_sizes={hidden}: pass "
+                    f"a single number, or init='default'."
                 )
             if center is None:
                 center = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
@@ -409,7 +415,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
             return [8 * max(n_inputs, 1)]
         hidden = [int(size) for size in np.atleast_1d(sizes)]
         if any(size < 1 for size in hidden):
-            raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths must be positive.")
+            raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths are integers >= 1.")
         return hidden
 
     # -- what is fitted --------------------------------------------------------------------------
@@ -426,7 +432,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
 
     def _folded(self, name: str) -> list[tuple[NDArray, NDArray]]:
         if not self.__sklearn_is_fitted__():
-            raise AttributeError(f"{name} exists only after fit.")
+            raise AttributeError(f"{name} exists only after fit: call fit first.")
         return self._preparation.fold(self._layers, self.n_features_in_)
 
     def _model_form(self) -> ModelForm:
@@ -446,7 +452,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
     def net_(self) -> Any:
         """The skorch net; rebuilt from arrays in a loaded model."""
         if not self.__sklearn_is_fitted__():
-            raise AttributeError("net_ exists only after fit.")
+            raise AttributeError("net_ exists only after fit: call fit first.")
         if self._net is None:
             from .training.fitting import build_net
 

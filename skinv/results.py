@@ -14,6 +14,7 @@ from sklearn.utils import Bunch
 
 __all__ = [
     "Counterexample",
+    "Dataset",
     "DistanceBounds",
     "DistanceProfile",
     "InverseReport",
@@ -95,7 +96,7 @@ class InverseReport(Result):
     >>> from skinv import CertifiedInverse, LinearInverseApprox
     >>> model = CertifiedInverse(LinearInverseApprox([[2.0]])).fit()
     >>> model.report([[2.1], [0.0]])
-    Inverses: 1 of 2 proven to be within tol (1 refined), 1 singular
+    Inverses: 1 of 2 proven within tol (1 refined), 1 singular
       inverse   float64 (2, 1), all 0.47619, 1 not finite
       bound     float64 (2,), all ..., 1 not finite
       residual  float64 (2,), 0.0025 to 1
@@ -116,7 +117,7 @@ class InverseReport(Result):
             return ""
         counts = Counter(status.ravel().tolist())
         proven = {name: counts.pop(name) for name in _PROVEN if name in counts}
-        text = f"{sum(proven.values())} of {status.size} proven to be within tol"
+        text = f"{sum(proven.values())} of {status.size} proven within tol"
         how = f" ({_counted(proven)})" if proven else ""
         return text + how + (f", {_counted(counts)}" if counts else "")
 
@@ -264,6 +265,29 @@ class TruncatedMoments(Result):
     relative_fitted: NDArray[np.float64]
     relative_expected_growth: Any
     n_samples: int
+
+
+class Dataset(Result):
+    """What the functions of :mod:`skinv.datasets` return.
+
+    Examples
+    --------
+    >>> from skinv.datasets import load_robot_arm
+    >>> load_robot_arm()
+    Dataset: 1000 matrices of order 6
+      data             float64 (1000, 36), -1 to 1
+      target           float64 (1000, 36), -2.08003 to 3.4141
+      ...
+    """
+
+    _title = "Dataset"
+    data: NDArray
+    target: NDArray
+    center: NDArray
+    DESCR: str
+
+    def _headline(self) -> str:
+        return f"{len(self['data'])} matrices of order {len(self['center'])}"
 
 
 class DistanceProfile(Result):

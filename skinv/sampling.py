@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +35,8 @@ from .matrices import (
     to_host,
     validate_rows,
 )
+from .persistence import PersistentMixin
+from .results import RegionCertificate
 from .structures import Structure, refuse_unstructured
 
 __all__ = ["FeasibleRegionSampler"]
@@ -44,7 +46,7 @@ _EPS = float(np.finfo(np.float64).eps)
 _MIN_ACCEPTANCE = 1e-3
 
 
-class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Sample, test and project matrices of a region that holds no singular matrix.
 
     A learned inverse can be trusted only on a region that keeps its distance from the singular
@@ -132,6 +134,7 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
     array([[3. , 1. , 1. , 2.5]])
     """
 
+    _stored: ClassVar = {"certificate_": RegionCertificate}
     _parameter_constraints: dict[str, list] = {
         "center": ["array-like", None],
         "radius": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"data"})],
@@ -198,8 +201,9 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         self.n_features_in_ = center.size
         structure = self._structure
         if structure is not None:
-            for part in (center[None], *([] if rows is None else [rows])):
-                refuse_unstructured(structure, part)
+            if rows is not None:
+                refuse_unstructured(structure, rows)
+            refuse_unstructured(structure, center[None], "The center, as a matrix")
             center = structure.project(center[None])[0]
             rows = None if rows is None else structure.project(rows)
         region = self._fit_region(center, rows, eps)
@@ -238,7 +242,8 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         center = check_center(self.center).ravel()
         if rows is not None and rows.shape[1] != center.size:
             raise ValueError(
-                f"Got a center of {center.size} entries, but rows of X have {rows.shape[1]}."
+                f"Got a center of {center.size} entries, but rows of X have {rows.shape[1]}; pass "
+                f"a center of their size, or center=None for their mean."
             )
         return center
 
@@ -366,12 +371,17 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"Got n_samples={n_samples!r}, but a positive integer is expected.")
         if device is not None and chunks is not None:
-            raise ValueError(f"Got device={device!r} with chunks, whose blocks are NumPy arrays.")
+            raise ValueError(
+                f"Got device={device!r} with chunks={chunks!r}, whose blocks are NumPy arrays: "
+                f"leave one of them out."
+            )
         if device is not None:
             return self._sample_on_device(n_samples, return_inverse, device, dtype)
         dtype = np.dtype(np.float64 if dtype is None else dtype)
         if dtype.kind != "f":
-            raise ValueError(f"Got dtype={dtype}, but a floating-point one is expected.")
+            raise ValueError(
+                f"Got dtype={dtype}, but a floating-point one is expected, such as numpy.float32."
+            )
         if chunks is not None:
             return sample_by_blocks(self, n_samples, chunks, return_inverse, dtype)
         X = self._draw_rows(n_samples).astype(dtype, copy=False)
@@ -392,7 +402,10 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             rows = draws.asarray(self._draw_rows(n_samples))
         dtype = torch.float64 if dtype is None else dtype
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise ValueError(f"Got dtype={dtype!r}, but with device= a torch one is expected.")
+            raise ValueError(
+                f"Got dtype={dtype!r} with device={device!r}, but a floating-point one of torch is "
+                f"expected then, such as torch.float32."
+            )
         X = rows.to(dtype)
         if not return_inverse:
             return X
@@ -532,7 +545,12 @@ class FeasibleRegionSampler(OneToOneFeatureMixin, TransformerMixin, BaseEstimato
             )
             if self.on_infeasible == "raise":
                 raise ValueError(message + " Drop them (see is_feasible), or fit a larger region.")
-            warnings.warn(message + " They are passed on unchanged.", UserWarning, stacklevel=3)
+            warnings.warn(
+                f"{message} They are passed on unchanged: use on_infeasible='project' to move them "
+                f"into the region, drop them (see is_feasible), or fit a larger region.",
+                UserWarning,
+                stacklevel=3,
+            )
             return rows
         out = rows.copy()
         if self.on_infeasible == "nan":

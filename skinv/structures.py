@@ -31,6 +31,10 @@ from .stacks import indices
 __all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True)
 class Structure:
     """Where the free numbers of matrices of one structure stand.
@@ -105,15 +109,15 @@ class Structure:
 
     def pack(self, rows: Any) -> Any:
         """Return the free numbers of matrices (m, n*n) that have the structure, (m, k)."""
-        return rows[:, _like(self.first, rows)]
+        return _columns(rows, self.first)
 
     def unpack(self, packed: Any) -> Any:
         """Return the matrices (m, n*n) of free numbers (m, k), in their dtype."""
-        full = packed[:, _like(self.source, packed)]
+        full = _columns(packed, self.source)
         changed = np.flatnonzero(self.sign != 1)
         if changed.size:
             sign = like(self.sign[changed], packed)
-            full[:, _like(changed, packed)] *= sign
+            full[:, _index(changed, packed)] *= sign
         return full
 
     def project(self, rows: Any) -> Any:
@@ -131,19 +135,31 @@ class Structure:
 
     def violation(self, rows: NDArray) -> NDArray:
         """Return how far matrices are from having the structure in any entry; 0 for rounding."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            off = np.abs(rows - self.project(rows)).max(axis=1, initial=0.0)
-            size = np.abs(rows).max(axis=1, initial=0.0)
-            return np.where(off > 16 * np.finfo(rows.dtype).eps * size, off, 0.0)
+        violation = np.zeros(len(rows), dtype=rows.dtype)
+        inexact = (self.unpack(self.pack(rows)) != rows).any(axis=1)
+        if inexact.any():
+            some = rows[inexact]
+            with np.errstate(invalid="ignore", over="ignore"):
+                off = np.abs(some - self.project(some)).max(axis=1)
+                size = np.abs(some).max(axis=1)
+                violation[inexact] = np.where(off > 16 * np.finfo(rows.dtype).eps * size, off, 0.0)
+        return violation
 
 
-def _like(index: NDArray[np.intp], rows: Any) -> Any:
+def _index(index: NDArray[np.intp], rows: Any) -> Any:
     """Return indices as what `rows` is indexed by where it is."""
     if not is_tensor(rows):
         return index
     import torch
 
     return torch.tensor(index, device=rows.device)
+
+
+def _columns(rows: Any, index: NDArray[np.intp]) -> Any:
+    """Return some columns in contiguous memory, which fancy indexing would not."""
+    if is_tensor(rows):
+        return rows.index_select(1, _index(index, rows))
+    return np.take(rows, index, axis=1)
 
 
 def structured(stack: Any, complex: bool, symmetric: Any) -> Any:
@@ -299,13 +315,13 @@ def packed_order(k: int) -> int:
     return n
 
 
-def refuse_unstructured(structure: Structure, rows: NDArray) -> None:
+def refuse_unstructured(structure: Structure, rows: NDArray, name: str = "Matrices") -> None:
     """Raise a ValueError that names the rows without the structure."""
     bad = structure.violation(rows) > 0
     if bad.any():
         kinds = ["general", "complex", "symmetric", "Hermitian"]
         kind = kinds[structure.is_complex + 2 * structure.is_symmetric]
         raise ValueError(
-            f"Matrices in rows {list_rows(bad)} are not {kind}; pass (A + A.conj().T) / 2 if they "
+            f"{name} in rows {list_rows(bad)} are not {kind}; pass (A + A.conj().T) / 2 if they "
             f"should be symmetric or Hermitian, or use an estimator without structure."
         )

@@ -16,10 +16,14 @@ from sklearn.base import (
 from sklearn.linear_model import LinearRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skinv import StructuredInverse
 
-def to_matrices(X):
+
+def to_matrices(X, symmetric=False):
     """Return [[3, 1], [1, 2]] plus bounded entries made from the features, row by row."""
     entries = np.sin(X[:, np.arange(4) % X.shape[1]])
+    if symmetric:
+        entries[:, 2] = entries[:, 1]
     entries[~np.isfinite(X).all(axis=1)] = np.nan
     return np.array([3.0, 1.0, 1.0, 2.0], dtype=X.dtype) + 0.4 * entries
 
@@ -35,7 +39,7 @@ class _Adapter(BaseEstimator):
             self, X, reset=reset, dtype=(np.float64, np.float32), ensure_all_finite=False
         )
         with np.errstate(invalid="ignore"):
-            return to_matrices(X)
+            return to_matrices(X, isinstance(self.estimator, StructuredInverse))
 
 
 class AdaptedTransformer(OneToOneFeatureMixin, TransformerMixin, _Adapter):

@@ -26,6 +26,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    StructuredInverse,
 )
 
 # What the checks run on, by class. The taylor series and the sampler take square matrices only, so
@@ -56,6 +57,15 @@ CONFIGURATIONS = {
             {"center": [[3.0, 1.0], [1.0, 2.0]], "radius": 0.5, "min_distance": 0.1},
         )
     ],
+    "StructuredInverse": [
+        AdaptedRegressor(StructuredInverse(LinearInverseApprox(method="lstsq"))),
+        AdaptedRegressor(StructuredInverse(Ridge(alpha=1e-3), "positive_definite")),
+        AdaptedRegressor(
+            StructuredInverse(
+                NeuralInverseRegressor(8, max_iter=5, random_state=0), baseline="taylor"
+            )
+        ),
+    ],
     "NeuralInverseRegressor": [
         NeuralInverseRegressor(),
         *(
@@ -77,7 +87,10 @@ CONFIGURATIONS = {
 
 
 # Parameters without a default.
-REQUIRED = {"CertifiedInverse": {"estimator": LinearInverseApprox()}}
+REQUIRED = {
+    "CertifiedInverse": {"estimator": LinearInverseApprox()},
+    "StructuredInverse": {"estimator": Ridge()},
+}
 
 
 def crawl():
@@ -147,6 +160,10 @@ def test_parameter_constraints_are_complete(name):
         (partial(CertifiedInverse, LinearInverseApprox()), {"order": 5}),
         (partial(CertifiedInverse, LinearInverseApprox()), {"fallback": "ignore"}),
         (partial(CertifiedInverse, LinearInverseApprox()), {"norm": "2"}),
+        (partial(CertifiedInverse, LinearInverseApprox()), {"family": "rotations"}),
+        (FeasibleRegionSampler, {"structure": "hermitian"}),
+        (partial(StructuredInverse, Ridge()), {"structure": "hermitian"}),
+        (partial(StructuredInverse, Ridge()), {"baseline": "affine"}),
         (LinearInverseApprox, {"order": 0}),
         (LinearInverseApprox, {"method": "newton"}),
         (NeuralInverseRegressor, {"hidden_layer_sizes": 0}),

@@ -5,7 +5,8 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import Bunch
+
+from ..results import Dataset
 
 _POWER_FLOW_CASES = ("case6ww", "case9")
 
@@ -28,7 +29,7 @@ def _load(name: str, return_X_y: bool) -> Any:
     target = np.linalg.inv(matrices).reshape(data.shape)
     if return_X_y:
         return data, target
-    return Bunch(
+    return Dataset(
         data=data,
         target=target,
         matrices=data.reshape(matrices.shape),
@@ -47,10 +48,10 @@ def _load(name: str, return_X_y: bool) -> Any:
 @overload
 def load_power_flow(case: str = ..., *, return_X_y: Literal[True]) -> tuple[_Array, _Array]: ...
 @overload
-def load_power_flow(case: str = ..., *, return_X_y: Literal[False] = ...) -> Bunch: ...
+def load_power_flow(case: str = ..., *, return_X_y: Literal[False] = ...) -> Dataset: ...
 def load_power_flow(
     case: str = "case9", *, return_X_y: bool = False
-) -> Bunch | tuple[_Array, _Array]:
+) -> Dataset | tuple[_Array, _Array]:
     """Load power-flow Jacobians of one grid under varying loads, with their inverses.
 
     The matrices are those that Newton's method inverts to find the voltages of a grid, taken at
@@ -116,8 +117,8 @@ def load_power_flow(
 @overload
 def load_robot_arm(*, return_X_y: Literal[True]) -> tuple[_Array, _Array]: ...
 @overload
-def load_robot_arm(*, return_X_y: Literal[False] = ...) -> Bunch: ...
-def load_robot_arm(*, return_X_y: bool = False) -> Bunch | tuple[_Array, _Array]:
+def load_robot_arm(*, return_X_y: Literal[False] = ...) -> Dataset: ...
+def load_robot_arm(*, return_X_y: bool = False) -> Dataset | tuple[_Array, _Array]:
     """Load Jacobians of a Puma 560 robot arm around one pose, with their inverses.
 
     A Jacobian takes joint velocities to the velocity of the hand; its inverse is what moves the

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import Bunch
 
 from ..geometry import distance_to_singularity
+from ..results import Dataset
 from ..sampling import FeasibleRegionSampler
 
 _DESCR = """\
@@ -121,7 +121,7 @@ def make_region(
         share=share,
         margin=sampler.margin_,
     )
-    return Bunch(
+    return Dataset(
         center=center.copy(),
         radius=radius,
         sampler=sampler,

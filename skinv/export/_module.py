@@ -20,6 +20,7 @@ from ..form import ModelForm
 from ..inference.parts import Parts
 from ..inference.predictor import EnginePredictorMixin
 from ..refinement import check_order
+from ..structured import StructuredInverse
 from ..training.modules import ACTIVATIONS
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -46,7 +47,7 @@ def to_module(
 
     Parameters
     ----------
-    model : LinearInverseApprox, NeuralInverseRegressor or CertifiedInverse
+    model : LinearInverseApprox, NeuralInverseRegressor, StructuredInverse or CertifiedInverse
         Fitted. Frozen estimators and fitted searches are looked into, pipelines are not.
     n_refine : int, default=0
         Number of Newton-Schulz steps after the prediction.
@@ -98,10 +99,16 @@ def to_module(
     if isinstance(model, CertifiedInverse):
         certified = model._ready()
         model = unwrapped(certified.estimator_)
-    if not isinstance(model, EnginePredictorMixin):
+        if certified.family is not None:
+            raise ValueError(
+                "Got a CertifiedInverse with a family, which is a function in Python; export its "
+                "estimator_, which takes the parameters, without refinement."
+            )
+    if not isinstance(model, EnginePredictorMixin | StructuredInverse):
         raise ValueError(
-            f"Got {type(model).__name__}, but only LinearInverseApprox, NeuralInverseRegressor and "
-            f"a CertifiedInverse of them can be exported; of a pipeline pass the last step."
+            f"Got {type(model).__name__}, but only LinearInverseApprox, NeuralInverseRegressor, "
+            f"and a StructuredInverse or CertifiedInverse of them can be exported; of a pipeline "
+            f"pass the last step."
         )
     check_is_fitted(model)
     if not isinstance(n_refine, Integral) or n_refine < 0:

@@ -28,7 +28,7 @@ def to_onnx(
 
     Parameters
     ----------
-    model : LinearInverseApprox, NeuralInverseRegressor or CertifiedInverse
+    model : LinearInverseApprox, NeuralInverseRegressor, StructuredInverse or CertifiedInverse
         Fitted, as for :func:`skinv.export.to_module`.
     path : path-like
         File to write.

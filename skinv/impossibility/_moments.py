@@ -79,9 +79,9 @@ def truncated_moments(
             p − 1.
         fitted : ndarray of shape (k,) or (n_p, k)
             The moments that the fitted growth gives, starting from the largest cutoff.
-        relative_moments, relative_standard_errors, relative_fitted : as above
+        relative_moments, relative_standard_errors, relative_fitted
             The same for ‖f(A) − A⁻¹‖_F / ‖A⁻¹‖_F, which tends to 1 at singular matrices.
-        relative_growth, relative_growth_error, relative_expected_growth : as above
+        relative_growth, relative_growth_error, relative_expected_growth
             What lies between the cutoffs shrinks like ε, growth −1, and the moments converge.
         n_samples : int
             The number of matrices drawn.
@@ -100,9 +100,9 @@ def truncated_moments(
     Notes
     -----
     Near a singular matrix of rank n − 1 the distance d to the singular set has a positive density
-    at 0 and the error is about 1/d, so the part between ε and ε' is about c ∫ t^{-p} dt: log(ε/ε')
-    for p = 1, and proportional to ε^{1−p} beyond (Ji, Wu and Xi 2025, "Rethinking Neural-based
-    Matrix Inversion: Why can't, and Where can").
+    at 0 and the error is about 1/d, so the part between ε and ε' is about ``c ∫ t^{-p} dt``:
+    log(ε/ε') for p = 1, and proportional to ε^{1−p} beyond (Ji, Wu and Xi 2025, "Rethinking
+    Neural-based Matrix Inversion: Why can't, and Where can").
 
     A sample starts uniform in the region; in three of four one entry, chosen at random, is drawn
     anew from a density proportional to ``1/(|x − x*| + ε_min)``, where x* makes the matrix

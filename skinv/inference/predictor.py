@@ -187,7 +187,10 @@ class EnginePredictorMixin(InverseRegressorMixin):
             n = math.isqrt(n_outputs)
             shape = (len(X), n, n)
         if type(out) is not type(X) and not (isinstance(out, np.ndarray) and not is_tensor(X)):
-            raise ValueError(f"Got out of type {type(out).__name__} for X of {type(X).__name__}.")
+            raise ValueError(
+                f"Got out of type {type(out).__name__} for X of {type(X).__name__}, but memory of "
+                f"the same kind is expected: pass what predict returns without out."
+            )
         contiguous = out.is_contiguous() if is_tensor(out) else out.flags.carray
         on_device = not is_tensor(out) or out.device == X.device
         if tuple(out.shape) != shape or out.dtype != X.dtype or not contiguous or not on_device:

@@ -1,0 +1,141 @@
+"""What a saved estimator says of itself, and what happens when another version reads it.
+
+The state of an estimator is made of numbers, strings, NumPy arrays, lists and dictionaries, its
+parameters apart: no class of torch, skorch or of the inside of skinv. So a pickle of it is small
+and loads without a GPU, and skops, which lists the types in a file and builds no others, has to be
+told of the estimators alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, ClassVar
+
+__all__ = ["TRUSTED_TYPES", "saved_by"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+# Raised whenever the state of an estimator changes so that another version would misread it.
+FORMAT = 1
+# The oldest format that is still read.
+OLDEST = 1
+
+#: All that ``skops.io.load(file, trusted=TRUSTED_TYPES)`` needs to load any estimator of skinv. For
+#: a single one its own name is enough, with those of the estimators in it.
+TRUSTED_TYPES = [
+    "skinv.certified.CertifiedInverse",
+    "skinv.linear.LinearInverseApprox",
+    "skinv.metrics.SingularDistanceScorer",
+    "skinv.neural.NeuralInverseRegressor",
+    "skinv.sampling.FeasibleRegionSampler",
+    "skinv.structured.StructuredInverse",
+]
+
+
+def saved_by(estimator: Any) -> dict[str, Any] | None:
+    """Return what the file of a loaded estimator said of itself.
+
+    Parameters
+    ----------
+    estimator : estimator of skinv
+
+    Returns
+    -------
+    dict or None
+        ``format`` (int), ``version`` of skinv, and ``dtype`` of the matrices that the estimator was
+        fitted to ("float32", "float64" or None if to none). None for one that was not loaded.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> from skinv import LinearInverseApprox
+    >>> model = pickle.loads(pickle.dumps(LinearInverseApprox().fit([[2.0]])))
+    >>> saved_by(model)["format"], saved_by(model)["dtype"]
+    (1, 'float64')
+    """
+    return getattr(estimator, "_saved_by", None)
+
+
+class PersistentMixin:
+    """An estimator whose state is plain, and says what wrote it.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> LinearInverseApprox([[2.0]]).fit().__getstate__()["_saved_by"]["format"]
+    1
+    """
+
+    # Attributes that are stored as dictionaries, and the classes that these are made into again.
+    _stored: ClassVar[dict[str, Any]] = {}
+
+    _fitted_dtype: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        from . import __version__
+
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
+        for name in self._stored:
+            value = state.get(name)
+            if isinstance(value, dict):
+                state[name] = dict(value)
+            elif value is not None:
+                state[name] = {field.name: getattr(value, field.name) for field in fields(value)}
+        state["_saved_by"] = {
+            "format": FORMAT,
+            "version": __version__,
+            "dtype": self._fitted_dtype,
+        }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        check_format(type(self).__name__, state.get("_saved_by"))
+        state = dict(state)
+        for name, kind in self._stored.items():
+            if state.get(name) is not None:
+                state[name] = kind(**state[name])
+        super().__setstate__(state)  # type: ignore[misc]
+
+
+def check_format(name: str, saved: dict[str, Any] | None) -> None:
+    """Refuse a state that this version cannot read.
+
+    Parameters
+    ----------
+    name : str
+        Class of the estimator.
+    saved : dict or None
+        What the state says of itself, if anything.
+
+    Raises
+    ------
+    ValueError
+        Saying which version can.
+
+    Examples
+    --------
+    >>> check_format("LinearInverseApprox", {"format": 99, "version": "9.0.0"})
+    Traceback (most recent call last):
+        ...
+    ValueError: This LinearInverseApprox was saved by skinv 9.0.0 in format 99, ...
+    """
+    from . import __version__
+
+    found = 0 if saved is None else saved["format"]
+    if OLDEST <= found <= FORMAT:
+        return
+    reads = f"but skinv {__version__} reads formats {OLDEST} to {FORMAT}"
+    if found > FORMAT:
+        version = saved["version"] if saved else ""
+        raise ValueError(
+            f"This {name} was saved by skinv {version} in format {found}, {reads}: install "
+            f"skinv>={version}, or fit it again here and save that."
+        )
+    by = f"by skinv {saved['version']} in format {found}" if saved else "before formats were named"
+    raise ValueError(
+        f"This {name} was saved {by}, {reads}: fit it again with this version, or load it with the "
+        f"one that saved it and export it (skinv.export)."
+    )

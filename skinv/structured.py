@@ -1,0 +1,338 @@
+"""StructuredInverse: any regressor, on the free numbers of symmetric or complex matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.utils._param_validation import HasMethods, StrOptions
+
+from ._regressor import InverseRegressorMixin, WrapsRegressorMixin, unwrapped
+from .form import ModelForm
+from .linear import LinearInverseApprox, taylor
+from .matrices import (
+    Layout,
+    as_stack,
+    embed_complex,
+    extract_complex,
+    flatten_stack,
+    is_tensor,
+    like,
+    list_rows,
+    regular_inverse,
+    restore_layout,
+    targets_are_inverses,
+    to_host,
+    training_inverses,
+    validate_rows,
+)
+from .structures import Structure, packed_order, refuse_unstructured
+
+__all__ = ["StructuredInverse"]
+
+_ORDERS = {"taylor": 1, "taylor2": 2, "taylor3": 3}
+
+
+class StructuredInverse(
+    WrapsRegressorMixin, InverseRegressorMixin, MetaEstimatorMixin, BaseEstimator
+):
+    """Predict symmetric, positive definite or complex inverses by any regressor of free numbers.
+
+    A symmetric matrix has n(n + 1)/2 free numbers, a complex one 2n² in an embedding of 4n²
+    entries. The regressor gets these as features and those of the inverses as targets, about half
+    of either, and answers are put together from its predictions: they have the structure exactly.
+
+    Parameters
+    ----------
+    estimator : estimator with ``fit`` and ``predict``
+        A regressor of several targets: :class:`NeuralInverseRegressor`,
+        ``LinearInverseApprox(method="lstsq")``, or one of scikit-learn.
+    structure : {"symmetric", "positive_definite", "complex"}, default="symmetric"
+        Of the matrices. With "positive_definite" the regressor learns Cholesky factors of the
+        inverses, so that answers are positive semidefinite whatever it predicts. Complex matrices
+        may have any of the three: symmetric ones are Hermitian.
+    baseline : {"auto", "taylor", "taylor2", "taylor3"} or None, default="auto"
+        What the regressor starts from: the Taylor series of the inverse at the mean, of order 1, 2
+        or 3, or nothing. "auto" is "taylor2" if that leaves less of the training targets than their
+        mean does. None with "positive_definite", where "auto" is None.
+    packed : bool, default=False
+        Whether matrices come as rows of their upper triangles, as
+        :func:`skinv.structures.pack_symmetric` returns them, and inverses are returned so. For real
+        matrices that are symmetric.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The fitted regressor.
+    baseline_ : {"taylor", "taylor2", "taylor3"} or None
+        The baseline that was taken.
+    center_ : ndarray of shape (n, n)
+        The mean of the training matrices, of complex ones embedded.
+    n_features_in_ : int
+        n*n, or n(n + 1)/2 if packed; (2n)² for complex matrices.
+
+    See Also
+    --------
+    CertifiedInverse : Proves and refines the answers. It gives symmetric answers to symmetric
+        matrices by itself, whatever the regressor.
+    FeasibleRegionSampler : With ``structure="symmetric"`` draws symmetric training matrices.
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler, NeuralInverseRegressor
+    >>> region = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, structure="symmetric", random_state=0)
+    >>> X, Y = region.fit().sample(2000)
+    >>> model = StructuredInverse(NeuralInverseRegressor(16, max_iter=20, random_state=0)).fit(X)
+    >>> P = model.predict(X)
+    >>> bool((P[:, 1] == P[:, 2]).all()), bool(abs(P - Y).max() < 0.01)
+    (True, True)
+    >>> model.estimator_.n_features_in_
+    3
+    """
+
+    _parameter_constraints: dict[str, list] = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "structure": [StrOptions({"symmetric", "positive_definite", "complex"})],
+        "baseline": [StrOptions({"auto", *_ORDERS}), None],
+        "packed": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        structure: str = "symmetric",
+        *,
+        baseline: str | None = "auto",
+        packed: bool = False,
+    ) -> None:
+        self.estimator = estimator
+        self.structure = structure
+        self.baseline = baseline
+        self.packed = packed
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> StructuredInverse:
+        """Fit the regressor to free numbers of matrices and of their inverses.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Training matrices; rows (n_samples, n*(n + 1)/2) if `packed`.
+        y : array-like of the shape of `X`, default=None
+            Their inverses, whole ones or packed if `packed`; None computes them.
+        **fit_params : dict
+            Passed to the regressor's ``fit``, or routed to it where metadata routing is enabled.
+
+        Returns
+        -------
+        self : StructuredInverse
+
+        Raises
+        ------
+        ValueError
+            For matrices that do not have the structure or must not be fitted (the rows are named),
+            targets that are not their inverses, and parameters that exclude each other.
+        """
+        self._validate_params()
+        self._check_parameters()
+        fit_params = self._routed(fit_params)
+        self._y_ndim = 2
+        rows, layout = flatten_stack(to_host(X))
+        rows = validate_rows(self, rows, reset=True, square=not self.packed)
+        self._kind, self._packed = self.structure, self.packed
+        self._is_complex = layout == Layout.COMPLEX or self.structure == "complex"
+        full = self._full(rows)
+        structure = self._structure
+        refuse_unstructured(structure, full)
+        full = structure.project(full)
+        if y is None:
+            inverse = training_inverses(full.astype(np.float64, copy=False))
+        else:
+            inverse = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)
+            if inverse.shape != full.shape:
+                inverse = self._full(inverse)
+            if not targets_are_inverses(full, inverse):
+                raise ValueError(
+                    "Got targets that are not the inverses of the matrices, but an inverse is what "
+                    "has their structure; leave y out to have it computed."
+                )
+        inverse = structure.project(inverse)
+        self.center_ = as_stack(full.mean(axis=0, dtype=np.float64)[None])[0]
+        targets = self._targets(full, inverse)
+        self.estimator_ = clone(self.estimator).fit(structure.pack(full), targets, **fit_params)
+        return self
+
+    def _check_parameters(self) -> None:
+        if self.packed and self.structure == "complex":
+            raise ValueError(
+                "Got packed=True with structure='complex', but packed rows are triangles of real "
+                "symmetric matrices; pass complex stacks and packed=False."
+            )
+        if self.baseline in _ORDERS and self.structure == "positive_definite":
+            raise ValueError(
+                f"Got baseline={self.baseline!r} with structure='positive_definite', whose targets "
+                f"are Cholesky factors; use baseline=None, or structure='symmetric'."
+            )
+        final = unwrapped(self.estimator, pipelines=True)
+        if isinstance(final, LinearInverseApprox) and final.method == "taylor":
+            raise ValueError(
+                "Got LinearInverseApprox(method='taylor'), which takes whole matrices, but free "
+                "numbers are what the regressor gets; use method='lstsq', with baseline='taylor' "
+                "for the series."
+            )
+
+    def _targets(self, full: NDArray, inverse: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Choose the baseline, and return what the regressor is to learn."""
+        self.baseline_ = None if self.baseline == "auto" else self.baseline
+        if self._kind == "positive_definite":
+            return self._cholesky(full, inverse)
+        targets = self._structure.pack(inverse)
+        if self.baseline is None:
+            return targets
+        order = _ORDERS[self.baseline_ or "taylor2"]
+        self._series = self.center_, regular_inverse(self.center_), order
+        rest = targets - self._structure.pack(taylor(full.astype(np.float64), *self._series))
+        if self.baseline == "auto":
+            if not np.sum(rest**2) <= np.sum((targets - targets.mean(axis=0)) ** 2):
+                return targets
+            self.baseline_ = "taylor2"
+        return rest
+
+    def _cholesky(self, full: NDArray, inverse: NDArray) -> NDArray[np.float64]:
+        """Return the free numbers of the upper factors R of inverses RᴴR."""
+        stack, A = as_stack(inverse), as_stack(full)
+        if self._is_complex:
+            stack, A = extract_complex(stack), extract_complex(A)
+        bad = ~(np.linalg.eigvalsh(A)[:, 0] > 0)
+        if bad.any():
+            raise ValueError(
+                f"Matrices in rows {list_rows(bad)} are not positive definite; drop them, or use "
+                f"structure='symmetric'."
+            )
+        factor = np.linalg.cholesky(stack).conj().swapaxes(1, 2)
+        where = np.triu_indices(stack.shape[-1])
+        numbers = factor[:, where[0], where[1]]
+        if not self._is_complex:
+            return numbers
+        return np.hstack([numbers.real, numbers.imag[:, where[0] != where[1]]])
+
+    def _from_cholesky(self, numbers: NDArray) -> NDArray:
+        """Return the matrices RᴴR, embedded if they are complex, as rows."""
+        n = len(self.center_) // (1 + self._is_complex)
+        where = np.triu_indices(n)
+        k = len(where[0])
+        kind = np.result_type(numbers.dtype, np.complex64) if self._is_complex else numbers.dtype
+        factor = np.zeros((len(numbers), n, n), dtype=kind)
+        factor[:, where[0], where[1]] = numbers[:, :k]
+        if self._is_complex:
+            strict = where[0] != where[1]
+            factor[:, where[0][strict], where[1][strict]] += 1j * numbers[:, k:]
+        product = factor.conj().swapaxes(1, 2) @ factor
+        upper = np.triu(product)
+        product = upper + np.triu(product, 1).conj().swapaxes(1, 2)
+        if self._is_complex:
+            np.einsum("kii->ki", product).imag = 0.0
+            product = embed_complex(product)
+        return product.reshape(len(numbers), self.center_.size)
+
+    def predict(self, X: Any) -> Any:
+        """Predict the inverses.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices; rows (n_samples, n*(n + 1)/2) if `packed`.
+
+        Returns
+        -------
+        ndarray or tensor of the shape of `X`
+            Predictions with the structure, to the last bit, in the dtype of `X` if that is a
+            floating-point one, else in float64. NaN for matrices that do not have it.
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features, or, in arrays, rows that are not finite.
+        """
+        rows, layout = self._validate_prediction(X)
+        if not is_tensor(rows):
+            rows = validate_rows(self, rows, reset=False, square=not self._packed)
+        full, structure = self._full(rows), self._structure
+        features = structure.pack(full)
+        ours = isinstance(unwrapped(self.estimator_, pipelines=True), InverseRegressorMixin)
+        given = features if ours else to_host(features)
+        numbers = self.estimator_.predict(given) if len(features) else features * 0.0
+        if not (is_tensor(rows) and is_tensor(numbers)):
+            numbers = like(np.reshape(to_host(numbers), tuple(features.shape)), rows)
+        if self._kind == "positive_definite":
+            values = like(self._from_cholesky(to_host(numbers)), rows)
+        else:
+            if self.baseline_ is not None:
+                numbers = numbers + structure.pack(taylor(full, *self._series))
+            values = structure.unpack(numbers)
+        if not self._packed:
+            bad = structure.violation(to_host(full)) > 0
+            if bad.any():
+                values[bad] = float("nan")
+        return structure.pack(values) if self._packed else restore_layout(values, layout)
+
+    def _full(self, rows: Any) -> Any:
+        """Return matrices as full rows."""
+        if not self._packed:
+            return rows
+        n = packed_order(rows.shape[1])
+        return Structure.of(n * n, symmetric=True).unpack(rows)
+
+    @property
+    def _structure(self) -> Structure:
+        d = self.n_features_in_
+        return Structure.of(
+            packed_order(d) ** 2 if self._packed else d,
+            complex=self._is_complex,
+            symmetric=self._kind != "complex",
+        )
+
+    def _true_inverses(self, X: Any) -> NDArray[np.float64]:
+        rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False, square=False)
+        full = self._full(rows.astype(np.float64, copy=False))
+        inverse = self._structure.project(training_inverses(full))
+        return self._structure.pack(inverse) if self._packed else inverse
+
+    def _model_form(self) -> ModelForm:
+        """Return what bounds over a region need to know, of full matrices."""
+        return self._make_form()()
+
+    def _make_form(self) -> Callable[[], ModelForm]:
+        inner = unwrapped(self.estimator_)
+        if self._packed or self._kind == "positive_definite" or not hasattr(inner, "_make_form"):
+            raise ValueError(
+                f"Got {self!r}, but only whole symmetric or complex matrices behind a regressor of "
+                f"skinv can be taken for one map of all their entries."
+            )
+        return lambda: self._full_form(inner._make_form()())
+
+    def _full_form(self, form: ModelForm) -> ModelForm:
+        """Return a form of free numbers as one of whole matrices, which it first projects."""
+        structure = self._structure
+        entries = np.arange(len(structure.source))
+        U = np.zeros((len(structure.first), len(entries)))
+        U[structure.source, entries] = structure.sign
+        P = U.T / structure.multiplicity
+        layers = form.layers
+        if layers:
+            (W, b), *others = layers
+            layers = [(W / form.x_scale @ P.T, b), *others]
+            W, b = layers[-1]
+            layers = [*layers[:-1], (U.T @ W, b @ U)]
+        return ModelForm(
+            form.constant @ U,
+            form.origin @ U,
+            None if form.linear is None else P @ form.linear @ U,
+            None if self.baseline_ is None else self._series,
+            layers,
+            form.activation,
+            form.x_mean @ U if layers else np.zeros(0),
+            np.ones(len(entries)),
+        )
