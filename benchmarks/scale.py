@@ -203,25 +203,24 @@ def main():
         path = Path(folder) / "matrices.npy"
         m = n_blocks * per_block
         write_matrices(path, n_blocks, per_block)
+        whole = ["loop", "loop, 2 threads", "dask, 2 threads"]
         results["whole"] = {
             "matrices": m,
             "file_mb": round(path.stat().st_size / 1e6),
             "block_mb": round(per_block * N * N * 4 / 1e6, 1),
-            **{
-                t: compare(folder, t, per_block, m, METHODS, repeats) for t in ("predict", "report")
-            },
+            **{t: compare(folder, t, per_block, m, whole, repeats) for t in ("predict", "report")},
         }
         if not args.quick:
             n_blocks, per_block = 32, 2**14
         m = n_blocks * per_block
         path.unlink()
         write_matrices(path, n_blocks, per_block)
-        methods = ["loop", "dask, synchronous", "dask, 2 threads"]
+        parts = ["loop", "dask, synchronous", "dask, 2 threads"]
         results["size_of_blocks"] = [
             {
                 "block_mb": round(rows * N * N * 4 / 1e6, 2),
                 "matrices": m,
-                "predict": compare(folder, "predict", rows, m, methods, repeats),
+                "predict": compare(folder, "predict", rows, m, parts, repeats),
             }
             for rows in (2**8, 2**11, 2**14)
         ]

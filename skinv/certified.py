@@ -305,7 +305,7 @@ class CertifiedInverse(
         -------
         inverse : ndarray or tensor of the shape of `X`
             float32 for float32, else float64; a tensor of its floating-point dtype, on its device,
-            for a tensor.
+            for a tensor; for a dask array one that is computed later, as is its bound.
         bound : ndarray or tensor of shape (n_samples,), float64
             Proven upper bounds of ‖A⁻¹ − X‖ / ‖A⁻¹‖, inf where nothing is proven. Only if
             `return_bound`.
@@ -344,6 +344,9 @@ class CertifiedInverse(
             * "rejected": NaN by ``fallback="nan"``;
             * "singular": NaN, because LAPACK met a zero pivot;
             * "not finite": NaN, because the matrix has NaN or infinite entries.
+
+            Of a dask array they are dask arrays, which ``dask.compute(dict(report))`` computes in
+            one pass.
 
         Raises
         ------

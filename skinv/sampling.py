@@ -516,7 +516,8 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         -------
         ndarray or tensor of shape (n_samples, n*n) or (n_samples, n, n)
             Matrices in the region come back untouched, in the layout they came in (rows where
-            ``set_output`` asks for a data frame). The region is tested on the host.
+            ``set_output`` asks for a data frame). The region is tested on the host; of a dask array
+            later, block by block.
 
         Raises
         ------

@@ -161,7 +161,7 @@ ALL = {
             scoring=SingularDistanceScorer(),
             cv=2,
         ),
-        ["FeasibleRegionSampler", "NeuralInverseRegressor"],
+        ["NeuralInverseRegressor", "FeasibleRegionSampler"],
     ),
 }
 

@@ -73,8 +73,9 @@ class EnginePredictorMixin(InverseRegressorMixin):
         -------
         ndarray or tensor of the shape of `X`, or (n_samples, n_outputs) or (n_samples,)
             Predictions in the dtype of `X` if that is a floating-point one, in native byte order,
-            else in float64; a tensor, on its device and without gradients, for a tensor. Of half
-            precision the arithmetic is in float32. What overflows is inf or NaN.
+            else in float64; a tensor, on its device and without gradients, for a tensor; for a
+            dask array one that is computed later, block by block. Of half precision the arithmetic
+            is in float32. What overflows is inf or NaN.
 
         Raises
         ------
