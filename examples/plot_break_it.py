@@ -68,28 +68,30 @@ print(found.matrix)
 # near enough to any singular matrix of the ball the network is wrong by more than any given error,
 # and how near follows from the weights alone. These are the stairs in the first panel. The dashed
 # lines are the error of predicting zero: in the end nobody does better.
-#
-# The mean error over matrices drawn without care is therefore infinite. Cut off at a distance ε
-# from the singular matrices it grows like log(1/ε), and higher moments grow like powers of 1/ε.
 
 print(polynomial_lipschitz(network))
-print("it is bounded where inverses are not: for matrices of Frobenius norm up to 8 its error is")
+print("for matrices of Frobenius norm up to 8 its error is")
 failure = {error: failure_distance(network, 8.0, error) for error in (1.0, 10.0, 100.0, 1000.0)}
 for error, distance in failure.items():
     print(f"  more than {error:>6g} if it is nearer than {distance:.6f} to a singular one")
 
 large = FeasibleRegionSampler(box.center_, 2.0, random_state=0).fit()  # reaches singular matrices
-figure, axes = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
 shown = ErrorByDistanceDisplay.from_sampler(
     network, large, 20_000, failure=failure, name="network", ax=axes[0]
 )
 ErrorByDistanceDisplay.from_sampler(forest, large, 20_000, name="forest", ax=axes[1])
-TruncatedMomentsDisplay.from_estimator(network, large, random_state=0, ax=axes[2])
 axes[0].set_title("The network fails where its weights say so")
 axes[1].set_title("A forest fails no less")
-axes[2].set_title("The nearer one looks, the larger the mean")
 for error, distance in failure.items():
     assert (shown.errors[shown.distance < distance] > error).all()
+
+# %%
+# The mean error over matrices drawn without care is therefore infinite. Cut off at a distance ε
+# from the singular matrices it grows like log(1/ε), and higher moments grow like powers of 1/ε.
+
+display = TruncatedMomentsDisplay.from_estimator(network, large, random_state=0)
+_ = display.ax_.set_title("The nearer to singular, the larger the mean")
 
 # %%
 # What it learned
@@ -100,8 +102,8 @@ for error, distance in failure.items():
 # the network is that approximation, somewhat refined. Its derivatives say the same.
 
 pieces = activation_regions(network, box, n_samples=200_000)
-print(f"it is affine on each of {len(pieces)} pieces of the box; the largest, and how far they are")
-print("from the linear approximation of the inverse, entry by entry:")
+print(f"it is affine on each of {len(pieces)} pieces of the box; the largest, and how far")
+print("they are from the linear approximation of the inverse, entry by entry:")
 print(pieces.head(6).to_string(index=False))
 most = pieces[: int(np.searchsorted(pieces.share.cumsum(), 0.75)) + 1]
 largest = most.filter(like="lp_max").max().max()
@@ -109,4 +111,4 @@ print(f"{most.share.sum():.0%} of the box: {len(most)} pieces, off the linear on
 print(f"by {largest:.2f} at most")
 
 display = CoefficientDisplay.from_estimator(network, box, n_samples=500)
-display.ax_.set_title("On average it has learned the linear approximation")
+_ = display.ax_.set_title("On average it has learned the linear approximation")

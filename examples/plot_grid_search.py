@@ -100,7 +100,7 @@ for name, error in errors.items():
 assert errors["plain"][:, 0].min() < 1.05 * errors["plain"].min()
 assert errors["guarded"][:, 0].min() > 5 * errors["guarded"].min()
 
-figure, axes = plt.subplots(1, 2, figsize=(12, 3.6), layout="constrained", sharey=True)
+figure, axes = plt.subplots(2, figsize=(8.5, 6), layout="constrained", sharex=True)
 titles = {
     "plain": "Plain mean error: faults drown all differences",
     "guarded": "Away from singular matrices: a clear best choice",
@@ -124,11 +124,11 @@ for ax, (name, error) in zip(axes, errors.items(), strict=True):
         xticklabels=radii,
         yticks=range(4),
         yticklabels=networks,
-        xlabel="radius of the region",
+        ylabel="hidden units",
         title=titles[name],
     )
-axes[0].set_ylabel("hidden units")
-figure.colorbar(image, ax=axes, label="mean absolute error, 3 folds")
+axes[1].set_xlabel("radius of the region")
+_ = figure.colorbar(image, ax=axes, label="mean absolute error, 3 folds")
 
 # %%
 # On fresh matrices
@@ -179,7 +179,7 @@ for radius in radii:
     print(f"{radius:>6}{region.is_certified_!s:>11}{moved.mean():>11.1%}{floor[-1]:>21.1e}")
     assert region.is_certified_ == (radius < 5 / 7)
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.8), layout="constrained")
 left.axvspan(5 / 7, 1.6, color="0.93", zorder=0)
 for name, error, color, marker in zip(
     networks, errors["guarded"], (BLUE, GREEN, PURPLE, VERMILION), "os^D", strict=True
@@ -193,7 +193,7 @@ left.set(
     xlim=(0.2, 1.6),
     xlabel="radius of the region",
     ylabel="error away from singular matrices",
-    title="Narrow regions project too much, wide ones let faults in",
+    title="Too narrow projects, too wide lets faults in",
 )
 left.legend(title="hidden units")
 worst = max(fresh, key=lambda name: fresh[name]["guarded"])
@@ -215,9 +215,9 @@ right.set(
     xlim=(1e-4, 2.5),
     xlabel="distance to the nearest singular matrix (l2)",
     ylabel="mean absolute error",
-    title="Near singular matrices all fail alike, elsewhere they do not",
+    title="All fail near singular matrices, not elsewhere",
 )
-right.legend()
+_ = right.legend()
 
 # %%
 # Two things to keep in mind

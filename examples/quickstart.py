@@ -11,6 +11,7 @@ neural inverse on samples from that region, and measures both on the other half,
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -40,7 +41,7 @@ parser = argparse.ArgumentParser(description="Learn to invert, and see how far t
 parser.add_argument("--family", choices=FAMILIES, default="puma560")
 parser.add_argument("--samples", type=int, default=60_000, help="training matrices to draw")
 parser.add_argument("--epochs", type=int, default=80)
-parser.add_argument("--output", type=Path, default=Path(__file__).with_name("quickstart.png"))
+parser.add_argument("--output", type=Path, default=Path(sys.argv[0]).with_suffix(".png"))
 args = parser.parse_args()
 
 title, load = FAMILIES[args.family]
@@ -61,10 +62,11 @@ sampler = FeasibleRegionSampler(norm="mahalanobis", random_state=0).fit(X_known)
 proved = sampler.certificate_
 print(
     f"region     ellipsoid of rank {len(sampler.axes_)} in {n * n} entries, "
-    f"{sampler.is_feasible(X_unseen).mean():.1%} of the unseen matrices inside\n"
+    f"{sampler.is_feasible(X_unseen).mean():.1%} of the unseen inside\n"
     f"proof      {'certified' if sampler.is_certified_ else 'not certified'}: margin "
-    f"{sampler.margin_:.3g} to the singular matrices by the test "
-    f"'{proved.test}'{'' if sampler.is_certified_ else '; each sample is tested by itself'}"
+    f"{sampler.margin_:.3g} to the singular matrices\n"
+    f"           by the test '{proved.test}'"
+    f"{'' if sampler.is_certified_ else '; each sample is tested by itself'}"
 )
 
 # %%
@@ -75,7 +77,8 @@ print(
 
 X, Y = sampler.sample(args.samples)
 linear = LinearInverseApprox().fit(X)
-neural = NeuralInverseRegressor(max_iter=args.epochs, random_state=0, verbose=1)
+neural = NeuralInverseRegressor(max_iter=args.epochs, random_state=0)
+neural.set_params(verbose=int(sys.stderr.isatty()))  # a progress bar where somebody looks
 start = time.perf_counter()
 neural.fit(X, Y)
 print(f"training   {args.samples:,} samples, {time.perf_counter() - start:.1f} s")

@@ -151,7 +151,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         n_features = getattr(self, "n_features_in_", None)  # of foreign regressors often unknown
         if layout == Layout.COMPLEX and n_features not in (None, rows.shape[1]):
             raise ValueError(
-                f"Got complex matrices of shape {tuple(X.shape)}, whose real embeddings have "
+                f"Got complex matrices of shape {np.shape(X)}, whose real embeddings have "
                 f"{rows.shape[1]} entries, but {type(self).__name__} is expecting "
                 f"{n_features} features: fit it to complex matrices of this order."
             )
@@ -209,9 +209,11 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             y = self._true_inverses(X)
         y, _ = flatten_stack(to_host(y))
         predicted, _ = flatten_stack(to_host(self.predict(X)))
-        return float(
-            r2_score(y, predicted, sample_weight=sample_weight, multioutput="variance_weighted")
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            score = r2_score(
+                y, predicted, sample_weight=sample_weight, multioutput="variance_weighted"
+            )
+        return float(score)
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
         """Return the exact inverses of matrices as rows."""

@@ -32,6 +32,7 @@ from .matrices import (
     is_tensor,
     list_rows,
     matrix_order,
+    real_array,
     refuse_nonfinite,
     restore_layout,
     targets_are_inverses,
@@ -209,7 +210,7 @@ class CertifiedInverse(
             if frozen:
                 check_is_fitted(self.estimator_)
             else:
-                self.estimator_.fit(**fit_params)
+                self._fit_without_data(fit_params)
             self._adopt_features(self.estimator_)
             self._anchor = self._find_anchor()
             return self
@@ -225,6 +226,15 @@ class CertifiedInverse(
         self._anchor = self._find_anchor()
         return self
 
+    def _fit_without_data(self, fit_params: dict) -> None:
+        """Fit a regressor that needs no matrices."""
+        try:
+            self.estimator_.fit(**fit_params)
+        except TypeError as error:
+            raise ValueError(
+                f"Got no matrices, but {self.estimator!r} cannot be fitted without: pass X."
+            ) from error
+
     def _fit_family(self, X: Any, y: Any, fit_params: dict) -> CertifiedInverse:
         """Fit the regressor from parameters to the inverses of their matrices."""
         given, rows, _ = self._validate_matrices(X, reset=True)
@@ -233,7 +243,7 @@ class CertifiedInverse(
         if y is None:
             targets = training_inverses(rows)
         else:
-            targets = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)
+            targets = real_array(flatten_stack(to_host(y))[0], "y")
             if not targets_are_inverses(rows, targets):
                 raise ValueError(
                     "Got targets that are not the inverses of the matrices of the family; leave y "
@@ -532,13 +542,17 @@ class CertifiedInverse(
             p, _ = self._validate_prediction(X)
             finite = p.isfinite().all(dim=1)
         else:
-            p = validate_rows(self, to_host(X), reset=reset, square=False, allow_nonfinite=True)
+            given = to_host(X)
+            given = np.asarray(given) if isinstance(given, (list, tuple)) else given
+            p = validate_rows(self, given, reset=reset, square=False, allow_nonfinite=True)
             finite = np.isfinite(p).all(axis=1)
         good = p if bool(finite.all()) else p[finite]
         assert self.family is not None
         matrices = self.family(good)
-        if not is_tensor(matrices):
-            matrices = np.asarray(matrices)
+        try:
+            matrices = matrices.detach() if is_tensor(matrices) else np.asarray(matrices)
+        except ValueError:  # ragged
+            matrices = np.asarray(None)
         rows, layout = flatten_stack(matrices)
         if rows.ndim != 2 or len(rows) != len(good):
             raise ValueError(
@@ -547,11 +561,12 @@ class CertifiedInverse(
             )
         matrix_order(rows.shape[1])
         if not is_tensor(rows):
-            refuse_inexact(rows, wide := rows if rows.dtype.kind == "f" else rows.astype(float))
+            wide = rows if rows.dtype.char in "efd" else real_array(rows, "matrices of the family")
+            refuse_inexact(rows, wide)
             rows = wide.astype(np.result_type(wide.dtype, np.float32), copy=False)
         if good is not p:
             every = namespace(rows).full((len(p), rows.shape[1]), np.nan, dtype=rows.dtype)
-            every[finite] = rows
+            every[finite if is_tensor(rows) else to_host(finite)] = rows
             rows = every
         return (X if hasattr(X, "columns") else p), rows, layout
 
@@ -570,7 +585,10 @@ class CertifiedInverse(
         with np.errstate(all="ignore"):
             predicted = self.estimator_.predict(to_host(given) if host else given)
         if not (is_tensor(rows) and is_tensor(predicted)):
-            predicted = np.asarray(to_host(predicted))
+            predicted = to_host(predicted)
+            if getattr(getattr(predicted, "dtype", None), "kind", "O") not in "biufc":
+                predicted = real_array(predicted, "predictions")
+            predicted = np.asarray(predicted)
         m, d = len(given), rows.shape[1]
         n = math.isqrt(d)
         if getattr(_final(self.estimator_), "packed", False) and d > 1:

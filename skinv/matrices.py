@@ -34,7 +34,9 @@ __all__ = [
     "like",
     "list_rows",
     "matrix_order",
+    "real_array",
     "refuse_nonfinite",
+    "refuse_sparse",
     "regular_inverse",
     "restore_layout",
     "targets_are_inverses",
@@ -107,6 +109,23 @@ def matrix_order(n_features: int) -> int:
     return n
 
 
+def refuse_sparse(X: Any) -> None:
+    """Raise a TypeError, as scikit-learn does for sparse matrices, for a sparse or empty tensor.
+
+    Parameters
+    ----------
+    X : tensor
+
+    Raises
+    ------
+    TypeError
+        For one that is not dense, or on torch's "meta" device, where there are no numbers.
+    """
+    if X.layout is not sys.modules["torch"].strided or X.is_meta:
+        kind = "device='meta'" if X.is_meta else f"layout={X.layout}"
+        raise TypeError(f"Got a tensor with {kind}, but dense data is required: use X.to_dense().")
+
+
 def to_host(X: Any) -> Any:
     """Copy a tensor, or compute a dask array, to a NumPy array; leave all else as it is.
 
@@ -128,9 +147,48 @@ def to_host(X: Any) -> Any:
         return X.compute()
     if not is_tensor(X):
         return X
+    refuse_sparse(X)
     if X.dtype == sys.modules["torch"].bfloat16:  # which NumPy does not know
         X = X.float()
     return X.numpy(force=True)
+
+
+def real_array(values: Any, name: str) -> NDArray[np.float64]:
+    """Return real numbers as an array in float64, without a copy where one can be avoided.
+
+    Parameters
+    ----------
+    values : array-like or tensor
+    name : str
+        What they are called.
+
+    Returns
+    -------
+    ndarray, float64
+
+    Raises
+    ------
+    ValueError
+        For complex numbers, and for what holds no numbers.
+
+    Examples
+    --------
+    >>> real_array([1, 2], "radius")
+    array([1., 2.])
+    """
+    problem = None
+    try:
+        array = np.asarray(to_host(values))
+        if array.dtype.kind != "c":
+            with np.errstate(over="ignore"):
+                return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        problem = error
+    raise ValueError(
+        f"Got {name} of type {type(values).__name__}"
+        f"{' with complex numbers' if problem is None else ''}, but real numbers, or an array of "
+        f"them, are expected."
+    ) from problem
 
 
 def like(array: NDArray, X: Any) -> Any:
@@ -212,7 +270,9 @@ def embed_complex(Z: Any) -> Any:
     array([[ 1., -2.],
            [ 2.,  1.]])
     """
-    if not is_tensor(Z):
+    if is_tensor(Z):
+        refuse_sparse(Z)
+    else:
         Z = np.asarray(Z)
     shape = tuple(Z.shape)
     if len(shape) < 2 or shape[-1] != shape[-2]:
@@ -222,7 +282,8 @@ def embed_complex(Z: Any) -> Any:
     n = shape[-1]
     real = Z.real
     if not is_tensor(Z):
-        dtype = real.dtype if real.dtype.kind == "f" else np.float64
+        real = real if real.dtype.kind == "f" else real_array(real, "Z")
+        dtype = real.dtype
         out = np.empty((*shape[:-2], 2 * n, 2 * n), dtype)
     else:
         real = real if real.is_floating_point() else real.double()
@@ -261,7 +322,9 @@ def extract_complex(X: Any) -> Any:
     >>> extract_complex([[1.0, -2.0], [2.0, 1.0]])
     array([[1.+2.j]])
     """
-    if not is_tensor(X):
+    if is_tensor(X):
+        refuse_sparse(X)
+    else:
         X = np.asarray(X)
     shape = tuple(X.shape)
     if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] % 2 or is_complex(X):
@@ -270,6 +333,10 @@ def extract_complex(X: Any) -> Any:
             f"(..., 2n, 2n) are expected, as embed_complex returns them."
         )
     n = shape[-1] // 2
+    if is_tensor(X):
+        X = X if X.is_floating_point() else X.double()
+    elif X.dtype.kind != "f":
+        X = real_array(X, "X")
     a, b, c, d = X[..., :n, :n], X[..., :n, n:], X[..., n:, :n], X[..., n:, n:]
     if is_tensor(X):
         torch = sys.modules["torch"]
@@ -345,6 +412,8 @@ def flatten_stack(X: Any) -> tuple[Any, Layout]:
     """
     if not hasattr(X, "ndim") and isinstance(X, (list, tuple)):
         X = np.asarray(X)
+    elif is_tensor(X):
+        refuse_sparse(X)
     if getattr(X, "ndim", 2) != 3:
         if hasattr(X, "dtype") and is_complex(X):
             raise ValueError(
@@ -503,6 +572,8 @@ def validate_rows(
         ensure_all_finite=False,
         ensure_min_samples=1 if reset else 0,
     )
+    if not X.dtype.isnative:  # of data frames
+        X = X.astype(X.dtype.newbyteorder("="))
     if reset:
         estimator._fitted_dtype = X.dtype.name
     if not allow_nonfinite:
@@ -638,7 +709,7 @@ def check_center(center: ArrayLike) -> NDArray[np.float64]:
                 f"Got a complex center of shape {center.shape}, but one square matrix (n, n) is "
                 f"expected."
             )
-    A = np.asarray(to_host(center), dtype=np.float64)
+    A = real_array(center, "center")
     if A.ndim > 2 or (A.ndim == 2 and A.shape[0] != A.shape[1]):
         raise ValueError(
             f"Got a center of shape {A.shape}, but one square matrix is expected: (n, n), or its "

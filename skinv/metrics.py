@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
 from .geometry import distance_to_singularity
-from .matrices import as_stack, exact_inverse, flatten_stack, to_host
+from .matrices import as_stack, exact_inverse, flatten_stack, real_array, to_host
 from .results import DistanceProfile
 
 __all__ = ["SingularDistanceScorer", "absolute_errors", "relative_errors", "residual_norms"]
@@ -99,7 +99,7 @@ def _flat_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.flo
     """Return both as float64 rows of one shape."""
     pair = []
     for array in (Y, Y_pred):
-        rows = np.asarray(flatten_stack(to_host(array))[0], dtype=np.float64)
+        rows = real_array(flatten_stack(to_host(array))[0], "matrices")
         pair.append(rows.reshape(len(rows), -1))
     if pair[0].shape != pair[1].shape:
         raise ValueError(
@@ -276,7 +276,7 @@ class SingularDistanceScorer(BaseEstimator):
     def _errors(self, estimator: Any, X: Any, y: Any) -> tuple[NDArray, NDArray, NDArray]:
         """Return error and distance of the matrices that count, and which ones these are."""
         self._validate_params()
-        rows = np.asarray(flatten_stack(to_host(X))[0], dtype=np.float64)
+        rows = real_array(flatten_stack(to_host(X))[0], "X")
         stack = as_stack(rows)
         distance = distance_to_singularity(stack, self.norm, return_bounds=True).lower
         floor = stack.shape[-1] * _EPS * np.linalg.norm(stack, axis=(1, 2))
@@ -291,7 +291,7 @@ class SingularDistanceScorer(BaseEstimator):
         if y is None:
             target = exact_inverse(stack[index]).reshape(index.size, -1)
         else:
-            target = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)[index]
+            target = real_array(flatten_stack(to_host(y))[0], "y")[index]
         predicted = estimator.predict(X if index.size == len(rows) else _safe_indexing(X, index))
         target, predicted = _flat_pair(target, predicted)
         metric = self.metric if callable(self.metric) else _METRICS[self.metric]

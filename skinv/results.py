@@ -96,7 +96,7 @@ class InverseReport(Result):
     >>> from skinv import CertifiedInverse, LinearInverseApprox
     >>> model = CertifiedInverse(LinearInverseApprox([[2.0]])).fit()
     >>> model.report([[2.1], [0.0]])
-    Inverses: 1 of 2 proven within tol (1 refined), 1 singular
+    Inverses: 1 of 2 proven to be within tol (1 refined), 1 singular
       inverse   float64 (2, 1), all 0.47619, 1 not finite
       bound     float64 (2,), all ..., 1 not finite
       residual  float64 (2,), 0.0025 to 1
@@ -117,7 +117,7 @@ class InverseReport(Result):
             return ""
         counts = Counter(status.ravel().tolist())
         proven = {name: counts.pop(name) for name in _PROVEN if name in counts}
-        text = f"{sum(proven.values())} of {status.size} proven within tol"
+        text = f"{sum(proven.values())} of {status.size} proven to be within tol"
         how = f" ({_counted(proven)})" if proven else ""
         return text + how + (f", {_counted(counts)}" if counts else "")
 

@@ -13,7 +13,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .blocks import by_blocks, is_dask, sample_by_blocks
 from .draws import DeviceDraws, HostDraws, private_generator
@@ -30,6 +30,7 @@ from .matrices import (
     is_tensor,
     list_rows,
     matrix_order,
+    real_array,
     refuse_nonfinite,
     restore_layout,
     to_host,
@@ -116,6 +117,10 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     The box is the feasible region of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
     Inversion: Why can't, and Where can". An uncertified region can still be used: every sample is
     then tested by itself, and rejected if it is closer than `min_distance` to a singular matrix.
+
+    In a pipeline before a regressor the region only projects, and nothing is sampled: leave `y` out
+    there, so that the inverses learned are those of the projected matrices, or use
+    ``on_infeasible="drop"`` in imbalanced-learn's pipeline.
 
     A region of complex matrices (fitted to a complex stack, or around a complex centre) consists of
     the embeddings in a region of real matrices of twice the order
@@ -213,7 +218,8 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         self.radius_ = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
         for name in ("axes_", "thickness_"):  # of an earlier fit in another norm
             self.__dict__.pop(name, None)
-        keep = float(self.min_distance)
+        self._min_distance = float(real_array(self.min_distance, "min_distance"))
+        keep = self._min_distance
         if isinstance(region, Ellipsoid):
             self.axes_, self.thickness_ = region.axes, region.thickness
             keep += region.thickness * region.radius
@@ -224,7 +230,6 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             keep,
             axes=getattr(self, "axes_", None),
         )
-        self._min_distance = float(self.min_distance)
         self.distance_ = self.certificate_.distance
         self.margin_ = self.certificate_.margin
         self.is_certified_ = self.certificate_.is_certified
@@ -362,13 +367,13 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         Raises
         ------
         ValueError
-            If `n_samples` is not positive, for `chunks` with a `device`, or if hardly any of the
-            region keeps `min_distance`.
+            If `n_samples` is not positive, for `chunks` with a `device`, a device or dtype that
+            there is not, or if hardly any of the region keeps `min_distance`.
         ImportError
             For `chunks` without dask.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"Got n_samples={n_samples!r}, but a positive integer is expected.")
         if device is not None and chunks is not None:
             raise ValueError(
@@ -377,11 +382,16 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             )
         if device is not None:
             return self._sample_on_device(n_samples, return_inverse, device, dtype)
-        dtype = np.dtype(np.float64 if dtype is None else dtype)
-        if dtype.kind != "f":
+        try:
+            kind = np.dtype(np.float64 if dtype is None else dtype)
+        except TypeError:
+            kind = np.dtype(object)
+        if kind.kind != "f":
             raise ValueError(
-                f"Got dtype={dtype}, but a floating-point one is expected, such as numpy.float32."
+                f"Got dtype={dtype!r}, but a floating-point one of NumPy is expected, such as "
+                f"numpy.float32."
             )
+        dtype = kind
         if chunks is not None:
             return sample_by_blocks(self, n_samples, chunks, return_inverse, dtype)
         X = self._draw_rows(n_samples).astype(dtype, copy=False)
@@ -395,7 +405,13 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     ) -> Any:
         import torch
 
-        draws = DeviceDraws(int(self._rng.randint(2**31)), device)
+        seed = int(self._rng.randint(2**31))
+        try:
+            draws = DeviceDraws(seed, device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"Got device={device!r}, but one that torch has here is expected, such as 'cpu'."
+            ) from error
         if self.is_certified_:
             rows = self._draw(n_samples, draws)
         else:
@@ -590,6 +606,8 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         ValueError
             If no row is feasible, and for what ``fit`` refuses.
         """
+        if y is not None:
+            check_consistent_length(X, y)
         keep = to_host(self.fit(X).is_feasible(X))
         if not keep.any():
             raise ValueError(
@@ -628,13 +646,13 @@ def embedded_radius(radius: Any) -> NDArray[np.float64]:
     array([[0.1, 0.2],
            [0.2, 0.1]])
     """
-    radius = np.asarray(to_host(radius))
+    radius = to_host(radius)
     if is_complex(radius):
         E = embed_complex(radius)
         n = len(E) // 2
         E[:n, n:] *= -1
         return E
-    return radius.astype(np.float64)
+    return real_array(radius, "radius")
 
 
 def _as(values: NDArray, X: Any) -> Any:
@@ -685,7 +703,8 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
     if norm == "linf":
         keep &= smallest >= min_distance
         unsure = np.flatnonzero(keep)
-        cheap = 1.0 / np.abs(exact_inverse(stack[unsure])).sum(axis=(1, 2))
+        with np.errstate(over="ignore"):
+            cheap = 1.0 / np.abs(exact_inverse(stack[unsure])).sum(axis=(1, 2))
         unsure = unsure[~(cheap >= min_distance)]
     else:
         unsure = np.flatnonzero(keep)

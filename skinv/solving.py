@@ -21,6 +21,7 @@ from .matrices import is_complex as has_complex
 from .stacks import (
     Arithmetic,
     as_float64,
+    as_tensor,
     indices,
     namespace,
     pieces,
@@ -278,10 +279,7 @@ def right_hand_sides(b: Any, rows: Any, is_complex: bool = False) -> Any:
     """
     m, n = len(rows), math.isqrt(rows.shape[1])
     if is_tensor(rows):
-        torch = sys.modules["torch"]
-        if not is_tensor(b):
-            b = torch.tensor(np.array(b))
-        b = b.to(rows.device).detach()
+        b = as_tensor(b).to(rows.device)
     else:
         b = np.asarray(to_host(b))
     if is_complex:

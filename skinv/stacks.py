@@ -23,6 +23,8 @@ from .matrices import (
     is_complex,
     is_tensor,
     matrix_order,
+    real_array,
+    refuse_sparse,
 )
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
@@ -106,7 +108,7 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Layout]:
     if is_tensor(A) or is_tensor(X):
         torch = sys.modules["torch"]
         device = (A if is_tensor(A) else X).device
-        A, X = (torch.as_tensor(M, device=device).detach() for M in (A, X))
+        A, X = (as_tensor(M).to(device) for M in (A, X))
         A, X, layout = _embedded(A, X)
         narrow = {torch.float16, torch.bfloat16, torch.float32}
         dtype = torch.float32 if {A.dtype, X.dtype} <= narrow else torch.float64
@@ -135,11 +137,51 @@ def _embedded(A: Any, X: Any) -> tuple[Any, Any, Layout]:
     return embed_complex(A), embed_complex(X), Layout.COMPLEX
 
 
+def as_tensor(M: Any) -> Any:
+    """Return an array as a tensor, also of a dtype or memory that torch does not take.
+
+    Parameters
+    ----------
+    M : array-like or tensor
+
+    Returns
+    -------
+    tensor
+        Without gradients; of an array a copy, in float64 if torch has no floating-point dtype for
+        it.
+
+    Raises
+    ------
+    TypeError
+        For a sparse tensor.
+    ValueError
+        For numbers that float64 cannot hold.
+
+    Examples
+    --------
+    >>> import torch
+    >>> as_tensor([1, 2])
+    tensor([1., 2.], dtype=torch.float64)
+    """
+    if is_tensor(M):
+        refuse_sparse(M)
+        return M.detach()
+    M = np.asarray(M)
+    if M.dtype.char not in "efdFD":
+        M = _converted(M, np.dtype(np.float64))
+    return sys.modules["torch"].from_numpy(M.astype(M.dtype.newbyteorder("=")))
+
+
 def _converted(given: Any, dtype: Any) -> Any:
     """Return what was given in another dtype, if that can be done without a change."""
     with np.errstate(over="ignore", invalid="ignore"):
         # A view with its signs turned, as of a conjugate's imaginary part, is not memory yet.
-        M = given.to(dtype).resolve_neg() if is_tensor(given) else given.astype(dtype, copy=False)
+        if is_tensor(given):
+            M = given.to(dtype).resolve_neg()
+        elif given.dtype.kind in "fiub":
+            M = given.astype(dtype, copy=False)
+        else:
+            M = real_array(given, "matrices")
     refuse_inexact(given, M)
     return M
 
@@ -155,7 +197,8 @@ def refuse_inexact(given: Any, M: Any) -> None:
     Raises
     ------
     ValueError
-        For integers past 2**53 and extended precision, unless they happen to be representable.
+        For integers past 2**53, extended precision, and objects such as fractions, unless they
+        happen to be representable.
 
     Examples
     --------
@@ -164,12 +207,12 @@ def refuse_inexact(given: Any, M: Any) -> None:
     floating = given.is_floating_point() if is_tensor(given) else given.dtype.kind == "f"
     if given.dtype.itemsize < 8 or (floating and given.dtype.itemsize == 8):
         return
-    if not is_tensor(given) and given.dtype.kind not in "fiu":
+    if not is_tensor(given) and given.dtype.kind not in "fiuO":
         return
     with np.errstate(over="ignore", invalid="ignore"):
         again = M.to(given.dtype) if is_tensor(M) else M.astype(given.dtype)
     same = (again == given) | (given != given)
-    if not floating:  # past the largest integer the way back is not defined
+    if not floating and given.dtype != object:  # the way back from past the largest is undefined
         unsigned = not is_tensor(given) and given.dtype.kind == "u"
         same = same & (abs(M) < 2.0 ** (64 if unsigned else 63))
     if not bool(same.all()):

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from ._regressor import InverseRegressorMixin, WrapsRegressorMixin, unwrapped
+from .blocks import by_blocks, is_dask
 from .form import ModelForm
 from .linear import LinearInverseApprox, taylor
 from .matrices import (
@@ -256,6 +257,8 @@ class StructuredInverse(
         ValueError
             For a wrong number of features, or, in arrays, rows that are not finite.
         """
+        if is_dask(X):
+            return by_blocks(self, "predict", X)
         rows, layout = self._validate_prediction(X)
         if not is_tensor(rows):
             rows = validate_rows(self, rows, reset=False, square=not self._packed)

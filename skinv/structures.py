@@ -24,6 +24,7 @@ from .matrices import (
     list_rows,
     matrix_order,
     mean_of,
+    real_array,
     to_host,
 )
 from .stacks import indices
@@ -235,17 +236,26 @@ def pack_symmetric(X: Any) -> Any:
     Raises
     ------
     ValueError
-        If matrices are not symmetric, up to rounding; the rows are named.
+        If matrices are not symmetric, up to rounding (the rows are named), square or real.
 
     Examples
     --------
     >>> pack_symmetric([[1.0, 2.0, 2.0, 3.0]])
     array([[1., 2., 3.]])
     """
+    if not is_tensor(X):
+        X = np.asarray(X)
+        X = X if X.dtype.kind == "f" else real_array(X, "X")
+    elif X.is_complex():
+        raise ValueError("Got complex matrices, but triangles of real ones are packed.")
+    elif not X.is_floating_point():
+        X = X.double()
     rows = flatten_stack(X)[0]
-    if not is_tensor(rows):
-        rows = np.asarray(rows)
-        rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+    if rows.ndim != 2:
+        raise ValueError(
+            f"Got an array of shape {tuple(rows.shape)}, but matrices as rows (n_samples, n*n) or "
+            f"a stack (n_samples, n, n) are expected."
+        )
     structure = Structure.of(rows.shape[1], symmetric=True)
     refuse_unstructured(structure, to_host(rows))
     return structure.pack(rows)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -17,12 +18,17 @@ def test_examples_run(capsys, tmp_path, monkeypatch):
     """The examples of the README run one after another and print what they promise."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
+    rng = np.random.default_rng(0)
+    family = 5 * np.eye(4) + 0.3 * rng.standard_normal((800, 4, 4))
+    family[700] = 1.0  # singular
+    np.save("matrices.npy", family)
     scope = {}
     for block in blocks:
         assert len(block.strip().splitlines()) <= 15
         exec(compile(block, "README.md", "exec"), scope)
     printed = capsys.readouterr().out
+    assert printed.startswith("Inverses: 799 of 800 proven to be within tol (")
     assert "inside, R2 = 0.99" in printed
     assert "\ncertified 0.0" in printed
     assert "proven: 498 of 500" in printed

@@ -1,6 +1,7 @@
 """Dask: lazy results block by block, streams of samples, searches on a cluster, little memory."""
 
 import os
+import pickle
 import subprocess
 import sys
 from functools import partial
@@ -25,6 +26,7 @@ from skinv import (
     LinearInverseApprox,
     NeuralInverseRegressor,
     SingularDistanceScorer,
+    StructuredInverse,
 )
 
 N = 3
@@ -203,6 +205,56 @@ def test_other_axes_are_brought_to_one_chunk(fitted, family, name):
         (now,) = compute(as_dict(method(da.from_array(A, chunks=chunks))))
         for key, values in by_hand(method, A).items():
             np.testing.assert_array_equal(now[key], values)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_stacks(dtype):
+    """Complex matrices stay complex where their inverses are, in the precision they have."""
+    rng = np.random.RandomState(0)
+    A = 3 * np.eye(N) + 0.1 * (rng.randn(sum(CHUNKS), N, N) + 1j * rng.randn(sum(CHUNKS), N, N))
+    A = A.astype(dtype)
+    linear = LinearInverseApprox().fit(A)
+    sampler = FeasibleRegionSampler().fit(A)
+    certified = CertifiedInverse(linear, tol=1e-4)
+    diagonal = partial(linear.predict, outputs=np.diag_indices(N))
+    for method in (
+        *(linear.predict, diagonal, certified.predict, certified.report),
+        *(sampler.transform, sampler.is_feasible),
+    ):
+        later = as_dict(method(lazily(A)[0]))
+        (now,) = compute(later)
+        for key, values in by_hand(method, A).items():
+            assert later[key].dtype == now[key].dtype == values.dtype
+            assert later[key].shape == values.shape
+            np.testing.assert_array_equal(now[key], values)
+    inverse = certified.predict(lazily(A)[0]).compute(scheduler="threads")
+    assert inverse.dtype == dtype
+    np.testing.assert_allclose(inverse, np.linalg.inv(A), rtol=1e-3, atol=1e-3)
+
+
+def test_symmetric_matrices():
+    """Symmetric inverses, of full rows, of stacks and of packed rows."""
+    A = random_family(N, sum(CHUNKS), spread=0.2)[1]
+    A = A + A.transpose(0, 2, 1)
+    packed = A[:, *np.triu_indices(N)]
+    for given in (A, A.reshape(len(A), -1), packed):
+        linear = LinearInverseApprox(method="lstsq")
+        model = StructuredInverse(linear, packed=given is packed).fit(given)
+        later = model.predict(lazily(given)[0])
+        assert later.shape == given.shape
+        expected = by_hand(model.predict, given)[0]
+        assert np.isfinite(expected).all()
+        np.testing.assert_array_equal(compute(later)[0], expected)
+
+
+def test_threads_share_a_model(fitted):
+    """Many small blocks at once, of a network whose constants are made ready by the first."""
+    A = random_family(N, 4000, spread=0.2)[1]
+    model = pickle.loads(pickle.dumps(fitted.network))
+    X = da.from_array(A, chunks=(40, N, N))
+    now = model.predict(X).compute(scheduler="threads", num_workers=8)
+    expected = [fitted.network.predict(block) for block in np.split(A, 100)]
+    np.testing.assert_array_equal(now, np.concatenate(expected))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -90,10 +90,9 @@ def refine(
             rows = slice(None) if bool(going.all()) else indices(going)
             more = tuple(figure[rows] + 0 for figure in figures)
             wide = space[1].wide(x[rows], "x")
-            steps = more[2] + 0
             _refine_scaled(space[1].wide(a[rows], "a"), wide, more, space[1], *settings)
             x[rows], figures[0][rows] = rounded(wide, x.dtype, more[0], norm)
-            figures[2][rows] = steps + more[2]
+            figures[2][rows] = more[2]
             if not narrow:
                 figures[1][rows] = more[1]
     return bound, residual, n_refine
@@ -122,7 +121,7 @@ def _refine_piece(
     order: int,
     norm: str,
 ) -> None:
-    """Refine X in place and fill in bound, residual and number of steps."""
+    """Refine X in place, fill in bound and residual, and count steps on."""
     bound, residual, n_refine = figures
     xp = namespace(A)
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
@@ -132,7 +131,6 @@ def _refine_piece(
     rows: Any = slice(None)  # those still at work
     previous: Any = float("inf")
     D, work = space.like(X, "D"), space.like(X, "work")
-    n_refine[...] = 0
     for step in range(max_refine + 1):
         product_error(A, x, out=D)
         known = measure(A, x, D, norm, size)
@@ -149,8 +147,8 @@ def _refine_piece(
         hopeless = known.rounding > tol
         last = ~met & (ahead <= tol) | far & hopeless & (known.computed**order <= enough)
         more = far & ~last
-        if step == max_refine:
-            last, more = last & False, more & False
+        left = n_refine[rows] < max_refine
+        last, more = last & left, more & left
         proven = xp.where(last, ahead, reached)
         bound[rows] = xp.where(proven < 1, proven, xp.full_like(proven, float("inf")))
         going = last | more

@@ -100,7 +100,7 @@ def taylor_bound(
         scale = float(powers_of_two(np.array([largest]))[0])
         S, delta = S / scale, delta * scale
     found: dict[str, tuple[float, float]] = {}
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
         for test, q, error in _candidates(point, delta, S, norm, int(order)):
             if q < 1 and error < found.get(test, (np.inf, 0.0))[0]:
                 found[test] = float(error), float(q)
@@ -133,7 +133,7 @@ def _candidates(
         half_widths = float(radius) * (np.sqrt(np.sum(S**2, axis=0)) * up + _LEAST)
         yield "entry by entry (bounding box)", *_entrywise(B, half_widths, k)
         return
-    largest = float(radius.max())
+    largest = radius.max()  # NumPy's, of which powers overflow to inf
     # ‖E‖_F over the region
     length = largest
     if norm == "linf":

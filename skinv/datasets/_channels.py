@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import Bunch
 
 from ..draws import private_generator
+from ..results import Dataset
 
 # Complex numbers drawn at once.
 _BLOCK = 2**20
@@ -163,11 +163,16 @@ def make_channel_gram(
     ):
         if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
             raise ValueError(f"Got {name}={number!r}, but a positive integer is expected.")
-    if not (isinstance(correlation, Complex) and abs(correlation) < 1):
+    if not (
+        isinstance(correlation, Complex)
+        and -1 < correlation.real < 1  # the least int64 has no absolute value
+        and -1 < correlation.imag < 1
+        and abs(complex(correlation)) < 1
+    ):
         raise ValueError(
             f"Got correlation={correlation!r}, but a number of absolute value below 1 is expected."
         )
-    if snr_db is not None and not (isinstance(snr_db, Real) and abs(snr_db) <= 300):
+    if snr_db is not None and not (isinstance(snr_db, Real) and -300 <= snr_db <= 300):
         raise ValueError(f"Got snr_db={snr_db!r}, but None or -300 to 300 dB are expected.")
     if snr_db is None and n_users > n_antennas:
         raise ValueError(
@@ -180,6 +185,8 @@ def make_channel_gram(
             "target and channels of the bunch."
         )
 
+    n_samples, n_users, n_antennas = int(n_samples), int(n_users), int(n_antennas)
+    snr_db = None if snr_db is None else float(snr_db)
     shape = n_antennas, n_users
     regularization = 0.0 if snr_db is None else n_users / n_antennas / 10 ** (snr_db / 10)
     rng = private_generator(random_state)
@@ -196,7 +203,7 @@ def make_channel_gram(
     target = _hermitian(np.linalg.inv(data))
     if return_X_y:
         return data, target
-    bunch = Bunch(
+    bunch = Dataset(
         data=data,
         target=target,
         center=(1.0 + regularization) * np.eye(n_users, dtype=np.complex128),

@@ -99,7 +99,7 @@ def make_region(
     >>> region.radius, region.sampler.is_certified_, region.data.shape
     (0.5, True, (1000, 4))
     """
-    if name not in _REGIONS:
+    if not isinstance(name, str) or name not in _REGIONS:
         raise ValueError(f"Got name={name!r}, but the regions are {', '.join(_REGIONS)}.")
     center, share, what = _REGIONS[name]
     distance = {norm: distance_to_singularity(center, norm) for norm in ("l1", "l2", "linf")}

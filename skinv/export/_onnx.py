@@ -61,9 +61,9 @@ def to_onnx(
 
     Notes
     -----
-    The operators are MatMul, Gemm, Add, Sub, Mul, Reshape, Cast, Gather, those of the activation
-    and, for residuals, reductions, all of opset 18. ONNX has no operator for the inverse; this is
-    what replaces it.
+    The operators are MatMul, Gemm, Add, Sub, Mul, Reshape, Transpose, Cast, Gather, those of the
+    activation and, for residuals, reductions, all of opset 18. ONNX has no operator for the
+    inverse; this is what replaces it.
 
     Examples
     --------
@@ -218,11 +218,17 @@ def _series(graph: _Graph, module: InverseModule, E: str, array: Any) -> str:
     P = graph("Add", N, identity)
     for _ in range(module.series_order - 1):
         P = graph("Add", graph("MatMul", N, P), identity)
-    out = graph("MatMul", graph.constant(array(module.series_left)), P)
-    return graph.reshape(out, -1, n * n)
+    # From the right: onnxruntime up to 1.31 refuses to multiply one matrix by none.
+    out = graph.reshape(graph("Transpose", P, perm=[0, 2, 1]), -1, n)
+    out = graph.reshape(graph("MatMul", out, graph.constant(array(module.series_left).T)), -1, n, n)
+    return graph.reshape(graph("Transpose", out, perm=[0, 2, 1]), -1, n * n)
 
 
 def _activation(graph: _Graph, activation: str, h: str) -> str:
+    if activation == "silu" and graph.dtype == np.float64:
+        # onnxruntime up to 1.30 makes of h·sigmoid(h) an operator that it has not in float64.
+        e = graph("Exp", graph("Neg", h))
+        return graph("Div", h, graph("Add", e, graph.constant(1.0)))
     if activation == "silu":
         return graph("Mul", h, graph("Sigmoid", h))
     return graph({"relu": "Relu", "tanh": "Tanh"}[activation], h)

@@ -13,6 +13,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..matrices import real_array
 from ..results import DistanceBounds
 from ._enclosure import enclosed_inverse
 
@@ -164,9 +165,7 @@ def check_norm(norm: str) -> None:
 
 def check_stack(A: ArrayLike) -> tuple[NDArray[np.float64], tuple[int, ...]]:
     """Return A as a float64 stack (m, n, n) and its leading shape, or raise a ValueError."""
-    if np.iscomplexobj(A):
-        raise ValueError("Got complex matrices, but distances are known of real ones.")
-    A = np.asarray(A, dtype=np.float64)
+    A = real_array(A, "A")
     if A.ndim < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
         raise ValueError(
             f"Got an array of shape {A.shape}, but a matrix (n, n) or a stack (..., n, n) of them "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..matrices import real_array
 from ._distance import check_stack, unit_scale
 
 
@@ -53,20 +52,18 @@ def nearest_regular(A: ArrayLike, min_distance: float) -> NDArray[np.float64]:
            [0., 1.]])
     """
     stack, shape = check_stack(A)
-    if not (
-        isinstance(min_distance, Real)
-        and not isinstance(min_distance, (bool, np.bool_))
-        and 0 <= min_distance < np.inf
-    ):
+    keep = real_array(min_distance, "min_distance")
+    if keep.ndim or isinstance(min_distance, (bool, np.bool_)) or not 0 <= keep < np.inf:
         raise ValueError(
             f"Got min_distance={min_distance!r}, but it must be a finite number and >= 0."
         )
+    min_distance = float(keep)
     n = stack.shape[-1]
     out = stack.copy()
     good = np.flatnonzero(np.isfinite(stack).all(axis=(1, 2)))
     # In units of the larger of matrix and distance, a power of two.
     _, own = unit_scale(stack[good])
-    _, other = unit_scale(np.full((1, 1, 1), float(min_distance)))
+    _, other = unit_scale(np.full((1, 1, 1), min_distance))
     unit = np.maximum(own, other) if min_distance > 0 else own
     scaled = stack[good] / unit[:, None, None]
     U, s, Vt = np.linalg.svd(scaled)

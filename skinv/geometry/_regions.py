@@ -244,7 +244,8 @@ def row_norms(rows: NDArray) -> NDArray:
     """
     largest = np.abs(rows).max(axis=1, initial=0.0)
     largest[largest == 0] = 1.0
-    return np.linalg.norm(rows / largest[:, None], axis=1) * largest
+    with np.errstate(over="ignore"):  # but the norm itself may
+        return np.linalg.norm(rows / largest[:, None], axis=1) * largest
 
 
 def unit_ball(n_samples: int, dimension: int, rng: Draws) -> Any:

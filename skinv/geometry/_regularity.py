@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..matrices import check_center
+from ..matrices import check_center, real_array
 from ..results import RegionCertificate
 from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin
 from ._distance import (
@@ -140,8 +140,10 @@ def region_certificate(
     >>> region_certificate(np.eye(2), 0.4, "l1").is_certified
     True
     """
-    if not (np.isfinite(min_distance) and min_distance >= 0):
-        raise ValueError(f"Got min_distance={min_distance}, but it must be finite and >= 0.")
+    keep = real_array(min_distance, "min_distance")
+    if keep.ndim or not (np.isfinite(keep) and keep >= 0):
+        raise ValueError(f"Got min_distance={min_distance!r}, but it must be finite and >= 0.")
+    min_distance = float(keep)
     point, delta, S, unit = check_region(center, radius, norm, axes)
     if norm == "mahalanobis":
         margins, distance = ellipsoid_margins(point, float(delta), S, min_distance / unit)
@@ -160,7 +162,7 @@ def region_certificate(
         margins=margins,
         norm=norm,
         radius=float(delta) if delta.ndim == 0 else delta,
-        min_distance=float(min_distance),
+        min_distance=min_distance,
     )
 
 
@@ -191,7 +193,7 @@ def check_region(
         As :func:`region_margin`.
     """
     A = check_center(center)
-    delta = np.asarray(radius, dtype=np.float64)
+    delta = real_array(radius, "radius")
     if not (np.isfinite(delta).all() and (delta >= 0).all()):
         raise ValueError(f"Got radius={radius}, but radii are finite and not negative.")
     if delta.ndim and (norm != "linf" or delta.shape != A.shape):
@@ -217,7 +219,7 @@ def _check_axes(axes: ArrayLike | None, n: int) -> NDArray[np.float64]:
     """Return the semi-axes as a tensor (rank, n, n)."""
     if axes is None:
         raise ValueError('norm="mahalanobis" needs the semi-axes of the ellipsoid: pass axes.')
-    S = np.asarray(axes, dtype=np.float64)
+    S = real_array(axes, "axes")
     if S.shape[1:] not in ((n * n,), (n, n)) or not np.isfinite(S).all():
         raise ValueError(
             f"Got axes of shape {S.shape}, but finite rows of shape (rank, {n * n}) are expected."

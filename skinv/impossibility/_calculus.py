@@ -12,6 +12,7 @@ from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike, NDArray
 
 from ..geometry._distance import check_norm
+from ..matrices import real_array
 
 # ‖(‖u‖, ‖v‖, ...)‖ in each norm, along the first axis.
 _STACKED: dict[str, Callable[[NDArray], NDArray]] = {
@@ -66,7 +67,7 @@ class PolynomialLipschitz:
         check_norm(self.norm)
         for name in ("P", "B"):
             polynomial = as_polynomial(getattr(self, name))
-            coefficients = np.asarray(polynomial.coef, dtype=np.float64)
+            coefficients = polynomial.coef
             if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
                 raise ValueError(
                     f"Got {name} of degree {len(coefficients) - 1} with coefficients that are "
@@ -104,8 +105,23 @@ def as_polynomial(coefficients: Any) -> Polynomial:
     array([1., 0., 2.])
     """
     if isinstance(coefficients, Polynomial):
-        return coefficients.convert().trim()  # in t itself, not mapped to a domain
-    return Polynomial(np.atleast_1d(np.asarray(coefficients, dtype=np.float64))).trim()
+        with np.errstate(all="ignore"):
+            coefficients = coefficients.convert().coef  # in t itself, not mapped to a domain
+    array = np.atleast_1d(real_array(coefficients, "coefficients"))
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(
+            f"Got coefficients of shape {array.shape}, but a number is expected, or one for each "
+            f"power of t."
+        )
+    return Polynomial(array).trim()
+
+
+def _number(value: Any, name: str) -> float:
+    """Return a number as a float, or raise a ValueError."""
+    number = real_array(value, name)
+    if number.ndim:
+        raise ValueError(f"Got {name} of shape {number.shape}, but a number is expected.")
+    return float(number)
 
 
 def _written(polynomial: Polynomial) -> str:
@@ -232,11 +248,17 @@ def lipschitz(
     PolynomialLipschitz(P=2, B=1 + 2 t, norm='l2')
     """
     P = as_polynomial(bound)
-    linear = at_zero + Polynomial([0.0, 1.0]) * P
+    linear = _number(at_zero, "at_zero") + Polynomial([0.0, 1.0]) * P
     return PolynomialLipschitz(P, linear if magnitude is None else as_polynomial(magnitude), norm)
 
 
 def _common_norm(*certificates: PolynomialLipschitz) -> str:
+    for certificate in certificates:
+        if not isinstance(certificate, PolynomialLipschitz):
+            raise ValueError(
+                f"Got {type(certificate).__name__}, but a PolynomialLipschitz is expected: wrap "
+                f"what is not one with lipschitz, constant or polynomial_lipschitz."
+            )
     norms = {certificate.norm for certificate in certificates}
     if not norms:
         raise ValueError("Got no certificates to combine.")
@@ -315,7 +337,8 @@ def concatenate(*certificates: PolynomialLipschitz) -> PolynomialLipschitz:
     def merged(polynomials: list[Polynomial]) -> Polynomial:
         size = max(len(p.coef) for p in polynomials)
         padded = [np.pad(p.coef, (0, size - len(p.coef))) for p in polynomials]
-        return Polynomial(_STACKED[norm](np.array(padded)))
+        with np.errstate(over="ignore"):
+            return Polynomial(_STACKED[norm](np.array(padded)))
 
     P, B = (merged([getattr(c, name) for c in certificates]) for name in "PB")
     return PolynomialLipschitz(P, B, norm)
@@ -357,12 +380,18 @@ def scale(certificate: PolynomialLipschitz, factor: float) -> PolynomialLipschit
     -------
     PolynomialLipschitz
 
+    Raises
+    ------
+    ValueError
+        For a factor that is no finite number >= 0.
+
     Examples
     --------
     >>> scale(identity(), 3.0)
     PolynomialLipschitz(P=3, B=3 t, norm='l2')
     """
-    return PolynomialLipschitz(factor * certificate.P, factor * certificate.B, certificate.norm)
+    norm, factor = _common_norm(certificate), _number(factor, "factor")
+    return PolynomialLipschitz(factor * certificate.P, factor * certificate.B, norm)
 
 
 def residual(certificate: PolynomialLipschitz) -> PolynomialLipschitz:
@@ -382,7 +411,7 @@ def residual(certificate: PolynomialLipschitz) -> PolynomialLipschitz:
     >>> residual(lipschitz(3.0))
     PolynomialLipschitz(P=4, B=4 t, norm='l2')
     """
-    return add(identity(certificate.norm), certificate)
+    return add(identity(_common_norm(certificate)), certificate)
 
 
 def multiply(
@@ -414,7 +443,7 @@ def multiply(
     >>> multiply(identity(), identity())  # x ↦ x²
     PolynomialLipschitz(P=2 t, B=t^2, norm='l2')
     """
-    norm = _common_norm(first, second)
+    norm, factor = _common_norm(first, second), _number(factor, "factor")
     P = factor * (first.B * second.P + second.B * first.P)
     return PolynomialLipschitz(P, factor * first.B * second.B, norm)
 
@@ -450,7 +479,12 @@ def elementwise(
     >>> elementwise([1.0, 0.0, 3.0])  # u + u³
     PolynomialLipschitz(P=1 + 3 t^2, B=t + 3 t^3, norm='l2')
     """
-    return lipschitz(derivative, abs(at_zero) * repetition(size, norm), norm)
+    check_norm(norm)
+    size = _number(size, "size")
+    if not size >= 0:
+        raise ValueError(f"Got size={size:g}, but a number of entries is expected.")
+    at_zero = abs(_number(at_zero, "at_zero")) * repetition(size, norm)
+    return lipschitz(derivative, at_zero, norm)
 
 
 def tighter(first: Polynomial, second: Polynomial) -> Polynomial:

@@ -13,7 +13,7 @@ from .._regressor import unwrapped
 from ..draws import private_generator
 from ..geometry import nearest_singular
 from ..geometry._regions import row_norms
-from ..matrices import check_center
+from ..matrices import check_center, is_complex
 from ..results import Counterexample
 from ._predictions import Errors, Predictions
 
@@ -120,6 +120,8 @@ def counterexample(
         },
         "counterexample",
     )
+    if is_complex(center):
+        raise ValueError("Got a complex center; pass embed_complex(center), where models look.")
     A = check_center(center)
     search = _Search(A, Errors(Predictions(unwrapped(model), len(A))), float(error))
     rng = private_generator(random_state)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._regressor import InverseRegressorMixin
 from ..blocks import by_blocks, is_dask
 from ..form import ModelForm
-from ..matrices import Layout, embed_complex, extract_complex, is_tensor
+from ..matrices import Layout, embed_complex, extract_complex, is_tensor, to_host
 from .engine import Engine
 
 # Arrays whose memory can be used as it is, unlike that of other subclasses.
@@ -105,7 +105,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
             return self._restore_prediction(values, layout)
         if not is_complex:
             return values
-        return extract_complex(values.reshape(-1, 2, 2)).reshape(len(X), -1)
+        return extract_complex(values.reshape(-1, 2, 2)).reshape(len(X), len(index) // 4)
 
     def inverse_function(self, dtype: Any = np.float64) -> Callable[[ArrayLike], NDArray]:
         """Return the fitted model as a function of one matrix, for loops that take them singly.
@@ -120,7 +120,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
         function
             Takes an array of shape (n, n) or (n*n,) and returns the prediction in that shape; other
             quantities than inverses as (n_outputs,). It checks the shape, and nothing else: NaN
-            goes through. It does not follow the estimator when that is fitted again.
+            goes through, and what overflows warns as in NumPy. It does not follow the estimator when that is fitted again.
 
         Raises
         ------
@@ -136,9 +136,13 @@ class EnginePredictorMixin(InverseRegressorMixin):
                [0.  , 0.25]])
         """
         check_is_fitted(self)
-        dtype = np.dtype(dtype)
-        if dtype not in (np.float32, np.float64):
-            raise ValueError(f"Got dtype={dtype.name!r}, but it must be 'float32' or 'float64'.")
+        try:
+            kind = np.dtype(dtype)
+        except TypeError:
+            kind = np.dtype(object)
+        if kind not in (np.float32, np.float64):
+            raise ValueError(f"Got dtype={dtype!r}, but it must be 'float32' or 'float64'.")
+        dtype = kind
         function = self._engine.function(dtype)
         d, n_outputs = self.n_features_in_, self._engine.n_outputs
         n = math.isqrt(d)
@@ -146,7 +150,10 @@ class EnginePredictorMixin(InverseRegressorMixin):
         asarray, inverse = np.asarray, n_outputs == d
 
         def single(A: ArrayLike) -> NDArray:
-            A = asarray(A)
+            try:
+                A = asarray(A)
+            except (RuntimeError, TypeError):  # of tensors with gradients, or in bfloat16
+                A = asarray(to_host(A))
             if A.dtype != dtype:
                 if A.dtype.kind == "c":
                     if 2 * A.shape[-1:] != A.shape or not inverse:

@@ -1,0 +1,1462 @@
+"""Fuzzing: 200 cases of hostile arguments for every public function and method.
+
+Whatever comes, a call raises what its docstring says, or returns something of the shape and dtype
+that it says, with the input as it was; and what comes back as a proof is held against an oracle
+that knows nothing of the package. Public names are found by crawling: one without an entry fails.
+"""
+
+import importlib
+import inspect
+import math
+import pickle
+import warnings
+from fractions import Fraction
+from functools import cache, partial
+from itertools import product
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from flint import arb, arb_mat, ctx
+from hostile import NORMS, Oracle
+from hypothesis import HealthCheck, given, settings
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from strategies import CENTER, CHOICES, JUNK, REFUSED, Given, attempt, center_of
+
+import skinv
+from skinv import (
+    CertifiedInverse,
+    FeasibleRegionSampler,
+    LinearInverseApprox,
+    NeuralInverseRegressor,
+    SingularDistanceScorer,
+    StructuredInverse,
+    bounds,
+    datasets,
+    export,
+    geometry,
+    impossibility,
+    inspection,
+    matrices,
+    metrics,
+    persistence,
+    refinement,
+    structures,
+)
+
+# What scikit-learn says of data frames and of scores, and leaves to its users.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names"),
+    pytest.mark.filterwarnings("ignore:Singular matrix in solving dual problem"),
+    pytest.mark.filterwarnings("ignore:R\\^2 score is not well-defined"),
+]
+ENTRIES = {}
+EPS = float(np.finfo(np.float64).eps)
+
+
+def entry(*names):
+    """Register a function of Choices as what fuzzes public names."""
+
+    def register(function):
+        for name in names:
+            assert name not in ENTRIES
+            ENTRIES[name] = function
+        return function
+
+    return register
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_names_have_entries(name):
+    pass
+
+
+# -- oracles ---------------------------------------------------------------------------------------
+
+
+@cache
+def _oracle(content, n):
+    return Oracle(np.frombuffer(content).reshape(n, n))
+
+
+def oracle(A):
+    """Return the oracle of a matrix, kept, since cases repeat themselves."""
+    A = np.ascontiguousarray(A, dtype=np.float64)
+    return _oracle(A.tobytes(), len(A))
+
+
+def inverse_of(A):
+    """Return the exact inverse, rounded; None of what is singular or not finite."""
+    known = oracle(A)
+    if known.singular:
+        return None
+    return np.array([float(x.mid()) for x in known.entries]).reshape(A.shape)
+
+
+def smallest_singular_value(A):
+    """Return it by another driver of LAPACK than NumPy's, on a matrix of moderate size."""
+    unit = 2.0 ** (math.frexp(np.abs(A).max())[1] - 1)
+    return float(scipy.linalg.svd(A / unit, compute_uv=False, lapack_driver="gesvd")[-1]) * unit
+
+
+def embedded(stack):
+    """Return complex matrices as real ones of twice the order; real ones as they are."""
+    if not np.iscomplexobj(stack):
+        return stack
+    return np.block([[stack.real, -stack.imag], [stack.imag, stack.real]])
+
+
+def check_relative(A, X, bound, norm="fro"):
+    """Hold proven bounds of relative errors of inverses against ball arithmetic."""
+    bound = np.asarray(bound, dtype=np.float64)
+    assert bound.shape == (len(A),)
+    assert bound.dtype == np.float64 and (bound >= 0).all()  # NaN is not
+    for k in np.flatnonzero(np.isfinite(bound)):
+        assert bound[k] >= oracle(A[k]).errors(X[k])[NORMS.index(str(norm))]
+
+
+def on_host(values):
+    """Return a tensor or array as an array, float64 or complex128."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
+        values = values.numpy()
+    return np.asarray(values)
+
+
+def check_like(result, given, shape, dtypes=None):
+    """Check that a result is an array or tensor as its argument is, of a shape and dtype."""
+    assert isinstance(result, torch.Tensor if given.is_tensor else np.ndarray)
+    assert tuple(result.shape) == tuple(shape)
+    if dtypes is not None:
+        assert str(result.dtype).removeprefix("torch.") in dtypes
+    assert not isinstance(result, np.ndarray) or type(result) is np.ndarray
+
+
+# -- geometry --------------------------------------------------------------------------------------
+
+
+def true_distance(A, norm):
+    """Return the distance to the singular matrices, by brute force."""
+    if norm == "l2":
+        return smallest_singular_value(A)
+    unit = 2.0 ** (math.frexp(np.abs(A).max())[1] - 1)
+    B = inverse_of(A / unit)
+    if B is None:
+        return 0.0
+    if norm == "l1":
+        return unit / np.abs(B).max()
+    with np.errstate(over="ignore"):
+        signs = np.array(list(product([-1, 1], repeat=len(A))))
+        return unit / np.abs(signs @ B.T).sum(axis=1).max()
+
+
+def length_of(E, norm):
+    """Return a norm of a flattened matrix."""
+    unit = np.abs(E).max() or 1.0
+    return {"l1": lambda F: F.sum(), "l2": np.linalg.norm, "linf": np.max}[norm](np.abs(E) / unit) * unit
+
+
+def a_matrix_or_stack(c, n=None, **options):
+    """Return a Given of a stack (..., n, n) of some leading shape, or of something else."""
+    n = c.of(1, 2, 2, 2, 3, 4) if n is None else n
+    given = c.matrices(n, layouts=("stack",), **options)
+    if given.right and given.numbers.ndim == 3 and len(given.numbers) and c.one_in(3):
+        first = given.numbers[0]
+        return Given(c.contained(first, frames=False), first, "one")
+    return given
+
+
+@entry("geometry.distance_to_singularity")
+def fuzz_distance(c):
+    A = a_matrix_or_stack(c)
+    norm = c.choice("l2", "l1", "linf")
+    options = c.options(return_bounds=(True, False))
+    found = attempt(geometry.distance_to_singularity, A, norm, **options)
+    if found is REFUSED:
+        return
+    if not A.right or np.iscomplexobj(A.numbers):
+        assert not np.iscomplexobj(A.numbers)
+        return
+    bounds = options.get("return_bounds")
+    lower, upper = (found.lower, found.upper) if bounds else (found, found)
+    shape = A.numbers.shape[:-2]
+    assert np.shape(lower) == np.shape(upper) == shape
+    stack = A.stack if A.layout != "one" else Given(None, A.numbers[None], "stack").stack
+    for M, low, high in zip(stack, np.ravel(lower), np.ravel(upper), strict=True):
+        if not np.isfinite(M).all():
+            assert np.isnan(low) and np.isnan(high)
+            continue
+        slack = 16 * len(M) * EPS * np.abs(M).max() * len(M) + 1e-322
+        true = true_distance(M, norm)
+        assert low <= true + slack or low == true
+        assert high >= true - slack or high == true
+
+
+@entry("geometry.nearest_singular")
+def fuzz_nearest_singular(c):
+    A = a_matrix_or_stack(c)
+    norm = c.choice("l2", "l1", "linf")
+    S = attempt(geometry.nearest_singular, A, norm)
+    if S is REFUSED or not A.right:
+        return
+    assert type(S) is np.ndarray and S.dtype == np.float64 and S.shape == A.numbers.shape
+    stack = A.stack if A.layout != "one" else Given(None, A.numbers[None], "stack").stack
+    for M, N in zip(stack, S.reshape(stack.shape), strict=True):
+        if not np.isfinite(M).all():
+            assert np.array_equal(M, N, equal_nan=True)
+        elif np.isfinite(N).all():
+            slack = 32 * len(M) ** 2 * EPS * max(np.abs(M).max(), np.abs(N).max()) + 1e-322
+            assert smallest_singular_value(N) <= slack
+            assert length_of(N / 4 - M / 4, norm) <= true_distance(M, norm) / 4 * (1 + 1e-9) + slack
+
+
+@entry("geometry.nearest_regular")
+def fuzz_nearest_regular(c):
+    A = a_matrix_or_stack(c)
+    keep = c.number()
+    N = attempt(geometry.nearest_regular, A, keep)
+    if N is REFUSED or not A.right:
+        return
+    assert type(N) is np.ndarray and N.dtype == np.float64 and N.shape == A.numbers.shape
+    stack = A.stack if A.layout != "one" else Given(None, A.numbers[None], "stack").stack
+    for M, R in zip(stack, N.reshape(stack.shape), strict=True):
+        if not np.isfinite(M).all():
+            assert np.array_equal(M, R, equal_nan=True)
+        elif np.isfinite(R).all():
+            size = max(np.abs(M).max(), float(keep))
+            assert smallest_singular_value(R) >= float(keep) - 32 * len(M) ** 2 * EPS * size
+
+
+def a_center(c, n):
+    """Return a Given of one matrix of order n, square or flat, or of something else."""
+    given = c.matrices(n, 1, near=center_of(n), layouts=("stack",))
+    if not (given.right and given.numbers.ndim == 3):
+        return given
+    A = given.numbers[0] if c.one_in(3) else c.dtyped(center_of(n))
+    A = A if c.one_in(2) else A.ravel()
+    return Given(c.contained(A, frames=False), A, "one")
+
+
+def a_radius(c, n):
+    """Return a radius, or half-widths of entries, that may be out of range."""
+    if c.one_in(2):
+        return c.of(0.1, 0.3, 0.5, 1.0, 0.0, 0.7, np.float32(0.4), 1, "data")
+    if c.one_in(2):
+        return c.number()
+    widths = c.of(0.1, 0.3, 1.0) * c.rng.uniform(size=(n, n))
+    return c.contained(c.dtyped(widths), frames=False)
+
+
+def axes_of(c, n):
+    """Return semi-axes of an ellipsoid, mostly."""
+    if c.one_in(8):
+        return c.of(None, [], [[1.0]], "axes", np.full((1, n * n), np.nan), 1j * np.ones((1, n * n)))
+    axes = 0.2 * c.rng.standard_normal((c.of(1, 2, n * n), n * n))
+    return axes * c.of(1, 1, 1e-3, 10.0, 1e200, 1e-200, 0.0)
+
+
+def members(c, center, radius, norm, axes, m=24):
+    """Return matrices of a region, the corners of a box or the ends of axes among them."""
+    n, rng = len(center), c.rng
+    if norm == "mahalanobis":
+        z = rng.standard_normal((m, len(axes)))
+        z /= np.linalg.norm(z, axis=1, keepdims=True)
+        return center + float(radius) * (z @ np.asarray(axes).reshape(-1, n * n)).reshape(m, n, n)
+    E = rng.uniform(-1, 1, (m, n * n))
+    if norm == "linf":
+        E[: m // 2] = np.sign(E[: m // 2])
+        return center + E.reshape(m, n, n) * on_host(radius).astype(np.float64)
+    if norm == "l1":
+        E = np.where(np.arange(n * n) == rng.randint(n * n, size=(m, 1)), np.sign(E), 0.0)
+    else:
+        E /= np.linalg.norm(E, axis=1, keepdims=True)
+    return center + float(radius) * E.reshape(m, n, n)
+
+
+def a_region(c):
+    """Return arguments of the functions of regions: centre, radius, norm, and options."""
+    norm = c.choice("linf", "linf", "l2", "l1", "mahalanobis")
+    n = c.of(1, 2, 2, 2, 3) if norm != "mahalanobis" else c.of(1, 2)
+    options = {"axes": axes_of(c, n)} if norm == "mahalanobis" or c.one_in(10) else {}
+    return a_center(c, n), a_radius(c, n), norm, options
+
+
+def flat_center(center):
+    """Return the centre as a matrix in float64, or None if it is not one of numbers."""
+    A = embedded(np.atleast_3d(center.numbers).T.T) if center.layout == "one" else None
+    if A is None or np.iscomplexobj(center.numbers):
+        return None
+    n = math.isqrt(center.numbers.size)
+    return np.asarray(center.numbers).astype(np.float64).reshape(n, n)
+
+
+@entry("geometry.region_margin")
+def fuzz_region_margin(c):
+    center, radius, norm, options = a_region(c)
+    margin = attempt(geometry.region_margin, center, radius, norm, **options)
+    assert margin is REFUSED or not math.isnan(margin)
+
+
+@entry("geometry.region_certificate")
+def fuzz_region_certificate(c):
+    center, radius, norm, options = a_region(c)
+    keep = 0.0 if c.one_in(2) else c.number()
+    found = attempt(geometry.region_certificate, center, radius, norm, keep, **options)
+    if found is REFUSED:
+        return
+    margin = found.margin
+    assert found.is_certified == (margin > 0)
+    A = flat_center(center)
+    if A is None:
+        return
+    assert np.isfinite(A).all()
+    if norm != "mahalanobis":
+        slack = 64 * len(A) ** 2 * EPS * np.abs(A).max()
+        assert found.distance <= true_distance(A, norm) + slack
+        assert found.distance_upper >= true_distance(A, norm) - slack
+    if found.is_certified:
+        kind = "l2" if norm == "mahalanobis" else norm
+        axes = options.get("axes")
+        for M in members(c, A, radius, norm, axes):
+            low = true_distance(M, kind)
+            assert low >= (margin + float(keep)) * (1 - 1e-9) - 1e-13 * np.abs(M).max()
+
+
+# -- bounds and refinement -------------------------------------------------------------------------
+
+
+def a_pair(c):
+    """Return matrices and approximate inverses, that mostly belong together."""
+    n = c.of(1, 2, 2, 3, 4)
+    A = c.matrices(n)
+    if not A.right or c.one_in(8):
+        return A, c.matrices(n)
+    stack = A.stack
+    with np.errstate(all="ignore"):
+        flat = np.where(np.isfinite(stack), stack, 1.0)
+        X = np.array([np.linalg.pinv(M) for M in flat]).reshape(stack.shape)
+        X = X * (1 + c.of(0, 1e-16, 1e-12, 1e-6, 0.1) * c.rng.uniform(-1, 1, X.shape))
+        if c.one_in(6):
+            X = X * c.of(1e200, 0.0, np.nan, -1.0, 1e-200)
+    kind = A.numbers.dtype.str if c.one_in(2) and A.numbers.dtype.kind in "fc" else None
+    with np.errstate(over="ignore"):
+        X = (X.astype(kind) if kind else X).reshape(A.numbers.shape)
+    tensor = A.is_tensor or c.one_in(10)
+    native = X.dtype.isnative and X.dtype.char not in "gG"
+    value = torch.from_numpy(X.copy()) if tensor and native else c.contained(X, tensors=False)
+    return A, Given(value, X, A.layout)
+
+
+@entry("bounds.residual_bound")
+def fuzz_residual_bound(c):
+    A, X = a_pair(c)
+    norm = c.choice("fro", "inf", "1", np.inf, 1)
+    options = c.options(sharp=(True, False), accumulate=(None, "float64", "float16", 1))
+    bound = attempt(bounds.residual_bound, A, X, norm, **options)
+    if bound is REFUSED or not (A.right and X.right):
+        return
+    assert isinstance(bound, torch.Tensor if A.is_tensor or X.is_tensor else np.ndarray)
+    name = {"inf": "inf", "1": "1", "fro": "fro"}[str(norm)]
+    check_relative(embedded(A.stack), embedded(X.stack), on_host(bound), name)
+
+
+@entry("refinement.newton_schulz")
+def fuzz_newton_schulz(c):
+    A, X = a_pair(c)
+    steps, order = c.count(3), c.of(2, 2, 3, 4, 5, "2", None, 2.0, np.int8(2))
+    Y = attempt(refinement.newton_schulz, A, X, steps, order)
+    if Y is REFUSED or not (A.right and X.right):
+        return
+    assert isinstance(Y, torch.Tensor if A.is_tensor or X.is_tensor else np.ndarray)
+    assert tuple(Y.shape) == X.numbers.shape
+    a, x, y = (embedded(M) for M in (A.stack, X.stack, Given(None, on_host(Y), X.layout).stack))
+    with np.errstate(all="ignore"):
+        for _ in range(int(steps)):
+            R = np.eye(a.shape[-1]) - a @ x
+            x = x @ sum(np.linalg.matrix_power(R, k) for k in range(int(order)))
+        moderate = np.abs(a).max(initial=0) * np.abs(x).max(initial=0) < 1e3
+    if moderate and np.isfinite(x).all() and "float16" not in str(X.numbers.dtype):
+        assert np.allclose(y, x, rtol=1e-4, atol=1e-4 * np.abs(x).max(initial=0))
+
+
+@entry("bounds.taylor_bound")
+def fuzz_taylor_bound(c):
+    center, radius, norm, options = a_region(c)
+    order = c.of(1, 1, 2, 3) if c.one_in(2) else c.count(4)
+    found = attempt(bounds.taylor_bound, center, radius, order, norm, **options)
+    if found is REFUSED:
+        return
+    assert found.max_error >= 0 and found.q >= 0
+    A = flat_center(center)
+    if A is None or not math.isfinite(found.max_error):
+        return
+    axes = options.get("axes")
+    B = inverse_of(A)
+    for M in members(c, A, radius, norm, axes, 8):
+        N = -B @ (M - A)
+        series = sum(np.linalg.matrix_power(N, j) for j in range(int(order) + 1)) @ B
+        exact = inverse_of(M)
+        with np.errstate(over="ignore"):
+            noise = 1e-11 * (np.abs(series).max() + np.abs(exact).max())
+        assert np.abs(exact - series).max() <= found.max_error * (1 + 1e-9) + noise
+
+
+# -- metrics, layouts, structures ------------------------------------------------------------------
+
+
+def fuzz_errors(name):
+    """Return an entry of a function of pairs of stacks, with an error for each."""
+
+    def fuzz(c):
+        X, Y = a_pair(c)
+        found = attempt(getattr(metrics, name), X, Y)
+        if found is not REFUSED and X.right and Y.right:
+            assert type(found) is np.ndarray
+            assert found.dtype == np.float64
+            assert found.shape == (len(X.numbers),)
+            assert not (found < 0).any()
+
+    entry(f"metrics.{name}")(fuzz)
+
+
+for _name in ("absolute_errors", "relative_errors", "residual_norms"):
+    fuzz_errors(_name)
+
+
+@entry("matrices.embed_complex", "matrices.extract_complex")
+def fuzz_embed_complex(c):
+    Z = a_matrix_or_stack(c)
+    E = attempt(matrices.embed_complex, Z)
+    if E is not REFUSED and Z.right:
+        n = Z.numbers.shape[-1]
+        check_like(E, Z, (*Z.numbers.shape[:-2], 2 * n, 2 * n))
+        assert not matrices.is_complex(E)
+        again = on_host(attempt(matrices.extract_complex, E))
+        numbers = on_host(Z.value) if Z.is_tensor else Z.numbers
+        assert np.array_equal(again, np.asarray(numbers, dtype=again.dtype), equal_nan=True)
+    X = a_matrix_or_stack(c, c.of(2, 4, 4, 3))
+    Y = attempt(matrices.extract_complex, X)
+    if Y is not REFUSED and X.right:
+        n = X.numbers.shape[-1] // 2
+        check_like(Y, X, (*X.numbers.shape[:-2], n, n), ("complex64", "complex128"))
+
+
+@entry("structures.pack_symmetric")
+def fuzz_pack_symmetric(c):
+    n = c.of(1, 2, 2, 3, 4)
+    X = c.matrices(n)
+    if X.right and not c.one_in(3) and X.numbers.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            A = X.stack + X.stack.swapaxes(1, 2)
+            A = A.astype(X.numbers.dtype).reshape(X.numbers.shape)
+        X = Given(c.contained(A), A, X.layout)
+    packed = attempt(structures.pack_symmetric, X)
+    if packed is not REFUSED and X.right:
+        check_like(packed, X, (len(X.numbers), n * (n + 1) // 2))
+        again = on_host(structures.unpack_symmetric(packed))
+        size = np.abs(X.stack).max(axis=(1, 2), keepdims=True, initial=0)
+        ok = np.isfinite(size).ravel()
+        with np.errstate(all="ignore"):
+            assert (np.abs(again - X.stack) <= 32 * X.eps * size)[ok].all()
+
+
+@entry("structures.unpack_symmetric")
+def fuzz_unpack_symmetric(c):
+    n = c.of(1, 2, 2, 3)
+    k = c.of(n * (n + 1) // 2, n * (n + 1) // 2, c.rng.randint(12))
+    A = c.dtyped(c.rng.standard_normal((c.of(0, 1, 3), k)))
+    X = Given(c.contained(A), A) if not c.one_in(8) else c.matrices(n)
+    full = attempt(structures.unpack_symmetric, X)
+    if full is not REFUSED and X.numbers is A:
+        order = full.shape[-1]
+        check_like(full, X, (len(A), order, order))
+        assert order * (order + 1) == 2 * k
+        full = on_host(full)
+        assert ((full == full.swapaxes(1, 2)) | (full != full)).all()
+
+
+@entry("persistence.saved_by")
+def fuzz_saved_by(c):
+    model = c.of(*JUNK, series(), LinearInverseApprox(), LinearInverseApprox)
+    assert persistence.saved_by(model) is None
+    loaded = pickle.loads(pickle.dumps(c.of(series(), affine(), sampler())))
+    assert persistence.saved_by(loaded)["version"] == skinv.__version__
+
+
+# -- data sets -------------------------------------------------------------------------------------
+
+
+def check_data(found, return_X_y):
+    X, y = found if return_X_y else (found.data, found.target)
+    assert X.shape == y.shape
+    assert X.dtype == y.dtype == np.float64
+
+
+@entry("datasets.load_power_flow")
+def fuzz_load_power_flow(c):
+    options = c.options(return_X_y=(True, False, 0, "yes", None))
+    found = attempt(datasets.load_power_flow, c.choice("case9", "case6ww"), **options)
+    if found is not REFUSED:
+        check_data(found, options.get("return_X_y"))
+
+
+@entry("datasets.load_robot_arm")
+def fuzz_load_robot_arm(c):
+    options = c.options(return_X_y=(True, False, 0, "yes", None))
+    check_data(attempt(datasets.load_robot_arm, **options), options.get("return_X_y"))
+
+
+@entry("datasets.make_channel_gram")
+def fuzz_make_channel_gram(c):
+    options = {
+        "n_users": c.count(4),
+        "n_antennas": c.of(8, 8, c.count(9)),
+        **({} if c.one_in(2) else {"correlation": c.number()}),
+        **({} if c.one_in(2) else {"snr_db": c.number()}),
+        **c.options(return_channels=(True, False), return_X_y=(True, False), random_state=[c.seed()]),
+    }
+    m = c.count(4)
+    found = attempt(datasets.make_channel_gram, m, **options)
+    if found is REFUSED:
+        return
+    X = found[0] if options.get("return_X_y") else found.data
+    n = int(options["n_users"])
+    assert X.shape == (m, n, n)
+    assert X.dtype == np.complex128
+    assert np.array_equal(X, X.conj().swapaxes(1, 2))
+
+
+@entry("datasets.make_region")
+def fuzz_make_region(c):
+    name = c.choice("2x2-first", "2x2-second", "3x3")
+    m = c.count()
+    options = c.options(return_X_y=(True, False), random_state=[c.seed()])
+    found = attempt(datasets.make_region, name, n_samples=m, **options)
+    if found is not REFUSED:
+        X, Y = found if options.get("return_X_y") else (found.data, found.target)
+        assert len(X) == len(Y) == m
+        n = math.isqrt(X.shape[1])
+        assert np.allclose(X.reshape(-1, n, n) @ Y.reshape(-1, n, n), np.eye(n))
+
+
+# -- the calculus of impossibility -----------------------------------------------------------------
+
+
+def coefficients(c):
+    """Return a number, coefficients, a polynomial, or none of these."""
+    some = np.abs(c.rng.standard_normal(c.of(1, 2, 3)))
+    with np.errstate(all="ignore"):
+        some = some * c.of(1, 1, 1, -1, 1e300, 1e-300, np.nan, np.inf)
+    kinds = some, some.tolist(), tuple(some), np.polynomial.Polynomial(some), some[0], [some]
+    return c.of(*kinds, c.number(), c.of(*JUNK))
+
+
+def certificates(c, k):
+    """Return certificates, mostly in one norm; now and then something else."""
+    norm = c.of("l1", "l2", "linf")
+    simple = impossibility.identity(norm), impossibility.lipschitz(2.0, 1.0, norm)
+    other = impossibility.identity("l1"), impossibility.constant(1e300, norm)
+    square = impossibility.PolynomialLipschitz([0, 2], [0, 0, 1], norm)
+    return [c.of(*simple, square, square, *other, *([c.of(*JUNK)] * c.one_in(4))) for _ in range(k)]
+
+
+def check_certificate(found, norm=None):
+    """Check that coefficients are those of bounds."""
+    assert isinstance(found, impossibility.PolynomialLipschitz)
+    for polynomial in (found.P, found.B):
+        assert np.isfinite(polynomial.coef).all()
+        assert (polynomial.coef >= 0).all()
+    assert found.degree >= 0
+    assert repr(found)
+
+
+def fuzz_calculus(name, arguments):
+    """Return an entry of a function that returns a certificate."""
+
+    def fuzz(c):
+        args, kwargs = arguments(c)
+        found = attempt(getattr(impossibility, name), *args, **kwargs)
+        if found is not REFUSED:
+            check_certificate(found)
+
+    entry(f"impossibility.{name}")(fuzz)
+
+
+def a_norm(c):
+    return c.choice("l2", "l1", "linf")
+
+
+fuzz_calculus("PolynomialLipschitz", lambda c: ([coefficients(c), coefficients(c), a_norm(c)], {}))
+fuzz_calculus("identity", lambda c: ([a_norm(c)], {}))
+fuzz_calculus("constant", lambda c: ([c.number(), a_norm(c)], {}))
+fuzz_calculus(
+    "lipschitz",
+    lambda c: ([coefficients(c), c.number(), a_norm(c)], c.options(magnitude=[coefficients(c)])),
+)
+fuzz_calculus("elementwise", lambda c: ([coefficients(c), c.number(), c.count(), a_norm(c)], {}))
+fuzz_calculus("compose", lambda c: (certificates(c, 2), {}))
+fuzz_calculus("concatenate", lambda c: (certificates(c, c.of(0, 1, 2, 3)), {}))
+fuzz_calculus("add", lambda c: (certificates(c, c.of(0, 1, 2, 3)), {}))
+fuzz_calculus("residual", lambda c: (certificates(c, 1), {}))
+fuzz_calculus("scale", lambda c: ([*certificates(c, 1), c.number()], {}))
+fuzz_calculus("multiply", lambda c: (certificates(c, 2), c.options(factor=[c.number()])))
+
+
+@entry("impossibility.register_rule")
+def fuzz_register_rule(c):
+    types = [c.of(torch.nn.Module, torch.nn.Linear, int, "ReLU", None, torch.nn.ReLU())]
+    types += [c.of(*JUNK)] * c.one_in(2)
+    decorate = attempt(impossibility.register_rule, *types, refused=(TypeError,))
+    assert decorate is REFUSED or callable(decorate)  # and nothing is registered until it is called
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+@cache
+def series(n=2, order=1):
+    return LinearInverseApprox(center_of(n), order=order).fit()
+
+
+@cache
+def affine(n=2):
+    return LinearInverseApprox(method="lstsq").fit(training(n))
+
+
+@cache
+def training(n=2, m=200):
+    E = np.random.RandomState(n).uniform(-0.3, 0.3, (m, n, n))
+    return (center_of(n) + E).reshape(m, n * n)
+
+
+@cache
+def sampler(**params):
+    return FeasibleRegionSampler(CENTER, 0.5, random_state=0).set_params(**params).fit()
+
+
+# -- estimators: predictions -----------------------------------------------------------------------
+
+
+def estimators(c):
+    """Return one of the fitted models of inverses, and the order of its matrices."""
+    pool = [(series, 2), (partial(series, 2, 2), 2), (partial(series, 2, 3), 2), (affine, 2)]
+    pool += [(partial(series, 1), 1), (partial(series, 3), 3), (relu, 2), (silu, 2)]
+    pool += [(partial(relu, 3), 3), (complex_series, 4), (named, 2), (scalar, 2), (single, 2)]
+    make, n = c.of(*pool)
+    return make(), n
+
+
+def _network(n, activation, **params):
+    params = {"max_iter": 2, "random_state": 0, "batch_size": 64, **params}
+    return NeuralInverseRegressor(4, activation, **params).fit(training(n))
+
+
+@cache
+def relu(n=2):
+    return _network(n, "relu", baseline=None)
+
+
+@cache
+def silu():
+    return _network(2, "silu")
+
+
+@cache
+def single():
+    return LinearInverseApprox().fit(training().astype(np.float32))
+
+
+@cache
+def complex_series():
+    return LinearInverseApprox(CENTER + 0.5j, order=2).fit()
+
+
+@cache
+def named():
+    import pandas
+
+    return LinearInverseApprox().fit(pandas.DataFrame(training(), columns=list("abcd")))
+
+
+@cache
+def scalar():
+    return _network(2, "tanh").fit(training(), training()[:, 0] ** 2)
+
+
+def some_outputs(c, n):
+    """Return a choice of outputs, that need not be one."""
+    d = n * n
+    return c.of(
+        *(np.diag_indices(n), [0, -1], np.arange(d) % 2 == 0, d - 1, [], ([0], [0]), range(d)),
+        *([d], [-d - 1], 1.5, "all", [[0, 1]], {0}, None, (0, n), ([0, 1], [0]), [2**63], [True]),
+        *(np.array([0], np.uint8), np.int8(-1), np.ones((n, n), bool), ((0, 1), (1, 0)), [None]),
+        *(torch.tensor([0]), np.array([[0]]), ["0"], np.array([]), 10**400, slice(2), np.nan),
+    )
+
+
+def some_memory(c, X, shape):
+    """Return memory for results, that need not fit."""
+    kind = c.of("f8", "f4", X.numbers.dtype) if X.numbers is not None else "f8"
+    kind = kind if np.dtype(kind).kind == "f" and np.dtype(kind).char != "g" else "f8"
+    shape = c.of(shape, shape, shape, (*shape, 1), shape[::-1], ())
+    plain = np.empty(shape, kind)
+    if X.is_tensor and np.dtype(kind).isnative and c.one_in(2):
+        return torch.empty(shape, dtype=X.value.dtype)
+    readonly = plain.copy()
+    readonly.flags.writeable = False
+    return c.of(plain, plain, plain, readonly, np.empty((*shape, 2), kind)[..., 0], plain.tolist())
+
+
+def float_dtypes(given, *kept):
+    """Return the names of dtypes of predictions: that of X if it is kept, else float64."""
+    if given.is_tensor:
+        dtype = given.value.dtype
+        name = str(dtype).removeprefix("torch.")
+        return {name} if dtype.is_complex or dtype.is_floating_point else {"float64"}
+    if hasattr(given.value, "columns"):
+        return {"float32", "float64"}  # columns are converted one by one
+    dtype = np.asarray(given.value).dtype
+    if dtype.kind == "c":
+        return {"complex64" if dtype == np.complex64 else "complex128"}
+    return {dtype.name if dtype.name in kept and dtype.isnative else "float64"}
+
+
+def check_series(model, X, P):
+    """Hold predictions of a series against its formula, where nothing overflows."""
+    A, P = embedded(X.stack), embedded(Given(None, on_host(P), X.layout).stack)
+    C, B = model.center_, model.inverse_
+    eps = max(X.eps, np.finfo(np.float64).eps)
+    for a, p in zip(A, P, strict=True):
+        if np.isfinite(a).all() and np.abs(a).max() < 1e3 and np.isfinite(p).all():
+            N, size = B @ (C - a), np.abs(B) @ (np.abs(C) + np.abs(a))
+            powers = range(model._order + 1)
+            true = sum(np.linalg.matrix_power(N, j) for j in powers) @ B
+            bound = sum(np.linalg.matrix_power(size, j) for j in powers) @ np.abs(B)
+            assert np.abs(p - true).max() <= 200 * eps * bound.max()
+
+
+@entry("LinearInverseApprox.predict", "NeuralInverseRegressor.predict")
+def fuzz_predict(c):
+    model, n = estimators(c)
+    X = c.matrices(n if model is not complex_series() or c.one_in(2) else 2)
+    one = model is scalar()
+    options, shape = {}, ()
+    if X.numbers is not None:
+        shape = X.numbers.shape[:1] if one else X.numbers.shape
+    if c.one_in(4):
+        options["outputs"] = some_outputs(c, n)
+    elif c.one_in(4):
+        options["out"] = some_memory(c, X, shape)
+    P = attempt(model.predict, X, **options)
+    if P is REFUSED or X.numbers is None:
+        return
+    assert X.right
+    assert X.is_tensor or np.isfinite(X.stack).all() or on_host(P).size == 0
+    kept = "float16", "float32", "float64"
+    if options.get("outputs") is not None:
+        assert len(P) == len(X.numbers)
+    else:
+        check_like(P, X, shape, float_dtypes(X, *kept))
+    if options.get("out") is not None:
+        options["out"][...] = 7
+        assert (P == 7).all()
+    if not options and hasattr(model, "inverse_"):
+        check_series(model, X, P)
+
+
+@entry("LinearInverseApprox.inverse_function", "NeuralInverseRegressor.inverse_function")
+def fuzz_inverse_function(c):
+    model, n = estimators(c)
+    kinds = "float32", "float64", np.float32, "f8", ">f8", "float16", int, "f9", None, [], 5
+    dtype = c.of(*kinds)
+    function = attempt(model.inverse_function, dtype, refused=(ValueError, TypeError))
+    if function is REFUSED:
+        return
+    A = a_center(c, n)
+    with np.errstate(all="ignore"):
+        X = attempt(function, A)
+    if X is not REFUSED and A.layout == "one":
+        assert type(X) is np.ndarray
+        assert X.size == (1 if model is scalar() else A.numbers.size)
+
+
+@entry("LinearInverseApprox.score", "NeuralInverseRegressor.score")
+def fuzz_score(c):
+    model, n = estimators(c)
+    X = c.matrices(n)
+    y = None if c.one_in(2) else c.matrices(n, len(X.numbers) if X.right else 2)
+    options = c.options(sample_weight=[weights(c, X)])
+    score = attempt(model.score, X, y, **options)
+    assert score is REFUSED or isinstance(score, float)
+
+
+def weights(c, X):
+    """Return weights of samples, that need not fit."""
+    m = len(X.numbers) if X.right else 2
+    some = c.rng.uniform(size=m)
+    return c.of(some, some, None, np.ones(m), 1.0, some - 0.5, 0 * some, some[:-1], "w", some * np.nan)
+
+
+# -- FeasibleRegionSampler -------------------------------------------------------------------------
+
+
+def regions(c):
+    """Return one of the fitted samplers, and the order of its matrices."""
+    pool = [({}, 2), ({"radius": 2.0}, 2), ({"norm": "l2"}, 2), ({"norm": "l1", "radius": 2.0}, 2)]
+    pool += [({"norm": "l2", "radius": 3.0, "min_distance": 0.1}, 2), ({"min_distance": 0.1}, 2)]
+    pool += [({"structure": "symmetric"}, 2), ({"radius": 0}, 2), ({"norm": "mahalanobis"}, 2)]
+    pool += [({"radius": "data"}, 3), ({"center": "complex"}, 4), ({"norm": "mahalanobis"}, 3)]
+    params, n = c.of(*pool)
+    outside = c.of("project", "project", "nan", "raise", "warn")
+    return region(n, on_infeasible=outside, **params), n
+
+
+@cache
+def region(n=2, center=None, radius=0.5, **params):
+    data = None
+    if params.get("norm") == "mahalanobis":
+        data, radius = training(n), "data"
+    elif radius == "data":
+        data = training(n)
+    else:
+        center = center_of(n) if center is None else CENTER + 0.5j
+    return FeasibleRegionSampler(center, radius, random_state=0, **params).fit(data)
+
+
+@entry("FeasibleRegionSampler.sample")
+def fuzz_sample(c):
+    model, n = regions(c)
+    m = c.count(4)
+    dtypes = np.float32, "f8", torch.float32, torch.float16, int, "f9", complex, [], object
+    options = c.options(
+        return_inverse=(True, False, 0, None),
+        device=("cpu", torch.device("cpu"), "moon", "cuda:9", 5, "", "meta"),
+        dtype=dtypes,
+        chunks=(None, 1, 2, (1,), 0, -1, "auto", "x", 1.5, [2, 2]),
+    )
+    model._rng = np.random.RandomState(c.rng.randint(2**31))
+    found = attempt(model.sample, m, **options)
+    if found is REFUSED:
+        return
+    X = found[0] if options.get("return_inverse", True) else found
+    assert tuple(X.shape) == (m, n * n)
+    if options.get("device") is None and options.get("chunks") is None:
+        assert X.dtype == np.dtype(options.get("dtype", np.float64))
+        assert model.is_feasible(X).all() or X.dtype.itemsize < 4
+        if isinstance(found, tuple):
+            A, Y = X.reshape(-1, n, n).astype(float), found[1].reshape(-1, n, n).astype(float)
+            assert np.abs(A @ Y - np.eye(n)).max() <= 64 * np.finfo(X.dtype).eps * np.abs(Y).max() * 10
+
+
+@entry("FeasibleRegionSampler.decision_function", "FeasibleRegionSampler.is_feasible")
+def fuzz_decision_function(c):
+    model, n = regions(c)
+    X = c.matrices(n if n != 4 or c.one_in(2) else 2, near=None)
+    depth = attempt(model.decision_function, X)
+    inside = attempt(model.is_feasible, X)
+    assert (depth is REFUSED) == (inside is REFUSED)
+    if depth is REFUSED or X.numbers is None:
+        return
+    assert X.right
+    check_like(depth, X, (len(X.numbers),))
+    check_like(inside, X, (len(X.numbers),), ("bool",))
+    A, depth, inside = embedded(X.stack), on_host(depth), on_host(inside).astype(bool)
+    assert not np.isnan(depth).any()
+    assert not (inside & (depth < 0)).any()
+    with np.errstate(all="ignore"):
+        E = (A - model.center_).reshape(len(A), n * n)
+        finite = np.isfinite(A).all(axis=(1, 2))
+        size = np.abs(A).max(axis=(1, 2), initial=0) + np.abs(model.center_).max()
+    assert (depth[~finite] == -np.inf).all()
+    norm = model.certificate_.norm
+    if norm != "mahalanobis" and np.ndim(model.radius_) == 0 and model.structure is None and n != 4:
+        for e, d, s in zip(E[finite], depth[finite], size[finite], strict=True):
+            true = model.radius_ - length_of(e, norm)
+            slack = 100 * max(X.eps, EPS) * s
+            assert abs(d - true) <= slack + 1e-12 * abs(true) or not np.isfinite(true)
+
+
+@entry("FeasibleRegionSampler.transform", "FeasibleRegionSampler.fit_transform")
+def fuzz_transform(c):
+    model, n = regions(c)
+    X = c.matrices(n if n != 4 or c.one_in(2) else 2)
+    if c.one_in(8):
+        model, again = FeasibleRegionSampler(norm=c.of("linf", "l2"), on_infeasible="nan"), True
+        call = model.fit_transform
+    else:
+        call, again = model.transform, False
+    if model.on_infeasible == "warn":
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Rows .* are outside the feasible region")
+            Y = attempt(call, X)
+    else:
+        Y = attempt(call, X)
+    if Y is REFUSED or X.numbers is None:
+        return
+    assert X.right or again
+    check_like(Y, X, X.numbers.shape, float_dtypes(X, "float32", "float64"))
+    A, B = embedded(X.stack), embedded(Given(None, on_host(Y), X.layout).stack)
+    inside = on_host(model.is_feasible(X.value)).astype(bool)
+    assert np.array_equal(A[inside], B[inside])
+    how = model.on_infeasible
+    if how == "nan":
+        assert np.isnan(B[~inside]).all()
+    elif how == "raise":
+        assert inside.all()
+    elif how == "project":
+        depth = on_host(model.decision_function(Y))
+        # Where the region's own numbers are lost in the dtype's rounding there is nothing to ask.
+        assert (depth >= 0).all() or (X.is_tensor and X.value.dtype.itemsize < 4) or again
+
+
+@entry("FeasibleRegionSampler.fit_resample")
+def fuzz_fit_resample(c):
+    n = c.of(1, 2, 2, 3)
+    model = region_of(c, n)
+    X = c.matrices(n, c.of(2, 5))
+    y = None if c.one_in(2) else c.of(np.arange(5), list(range(5)), c.matrices(n, 5))
+    found = attempt(model.fit_resample, X, y)
+    if found is not REFUSED and X.right:
+        kept, targets = found
+        assert 0 < len(kept) <= len(X.numbers)
+        assert targets is None or len(targets) == len(kept)
+
+
+def region_of(c, n):
+    """Return a sampler that is not fitted, with parameters some of which may be wrong."""
+    params = c.options(
+        center=[None, center_of(n), c.number(), c.matrices(n, 1).value],
+        radius=["data", 0.5, a_radius(c, n)],
+        norm=["linf", "l2", "l1", "mahalanobis", c.choice("l1")],
+        min_distance=[0.0, 0.1, c.number()],
+        on_infeasible=["project", "nan", "raise", "drop", c.choice("nan")],
+        structure=[None, "symmetric", c.choice("symmetric")],
+        random_state=[0, None, c.seed()],
+    )
+    if c.one_in(2):
+        params = {**params, "center": center_of(n), "radius": 0.5}
+    return FeasibleRegionSampler(**params)
+
+
+@entry("FeasibleRegionSampler.fit")
+def fuzz_fit_region(c):
+    n = c.of(1, 2, 2, 3)
+    model = region_of(c, n)
+    X = None if c.one_in(3) else c.matrices(n)
+    fitted = attempt(model.fit, X)
+    if fitted is REFUSED:
+        return
+    assert fitted is model
+    n = len(model.center_)
+    assert model.center_.shape == (n, n)
+    assert model.n_features_in_ == n * n
+    assert not math.isnan(model.margin_)
+    assert model.is_certified_ == (model.margin_ > 0)
+    assert model._region is not None
+    if model.is_certified_ and n <= 3:
+        norm = model.certificate_.norm
+        axes = getattr(model, "axes_", None)
+        kind = "l2" if norm == "mahalanobis" else norm
+        for M in members(c, model.center_, model.radius_, norm, axes, 8):
+            low = true_distance(M, kind)
+            assert low >= model.margin_ * (1 - 1e-9) - 1e-13 * np.abs(M).max()
+
+
+# -- CertifiedInverse and StructuredInverse --------------------------------------------------------
+
+
+class Liar(BaseEstimator):
+    """A regressor of inverses that says anything."""
+
+    def __init__(self, kind="zeros"):
+        self.kind = kind
+
+    def fit(self, X, y=None):
+        self.n_features_in_ = np.shape(X)[1]
+        return self
+
+    def predict(self, X):
+        X = X.detach().numpy() if isinstance(X, torch.Tensor) else np.asarray(X)
+        m, d = X.shape
+        say = {
+            "zeros": lambda: np.zeros((m, d)),
+            "nan": lambda: np.full((m, d), np.nan),
+            "huge": lambda: np.full((m, d), 1e300),
+            "itself": lambda: X,
+            "negative": lambda: -np.linalg.pinv(X.reshape(m, math.isqrt(d), -1)),
+            "half": lambda: np.ones((m, d), dtype=np.float16),
+            "list": lambda: np.ones((m, d)).tolist(),
+            "tensor": lambda: torch.ones(m, d, requires_grad=True),
+            "shared": lambda: np.broadcast_to(0.3, (m, d)),
+            "objects": lambda: np.full((m, d), 0.5, dtype=object),
+            "long": lambda: np.full((m, d), np.longdouble("1e400")),
+            "complex": lambda: np.ones((m, d)) * 1j,
+            "narrow": lambda: np.ones((m, 1)),
+            "few": lambda: np.ones((1, d)),
+            "strings": lambda: np.full((m, d), "a"),
+            "none": lambda: None,
+            "cube": lambda: np.ones((m, d, 1)),
+            "ragged": lambda: [[1.0], [1.0, 2.0]],
+            "dict": lambda: {"inverse": 1},
+        }
+        return say[self.kind]()
+
+
+LIES = "zeros", "nan", "huge", "itself", "negative", "half", "list", "tensor", "shared", "objects"
+NONSENSE = "long", "complex", "narrow", "few", "strings", "none", "cube", "ragged", "dict"
+
+
+def garbage(kind):
+    """Return a family of matrices that returns something else."""
+
+    def family(p):
+        m = len(p)
+        t = np.asarray(p.detach() if isinstance(p, torch.Tensor) else p, dtype=float)[:, :1]
+        A = center_of(2) + 0.1 * t[:, :, None] * np.eye(2)
+        answers = {
+            "fine": lambda: A,
+            "rows": lambda: A.reshape(m, 4),
+            "single": lambda: A.astype(np.float32),
+            "complex": lambda: A + 0.1j,
+            "tensor": lambda: torch.tensor(A, requires_grad=True),
+            "list": lambda: A.tolist(),
+            "singular": lambda: np.ones((m, 2, 2)),
+            "nan": lambda: A * np.where(np.arange(m) == 0, np.nan, 1)[:, None, None],
+            "fractions": lambda: np.array(
+                [[[Fraction(10, 3), 1], [1, 2]]] * m, dtype=object
+            ).reshape(m, 2, 2),
+            "long": lambda: A.astype(np.longdouble) + np.longdouble(1) / 3,
+            "few": lambda: A[:1] if m > 1 else np.ones((3, 2, 2)),
+            "one": lambda: A[0] if m else A,
+            "wide": lambda: np.ones((m, 2, 3)),
+            "rows of 3": lambda: np.ones((m, 3)),
+            "strings": lambda: np.full((m, 4), "a"),
+            "none": lambda: None,
+            "set": lambda: {1.0},
+            "ragged": lambda: [[1.0], [2.0, 3.0]],
+            "scalar": lambda: 3.0,
+        }
+        return answers[kind]()
+
+    return family
+
+
+FAMILIES_OF = "fine", "rows", "single", "complex", "tensor", "list", "singular", "nan", "fractions"
+NO_FAMILIES = "long", "few", "one", "wide", "rows of 3", "strings", "none", "set", "ragged", "scalar"
+
+
+@cache
+def packed():
+    X = structures.pack_symmetric(symmetric())
+    return StructuredInverse(affine_free(), packed=True).fit(X)
+
+
+@cache
+def symmetric(n=2):
+    A = training(n).reshape(-1, n, n)
+    return ((A + A.swapaxes(1, 2)) / 2).reshape(-1, n * n)
+
+
+def affine_free():
+    return LinearInverseApprox(method="lstsq")
+
+
+@cache
+def structured(kind="symmetric", baseline="auto"):
+    X = symmetric()
+    if kind == "complex":
+        X = X.reshape(-1, 2, 2) + 0.2j * np.random.RandomState(0).uniform(-1, 1, (len(X), 2, 2))
+    return StructuredInverse(affine_free(), kind, baseline=baseline).fit(X)
+
+
+@cache
+def ridge():
+    return Ridge(alpha=1e-3).fit(training(), np.linalg.inv(training().reshape(-1, 2, 2)).reshape(-1, 4))
+
+
+def certified(c):
+    """Return a certified inverse, the order of its matrices, and their family if there is one."""
+    pool = [(series, 2), (partial(series, 2, 3), 2), (affine, 2), (silu, 2), (ridge, 2), (named, 2)]
+    pool += [(partial(series, 1), 1), (partial(series, 3), 3), (complex_series, 4)]
+    pool += [(structured, 2), (lambda: Liar(c.of(*LIES)).fit(training()), 2)]
+    params = {
+        "tol": c.of(1e-6, 1e-10, 1e-14, 1e-3, 1.0, 1e-300, 1e300),
+        **c.options(
+            max_refine=[0, 1, 8],
+            order=[2, 3, 4],
+            norm=["fro", "inf", "1", np.inf, 1],
+            fallback=["exact", "exact", "nan", "keep", "raise"],
+            verbose=[0],
+        ),
+    }
+    make, n = c.of(*pool)
+    return CertifiedInverse(FrozenEstimator(make()), **params).fit(), n
+
+
+def check_inverses(model, X, inverse, bound):
+    """Check shapes, and hold bounds against the oracle."""
+    half = X.is_tensor and X.value.dtype.itemsize < 4 and X.value.is_floating_point()
+    kept = () if X.is_tensor else ("float32", "float64")
+    check_like(inverse, X, X.numbers.shape, float_dtypes(X, *kept))
+    assert isinstance(bound, torch.Tensor if X.is_tensor else np.ndarray)
+    A, Y = embedded(X.stack), embedded(Given(None, on_host(inverse), X.layout).stack)
+    norm = "fro" if half and False else str(model.norm)
+    check_relative(A, Y, on_host(bound), norm)
+
+
+@entry("CertifiedInverse.predict")
+def fuzz_certified_predict(c):
+    model, n = certified(c)
+    X = c.matrices(n if n != 4 or c.one_in(2) else 2)
+    found = attempt(model.predict, X, return_bound=True)
+    if found is not REFUSED and X.numbers is not None:
+        assert X.right
+        check_inverses(model, X, *found)
+
+
+@entry("CertifiedInverse.report")
+def fuzz_certified_report(c):
+    model, n = certified(c)
+    X = c.matrices(n if n != 4 or c.one_in(2) else 2)
+    report = attempt(model.report, X)
+    if report is REFUSED or X.numbers is None:
+        return
+    check_inverses(model, X, report.inverse, report.bound)
+    assert repr(report)
+    finite = np.isfinite(X.stack).all(axis=(1, 2))
+    assert ((report.status == "not finite") == ~finite).all()
+    proven = np.isin(report.status, ["predicted", "refined", "exact"])
+    bound, residual = on_host(report.bound), on_host(report.residual)
+    assert (bound[proven] <= model.tol).all()
+    assert not (residual < 0).any()
+    steps = on_host(report.n_refine)
+    assert ((steps >= 0) & (steps <= model.max_refine)).all()
+    lost = np.isin(report.status, ["not finite", "singular", "rejected"])
+    assert np.isnan(on_host(report.inverse)[lost]).all()
+    assert (bound[lost] == np.inf).all()
+
+
+@entry("CertifiedInverse.fit")
+def fuzz_certified_fit(c):
+    params = c.options(
+        tol=[1e-6, c.number()],
+        max_refine=[0, c.count()],
+        order=[2, 3, c.count()],
+        norm=["fro", c.choice("fro", "inf", "1")],
+        fallback=["exact", "nan", c.choice("exact", "nan", "keep", "raise")],
+        verbose=[0, False, c.of(0, -1, "1", None)],
+    )
+    estimator = c.of(
+        *(LinearInverseApprox(), Ridge(), Liar(c.of(*LIES)), affine_free(), series()),
+        *(FrozenEstimator(series()), Liar(c.of(*NONSENSE)), LinearInverseApprox(order=0)),
+        *(make_pipeline(FeasibleRegionSampler(on_infeasible="warn"), LinearInverseApprox()), None, "ridge", Ridge),
+        *(LinearInverseApprox, FeasibleRegionSampler(), 5),
+    )
+    model = CertifiedInverse(estimator, **params)
+    X = None if c.one_in(6) else c.matrices(2, dtypes=("f8", "f4"))
+    y = None if c.one_in(2) else c.matrices(2, len(X.numbers) if X is not None and X.right else 2)
+    fitted = attempt(model.fit, X, y)
+    if fitted is REFUSED:
+        return
+    assert fitted is model
+    X = c.matrices(2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Rows .* are outside the feasible region")
+        found = attempt(model.predict, X, True)
+    if found is not REFUSED and X.right:
+        check_inverses(model, X, *found)
+
+
+@entry("CertifiedInverse.fit, family")
+def fuzz_family(c):
+    kind = c.of(*FAMILIES_OF, *NO_FAMILIES, "fine")
+    model = CertifiedInverse(
+        c.of(affine_free(), Ridge(), FrozenEstimator(Liar().fit(np.ones((2, 4)))), Liar("narrow")),
+        family=garbage(c.of("fine", kind)),
+        tol=c.of(1e-6, 1e-12),
+    )
+    p = c.rng.uniform(-1, 1, (c.of(1, 3, 12), c.of(1, 2)))
+    P = Given(c.contained(p), p) if c.one_in(2) else c.matrices(2)
+    fitted = attempt(model.fit, P)
+    if fitted is REFUSED:
+        return
+    model.family = garbage(kind)
+    q = c.rng.uniform(-1, 1, (c.of(0, 1, 3), p.shape[1]))
+    if len(q) and c.one_in(4):
+        q[0, 0] = c.of(np.nan, np.inf, 1e300)
+    Q = Given(c.contained(q), q) if not c.one_in(4) else c.matrices(2)
+    found = attempt(model.report, Q)
+    if found is not REFUSED and Q.numbers is q and kind != "tensor":
+        given = q[np.isfinite(q).all(axis=1)]
+        A = np.asarray(model.family(given))
+        A = A.astype(complex if np.iscomplexobj(A) else float).reshape(len(given), 2, 2)
+        A, finite = embedded(A), np.isfinite(q).all(axis=1)
+        X = on_host(found.inverse)
+        X = embedded(X.reshape(len(q), 2, 2))[finite]
+        check_relative(A, X, on_host(found.bound)[finite])
+
+
+def right_hand_sides(c, X, n):
+    """Return right-hand sides, that need not fit."""
+    if c.one_in(12):
+        return c.junk()
+    m = len(X.numbers) if X.right else 2
+    shape = c.of((m, n), (m, n), (m, n, 1), (m, n, 3), (m, n, 0))
+    if c.one_in(10):
+        shape = c.of((m, n + 1), (m,), (m + 1, n), (n,), (), (m, n, 1, 1), (m, 0), (0, n), (1, n))
+    with np.errstate(all="ignore"):
+        b = c.rng.standard_normal(shape) * c.of(1, 1, 1, 0, 1e300, 1e-300, 5e-324, 1e-160)
+    if b.size and c.one_in(6):
+        b.flat[c.rng.randint(b.size)] = c.of(np.nan, np.inf, 1e308)
+    b = c.dtyped(b)
+    return Given(c.contained(b), b, "stack" if b.ndim == 3 else "rows")
+
+
+def check_solutions(A, b, x, bound):
+    """Hold bounds of ‖x − A⁻¹b‖₂ / ‖x‖₂ against ball arithmetic."""
+    assert not (bound < 0).any()
+    assert not np.isnan(bound).any()
+    for i, j in zip(*np.nonzero(np.isfinite(bound)), strict=True):
+        known = oracle(A[i])
+        assert not known.singular
+        with ctx.workprec(2 * known.bits + 2200):
+            inverse = arb_mat(A[i].tolist()).inv()
+            true = inverse * arb_mat([[float(v)] for v in b[i, :, j]])
+            error = (arb_mat([[float(v)] for v in x[i, :, j]]) - true).entries()
+            length = sum(arb(float(v)) ** 2 for v in x[i, :, j]).sqrt()
+            off = sum(e.abs_lower() ** 2 for e in error).sqrt()
+            assert not off > arb(float(bound[i, j])) * length
+
+
+@entry("CertifiedInverse.solve")
+def fuzz_solve(c):
+    model, n = certified(c)
+    X = c.matrices(n if n != 4 or c.one_in(2) else 2)
+    order = X.stack.shape[-1] if X.right else n
+    b = right_hand_sides(c, X, order)
+    found = attempt(model.solve, X, b, return_bound=True)
+    if found is REFUSED or not X.right or b.numbers is None:
+        return
+    x, bound = found
+    assert isinstance(x, torch.Tensor if X.is_tensor else np.ndarray)
+    assert tuple(x.shape) == b.numbers.shape
+    assert tuple(bound.shape) == (len(x), *b.numbers.shape[2:])
+    A, wide = embedded(X.stack), np.asarray(on_host(b.value) if b.is_tensor else b.numbers)
+    with np.errstate(all="ignore"):
+        wide = wide.astype(complex if np.iscomplexobj(wide) else float)
+    x = on_host(x)
+    if A.shape[-1] != order:  # complex matrices
+        wide, x = (np.concatenate([v.real, v.imag], axis=1) for v in (wide + 0j, x + 0j))
+    one = wide.ndim == 2
+    check_solutions(
+        A,
+        wide[:, :, None] if one else wide,
+        x[:, :, None] if one else x,
+        on_host(bound)[:, None] if one else on_host(bound),
+    )
+
+
+@entry("CertifiedInverse.score")
+def fuzz_certified_score(c):
+    model, n = certified(c)
+    X = c.matrices(n)
+    y = None if c.one_in(2) else c.matrices(n, len(X.numbers) if X.right else 2)
+    score = attempt(model.score, X, y, **c.options(sample_weight=[weights(c, X)]))
+    assert score is REFUSED or isinstance(score, float)
+
+
+def structured_models(c):
+    pool = [structured, packed, partial(structured, "positive_definite")]
+    pool += [partial(structured, "complex"), partial(structured, "symmetric", None)]
+    return c.of(*pool)()
+
+
+def structured_matrices(c, model):
+    """Return a Given of matrices of the structure of a model, mostly."""
+    X = c.matrices(2, dtypes=["f8", "f4", "f8", "f4", "f2", "c16", "O", "i8", "g"])
+    if not X.right or c.one_in(5):
+        return X
+    with np.errstate(all="ignore"):
+        A = X.stack if model.structure != "complex" else X.stack + 0.25j
+        if model.structure != "complex":
+            A = np.triu(A.real) + np.triu(A.real, 1).swapaxes(1, 2)
+        kind = X.numbers.dtype if X.numbers.dtype.kind == A.dtype.kind else A.dtype
+        A = A.astype(kind)
+    if model.packed:
+        A = A.reshape(-1, 4)[:, [0, 1, 3]]
+        return Given(c.contained(A), A, "packed")
+    A = A.reshape(len(A), -1) if X.layout == "rows" and A.dtype.kind != "c" else A
+    return Given(c.contained(A), A, "rows" if A.ndim == 2 else "stack")
+
+
+@entry("StructuredInverse.predict")
+def fuzz_structured_predict(c):
+    model = structured_models(c)
+    X = structured_matrices(c, model)
+    P = attempt(model.predict, X)
+    if P is REFUSED or X.numbers is None:
+        return
+    check_like(P, X, X.numbers.shape, float_dtypes(X, "float32", "float64"))
+    if not model.packed:
+        Y = Given(None, on_host(P), X.layout).stack
+        if model.structure != "complex":
+            assert ((Y == Y.conj().swapaxes(1, 2)) | np.isnan(Y)).all()
+
+
+@entry("StructuredInverse.score")
+def fuzz_structured_score(c):
+    model = structured_models(c)
+    X = structured_matrices(c, model)
+    y = None if c.one_in(2) else structured_matrices(c, model)
+    score = attempt(model.score, X, y)
+    assert score is REFUSED or isinstance(score, float)
+
+
+@entry("StructuredInverse.fit")
+def fuzz_structured_fit(c):
+    model = StructuredInverse(
+        c.of(affine_free(), Ridge(), LinearInverseApprox(), Liar("few"), None, Ridge),
+        c.choice("symmetric", "positive_definite", "complex"),
+        **c.options(baseline=[None, "auto", "taylor", c.choice("taylor2")], packed=[False, c.flag()]),
+    )
+    X = structured_matrices(c, model)
+    y = None if c.one_in(2) else structured_matrices(c, model)
+    fitted = attempt(model.fit, X, y)
+    assert fitted is REFUSED or fitted is model
+    if fitted is not REFUSED:
+        attempt(model.predict, structured_matrices(c, model))
+
+
+# -- fitting ---------------------------------------------------------------------------------------
+
+
+def data_and_targets(c, n=2):
+    """Return training data and targets, that need not belong together."""
+    X = None if c.one_in(12) else c.matrices(n, c.of(1, 2, 8))
+    if c.one_in(2):
+        return X, None
+    m = len(X.numbers) if X is not None and X.right else 3
+    shape = c.of((m,), (m, 1), (m, n * n), (m, n, n), (m, 3), (m + 1, 2), (), (m, 0))
+    y = c.dtyped(c.rng.standard_normal(shape) * c.of(1, 1, 1e-5, 1e300, 0.0))
+    if y.size and y.dtype.kind == "f" and c.one_in(8):
+        y.flat[0] = c.of(np.nan, np.inf)
+    return X, c.junk() if c.one_in(12) else Given(c.contained(y), y)
+
+
+@entry("LinearInverseApprox.fit")
+def fuzz_linear_fit(c):
+    n = c.of(1, 2, 2, 3)
+    model = LinearInverseApprox(
+        c.of(None, None, center_of(n), a_center(c, n).value, c.number()),
+        **c.options(order=[1, 2, c.count()], method=["taylor", "lstsq", c.choice("lstsq")]),
+    )
+    X, y = data_and_targets(c, n)
+    w = None if X is None else weights(c, X)
+    fitted = attempt(model.fit, X, y, **c.options(sample_weight=[w]))
+    if fitted is REFUSED:
+        return
+    assert fitted is model
+    new = c.matrices(n, dtypes=("f8", "f4"))
+    attempt(model.predict, new)
+    if hasattr(model, "inverse_"):
+        assert np.isfinite(model.inverse_).all()
+        assert repr(model)
+
+
+def network(c):
+    """Return a network that is not fitted, with parameters some of which may be wrong."""
+    wrong = c.options(
+        hidden_layer_sizes=[(2, 2), [1], 0, (0,), "auto", "many", 1.5, (1.5,), (), None, np.nan],
+        activation=["relu", "tanh", c.choice("silu")],
+        baseline=[None, "affine", "taylor", c.choice("taylor3")],
+        solver=["adam", "lm", c.choice("adam")],
+        init=["default", "taylor", c.choice("taylor")],
+        learning_rate=["constant", "warm_restarts", c.choice("one_cycle")],
+        learning_rate_init=["auto", 1e-3, c.number()],
+        weight_decay=[0.0, 1e-3, c.number()],
+        batch_size=["auto", 2, c.count()],
+        tol=[1e-4, c.number()],
+        early_stopping=[True, c.flag()],
+        validation_fraction=[0.1, 0.5, c.number()],
+        n_iter_no_change=[1, c.count()],
+        warm_start=[True, c.flag()],
+        hard_fraction=[0.0, 0.5, c.number()],
+        callbacks=[None, [], (), [None], "all", 1],
+        dtype=["float64", c.choice("float32")],
+        device=["cpu", "auto", "cuda", "moon", "", None],
+        verbose=[0, False, -1, None],
+    )
+    wrong = {} if c.one_in(4) else {k: v for k, v in wrong.items() if not c.one_in(2)}
+    params = {"hidden_layer_sizes": 2, "max_iter": c.of(1, 1, 1, c.count(2)), "random_state": 0}
+    return NeuralInverseRegressor(**{**params, **wrong})
+
+
+@entry("NeuralInverseRegressor.fit", "NeuralInverseRegressor.partial_fit")
+def fuzz_neural_fit(c):
+    n = c.of(1, 2, 2)
+    model = network(c)
+    X, y = data_and_targets(c, n)
+    call = model.fit if c.one_in(2) else model.partial_fit
+    fitted = attempt(call, X, y)
+    if fitted is REFUSED:
+        return
+    assert fitted is model
+    assert model.n_iter_ >= 1
+    assert all(np.isfinite(W).all() for W in (*model.coefs_, *model.intercepts_))
+    X, y = data_and_targets(c, n)
+    attempt(model.partial_fit, X, y)
+    P = attempt(model.predict, c.matrices(n))
+    assert P is REFUSED or len(P) >= 0
+
+
+@entry("NeuralInverseRegressor.fit_sampler")
+def fuzz_fit_sampler(c):
+    model = network(c)
+    sampler = c.of(region(), region(), region(), FeasibleRegionSampler(), None, series(), 3, int)
+    fitted = attempt(model.fit_sampler, sampler, c.count(2), refused=(ValueError, TypeError))
+    if fitted is not REFUSED:
+        assert fitted is model
+        assert np.isfinite(model.predict(training())).all()
+
+
+# -- the scorer ------------------------------------------------------------------------------------
+
+
+@entry("SingularDistanceScorer.score", "SingularDistanceScorer.profile")
+def fuzz_scorer(c):
+    names = "neg_mean_absolute_error", "neg_root_mean_squared_error", "neg_max_error"
+    metric = c.choice(*names, "neg_relative_error", "neg_residual")
+    if c.one_in(6):
+        metric = c.of(
+            *(lambda X, y, p: np.ones(len(X)), lambda X, y, p: 1.0, lambda X, y, p: "error"),
+            *(lambda X, y, p: np.full(len(X), np.nan), lambda X, y, p: None, lambda X, y, p: X),
+        )
+    scorer = SingularDistanceScorer(
+        metric,
+        **c.options(
+            norm=["l2", "l1", "linf", c.choice("l1")],
+            min_distance=[0.0, 0.1, 1e300, c.number()],
+            weighting=[None, "distance", "inverse_distance", c.choice("distance")],
+        ),
+    )
+    models = series(), affine(), silu(), ridge(), Liar(c.of(*LIES)), Liar(c.of(*NONSENSE)), scalar()
+    model = c.of(*models, None, LinearInverseApprox(), series(3))
+    X = c.matrices(2)
+    y = None if c.one_in(2) else c.matrices(2, len(X.numbers) if X.right else 2)
+    refused = ValueError, NotFittedError
+    if model is None:
+        refused = (*refused, AttributeError)
+    if c.one_in(2):
+        found = attempt(scorer.profile, model, X, y, n_bins=c.count(), refused=refused)
+        assert found is REFUSED or len(found.edges) == len(found.distance) + 1
+        return
+    options = c.options(sample_weight=[weights(c, X)])
+    call = scorer if c.one_in(2) else scorer.score
+    score = attempt(call, model, X, y, refused=refused, **options)
+    assert score is REFUSED or isinstance(score, float)
+    assert score is REFUSED or callable(metric) or not score > 0
