@@ -51,6 +51,8 @@ sphinx_gallery_conf = {
     "filename_pattern": "",  # all of them run
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "capture_repr": (),  # what an example shows, it prints
+    "default_thumb_file": str(Path(__file__).parent / "generated" / "landing_light.png"),
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,

@@ -221,6 +221,8 @@ class CertifiedInverse(
                 "inverses can be proven; leave y out to have them computed."
             )
         given = X if hasattr(X, "columns") else rows
+        if rows.dtype == np.float32 and _is_foreign(self.estimator):
+            targets = targets.astype(np.float32)  # networks of one precision take no other
         self.estimator_ = clone(self.estimator).fit(given, targets, **fit_params)
         self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
         self._anchor = self._find_anchor()
@@ -716,6 +718,14 @@ def _open(bound: Any, tol: float) -> NDArray:
 def _final(estimator: Any) -> Any:
     """Return the regressor that predicts in the end."""
     return unwrapped(estimator, pipelines=True)
+
+
+def _is_foreign(estimator: Any) -> bool:
+    """Tell whether a regressor, or the one in a search, is of another library."""
+    final = _final(estimator)
+    if isinstance(final, InverseRegressorMixin):
+        return False
+    return not hasattr(final, "estimator") or _is_foreign(final.estimator)
 
 
 def _rows(frame: Any, taken: slice) -> Any:

@@ -17,7 +17,13 @@ from sklearn.utils.validation import _check_sample_weight
 from .form import OTHER_TARGETS, ModelForm
 from .inference.engine import Engine
 from .inference.predictor import EnginePredictorMixin
-from .matrices import check_center, matrix_order, regular_inverse, targets_are_inverses
+from .matrices import (
+    check_center,
+    is_complex,
+    matrix_order,
+    regular_inverse,
+    targets_are_inverses,
+)
 
 __all__ = ["LinearInverseApprox"]
 
@@ -152,7 +158,8 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
             )
             center = weight @ rows / weight.sum()
         if self.center is not None:
-            center = check_center(self.center).ravel()
+            complex_stack = getattr(X, "ndim", 2) == 3 and is_complex(X)
+            center = check_center(self.center, embed=complex_stack).ravel()
             if X is not None and center.size != self.n_features_in_:
                 raise ValueError(
                     f"Got a center of {center.size} entries, but rows of X have "

@@ -344,16 +344,20 @@ def extract_complex(X: Any) -> Any:
         return torch.complex(mean_of(a, d).to(wide), mean_of(c, -b).to(wide))
     Z = np.empty((*shape[:-2], n, n), np.complex64 if X.dtype.itemsize < 8 else np.complex128)
     with np.errstate(over="ignore", invalid="ignore"):
-        Z.real, Z.imag = mean_of(a, d), mean_of(c, -b)
+        mean_of(a, d, out=Z.real)
+        np.negative(b, out=Z.imag)
+        mean_of(c, Z.imag, out=Z.imag)
     return Z
 
 
-def mean_of(a: Any, b: Any) -> Any:
+def mean_of(a: Any, b: Any, out: NDArray | None = None) -> Any:
     """Return the means of two arrays or tensors, exact where they are equal; nothing overflows.
 
     Parameters
     ----------
     a, b : ndarray or tensor
+    out : ndarray, default=None
+        Memory for the result; it may be `b`.
 
     Returns
     -------
@@ -364,8 +368,17 @@ def mean_of(a: Any, b: Any) -> Any:
     >>> mean_of(np.array([1e308, 1.0]), np.array([1e308, 2.0]))
     array([1.0e+308, 1.5e+000])
     """
-    where = sys.modules["torch"].where if is_tensor(a) else np.where
-    return where(a == b, a, 0.5 * a + 0.5 * b)
+    if is_tensor(a):
+        return sys.modules["torch"].where(a == b, a, 0.5 * a + 0.5 * b)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.add(a, b)
+        mean *= 0.5
+        if not np.isfinite(np.sum(mean)):  # of numbers near the largest, maybe
+            mean = np.where(a == b, a, 0.5 * a + 0.5 * b)
+    if out is None:
+        return mean
+    out[...] = mean
+    return out
 
 
 class Layout(IntEnum):
@@ -411,7 +424,13 @@ def flatten_stack(X: Any) -> tuple[Any, Layout]:
     array([[ 1., -2.,  2.,  1.]])
     """
     if not hasattr(X, "ndim") and isinstance(X, (list, tuple)):
-        X = np.asarray(X)
+        try:
+            X = np.asarray(X)
+        except ValueError as error:
+            raise ValueError(
+                f"Got a {type(X).__name__} of parts of different shapes, but matrices are rows of "
+                f"n*n numbers each, or a stack (n_samples, n, n)."
+            ) from error
     elif is_tensor(X):
         refuse_sparse(X)
     if getattr(X, "ndim", 2) != 3:
@@ -677,13 +696,15 @@ def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
         )
 
 
-def check_center(center: ArrayLike) -> NDArray[np.float64]:
+def check_center(center: ArrayLike, *, embed: bool = False) -> NDArray[np.float64]:
     """Return the centre of a region or series as a matrix.
 
     Parameters
     ----------
     center : array-like of shape (n, n) or (n*n,)
         A complex one of shape (n, n) is embedded.
+    embed : bool, default=False
+        Whether a real one is embedded, too.
 
     Returns
     -------
@@ -700,7 +721,8 @@ def check_center(center: ArrayLike) -> NDArray[np.float64]:
     array([[3., 1.],
            [1., 2.]])
     """
-    if is_complex(center):
+    given_complex = is_complex(center)
+    if given_complex:
         center = np.asarray(to_host(center))
         if center.ndim == 2 and center.shape[0] == center.shape[1]:
             center = embed_complex(center)
@@ -717,7 +739,8 @@ def check_center(center: ArrayLike) -> NDArray[np.float64]:
         )
     n = matrix_order(A.size)
     refuse_nonfinite(A.reshape(1, -1), "center")
-    return A.reshape(n, n)
+    A = A.reshape(n, n)
+    return embed_complex(A) if embed and not given_complex else A
 
 
 def regular_inverse(center: NDArray, magnitude: float = 0.0) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
@@ -15,6 +16,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
 from .geometry import distance_to_singularity
+from .geometry._regions import row_norms
 from .matrices import as_stack, exact_inverse, flatten_stack, real_array, to_host
 from .results import DistanceProfile
 
@@ -46,7 +48,8 @@ def absolute_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     array([0.25])
     """
     Y, Y_pred = _flat_pair(Y, Y_pred)
-    return np.abs(Y_pred - Y).mean(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.abs(Y_pred - Y).mean(axis=1)
 
 
 def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -67,7 +70,8 @@ def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     array([0.1])
     """
     Y, Y_pred = _flat_pair(Y, Y_pred)
-    return np.linalg.norm(Y_pred - Y, axis=1) / np.linalg.norm(Y, axis=1)
+    with np.errstate(all="ignore"):
+        return row_norms(Y_pred - Y) / row_norms(Y)
 
 
 def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -92,7 +96,8 @@ def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     """
     X, Y_pred = _flat_pair(X, Y_pred)
     A = as_stack(X)
-    return np.linalg.norm(np.eye(A.shape[-1]) - A @ as_stack(Y_pred), axis=(1, 2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return row_norms((np.eye(A.shape[-1]) - A @ as_stack(Y_pred)).reshape(X.shape))
 
 
 def _flat_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -100,8 +105,8 @@ def _flat_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.flo
     pair = []
     for array in (Y, Y_pred):
         rows = real_array(flatten_stack(to_host(array))[0], "matrices")
-        pair.append(rows.reshape(len(rows), -1))
-    if pair[0].shape != pair[1].shape:
+        pair.append(rows.reshape(len(rows), math.prod(rows.shape[1:])) if rows.ndim else rows)
+    if pair[0].shape != pair[1].shape or pair[0].ndim == 0:
         raise ValueError(
             f"Got arrays of shapes {np.shape(Y)} and {np.shape(Y_pred)}, which do not match: pass "
             f"two for the same matrices."
@@ -210,16 +215,24 @@ class SingularDistanceScorer(BaseEstimator):
         Raises
         ------
         ValueError
-            If no matrix is at least `min_distance` from a singular one.
+            If no matrix is at least `min_distance` from a singular one, for targets, predictions
+            or errors of a wrong shape, and for weights of which none is positive.
+        TypeError
+            For an estimator that does not predict.
         """
         error, distance, index = self._errors(estimator, X, y)
         weight = np.ones_like(distance)
         if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, np.asarray(X), dtype=np.float64)[index]
+            weight = _check_sample_weight(sample_weight, to_host(X), dtype=np.float64)[index]
         if self.weighting == "distance":
             weight = weight * distance
         elif self.weighting == "inverse_distance":
             weight = weight / distance
+        if not weight.sum() > 0:
+            raise ValueError(
+                f"Got weights of sum {weight.sum():g}, over which nothing can be averaged; some "
+                f"must be positive."
+            )
         average = np.average(error, weights=weight)
         if self.metric == "neg_root_mean_squared_error":
             average = np.sqrt(average)
@@ -250,12 +263,13 @@ class SingularDistanceScorer(BaseEstimator):
         Raises
         ------
         ValueError
-            If fewer matrices than bins remain.
+            If fewer matrices than bins remain, and as for :meth:`score`.
         """
         validate_parameter_constraints(
             {"n_bins": [Interval(Integral, 1, None, closed="left")]}, {"n_bins": n_bins}, "profile"
         )
         error, distance, index = self._errors(estimator, X, y)
+        n_bins = int(n_bins)
         if len(distance) < n_bins:
             raise ValueError(
                 f"Got n_bins={n_bins}, but only {len(distance)} matrices remain; pass more of "
@@ -270,16 +284,25 @@ class SingularDistanceScorer(BaseEstimator):
             error_max=np.array([root(error[b].max()) for b in bins]),
             count=np.array([len(b) for b in bins]),
             edges=np.array(ends),
-            n_left_out=len(X) - len(index),
+            n_left_out=len(to_host(X)) - len(index),
         )
 
     def _errors(self, estimator: Any, X: Any, y: Any) -> tuple[NDArray, NDArray, NDArray]:
         """Return error and distance of the matrices that count, and which ones these are."""
         self._validate_params()
-        rows = real_array(flatten_stack(to_host(X))[0], "X")
+        if not hasattr(estimator, "predict"):
+            raise TypeError(f"Got {estimator!r}, but an estimator that predicts is expected.")
+        X = to_host(X)
+        rows = real_array(flatten_stack(X)[0], "X")
+        if rows.ndim != 2:
+            raise ValueError(
+                f"Got X of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, n, "
+                f"n) are expected; a single matrix A is A[None]."
+            )
         stack = as_stack(rows)
         distance = distance_to_singularity(stack, self.norm, return_bounds=True).lower
-        floor = stack.shape[-1] * _EPS * np.linalg.norm(stack, axis=(1, 2))
+        with np.errstate(over="ignore", invalid="ignore"):
+            floor = stack.shape[-1] * _EPS * row_norms(rows)
         index = np.flatnonzero((distance >= self.min_distance) & (distance > floor))
         if index.size == 0:
             raise ValueError(
@@ -291,9 +314,20 @@ class SingularDistanceScorer(BaseEstimator):
         if y is None:
             target = exact_inverse(stack[index]).reshape(index.size, -1)
         else:
-            target = real_array(flatten_stack(to_host(y))[0], "y")[index]
+            target = real_array(flatten_stack(to_host(y))[0], "y")
+            if target.ndim == 0 or len(target) != len(rows):
+                raise ValueError(
+                    f"Got y of shape {target.shape}, but targets of {len(rows)} matrices are "
+                    f"expected."
+                )
+            target = target[index]
         predicted = estimator.predict(X if index.size == len(rows) else _safe_indexing(X, index))
         target, predicted = _flat_pair(target, predicted)
         metric = self.metric if callable(self.metric) else _METRICS[self.metric]
-        error = np.asarray(metric(rows[index], target, predicted), dtype=np.float64)
+        error = real_array(metric(rows[index], target, predicted), "errors")
+        if error.shape != (index.size,):
+            raise ValueError(
+                f"Got errors of shape {error.shape} from metric={self.metric!r}, but one for each "
+                f"of {index.size} matrices is expected."
+            )
         return error, distance[index], index

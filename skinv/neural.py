@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from .draws import private_generator
 from .form import OTHER_TARGETS, ModelForm
 from .inference.predictor import EnginePredictorMixin
 from .matrices import as_stack
+from .sampling import check_sampler
 from .training.preparation import ORDERS, Preparation, random_layers, taylor_layers
 from .training.schedules import SCHEDULES
 
@@ -336,10 +336,11 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `n_steps` is not positive, for matrices that must not be fitted, or if the loss
-            becomes infinite or NaN.
+            If `n_steps` is not positive, for what is no fitted sampler or for matrices that must
+            not be fitted, or if the loss becomes infinite or NaN.
         """
-        check_is_fitted(sampler)
+        self._validate_params()
+        check_sampler(sampler)
         if n_steps is not None and (not isinstance(n_steps, Integral) or n_steps < 1):
             raise ValueError(f"Got n_steps={n_steps!r}, but a positive integer is expected.")
         batch_size = 0 if self.batch_size == "auto" else self.batch_size
@@ -351,7 +352,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
 
         from .training.fitting import train_on_stream
 
-        train_on_stream(self, sampler, n_steps)
+        train_on_stream(self, sampler, None if n_steps is None else int(n_steps))
         return self
 
     def _start(self, X: Any, y: Any, warm: bool) -> tuple[NDArray, NDArray[np.float64], bool, bool]:

@@ -244,7 +244,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
                 )
             # The mean of equal numbers may differ from them in the last place.
             return np.where(np.ptp(rows, axis=0) == 0, rows[0], rows.mean(axis=0))
-        center = check_center(self.center).ravel()
+        center = check_center(self.center, embed=self._is_complex).ravel()
         if rows is not None and rows.shape[1] != center.size:
             raise ValueError(
                 f"Got a center of {center.size} entries, but rows of X have {rows.shape[1]}; pass "
@@ -627,6 +627,32 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def check_sampler(sampler: Any) -> None:
+    """Refuse what is no fitted sampler of a region.
+
+    Parameters
+    ----------
+    sampler : object
+
+    Raises
+    ------
+    NotFittedError, TypeError
+        As :func:`sklearn.utils.validation.check_is_fitted`.
+    ValueError
+        For another estimator.
+
+    Examples
+    --------
+    >>> check_sampler(FeasibleRegionSampler([[2.0]], 1.0).fit())
+    """
+    check_is_fitted(sampler)
+    if not hasattr(sampler, "certificate_"):
+        raise ValueError(
+            f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
+            f"expected."
+        )
 
 
 def embedded_radius(radius: Any) -> NDArray[np.float64]:

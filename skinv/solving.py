@@ -278,10 +278,7 @@ def right_hand_sides(b: Any, rows: Any, is_complex: bool = False) -> Any:
     dtype('float64')
     """
     m, n = len(rows), math.isqrt(rows.shape[1])
-    if is_tensor(rows):
-        b = as_tensor(b).to(rows.device)
-    else:
-        b = np.asarray(to_host(b))
+    b = as_tensor(b).to(rows.device) if is_tensor(rows) else np.asarray(to_host(b))
     if is_complex:
         n //= 2
     elif has_complex(b):

@@ -209,6 +209,9 @@ def refuse_inexact(given: Any, M: Any) -> None:
         return
     if not is_tensor(given) and given.dtype.kind not in "fiuO":
         return
+    if given.dtype == object:
+        known = ~np.isnan(M)  # pandas' NA, which became NaN, compares with nothing
+        given, M = given[known], M[known]
     with np.errstate(over="ignore", invalid="ignore"):
         again = M.to(given.dtype) if is_tensor(M) else M.astype(given.dtype)
     same = (again == given) | (given != given)

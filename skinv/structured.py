@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from .matrices import (
     is_tensor,
     like,
     list_rows,
+    real_array,
     regular_inverse,
     restore_layout,
     targets_are_inverses,
@@ -151,7 +153,7 @@ class StructuredInverse(
         if y is None:
             inverse = training_inverses(full.astype(np.float64, copy=False))
         else:
-            inverse = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)
+            inverse = real_array(flatten_stack(to_host(y))[0], "y")
             if inverse.shape != full.shape:
                 inverse = self._full(inverse)
             if not targets_are_inverses(full, inverse):
@@ -230,7 +232,8 @@ class StructuredInverse(
         if self._is_complex:
             strict = where[0] != where[1]
             factor[:, where[0][strict], where[1][strict]] += 1j * numbers[:, k:]
-        product = factor.conj().swapaxes(1, 2) @ factor
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = factor.conj().swapaxes(1, 2) @ factor
         upper = np.triu(product)
         product = upper + np.triu(product, 1).conj().swapaxes(1, 2)
         if self._is_complex:
@@ -268,7 +271,14 @@ class StructuredInverse(
         given = features if ours else to_host(features)
         numbers = self.estimator_.predict(given) if len(features) else features * 0.0
         if not (is_tensor(rows) and is_tensor(numbers)):
-            numbers = like(np.reshape(to_host(numbers), tuple(features.shape)), rows)
+            numbers = real_array(numbers, "predictions")
+            if numbers.size != math.prod(features.shape):
+                raise ValueError(
+                    f"Got predictions of shape {numbers.shape} for {len(features)} matrices of "
+                    f"{features.shape[1]} free numbers, but as many are expected: is "
+                    f"{self.estimator_!r} a regressor of several targets?"
+                )
+            numbers = like(numbers.reshape(tuple(features.shape)), rows)
         if self._kind == "positive_definite":
             values = like(self._from_cholesky(to_host(numbers)), rows)
         else:

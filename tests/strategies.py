@@ -188,7 +188,7 @@ class Choices:
         usual = ["array"] * 6
         kinds = ["fortran", "strided", "reversed", "readonly", "list", "tuple", "masked", "rows"]
         kinds += ["tensor"] * 4 * tensors + ["strided tensor", "grad"] * tensors
-        kinds += ["pandas", "polars"] * (frames and A.ndim == 2)
+        kinds += ["pandas", "polars"] * (frames and A.ndim == 2 and A.shape[1] > 0)
         kind = self.of(*usual, *kinds)
         native = A.dtype.isnative and A.dtype.char not in "gO"
         if A.ndim == 0:
@@ -250,7 +250,7 @@ class Choices:
             *((m, 0, 0), (0,), (0, 0), (0, 0, 0), (m, n * n, 1), (m, (n + 1) ** 2), (m, n + 1, n)),
         )
         A = self.dtyped(self.rng.standard_normal(shape))
-        return Given(self.contained(A, tensors, frames=A.size > 0), A)
+        return Given(self.contained(A, tensors), A)
 
     def junk(self):
         """Return what is no numeric array at all."""

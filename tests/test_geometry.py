@@ -887,8 +887,17 @@ def test_questions_that_are_refused(function, arguments, message):
         function(**({"center": KNOWN, "radius": 0.1} | arguments))
 
 
-@every_norm
+@pytest.mark.parametrize("norm", ["l1", "linf"])
 def test_complex_matrices_are_refused(norm):
     """Imaginary parts are not dropped in silence."""
     with pytest.raises(ValueError, match="complex"):
         distance_to_singularity(1j * np.eye(2), norm)
+
+
+def test_complex_distance():
+    """In l2 it is the smallest singular value of the complex matrix."""
+    rng = np.random.default_rng(0)
+    Z = rng.standard_normal((20, 3, 3)) + 1j * rng.standard_normal((20, 3, 3))
+    smallest = np.linalg.svd(Z, compute_uv=False)[:, -1]
+    np.testing.assert_allclose(distance_to_singularity(Z), smallest, rtol=1e-12)
+    np.testing.assert_allclose(distance_to_singularity(Z[0]), smallest[0], rtol=1e-12)

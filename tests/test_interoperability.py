@@ -785,11 +785,12 @@ def net():
 def test_skorch_net_under_a_certificate(net, box):
     """A skorch net guesses in single precision; what is proven is double."""
     X, _ = box
-    model = CertifiedInverse(make_pipeline(FunctionTransformer(as_float32), net), tol=1e-10)
+    single = TransformedTargetRegressor(net, func=as_float32, inverse_func=as_float32)
+    model = CertifiedInverse(make_pipeline(FunctionTransformer(as_float32), single), tol=1e-10)
     model.fit(X)
     assert_proven(model, X, 1e-10)
     assert (model.report(X).status == "refined").mean() > 0.9
-    fitted = model.estimator_[-1]
+    fitted = model.estimator_[-1].regressor_
     for name in ("fitted", "frozen"):
         wrapped = CertifiedInverse(
             fitted if name == "fitted" else FrozenEstimator(fitted), tol=1e-4
@@ -802,6 +803,28 @@ def test_skorch_net_under_a_certificate(net, box):
         x = wrapped.solve(as_float32(X), np.ones((400, 2), dtype=np.float32))
         exact = np.linalg.solve(as_float32(X).astype(float).reshape(-1, 2, 2), np.ones((400, 2, 1)))
         np.testing.assert_allclose(x, exact[:, :, 0], rtol=1e-3)
+
+
+class Recorder(Ridge):
+    """A regressor of another library, which remembers what it was given."""
+
+    def fit(self, X, y):
+        self.dtypes_ = (X.dtype, y.dtype)
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_precision_of_the_targets(dtype, box):
+    """Foreign regressors get targets as precise as the matrices; ours get all digits there are."""
+    X = box[0].astype(dtype)
+    for y in (None, box[1]):
+        foreign = CertifiedInverse(make_pipeline(FeasibleRegionSampler(), Recorder())).fit(X, y)
+        assert foreign.estimator_[-1].dtypes_ == (dtype, dtype)
+        plain = CertifiedInverse(clone(LSTSQ)).fit(X, y)
+        search = CertifiedInverse(GridSearchCV(clone(LSTSQ), {}, cv=2)).fit(X, y)
+        exact = clone(LSTSQ).fit(X, y).coef_
+        np.testing.assert_array_equal(plain.estimator_.coef_, exact)
+        np.testing.assert_array_equal(search.estimator_.best_estimator_.coef_, exact)
 
 
 def test_unknown_number_of_features(net, box):
@@ -821,8 +844,10 @@ def test_search_over_a_skorch_net(net, box):
     search = GridSearchCV(
         model, {"estimator__module__width": [1, 16]}, cv=2, error_score="raise",
         scoring=SingularDistanceScorer(),
-    ).fit(X, Y)  # fmt: skip
-    assert search.best_params_ == {"estimator__module__width": 16}
+    )  # fmt: skip
+    for targets in (Y, None):
+        search.fit(X, targets)
+        assert search.best_params_ == {"estimator__module__width": 16}
     assert search.best_estimator_.estimator_.module_.layers[0].out_features == 16
 
 

@@ -15,8 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from .._regressor import unwrapped
 from ..form import ModelForm
 from ..geometry._regularity import check_region
+from ..matrices import real_array
 from ..progress import progress
 from ..results import RegionError
+from ..sampling import check_sampler
 from ._taylor import taylor_bound
 
 _CONSTRAINTS: dict[str, list] = {
@@ -49,12 +51,13 @@ def certify_region(
 
     Parameters
     ----------
-    model : LinearInverseApprox or NeuralInverseRegressor
-        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search.
+    model : LinearInverseApprox, NeuralInverseRegressor or StructuredInverse
+        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search. Of a
+        structured one the region must have the structure.
     sampler : FeasibleRegionSampler
-        Fitted. The region is that of its samples: for "mahalanobis" the span of the data, without
-        the numerical thickness of the other directions; matrices that ``min_distance`` would reject
-        are included.
+        Fitted. The region is that of its samples: with a `structure`, and of complex matrices, only
+        those that have it; for "mahalanobis" the span of the data, without the numerical thickness
+        of the other directions; matrices that ``min_distance`` would reject are included.
     rtol : float, default=0.05
         Stop when ``upper <= (1 + rtol) * lower``.
     max_boxes : int, default=1_000_000
@@ -79,8 +82,9 @@ def certify_region(
     Raises
     ------
     ValueError
-        For another kind of model, a model of something else than inverses, or a region of matrices
-        of another size.
+        For another kind of model, a model of something else than inverses, a region of matrices
+        of another size or without the structure that the model needs, or a device that there is
+        not.
 
     See Also
     --------
@@ -121,11 +125,17 @@ def certify_region(
     }
     validate_parameter_constraints(_CONSTRAINTS, params, "certify_region")
     form = _model_form(model)
-    check_is_fitted(sampler)
-    if not hasattr(sampler, "certificate_"):
+    check_sampler(sampler)
+    own, given = getattr(unwrapped(model), "_structure", None), sampler._structure
+    if own is not None and (
+        given is None
+        or own.is_complex > given.is_complex
+        or own.is_symmetric > given.is_symmetric
+    ):
         raise ValueError(
-            f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
-            f"expected."
+            f"Got {unwrapped(model)!r} and a region with matrices that do not have its structure, "
+            f"to which it has no answer: fit the sampler to complex matrices, or with "
+            f"structure='symmetric', like the model."
         )
     norm, directions = _coordinates(sampler)
     center = sampler.center_.ravel()
@@ -138,8 +148,16 @@ def certify_region(
 
     from ._problem import Problem
 
-    problem = Problem(form, center, directions, norm, torch.device(device))
-    search = _Search(problem, rtol, max_boxes)
+    try:
+        place = torch.device(device)
+        float(torch.zeros(1, dtype=torch.float64, device=place))
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"Got device={device!r}, but one that torch has here is expected, and that knows "
+            f"float64, such as 'cpu' or 'cuda'."
+        ) from error
+    problem = Problem(form, center, directions, norm, place)
+    search = _Search(problem, float(real_array(rtol, "rtol")), int(max_boxes))
     search.cap = _closed_form(form, sampler, problem)
     search.run(check_random_state(random_state), bool(verbose))
     n = problem.n
@@ -159,8 +177,8 @@ def _model_form(model: Any) -> ModelForm:
     model = unwrapped(model)
     if not hasattr(model, "_model_form"):
         raise ValueError(
-            f"Got a {type(model).__name__}, but only errors of LinearInverseApprox and "
-            f"NeuralInverseRegressor can be bounded over a region."
+            f"Got a {type(model).__name__}, but only errors of LinearInverseApprox, "
+            f"NeuralInverseRegressor and StructuredInverse can be bounded over a region."
         )
     check_is_fitted(model)
     return model._model_form()
@@ -194,7 +212,12 @@ def _coordinates(sampler: Any) -> tuple[str, NDArray[np.float64]]:
         return "l2", sampler.axes_ * radius
     d = sampler.center_.size
     widths = np.broadcast_to(np.asarray(radius, dtype=np.float64), sampler.center_.shape).ravel()
-    directions = np.diag(widths)[widths > 0]
+    structure = sampler._structure
+    if structure is None:
+        directions = np.diag(widths)[widths > 0]
+    else:  # a free number that stands at m entries adds m|p|^q to the q-th power of the norm in lq
+        widths = widths[structure.first] / structure.multiplicity**sampler._region.share
+        directions = structure.unpack(np.diag(widths))[widths > 0]
     return norm, directions if len(directions) else np.zeros((1, d))
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..draws import private_generator
+from ..matrices import condition_numbers
 from ..results import Dataset
 
 # Complex numbers drawn at once.
 _BLOCK = 2**20
+_MAX_CONDITION = 1e14
 
 _DESCR = """\
 .. _channel_gram:
@@ -109,8 +111,9 @@ def make_channel_gram(
     Raises
     ------
     ValueError
-        For numbers out of range, for more users than antennas without `snr_db`, whose matrices are
-        singular, or if both `return_channels` and `return_X_y` are asked for.
+        For numbers out of range, for settings whose matrices are singular (more users than antennas
+        without `snr_db`) or are so but for rounding, or if both `return_channels` and `return_X_y`
+        are asked for.
 
     See Also
     --------
@@ -200,7 +203,7 @@ def make_channel_gram(
         if channels is not None:
             channels[block] = H
     data[:, np.arange(n_users), np.arange(n_users)] += regularization
-    target = _hermitian(np.linalg.inv(data))
+    target = _invert(data)
     if return_X_y:
         return data, target
     bunch = Dataset(
@@ -228,7 +231,22 @@ def _draw_channels(
     return H
 
 
-def _hermitian(Z: NDArray[np.complex128]) -> NDArray[np.complex128]:
+def _invert(data: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Return Hermitian inverses, refusing matrices of which rounding leaves no digit."""
+    try:
+        target = _hermitian(np.linalg.inv(data))
+        condition = float(condition_numbers(data, target).max())
+    except np.linalg.LinAlgError:
+        condition = np.inf
+    if not condition <= _MAX_CONDITION:
+        raise ValueError(
+            f"Got settings that make matrices singular but for rounding (condition number "
+            f"{condition:.2g}); take less correlation, more antennas, or a lower snr_db."
+        )
+    return target
+
+
+def _hermitian(Z: NDArray[Any]) -> NDArray[np.complex128]:
     """Return the nearest Hermitian matrices; sums of two numbers do not depend on their order."""
     return 0.5 * (Z + Z.conj().swapaxes(1, 2))
 

@@ -55,6 +55,8 @@ def to_onnx(
     ------
     ImportError
         Without onnx.
+    TypeError
+        For what is no path.
     ValueError
         As :func:`skinv.export.to_module`, for bfloat16, which runtimes hardly know, and for an
         unknown layout.

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..matrices import real_array
+from ..matrices import embed_complex, is_complex, real_array
 from ..results import DistanceBounds
 from ._enclosure import enclosed_inverse
 
@@ -47,7 +47,8 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     ----------
     A : array-like of shape (n, n) or (..., n, n)
         One matrix, or a stack of them. Rows of flattened matrices must be reshaped first:
-        ``X.reshape(-1, n, n)``.
+        ``X.reshape(-1, n, n)``. In l2 they may be complex: the distance is that to the singular
+        complex matrices.
     norm : {"l1", "l2", "linf"}, default="l2"
         Norm of the flattened difference.
     return_bounds : bool, default=False
@@ -88,6 +89,8 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     False
     """
     check_norm(norm)
+    if norm == "l2" and is_complex(A):
+        A = embed_complex(A)
     stack, shape = check_stack(A)
     n = stack.shape[-1]
     lower, upper = _distances(stack, norm)

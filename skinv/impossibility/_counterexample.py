@@ -13,7 +13,7 @@ from .._regressor import unwrapped
 from ..draws import private_generator
 from ..geometry import nearest_singular
 from ..geometry._regions import row_norms
-from ..matrices import check_center, is_complex
+from ..matrices import check_center, is_complex, real_array
 from ..results import Counterexample
 from ._predictions import Errors, Predictions
 
@@ -122,14 +122,14 @@ def counterexample(
     )
     if is_complex(center):
         raise ValueError("Got a complex center; pass embed_complex(center), where models look.")
-    A = check_center(center)
-    search = _Search(A, Errors(Predictions(unwrapped(model), len(A))), float(error))
+    A, error = check_center(center), float(real_array(error, "error"))
+    search = _Search(A, Errors(Predictions(unwrapped(model), len(A))), error)
     rng = private_generator(random_state)
     search.walk(_first_directions(A))
     if search.best is None:
         search.scatter(rng)
     if search.best is not None:
-        search.approach(rng, n_directions, max_iter)
+        search.approach(rng, int(n_directions), int(max_iter))
     return search.result()
 
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import unwrapped
 from ..form import form_of
-from ..matrices import check_center, matrix_order
+from ..matrices import check_center, matrix_order, real_array
 from ._models import magnitude_bound, torch_module
 from ._predictions import Predictions
 
@@ -88,7 +88,10 @@ def failure_distance(
         {"radius": radius, "error": error, "magnitude": magnitude},
         "failure_distance",
     )
-    if magnitude is None:
+    radius, error = float(real_array(radius, "radius")), real_array(error, "error")
+    if magnitude is not None:
+        magnitude = float(real_array(magnitude, "magnitude"))
+    else:
         model = unwrapped(model)
         if hasattr(model, "fit"):
             check_is_fitted(model)
@@ -98,10 +101,10 @@ def failure_distance(
         # Raises for matrices of another size.
         Predictions(model, len(A))(A[None])
         with np.errstate(over="ignore", invalid="ignore"):
-            magnitude = magnitude_bound(model, A.ravel(), float(radius))
+            magnitude = magnitude_bound(model, A.ravel(), radius)
         magnitude = np.inf if np.isnan(magnitude) else magnitude
     with np.errstate(divide="ignore"):
-        return float(np.nextafter(np.float64(1.0) / (np.float64(error) + magnitude), 0.0))
+        return float(np.nextafter(1.0 / (error + magnitude), 0.0))
 
 
 def _order(model: Any) -> int:
@@ -119,4 +122,9 @@ def _order(model: Any) -> int:
                 f"The size of the matrices that a {type(model).__name__} takes is not known: pass "
                 f"center."
             ) from exception
+    if not hasattr(model, "n_features_in_"):
+        raise ValueError(
+            f"The size of the matrices that a {type(model).__name__} takes is not known: pass "
+            f"center, and a model with a predict method."
+        )
     return matrix_order(int(model.n_features_in_))

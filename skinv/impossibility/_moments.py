@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import unwrapped
 from ..draws import HostDraws, private_generator
-from ..matrices import as_stack, exact_inverse
+from ..matrices import as_stack, exact_inverse, real_array
 from ..results import TruncatedMoments
+from ..sampling import check_sampler
 from ._predictions import Predictions
 
 # Matrices whose predictions are held at once.
@@ -89,8 +89,8 @@ def truncated_moments(
     Raises
     ------
     ValueError
-        For a region of another norm, cutoffs that are not positive, powers below 1 or so large that
-        errors overflow, or predictions that are not finite.
+        For a region of another norm or of structured matrices, cutoffs that are not positive,
+        powers below 1 or so large that errors overflow, or predictions that are not finite.
 
     Warns
     -----
@@ -121,7 +121,7 @@ def truncated_moments(
     >>> bool(abs(found.growth - 1) < 3 * found.growth_error), found.growth_error < 0.1
     (True, True)
     """
-    check_is_fitted(sampler)
+    check_sampler(sampler)
     validate_parameter_constraints(
         {
             "n_samples": [Interval(Integral, 2, None, closed="left")],
@@ -136,7 +136,12 @@ def truncated_moments(
             f"Got a region with norm={norm!r}, but moments are estimated over those of "
             f"{', '.join(_ROOM)} only: fit a box around the same matrices."
         )
-    powers = np.atleast_1d(np.asarray(p, dtype=np.float64))
+    if sampler._structure is not None:
+        raise ValueError(
+            "Got a region of complex or symmetric matrices, but moments are estimated over all "
+            "matrices of a region: fit a sampler without structure around the same center."
+        )
+    powers = np.atleast_1d(real_array(p, "p"))
     if (
         powers.ndim != 1
         or powers.size == 0
@@ -145,10 +150,10 @@ def truncated_moments(
         raise ValueError(f"Got p={p!r}, but powers are numbers of at least 1.")
     if cutoffs is None:
         cutoffs = np.linalg.norm(sampler.center_, 2) * np.geomspace(1e-3, 1e-6, 7)
-    edges = np.unique(np.asarray(cutoffs, dtype=np.float64).ravel())[::-1]
+    edges = np.unique(real_array(cutoffs, "cutoffs").ravel())[::-1]
     if edges.size == 0 or not (np.isfinite(edges).all() and edges[-1] > 0):
         raise ValueError(f"Got cutoffs={cutoffs!r}, but distances are positive.")
-    n = len(sampler.center_)
+    n, n_samples = len(sampler.center_), int(n_samples)
     predictions = Predictions(unwrapped(model), n)
     proposal = _TowardSingular(sampler, float(edges[-1]))
     rng = private_generator(random_state)
@@ -157,8 +162,8 @@ def truncated_moments(
     sums = np.zeros((2, len(powers), len(edges)))
     squares = np.zeros((2, len(powers), len(edges)))
     for start in range(0, n_samples, _BLOCK):
-        A, weight = proposal.draw(min(_BLOCK, n_samples - start), rng)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            A, weight = proposal.draw(min(_BLOCK, n_samples - start), rng)
             part, values = _weighted_errors(A, weight, predictions, edges, powers)
             for k in range(len(edges)):
                 chosen = values[:, :, part == k]

@@ -39,6 +39,10 @@ class Predictions:
     def __init__(self, model: Any, n: int):
         self.model, self.n = model, n
         self._network = held_module(model)
+        if isinstance(model, type) or (self._network is None and not hasattr(model, "predict")):
+            raise TypeError(
+                f"Got {model!r}, but a fitted regressor of inverses or a torch module is expected."
+            )
         self._dtype: Any = None
         self._module: Any = self._network if self._network is model else None
         if self._network is not None:
@@ -114,6 +118,11 @@ class Predictions:
         names = getattr(self.model, "feature_names_in_", None)
         if names is None:
             return rows
+        if len(names) != rows.shape[1]:
+            raise ValueError(
+                f"Got a model of {len(names)} features and matrices of {rows.shape[1]} entries, "
+                f"but both must be of one size."
+            )
         import pandas
 
         return pandas.DataFrame(rows, columns=names)

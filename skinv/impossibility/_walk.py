@@ -58,7 +58,13 @@ def walk(module: nn.Module, norm: str, input_shape: Any = None) -> PolynomialLip
     if input_shape is None:
         shape = first_input(module)
     else:
-        shape = tuple(int(n) for n in np.atleast_1d(np.asarray(input_shape)))
+        try:
+            shape = tuple(map(operator.index, np.atleast_1d(np.asarray(input_shape, dtype=object))))
+        except TypeError as exception:
+            raise ValueError(
+                f"Got input_shape={input_shape!r}, but integers are expected: the shape of one "
+                f"input, without the batch."
+            ) from exception
     # What is drawn at random, if anything is, does not come from the global generator.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:

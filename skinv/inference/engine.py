@@ -49,7 +49,7 @@ def resolve_device(device: str, strict: bool = False) -> str:
     Raises
     ------
     ValueError
-        If `strict` and there is no CUDA device to be had.
+        For what is no device of torch, or if `strict` and there is no CUDA device to be had.
 
     Examples
     --------
@@ -69,6 +69,13 @@ def resolve_device(device: str, strict: bool = False) -> str:
                 f"Got device={device!r}, but torch sees no CUDA device here; use device='auto'."
             )
         return "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, NotImplementedError) as error:
+        raise ValueError(
+            f"Got device={device!r}, but 'auto', 'cpu', 'cuda' or another device that torch has "
+            f"here is expected."
+        ) from error
     return device
 
 

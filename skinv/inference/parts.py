@@ -262,7 +262,8 @@ class Parts:
         def convert(array: NDArray) -> NDArray:
             return np.array(array, np.intp if array.dtype.kind == "i" else dtype, order="C")
 
-        return self._mapped(convert)
+        with np.errstate(over="ignore"):
+            return self._mapped(convert)
 
     def on(self, device: Any) -> Parts:
         """Return the constants as tensors on a device, on the host in the memory of the arrays."""

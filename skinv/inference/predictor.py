@@ -120,7 +120,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
         function
             Takes an array of shape (n, n) or (n*n,) and returns the prediction in that shape; other
             quantities than inverses as (n_outputs,). It checks the shape, and nothing else: NaN
-            goes through, and what overflows warns as in NumPy. It does not follow the estimator when that is fitted again.
+            goes through, and what overflows warns as in NumPy. It does not follow the estimator
+            when that is fitted again.
 
         Raises
         ------

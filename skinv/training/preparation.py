@@ -196,12 +196,13 @@ class Preparation:
             In scikit-learn's orientation; constant inputs have coefficient 0.
         """
         folded = [(W.T.astype(np.float64), b.astype(np.float64)) for W, b in layers]
-        W, b = folded[0]
-        first = np.zeros((n_features, W.shape[1]))
-        first[self.kept] = W / self.x_scale[:, None]
-        folded[0] = (first, b - (self.x_mean / self.x_scale) @ W)
-        W, b = folded[-1]
-        folded[-1] = (W * self.y_scale, b * self.y_scale + self.y_mean)
+        with np.errstate(over="ignore"):
+            W, b = folded[0]
+            first = np.zeros((n_features, W.shape[1]))
+            first[self.kept] = W / self.x_scale[:, None]
+            folded[0] = (first, b - (self.x_mean / self.x_scale) @ W)
+            W, b = folded[-1]
+            folded[-1] = (W * self.y_scale, b * self.y_scale + self.y_mean)
         return folded
 
     def form(
@@ -227,7 +228,8 @@ class Preparation:
         first[:, self.kept] = W
         wide[0] = (first, b)
         W, b = wide[-1]
-        wide[-1] = (W * self.y_scale[:, None], b * self.y_scale + self.y_mean)
+        with np.errstate(over="ignore"):
+            wide[-1] = (W * self.y_scale[:, None], b * self.y_scale + self.y_mean)
         x_mean, x_scale = np.zeros(n_features), np.ones(n_features)
         x_mean[self.kept], x_scale[self.kept] = self.x_mean, self.x_scale
         n_outputs = len(self.y_mean)

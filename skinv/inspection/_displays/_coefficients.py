@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
 
 from ...impossibility._predictions import Predictions
-from ...matrices import as_stack, matrix_order, regular_inverse
+from ...matrices import as_stack, matrix_order, real_array, regular_inverse
+from ...sampling import check_sampler
 from ._style import COLORS, MARKERS, cycled, figure_and_axes, require_matplotlib
 
 # Outputs, or rows of them, are told apart up to this number.
@@ -131,7 +131,7 @@ class CoefficientDisplay:
             is a single point, or for a number of samples or a step that is not positive.
         """
         require_matplotlib(f"{cls.__name__}.from_estimator")
-        check_is_fitted(sampler)
+        check_sampler(sampler)
         validate_parameter_constraints(
             {
                 "n_samples": [Interval(Integral, 1, None, closed="left"), None],
@@ -144,7 +144,14 @@ class CoefficientDisplay:
         if n_samples is not None:
             points = sampler.sample(n_samples, return_inverse=False)
         directions, reach = _directions(sampler)
-        derivatives = _derivatives(estimator, points, directions, step * reach)
+        with np.errstate(all="ignore"):
+            steps = real_array(step, "step") * reach
+            derivatives = _derivatives(estimator, points, directions, steps)
+        if not np.isfinite(derivatives).all():
+            raise ValueError(
+                f"Got step={step!r}, with which differences over- or underflow; the default is "
+                f"1e-3."
+            )
         B = regular_inverse(sampler.center_)
         return cls(
             learned=derivatives.mean(axis=0),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
+from ...sampling import check_sampler
 from ._errors import checked_failure, errors_by_distance
 from ._style import COLORS, MARKERS, figure_and_axes, power_of_ten, require_matplotlib
 
@@ -226,6 +227,7 @@ class ErrorByDistanceDisplay:
             _CONSTRAINTS, {"norm": norm, "error": error}, f"{cls.__name__}.from_sampler"
         )
         checked_failure(failure, norm, error)
+        check_sampler(sampler)
         X, Y = sampler.sample(n_samples)
         return cls.from_estimator(
             estimator, X, Y, norm=norm, error=error, failure=failure, kind=kind, name=name, ax=ax

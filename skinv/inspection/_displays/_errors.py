@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import distance_to_singularity
+from ...geometry._regions import row_norms
 from ...impossibility._predictions import Predictions
-from ...matrices import as_stack, exact_inverse, flatten_stack, refuse_nonfinite, to_host
+from ...matrices import (
+    as_stack,
+    exact_inverse,
+    flatten_stack,
+    real_array,
+    refuse_nonfinite,
+    to_host,
+)
 
 
 def errors_by_distance(
@@ -51,7 +59,7 @@ def errors_by_distance(
     (array([2.]), array([0.5]), 1)
     """
     X, _ = flatten_stack(to_host(X))
-    rows = np.asarray(X, dtype=np.float64)
+    rows = real_array(X, "X")
     if rows.ndim != 2:
         raise ValueError(
             f"Got X of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, n, n) "
@@ -60,7 +68,8 @@ def errors_by_distance(
     stack = as_stack(rows)
     n = stack.shape[-1]
     distance = distance_to_singularity(stack, norm, return_bounds=True).lower
-    floor = n * np.finfo(np.float64).eps * np.linalg.norm(stack, axis=(1, 2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        floor = n * np.finfo(np.float64).eps * row_norms(rows)
     index = np.flatnonzero(distance > floor)  # NaN is not
     if index.size == 0:
         raise ValueError(
@@ -71,7 +80,7 @@ def errors_by_distance(
     if y is None:
         inverse = exact_inverse(stack[index])
     else:
-        targets = np.asarray(flatten_stack(to_host(y))[0], dtype=np.float64)
+        targets = real_array(flatten_stack(to_host(y))[0], "y")
         if targets.shape != rows.shape:
             raise ValueError(
                 f"Got y of shape {np.shape(y)}, but the inverses of {len(stack)} {n}×{n} matrices "
@@ -80,7 +89,7 @@ def errors_by_distance(
         refuse_nonfinite(targets[index], "y")
         inverse = as_stack(targets[index])
     errors = np.full(index.size, np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         difference = predicted - inverse
         finite = np.isfinite(difference).all(axis=(1, 2))
         errors[finite] = np.linalg.norm(difference[finite], ord=2, axis=(1, 2))
@@ -119,7 +128,7 @@ def checked_failure(failure: Any, norm: str, error: str) -> NDArray[np.float64] 
         failure = list(failure.items())
     try:
         pairs = np.asarray(failure, dtype=np.float64)
-    except (TypeError, ValueError) as exception:
+    except (TypeError, ValueError, OverflowError) as exception:
         raise ValueError(
             f"Got failure={failure!r}, but pairs (error level, distance) are expected, or a "
             f"mapping from the one to the other."

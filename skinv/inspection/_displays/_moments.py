@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...matrices import real_array
 from ._style import COLORS, LINES, MARKERS, cycled, figure_and_axes, require_matplotlib
 
 
@@ -184,6 +186,11 @@ class TruncatedMomentsDisplay:
         """
         require_matplotlib(f"{cls.__name__}.from_moments")
         prefix = "relative_" if relative else ""
+        if not isinstance(moments, Mapping):
+            raise ValueError(
+                f"Got moments of type {type(moments).__name__}, but what "
+                f"skinv.impossibility.truncated_moments returns is expected."
+            )
         needed = ["p", "cutoffs", *(prefix + key for key in ("moments", "standard_errors"))]
         missing = [key for key in needed if moments.get(key) is None]
         if missing:
@@ -191,16 +198,17 @@ class TruncatedMomentsDisplay:
                 f"Got moments without {', '.join(missing)}; pass what "
                 f"skinv.impossibility.truncated_moments returns."
             )
-        p, cutoffs = (np.atleast_1d(np.asarray(moments[key], dtype=float)) for key in needed[:2])
+        p, cutoffs = (np.atleast_1d(real_array(moments[key], key)).ravel() for key in needed[:2])
         # Shape of what belongs to a power: a number for each cutoff, or one.
         columns = {"moments": len(cutoffs), "standard_errors": len(cutoffs), "fitted": len(cutoffs)}
-        columns |= {"growth": 1, "growth_error": 1, "expected_growth": 1}
+        single = ("growth", "growth_error", "expected_growth")
+        columns |= dict.fromkeys(single, 1)
         tables = {
             key: _table(moments[prefix + key], len(p), n_columns, prefix + key)
             for key, n_columns in columns.items()
             if moments.get(prefix + key) is not None
         }
-        tables = {key: t[:, 0] if columns[key] == 1 else t for key, t in tables.items()}
+        tables = {key: t[:, 0] if key in single else t for key, t in tables.items()}
         return cls(p=p, cutoffs=cutoffs, **tables, relative=relative, estimator_name=name).plot(ax)
 
     def plot(self, ax: Any = None, *, name: str | None = None) -> TruncatedMomentsDisplay:
@@ -292,7 +300,7 @@ def _signed(value: float, digits: int | None = None) -> str:
 
 def _table(values: Any, n_rows: int, n_columns: int, name: str) -> NDArray[np.float64]:
     """Return numbers with a row for each power."""
-    array = np.asarray(values, dtype=np.float64)
+    array = real_array(values, name)
     if array.size != n_rows * n_columns:
         raise ValueError(
             f"Got {name} of shape {array.shape}, but {n_columns} for each of {n_rows} powers p "

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
 
+from ...sampling import check_sampler
 from ._saddle import draw_saddle
 from ._sections import entry_name
 from ._slices import Slice, Space, signed_distance, slices_of, space_of
@@ -124,7 +124,7 @@ class SingularSetDisplay:
             For matrices of another order, an epsilon that is not positive, or axes that do not fit.
         """
         require_matplotlib(f"{cls.__name__}.from_sampler")
-        check_is_fitted(sampler)
+        check_sampler(sampler)
         if sampler.center_.shape != (2, 2):
             n = len(sampler.center_)
             raise ValueError(

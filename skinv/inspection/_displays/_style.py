@@ -65,6 +65,10 @@ def figure_and_axes(ax: Any, caller: str, size: tuple[float, float]) -> tuple[An
         import matplotlib.pyplot as plt
 
         return plt.subplots(figsize=size, layout="constrained")
+    if getattr(ax, "name", "") != "rectilinear":
+        raise ValueError(
+            f"Got ax={ax!r}, but plain axes are expected: pass those of plt.subplots(), or None."
+        )
     return ax.figure, ax
 
 

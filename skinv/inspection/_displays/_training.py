@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..._regressor import unwrapped
+from ...matrices import real_array
 from ...neural import NeuralInverseRegressor
 from ._style import BLUE, VERMILION, figure_and_axes, require_matplotlib
 
@@ -173,9 +174,7 @@ class TrainingDisplay:
 
     def _plot_scores(self, n_epochs: int) -> list[Any]:
         """Draw 1 − R², of the last epochs if there are fewer scores than losses."""
-        unexplained = _positive(
-            1.0 - np.atleast_1d(np.asarray(self.validation_scores, dtype=float))
-        )
+        unexplained = _positive(1.0 - real_array(self.validation_scores, "validation_scores"))
         if not np.isfinite(unexplained).any():
             return []
         epoch = np.arange(1, len(unexplained) + 1) + n_epochs - len(unexplained)
@@ -209,5 +208,5 @@ class TrainingDisplay:
 
 def _positive(values: ArrayLike) -> Any:
     """Return values as floats, NaN where a logarithmic axis cannot show them."""
-    array = np.asarray(values, dtype=np.float64).ravel()
+    array = real_array(values, "losses or scores").ravel()
     return np.where(np.isfinite(array) & (array > 0), array, np.nan)
