@@ -591,8 +591,6 @@ def validate_rows(
         ensure_all_finite=False,
         ensure_min_samples=1 if reset else 0,
     )
-    if not X.dtype.isnative:  # of data frames
-        X = X.astype(X.dtype.newbyteorder("="))
     if reset:
         estimator._fitted_dtype = X.dtype.name
     if not allow_nonfinite:

@@ -303,7 +303,8 @@ class SingularDistanceScorer(BaseEstimator):
         distance = distance_to_singularity(stack, self.norm, return_bounds=True).lower
         with np.errstate(over="ignore", invalid="ignore"):
             floor = stack.shape[-1] * _EPS * row_norms(rows)
-        index = np.flatnonzero((distance >= self.min_distance) & (distance > floor))
+        least = float(real_array(self.min_distance, "min_distance"))
+        index = np.flatnonzero((distance >= least) & (distance > floor))
         if index.size == 0:
             raise ValueError(
                 f"None of the {len(rows)} matrices is at least min_distance={self.min_distance} "

@@ -211,7 +211,8 @@ class Choices:
         elif kind == "masked":
             return np.ma.masked_array(A, mask=self.rng.uniform(size=A.shape) < self.of(0.0, 0.3))
         elif kind == "pandas":
-            return pandas.DataFrame(A, columns=[f"a{k}" for k in range(A.shape[1])])
+            native = A.astype(A.dtype.newbyteorder("="))  # pandas takes no other
+            return pandas.DataFrame(native, columns=[f"a{k}" for k in range(A.shape[1])])
         elif kind == "polars" and A.dtype.kind in "fiub" and A.dtype.char not in "ge":
             return polars.DataFrame(np.ascontiguousarray(A.astype(A.dtype.newbyteorder("="))))
         elif kind == "tensor" and native:
@@ -264,8 +265,8 @@ def attempt(function, *args, refused=(ValueError,), **kwargs):
     """Call a function, and return what it returns, or REFUSED if it raised as documented.
 
     Arguments that are Given are passed by their values, and must be the same after the call. An
-    error must be raised on purpose, with a message: not by NumPy or torch, by chance, unless something
-    of what is given is no numbers. A TypeError is what scikit-learn raises for what is none, too.
+    error must be raised on purpose, with a message: not by NumPy or torch, by chance, unless
+    something of what is given is no numbers. A TypeError is what scikit-learn raises then, too.
     """
     given = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Given)]
     junk = any(arg.numbers is None for arg in given)

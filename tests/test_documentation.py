@@ -63,11 +63,12 @@ def test_code_prints_what_the_page_shows(page, tmp_path, monkeypatch):
         assert checker.check_output(shown, printed.getvalue(), doctest.ELLIPSIS), printed.getvalue()
 
 
+def load(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
 def test_figures_are_those_of_the_result_files():
     """The ratios and times of the page on tools are what was measured."""
-
-    def load(name):
-        return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
     def row(*cells):
         return f"| {' | '.join(cells)} |"
@@ -107,3 +108,12 @@ def test_figures_are_those_of_the_result_files():
     text = (DOCS / "guide" / "which_tool.md").read_text(encoding="utf-8")
     assert len(rows) == 12
     assert [r for r in rows if r not in text] == []
+
+
+def test_memory_is_that_of_the_result_file():
+    """A file of 4 GB took less than 0.6 GB by blocks, less than half of it after the imports."""
+    whole = load("scale")["whole"]
+    runs = [whole[task]["dask, 2 threads"] for task in ("predict", "report")]
+    assert round(whole["file_mb"], -3) == 4000
+    assert all(run["peak_mb"] < 600 for run in runs)
+    assert all(run["peak_after_imports_mb"] < run["peak_mb"] / 2 for run in runs)

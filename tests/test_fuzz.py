@@ -23,6 +23,7 @@ import torch
 from flint import arb, arb_mat, ctx
 from hostile import NORMS, Oracle
 from hypothesis import HealthCheck, given, settings
+from matplotlib.figure import Figure
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
@@ -112,7 +113,8 @@ def check_relative(A, X, bound, norm="fro"):
     """Hold proven bounds of relative errors of inverses against ball arithmetic."""
     bound = np.asarray(bound, dtype=np.float64)
     assert bound.shape == (len(A),)
-    assert bound.dtype == np.float64 and (bound >= 0).all()  # NaN is not
+    assert bound.dtype == np.float64
+    assert (bound >= 0).all()  # NaN is not
     for k in np.flatnonzero(np.isfinite(bound)):
         assert bound[k] >= oracle(A[k]).errors(X[k])[NORMS.index(str(norm))]
 
@@ -155,7 +157,8 @@ def true_distance(A, norm):
 def length_of(E, norm):
     """Return a norm of a flattened matrix."""
     unit = np.abs(E).max() or 1.0
-    return {"l1": lambda F: F.sum(), "l2": np.linalg.norm, "linf": np.max}[norm](np.abs(E) / unit) * unit
+    length = {"l1": np.sum, "l2": np.linalg.norm, "linf": np.max}[norm]
+    return length(np.abs(E) / unit) * unit
 
 
 def a_matrix_or_stack(c, n=None, **options):
@@ -168,6 +171,17 @@ def a_matrix_or_stack(c, n=None, **options):
     return given
 
 
+def pairs(A, results):
+    """Check that results are matrices in float64 like those given, and yield both, one by one."""
+    assert type(results) is np.ndarray
+    assert results.dtype == np.float64
+    assert results.shape == A.numbers.shape
+    n = results.shape[-1]
+    with np.errstate(all="ignore"):
+        stack = np.asarray(A.numbers).astype(np.float64).reshape(-1, n, n)
+    return zip(stack, results.reshape(stack.shape), strict=True)
+
+
 @entry("geometry.distance_to_singularity")
 def fuzz_distance(c):
     A = a_matrix_or_stack(c)
@@ -176,17 +190,17 @@ def fuzz_distance(c):
     found = attempt(geometry.distance_to_singularity, A, norm, **options)
     if found is REFUSED:
         return
-    if not A.right or np.iscomplexobj(A.numbers):
-        assert not np.iscomplexobj(A.numbers)
+    if not A.right:
         return
     bounds = options.get("return_bounds")
     lower, upper = (found.lower, found.upper) if bounds else (found, found)
     shape = A.numbers.shape[:-2]
     assert np.shape(lower) == np.shape(upper) == shape
     stack = A.stack if A.layout != "one" else Given(None, A.numbers[None], "stack").stack
+    stack = embedded(stack)
     for M, low, high in zip(stack, np.ravel(lower), np.ravel(upper), strict=True):
         if not np.isfinite(M).all():
-            assert np.isnan(low) and np.isnan(high)
+            assert np.isnan([low, high]).all()
             continue
         slack = 16 * len(M) * EPS * np.abs(M).max() * len(M) + 1e-322
         true = true_distance(M, norm)
@@ -201,9 +215,7 @@ def fuzz_nearest_singular(c):
     S = attempt(geometry.nearest_singular, A, norm)
     if S is REFUSED or not A.right:
         return
-    assert type(S) is np.ndarray and S.dtype == np.float64 and S.shape == A.numbers.shape
-    stack = A.stack if A.layout != "one" else Given(None, A.numbers[None], "stack").stack
-    for M, N in zip(stack, S.reshape(stack.shape), strict=True):
+    for M, N in pairs(A, S):
         if not np.isfinite(M).all():
             assert np.array_equal(M, N, equal_nan=True)
         elif np.isfinite(N).all():
@@ -219,9 +231,7 @@ def fuzz_nearest_regular(c):
     N = attempt(geometry.nearest_regular, A, keep)
     if N is REFUSED or not A.right:
         return
-    assert type(N) is np.ndarray and N.dtype == np.float64 and N.shape == A.numbers.shape
-    stack = A.stack if A.layout != "one" else Given(None, A.numbers[None], "stack").stack
-    for M, R in zip(stack, N.reshape(stack.shape), strict=True):
+    for M, R in pairs(A, N):
         if not np.isfinite(M).all():
             assert np.array_equal(M, R, equal_nan=True)
         elif np.isfinite(R).all():
@@ -252,7 +262,8 @@ def a_radius(c, n):
 def axes_of(c, n):
     """Return semi-axes of an ellipsoid, mostly."""
     if c.one_in(8):
-        return c.of(None, [], [[1.0]], "axes", np.full((1, n * n), np.nan), 1j * np.ones((1, n * n)))
+        one = np.ones((1, n * n))
+        return c.of(None, [], [[1.0]], "axes", one * np.nan, one * 1j)
     axes = 0.2 * c.rng.standard_normal((c.of(1, 2, n * n), n * n))
     return axes * c.of(1, 1, 1e-3, 10.0, 1e200, 1e-200, 0.0)
 
@@ -388,7 +399,7 @@ def fuzz_taylor_bound(c):
     found = attempt(bounds.taylor_bound, center, radius, order, norm, **options)
     if found is REFUSED:
         return
-    assert found.max_error >= 0 and found.q >= 0
+    assert min(found.max_error, found.q) >= 0
     A = flat_center(center)
     if A is None or not math.isfinite(found.max_error):
         return
@@ -515,7 +526,8 @@ def fuzz_make_channel_gram(c):
         "n_antennas": c.of(8, 8, c.count(9)),
         **({} if c.one_in(2) else {"correlation": c.number()}),
         **({} if c.one_in(2) else {"snr_db": c.number()}),
-        **c.options(return_channels=(True, False), return_X_y=(True, False), random_state=[c.seed()]),
+        **c.options(return_channels=(True, False), return_X_y=(True, False)),
+        **c.options(random_state=[c.seed()]),
     }
     m = c.count(4)
     found = attempt(datasets.make_channel_gram, m, **options)
@@ -861,7 +873,7 @@ def fuzz_sample(c):
         assert model.is_feasible(X).all() or X.dtype.itemsize < 4
         if isinstance(found, tuple):
             A, Y = X.reshape(-1, n, n).astype(float), found[1].reshape(-1, n, n).astype(float)
-            assert np.abs(A @ Y - np.eye(n)).max() <= 64 * np.finfo(X.dtype).eps * np.abs(Y).max() * 10
+            assert np.abs(A @ Y - np.eye(n)).max() <= 640 * np.finfo(X.dtype).eps * np.abs(Y).max()
 
 
 @entry("FeasibleRegionSampler.decision_function", "FeasibleRegionSampler.is_feasible")
@@ -918,7 +930,8 @@ def check_transformed(c, model, n, call):
     if Y is REFUSED or X.numbers is None:
         return
     assert X.right or again
-    check_like(Y, X, X.numbers.shape, float_dtypes(X, "float32", "float64"))
+    dtypes = float_dtypes(X, "float32", "float64")
+    check_like(Y, X, X.numbers.shape, {*dtypes, "float64"} if X.is_tensor else dtypes)
     A, B = embedded(X.stack), embedded(Given(None, on_host(Y), X.layout).stack)
     inside = on_host(model.is_feasible(X.value)).astype(bool)
     assert np.array_equal(A[inside], B[inside])
@@ -1008,7 +1021,7 @@ class Liar(BaseEstimator):
             "nan": lambda: np.full((m, d), np.nan),
             "huge": lambda: np.full((m, d), 1e300),
             "itself": lambda: X,
-            "negative": lambda: -np.linalg.pinv(X.reshape(m, math.isqrt(d), -1)),
+            "negative": lambda: -np.linalg.pinv(X.reshape(m, math.isqrt(d), -1).astype(float)),
             "half": lambda: np.ones((m, d), dtype=np.float16),
             "list": lambda: np.ones((m, d)).tolist(),
             "tensor": lambda: torch.ones(m, d, requires_grad=True),
@@ -1059,7 +1072,7 @@ def garbage(kind):
             "none": lambda: None,
             "set": lambda: {1.0},
             "ragged": lambda: [[1.0], [2.0, 3.0]],
-            "scalar": lambda: 3.0,
+            "number": lambda: 3.0,
         }
         return answers[kind]()
 
@@ -1067,7 +1080,18 @@ def garbage(kind):
 
 
 FAMILIES_OF = "fine", "rows", "single", "complex", "tensor", "list", "singular", "nan", "fractions"
-NO_FAMILIES = "long", "few", "one", "wide", "rows of 3", "strings", "none", "set", "ragged", "scalar"
+NO_FAMILIES = (
+    "long",
+    "few",
+    "one",
+    "wide",
+    "rows of 3",
+    "strings",
+    "none",
+    "set",
+    "ragged",
+    "number",
+)
 
 
 @cache
@@ -1096,7 +1120,8 @@ def structured(kind="symmetric", baseline="auto"):
 
 @cache
 def ridge():
-    return Ridge(alpha=1e-3).fit(training(), np.linalg.inv(training().reshape(-1, 2, 2)).reshape(-1, 4))
+    inverses = np.linalg.inv(training().reshape(-1, 2, 2)).reshape(-1, 4)
+    return Ridge(alpha=1e-3).fit(training(), inverses)
 
 
 def certified(c):
@@ -1120,13 +1145,11 @@ def certified(c):
 
 def check_inverses(model, X, inverse, bound):
     """Check shapes, and hold bounds against the oracle."""
-    half = X.is_tensor and X.value.dtype.itemsize < 4 and X.value.is_floating_point()
     kept = () if X.is_tensor else ("float32", "float64")
     check_like(inverse, X, X.numbers.shape, float_dtypes(X, *kept))
     assert isinstance(bound, torch.Tensor if X.is_tensor else np.ndarray)
     A, Y = embedded(X.stack), embedded(Given(None, on_host(inverse), X.layout).stack)
-    norm = "fro" if half and False else str(model.norm)
-    check_relative(A, Y, on_host(bound), norm)
+    check_relative(A, Y, on_host(bound), str(model.norm))
 
 
 @entry("CertifiedInverse.predict")
@@ -1170,11 +1193,11 @@ def fit_without_family(c):
         fallback=["exact", "nan", c.choice("exact", "nan", "keep", "raise")],
         verbose=[0, False, c.of(0, -1, "1", None)],
     )
+    pipeline = make_pipeline(FeasibleRegionSampler(on_infeasible="warn"), LinearInverseApprox())
     estimator = c.of(
-        *(LinearInverseApprox(), Ridge(), Liar(c.of(*LIES)), affine_free(), series()),
+        *(LinearInverseApprox(), Ridge(), Liar(c.of(*LIES)), affine_free(), series(), pipeline),
         *(FrozenEstimator(series()), Liar(c.of(*NONSENSE)), LinearInverseApprox(order=0)),
-        *(make_pipeline(FeasibleRegionSampler(on_infeasible="warn"), LinearInverseApprox()), None, "ridge", Ridge),
-        *(LinearInverseApprox, FeasibleRegionSampler(), 5),
+        *(LinearInverseApprox, FeasibleRegionSampler(), 5, None, "ridge", Ridge),
     )
     model = CertifiedInverse(estimator, **params)
     X = None if c.one_in(6) else c.matrices(2, dtypes=("f8", "f4"))
@@ -1349,7 +1372,7 @@ def fuzz_structured_fit(c):
     model = StructuredInverse(
         c.of(affine_free(), Ridge(), LinearInverseApprox(), Liar("few"), None, Ridge),
         c.choice("symmetric", "positive_definite", "complex"),
-        **c.options(baseline=[None, "auto", "taylor", c.choice("taylor2")], packed=[False, c.flag()]),
+        **c.options(baseline=[None, "auto", "taylor", c.choice("taylor2")], packed=[c.flag()]),
     )
     X = structured_matrices(c, model)
     y = None if c.one_in(2) else structured_matrices(c, model)
@@ -1491,16 +1514,17 @@ for _name in ("score", "profile", "__call__"):
     entry(f"SingularDistanceScorer.{_name}")(partial(fuzz_scorer, method=_name))
 
 
-# -- proofs over regions, and why they must fail -----------------------------------------------------
+# -- proofs over regions, and why they must fail ---------------------------------------------------
 
 
 def a_model(c):
     """Return a fitted model of inverses of 2×2 matrices, or something else."""
-    models = series(), series(2, 2), series(2, 3), affine(), relu(), silu(), FrozenEstimator(series())
+    models = series(), series(2, 2), series(2, 3), affine(), relu(), silu()
     others = ridge(), scalar(), structured(), structured("symmetric", None), packed(), single()
     wrong = series(1), series(3), LinearInverseApprox(), FrozenEstimator(LinearInverseApprox())
     wrong += Liar(c.of(*LIES)).fit(training()), Liar("few"), complex_series(), named()
-    return c.of(*models, *models, *others, *wrong, c.of(None, 3, "model", LinearInverseApprox, region))
+    junk = None, 3, "model", LinearInverseApprox, region
+    return c.of(*models, *models, FrozenEstimator(series()), *others, *wrong, c.of(*junk))
 
 
 def a_sampler(c):
@@ -1527,7 +1551,8 @@ def fuzz_certify_region(c):
         random_state=[0, c.seed()],
         verbose=[0, c.of(0, -1, "1", None)],
     )
-    found = attempt(bounds.certify_region, model, sampler, max_boxes=c.of(1, 9, c.count(30)), **options)
+    options["max_boxes"] = c.of(1, 9, c.count(30))
+    found = attempt(bounds.certify_region, model, sampler, **options)
     if found is REFUSED:
         return
     assert 0 <= found.lower <= found.upper
@@ -1554,6 +1579,7 @@ def modules(c):
         nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4)),
         export.to_module(series()),
     )
+
     class Odd(nn.Module):
         def __init__(self, function):
             super().__init__()
@@ -1593,10 +1619,9 @@ def fuzz_polynomial_lipschitz(c):
         return
     check_certificate(found)
     assert found.norm == norm
-    if isinstance(module, torch.nn.Linear) and module.in_features == 4 and module.weight.dtype == torch.float32:
+    if isinstance(module, torch.nn.Linear):
         x, y = c.rng.standard_normal((2, 5, 4))
-        f = module.weight.detach().double().numpy()
-        b = module.bias.detach().double().numpy()
+        f, b = on_host(module.weight), on_host(module.bias)
         for u, v in zip(x, y, strict=True):
             t = max(length_of(u, norm), length_of(v, norm))
             assert length_of(f @ (u - v), norm) <= found.P(t) * length_of(u - v, norm) * (1 + 1e-9)
@@ -1613,7 +1638,8 @@ def fuzz_failure_distance(c):
     if found is REFUSED:
         return
     assert 0 <= found <= 1 / max(error, 1e-308) or error == 0
-    if found and options.get("magnitude") is None and hasattr(model, "predict") and center is CENTER:
+    known = options.get("magnitude") is None and hasattr(model, "predict")
+    if found and known and center is CENTER:
         # A matrix of the ball that is nearer than that to a singular one is one it fails at.
         U, s, Vt = np.linalg.svd(CENTER)
         A = CENTER - (s[-1] - 0.5 * min(found, s[-1])) * np.outer(U[:, -1], Vt[-1])
@@ -1636,8 +1662,9 @@ def fuzz_counterexample(c):
     assert found.error_lower > float(error)
     A = found.matrix
     true = inverse_of(A)
-    off = found.prediction - true
-    assert np.linalg.norm(off / np.abs(off).max(), 2) * np.abs(off).max() >= found.error_lower * (1 - 1e-9)
+    unit = np.abs(found.prediction - true).max()
+    size = np.linalg.norm((found.prediction - true) / unit, 2)
+    assert size * unit >= found.error_lower * (1 - 1e-9)
     check_relative(A[None], found.inverse[None], [found.bound])
 
 
@@ -1646,7 +1673,8 @@ def fuzz_truncated_moments(c):
     model = modules(c) if c.one_in(4) else a_model(c)
     sampler = c.of(region(radius=2.0), a_sampler(c))
     p = c.of((1, 2), 2, c.number(), [1, 2, 3], [], [0.5], [np.nan], "2", [[1, 2]], 1e3)
-    cutoffs = c.of(None, None, [1e-3, 1e-4, 1e-5], 1e-3, [], [-1], [0], [np.inf], "x", [1j], [[1, 2]])
+    right = None, [1e-3, 1e-4, 1e-5], 1e-3
+    cutoffs = c.of(*right, *right, [], [-1], [0], [np.inf], "x", [1j], [[1, 2]])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No sample is between the cutoffs")
         found = attempt(
@@ -1718,24 +1746,14 @@ def fuzz_activation_regions(c):
     assert (frame["coefficient_gap"] >= 0).all()
 
 
-@cache
-def axes(kind="plain"):
-    import matplotlib.pyplot as plt
-
-    if kind == "two":
-        return plt.subplots(1, 2)[1]
-    return plt.subplots(subplot_kw={"projection": "3d"} if kind == "3d" else None)[1]
-
-
 def some_axes(c, *right):
-    """Return axes to draw on, cleared; now and then wrong ones. New figures would be slow."""
-    kind = c.of(*right, *right, *right, "plain", "two", "3d")
-    if c.one_in(12):
+    """Return new axes to draw on, mostly those that are right."""
+    kind = c.of(*right, *right, *right, "plain", "two", "3d", "none")
+    if kind == "none":
         return c.of(3, "ax", [], [None, None])
-    ax = axes(kind)
-    for one in np.ravel(ax):
-        one.clear()
-    return ax
+    if kind == "two":
+        return Figure().subplots(1, 2)
+    return Figure().subplots(subplot_kw={"projection": "3d"} if kind == "3d" else None)
 
 
 def name_of(c):
@@ -1822,9 +1840,7 @@ def fuzz_training_display(c):
     losses = c.of([1.0, 0.1], [], [np.nan], [0.0, -1.0], [1e30, 1e-30], 1.0, c.of(*JUNK))
     scores = c.of(None, [0.5, 0.9], [1.0], [], [np.nan, 0.5], [-1e30], 0.5, [1, 2, 3], c.of(*JUNK))
     if display is REFUSED or c.one_in(2):
-        display = attempt(
-            inspection.TrainingDisplay, loss_curve=losses, validation_scores=scores
-        )
+        display = attempt(inspection.TrainingDisplay, loss_curve=losses, validation_scores=scores)
         again = attempt(display.plot, some_axes(c, "plain"), name=name_of(c))
         assert again is REFUSED or again is display
 
@@ -1841,9 +1857,7 @@ def moments():
     )
 
 
-@entry(
-    "inspection.TruncatedMomentsDisplay.from_moments", "inspection.TruncatedMomentsDisplay.plot"
-)
+@entry("inspection.TruncatedMomentsDisplay.from_moments", "inspection.TruncatedMomentsDisplay.plot")
 def fuzz_moments_display(c):
     found = type(moments())(**moments())
     if c.one_in(2):
@@ -1879,7 +1893,7 @@ def fuzz_moments_display_of_model(c):
     assert display is REFUSED or display.moments.shape[1] == len(display.cutoffs)
 
 
-# -- what all estimators have ------------------------------------------------------------------------
+# -- what all estimators have ----------------------------------------------------------------------
 
 
 def anyone(c):
@@ -1916,7 +1930,7 @@ def fuzz_params(c):
 def fuzz_routing(c):
     model = anyone(c)
     routing = attempt(model.get_metadata_routing)
-    assert routing.owner == type(model).__name__ if hasattr(routing, "owner") else True
+    assert repr(routing)
     for name in dir(model):
         if name.startswith("set_") and name.endswith("_request"):
             with config_context(enable_metadata_routing=True):
@@ -1934,7 +1948,10 @@ def fuzz_output(c):
     X = c.matrices(2)
     Y = attempt(model.transform, X)
     assert Y is REFUSED or not X.right or len(Y) == len(X.numbers)
-    names = c.of(None, list("abcd"), list("abc"), [], 5, "abcd", [1, 2, 3, 4], np.array(["a"] * 4))
+    names = c.of(
+        *(None, list("abcd"), list("abc"), [], "abcd", [1, 2, 3, 4], np.array(["a"] * 4)),
+        Given(5),
+    )
     found = attempt(model.get_feature_names_out, names)
     assert found is REFUSED or len(found) == 4
 

@@ -646,6 +646,8 @@ def test_extension_types_of_pandas(dtype, regressor, box):
             model.predict(frame)
 
 
+# joblib looks at the clock while it writes.
+@pytest.mark.filterwarnings("ignore:Persisting input arguments took:UserWarning")
 def test_cached_pipeline(box, tmp_path):
     """With memory= a region is fitted once, and comes back from the cache to the bit."""
     X = box[0]

@@ -41,7 +41,7 @@ def test_a_tenth_of_the_first_order_error(name, record_property):
         np.abs(model.predict(X_unseen[inside]) - Y_unseen[inside]).mean()
         for model in (linear, neural)
     )
-    record_property("ratio", linear_error / neural_error)
+    record_property("ratio", float(linear_error / neural_error))
     assert neural_error <= linear_error / 10
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
+from ...matrices import real_array
 from ...sampling import check_sampler
 from ._saddle import draw_saddle
 from ._sections import entry_name
@@ -139,13 +140,14 @@ class SingularSetDisplay:
         )
         if epsilon is None:
             epsilon = _default_epsilon(sampler)
+        epsilon = float(real_array(epsilon, "epsilon"))
         proof = "certified regular" if sampler.is_certified_ else "not certified"
         shape = _SHAPES[sampler.certificate_.norm]
         display = cls(
             center=sampler.center_,
-            epsilon=float(epsilon),
+            epsilon=epsilon,
             slices=slices_of(sampler.center_, sampler._region),
-            space=space_of(sampler.center_, sampler._region, float(epsilon)),
+            space=space_of(sampler.center_, sampler._region, epsilon),
             region_name=f"region of the sampler: {shape}, {proof}",
         )
         return display.plot(ax, kind=kind)
