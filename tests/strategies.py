@@ -8,6 +8,7 @@ import pickle
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,17 +86,32 @@ class Given:
 
 
 class Choices:
-    """Choices that hypothesis makes."""
+    """Choices that hypothesis makes, a few of them wrong on purpose, or none, or very many."""
 
     def __init__(self, random):
         self._random = random
         self.rng = np.random.RandomState(random.getrandbits(32))
+        self._wrong = self.of(0, 0, 0, 1, 1, 1, 2, 99)
 
     def of(self, *options):
-        return options[self._random.randrange(len(options))]
+        """Return one of some values; what a method of choices returns, if that is chosen."""
+        value = options[self._random.randrange(len(options))]
+        lazy = isinstance(value, partial) or getattr(value, "__self__", None) is self
+        return value() if lazy else value
 
     def one_in(self, k):
         return self._random.randrange(k) == k - 1
+
+    def slips(self, k):
+        """Tell, once in k times, to do something wrong, unless enough is wrong already."""
+        if self._wrong and self.one_in(k):
+            self._wrong -= 1
+            return True
+        return False
+
+    def rather(self, right, wrong):
+        """Return one of the values that are right, or now and then of those that are not."""
+        return self.of(*(wrong if self.slips(3) else right))
 
     def options(self, **values):
         """Return some keyword arguments, each with one of the values it may take."""
@@ -103,40 +119,41 @@ class Choices:
 
     # -- numbers and parameters ----------------------------------------------------------------
 
-    def number(self):
-        """Return a number that may be out of any range, or none at all."""
-        return self.of(
-            *(0.5, 1, 2.0, 1e-3, 0, -1, -0.5, 1e300, 1e-300, 5e-324, np.nan, np.inf, -np.inf),
-            *(True, np.bool_(False), np.float32(0.25), np.float16(6e4), np.longdouble("1e400")),
-            *(np.int64(-(2**63)), np.uint8(3), 10**400, Decimal("0.5"), 1j),
+    def number(self, *right):
+        """Return a positive number, or one that is out of any range, or none at all."""
+        right = right or (0.5, 1, 2.0, 1e-3, np.float32(0.25), np.uint8(3))
+        wrong = (
+            *(0, -1, -0.5, 1e300, 1e-300, 5e-324, np.nan, np.inf, -np.inf, np.float16(6e4)),
+            *(True, np.bool_(False), np.longdouble("1e400"), np.int64(-(2**63)), 10**400),
             *("1", None, [1.0], (), np.array(2.0), np.array([]), {}, torch.tensor(0.5)),
+            *(Decimal("0.5"), 1j),
         )
+        return self.rather(right, wrong)
 
     def count(self, most=5):
-        """Return a number of things, maybe none that can be counted; never a large one."""
-        return self.of(
-            *(1, 2, most, np.int64(3), np.uint8(1)),
-            *(0, -1, True, 1.0, 2.5, np.nan, np.inf, None, "2", [1], 1j, np.int64(-(2**63))),
-        )
+        """Return a number of things, or what cannot be one; never a large one."""
+        wrong = 0, -1, True, 1.0, 2.5, np.nan, np.inf, None, "2", [1], 1j, np.int64(-(2**63))
+        return self.rather((1, 2, most, most, np.int64(most), np.uint8(most)), wrong)
 
     def choice(self, *valid):
-        """Return one of some words, mostly."""
-        if not self.one_in(4):
-            return self.of(*valid)
-        return self.of("", "nonsense", None, 0, 1.5, np.nan, [], {}, b"fro", valid[0].upper(), ...)
+        """Return one of some words, or another."""
+        wrong = "", "nonsense", None, 0, 1.5, np.nan, [], {}, b"fro", valid[0].upper(), ...
+        return self.rather(valid, wrong)
 
     def flag(self):
-        return self.of(True, False, True, False, 0, 1, None, "yes", np.bool_(True))
+        return self.rather((True, False), (0, 1, None, "yes", np.bool_(True)))
 
     def seed(self):
-        return self.of(0, 1, None, 2**32 - 1, -1, 2**32, 0.5, "0", np.random.RandomState(0), [0])
+        right = 0, 1, None, 2**32 - 1, np.random.RandomState(0)
+        return self.rather(right, (-1, 2**32, 0.5, "0", [0]))
 
     # -- arrays --------------------------------------------------------------------------------
 
-    def values(self, m, n, near=None):
+    def values(self, m, n, near=None, calm=False):
         """Return a float64 stack (m, n, n): near a matrix, hostile, huge, tiny, or not finite."""
-        rng = self.rng
-        kind = self.of(*["near"] * 6, "family", "family", "scaled", "power", "special", "wide")
+        rng, kind = self.rng, "near"
+        if not calm or self.slips(3):
+            kind = self.of(*["near"] * 4, "family", "family", "scaled", "power", "special", "wide")
         if kind == "family":
             with np.errstate(all="ignore"):
                 return FAMILIES[self.of(*FAMILIES)](rng, m, n, np.float64)
@@ -223,14 +240,19 @@ class Choices:
             return torch.from_numpy(A.copy()).requires_grad_()
         return A
 
-    def matrices(self, n=2, m=None, *, near=None, dtypes=None, tensors=True, layouts=None):
-        """Return a Given of m matrices of order n, now and then of something else."""
-        if self.one_in(10):
+    def matrices(
+        self, n=2, m=None, *, near=None, dtypes=None, tensors=True, layouts=None, calm=False
+    ):
+        """Return a Given of m matrices of order n, now and then of something else.
+
+        Calm ones are near the centre, mostly.
+        """
+        if self.slips(10):
             return self.junk()
-        m = self.of(1, 2, 3, 5, 0) if m is None else m
-        if self.one_in(10):
+        m = self.of(1, 2, 3, 5, *[0] * (not calm)) if m is None else m
+        if self.slips(10):
             return self.misshapen(n, m, tensors)
-        A = self.dtyped(self.values(m, n, near), dtypes)
+        A = self.dtyped(self.values(m, n, near, calm), dtypes)
         layout = self.of(*(layouts or ("rows", "stack")))
         A = A.reshape(m, n * n) if layout == "rows" else A
         if tensors and self.one_in(16) and A.dtype.char in "fd" and A.dtype.isnative:
@@ -255,7 +277,7 @@ class Choices:
 
     def junk(self):
         """Return what is no numeric array at all."""
-        return Given(self.of(*JUNK))
+        return Given(JUNK[self._random.randrange(len(JUNK))])
 
 
 CHOICES = st.randoms(use_true_random=False).map(Choices)

@@ -241,10 +241,11 @@ def fuzz_nearest_regular(c):
 
 def a_center(c, n):
     """Return a Given of one matrix of order n, square or flat, or of something else."""
-    given = c.matrices(n, 1, near=center_of(n), layouts=("stack",))
+    real = ["f8", "f8", "f4", "f2", "g", "i8", ">f4", "O", "fraction", "?"]
+    given = c.matrices(n, 1, dtypes=[*real, "c16"], layouts=("stack",), calm=True)
     if not (given.right and given.numbers.ndim == 3):
         return given
-    A = given.numbers[0] if c.one_in(3) else c.dtyped(center_of(n))
+    A = given.numbers[0] if c.one_in(3) else c.dtyped(center_of(n), real)
     A = A if c.one_in(2) else A.ravel()
     return Given(c.contained(A, frames=False), A, "one")
 
@@ -252,16 +253,16 @@ def a_center(c, n):
 def a_radius(c, n):
     """Return a radius, or half-widths of entries, that may be out of range."""
     if c.one_in(2):
-        return c.of(0.1, 0.3, 0.5, 1.0, 0.0, 0.7, np.float32(0.4), 1, "data")
-    if c.one_in(2):
-        return c.number()
+        return c.number(0.1, 0.3, 0.5, 1.0, 0.0, 0.7, np.float32(0.4), 1)
+    if c.slips(6):
+        return "data"
     widths = c.of(0.1, 0.3, 1.0) * c.rng.uniform(size=(n, n))
-    return c.contained(c.dtyped(widths), frames=False)
+    return c.contained(c.dtyped(widths, ["f8", "f8", "f4", "g", "O", "c16"]), frames=False)
 
 
 def axes_of(c, n):
     """Return semi-axes of an ellipsoid, mostly."""
-    if c.one_in(8):
+    if c.slips(5):
         one = np.ones((1, n * n))
         return c.of(None, [], [[1.0]], "axes", one * np.nan, one * 1j)
     axes = 0.2 * c.rng.standard_normal((c.of(1, 2, n * n), n * n))
@@ -291,7 +292,8 @@ def a_region(c):
     norm = c.choice("linf", "linf", "l2", "l1", "mahalanobis")
     n = c.of(1, 2, 2, 2, 3) if norm != "mahalanobis" else c.of(1, 2)
     options = {"axes": axes_of(c, n)} if norm == "mahalanobis" or c.one_in(10) else {}
-    return a_center(c, n), a_radius(c, n), norm, options
+    radius = a_radius(c, n) if norm == "linf" or c.slips(4) else c.number(0.1, 0.5, 1.0, 0)
+    return a_center(c, n), radius, norm, options
 
 
 def flat_center(center):
@@ -313,7 +315,7 @@ def fuzz_region_margin(c):
 @entry("geometry.region_certificate")
 def fuzz_region_certificate(c):
     center, radius, norm, options = a_region(c)
-    keep = 0.0 if c.one_in(2) else c.number()
+    keep = c.number(0.0, 0.0, 0.1)
     found = attempt(geometry.region_certificate, center, radius, norm, keep, **options)
     if found is REFUSED:
         return
@@ -342,7 +344,7 @@ def a_pair(c):
     """Return matrices and approximate inverses, that mostly belong together."""
     n = c.of(1, 2, 2, 3, 4)
     A = c.matrices(n)
-    if not A.right or c.one_in(8):
+    if not A.right or c.slips(6):
         return A, c.matrices(n)
     stack = A.stack
     with np.errstate(all="ignore"):
@@ -364,7 +366,8 @@ def a_pair(c):
 def fuzz_residual_bound(c):
     A, X = a_pair(c)
     norm = c.choice("fro", "inf", "1", np.inf, 1)
-    options = c.options(sharp=(True, False), accumulate=(None, "float64", "float16", 1))
+    accumulate = partial(c.rather, (None, "float64"), ("float16", 1))
+    options = c.options(sharp=(True, False), accumulate=[accumulate])
     bound = attempt(bounds.residual_bound, A, X, norm, **options)
     if bound is REFUSED or not (A.right and X.right):
         return
@@ -376,7 +379,7 @@ def fuzz_residual_bound(c):
 @entry("refinement.newton_schulz")
 def fuzz_newton_schulz(c):
     A, X = a_pair(c)
-    steps, order = c.count(3), c.of(2, 2, 3, 4, 5, "2", None, 2.0, np.int8(2))
+    steps, order = c.count(3), c.rather((2, 2, 3, 4, np.int8(2)), (5, "2", None, 2.0))
     Y = attempt(refinement.newton_schulz, A, X, steps, order)
     if Y is REFUSED or not (A.right and X.right):
         return
@@ -395,7 +398,7 @@ def fuzz_newton_schulz(c):
 @entry("bounds.taylor_bound")
 def fuzz_taylor_bound(c):
     center, radius, norm, options = a_region(c)
-    order = c.of(1, 1, 2, 3) if c.one_in(2) else c.count(4)
+    order = c.count(3)
     found = attempt(bounds.taylor_bound, center, radius, order, norm, **options)
     if found is REFUSED:
         return
@@ -523,11 +526,10 @@ def fuzz_load_robot_arm(c):
 def fuzz_make_channel_gram(c):
     options = {
         "n_users": c.count(4),
-        "n_antennas": c.of(8, 8, c.count(9)),
-        **({} if c.one_in(2) else {"correlation": c.number()}),
-        **({} if c.one_in(2) else {"snr_db": c.number()}),
+        "n_antennas": c.count(9),
+        **c.options(correlation=[partial(c.number, 0.5, 0.3j, 0)], snr_db=[c.number]),
         **c.options(return_channels=(True, False), return_X_y=(True, False)),
-        **c.options(random_state=[c.seed()]),
+        **c.options(random_state=[c.seed]),
     }
     m = c.count(4)
     found = attempt(datasets.make_channel_gram, m, **options)
@@ -544,7 +546,7 @@ def fuzz_make_channel_gram(c):
 def fuzz_make_region(c):
     name = c.choice("2x2-first", "2x2-second", "3x3")
     m = c.count()
-    options = c.options(return_X_y=(True, False), random_state=[c.seed()])
+    options = c.options(return_X_y=(True, False), random_state=[c.seed])
     found = attempt(datasets.make_region, name, n_samples=m, **options)
     if found is not REFUSED:
         X, Y = found if options.get("return_X_y") else (found.data, found.target)
@@ -558,11 +560,13 @@ def fuzz_make_region(c):
 
 def coefficients(c):
     """Return a number, coefficients, a polynomial, or none of these."""
+    if c.slips(4):
+        return c.of(c.number, *JUNK)
     some = np.abs(c.rng.standard_normal(c.of(1, 2, 3)))
     with np.errstate(all="ignore"):
-        some = some * c.of(1, 1, 1, -1, 1e300, 1e-300, np.nan, np.inf)
-    kinds = some, some.tolist(), tuple(some), np.polynomial.Polynomial(some), some[0], [some]
-    return c.of(*kinds, c.number(), c.of(*JUNK))
+        some = some * c.rather((1, 1, 1, 1e300, 1e-300), (-1, np.nan, np.inf))
+    kinds = some, some.tolist(), tuple(some), np.polynomial.Polynomial(some), some[0]
+    return [some] if c.slips(6) else c.of(*kinds)
 
 
 def certificates(c, k):
@@ -571,7 +575,8 @@ def certificates(c, k):
     simple = impossibility.identity(norm), impossibility.lipschitz(2.0, 1.0, norm)
     other = impossibility.identity("l1"), impossibility.constant(1e300, norm)
     square = impossibility.PolynomialLipschitz([0, 2], [0, 0, 1], norm)
-    return [c.of(*simple, square, square, *other, *([c.of(*JUNK)] * c.one_in(4))) for _ in range(k)]
+    right = [*simple, square, square]
+    return [c.rather(right, [*other, c.of(*JUNK)]) for _ in range(k)]
 
 
 def check_certificate(found, norm=None):
@@ -613,15 +618,31 @@ fuzz_calculus("concatenate", lambda c: (certificates(c, c.of(0, 1, 2, 3)), {}))
 fuzz_calculus("add", lambda c: (certificates(c, c.of(0, 1, 2, 3)), {}))
 fuzz_calculus("residual", lambda c: (certificates(c, 1), {}))
 fuzz_calculus("scale", lambda c: ([*certificates(c, 1), c.number()], {}))
-fuzz_calculus("multiply", lambda c: (certificates(c, 2), c.options(factor=[c.number()])))
+fuzz_calculus("multiply", lambda c: (certificates(c, 2), c.options(factor=[c.number])))
+
+
+class Mystery(torch.nn.Module):
+    """A module of which only rules that are registered say anything."""
+
+    def forward(self, x):
+        return x.sin()
 
 
 @entry("impossibility.register_rule")
 def fuzz_register_rule(c):
-    types = [c.of(torch.nn.Module, torch.nn.Linear, int, "ReLU", None, torch.nn.ReLU())]
-    types += [c.of(*JUNK)] * c.one_in(2)
+    types = [c.rather((Mystery,), (int, "ReLU", None, torch.nn.ReLU(), *JUNK)) for _ in range(2)]
     decorate = attempt(impossibility.register_rule, *types, refused=(TypeError,))
-    assert decorate is REFUSED or callable(decorate)  # and nothing is registered until it is called
+    if decorate is REFUSED:
+        return
+    right = impossibility.lipschitz(1.0)
+    answer = c.rather((right, right), (None, "P", 1.0, impossibility.identity("l1"), (right,)))
+
+    def rule(module, shape, norm):
+        return answer
+
+    assert decorate(rule) is rule
+    found = attempt(impossibility.polynomial_lipschitz, Mystery(), input_shape=(4,))
+    assert found is REFUSED or answer is right
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -673,6 +694,13 @@ def estimators(c, owner):
     return make(), n
 
 
+def matrices_for(c, n):
+    """Return a Given for a model of matrices of order n; those of order 4 are of complex ones."""
+    if n == 4 and not c.one_in(3):
+        return c.matrices(2, dtypes=["c16", "c8"], layouts=["stack"])
+    return c.matrices(n)
+
+
 def _network(n, activation, **params):
     params = {"max_iter": 2, "random_state": 0, "batch_size": 64, **params}
     return NeuralInverseRegressor(4, activation, **params).fit(training(n))
@@ -713,25 +741,24 @@ def scalar():
 def some_outputs(c, n):
     """Return a choice of outputs, that need not be one."""
     d = n * n
-    return c.of(
-        *(np.diag_indices(n), [0, -1], np.arange(d) % 2 == 0, d - 1, [], ([0], [0]), range(d)),
-        *([d], [-d - 1], 1.5, "all", [[0, 1]], {0}, None, (0, n), ([0, 1], [0]), [2**63], [True]),
-        *(np.array([0], np.uint8), np.int8(-1), np.ones((n, n), bool), ((0, 1), (1, 0)), [None]),
-        *(torch.tensor([0]), np.array([[0]]), ["0"], np.array([]), 10**400, slice(2), np.nan),
-    )
+    right = np.diag_indices(n), [0, -1], np.arange(d) % 2 == 0, d - 1, [], ([0], [0]), range(d)
+    right += np.array([0], np.uint8), np.int8(-1), np.ones((n, n), bool), torch.tensor([0]), None
+    wrong = [d], [-d - 1], 1.5, "all", [[0, 1]], {0}, (0, n), ([0, 1], [0]), [2**63], [True], [None]
+    wrong += ((0, 1), (1, 0)), np.array([[0]]), ["0"], np.array([]), 10**400, slice(2), np.nan
+    return c.rather(right, wrong)
 
 
 def some_memory(c, X, shape):
     """Return memory for results, that need not fit."""
-    kind = c.of("f8", "f4", X.numbers.dtype) if X.numbers is not None else "f8"
-    kind = kind if np.dtype(kind).kind == "f" and np.dtype(kind).char != "g" else "f8"
-    shape = c.of(shape, shape, shape, (*shape, 1), shape[::-1], ())
-    plain = np.empty(shape, kind)
-    if X.is_tensor and np.dtype(kind).isnative and c.one_in(2):
-        return torch.empty(shape, dtype=X.value.dtype)
+    if X.is_tensor:
+        dtype = X.value.dtype if X.value.is_floating_point() else torch.float64
+        return c.rather((torch.empty(shape, dtype=dtype),), (np.empty(shape), torch.empty(0)))
+    native = X.numbers is None or (X.numbers.dtype.char in "efd" and X.numbers.dtype.isnative)
+    plain = np.empty(shape, X.numbers.dtype if native and X.numbers is not None else "f8")
     readonly = plain.copy()
     readonly.flags.writeable = False
-    return c.of(plain, plain, plain, readonly, np.empty((*shape, 2), kind)[..., 0], plain.tolist())
+    strided = np.empty((*shape, 2))[..., 0]
+    return c.rather((plain,), (readonly, strided, plain.tolist(), plain[None], np.empty(3, "f4")))
 
 
 def float_dtypes(given, *kept):
@@ -765,7 +792,7 @@ def check_series(model, X, P):
 @for_each("LinearInverseApprox", "NeuralInverseRegressor")
 def predict(c, owner):
     model, n = estimators(c, owner)
-    X = c.matrices(n if model is not complex_series() or c.one_in(2) else 2)
+    X = matrices_for(c, n)
     one = model is scalar()
     options, shape = {}, ()
     if X.numbers is not None:
@@ -794,8 +821,7 @@ def predict(c, owner):
 @for_each("LinearInverseApprox", "NeuralInverseRegressor")
 def inverse_function(c, owner):
     model, n = estimators(c, owner)
-    kinds = "float32", "float64", np.float32, "f8", ">f8", "float16", int, "f9", None, [], 5
-    dtype = c.of(*kinds)
+    dtype = c.rather(("float32", "float64", np.float32, "f8", None), (">f8", "f2", int, "f9", [], 5))
     function = attempt(model.inverse_function, dtype, refused=(ValueError, TypeError))
     if function is REFUSED:
         return
@@ -810,8 +836,8 @@ def inverse_function(c, owner):
 @for_each("LinearInverseApprox", "NeuralInverseRegressor")
 def score(c, owner):
     model, n = estimators(c, owner)
-    X = c.matrices(n)
-    y = None if c.one_in(2) else c.matrices(n, len(X.numbers) if X.right else 2)
+    X = c.matrices(n, calm=True)
+    y = c.of(None, partial(inverses_of, c, X))
     options = c.options(sample_weight=[weights(c, X)])
     found = attempt(model.score, X, y, **options)
     assert found is REFUSED or isinstance(found, float)
@@ -821,8 +847,8 @@ def weights(c, X):
     """Return weights of samples, that need not fit."""
     m = len(X.numbers) if X.right else 2
     some = c.rng.uniform(size=m)
-    some = some, some, None, np.ones(m), 1.0, some - 0.5, 0 * some, some[:-1], some * np.nan
-    return c.of(*some, Given("w"))
+    wrong = some - 0.5, 0 * some, some[:-1], some * np.nan, Given("w")
+    return c.rather((some, some, None, np.ones(m), 1.0), wrong)
 
 
 # -- FeasibleRegionSampler -------------------------------------------------------------------------
@@ -855,13 +881,16 @@ def region(n=2, center=None, radius=0.5, **params):
 def fuzz_sample(c):
     model, n = regions(c)
     m = c.count(4)
-    dtypes = np.float32, "f8", torch.float32, torch.float16, int, "f9", complex, [], object
-    options = c.options(
-        return_inverse=(True, False, 0, None),
-        device=("cpu", torch.device("cpu"), "moon", "cuda:9", 5, "", "meta"),
-        dtype=dtypes,
-        chunks=(None, 1, 2, (1,), 0, -1, "auto", "x", 1.5, [2, 2]),
-    )
+    options = c.options(return_inverse=[c.flag])
+    if c.one_in(3):
+        wrong = "moon", "cuda:9", 5, "", "meta"
+        options["device"] = c.rather(("cpu", torch.device("cpu")), wrong)
+        options |= c.options(dtype=[torch.float32, torch.float16, partial(c.of, int, "f4")])
+    else:
+        wrong = torch.float16, int, "f9", complex, [], object
+        options["dtype"] = c.rather((np.float32, "f8", "f2", None), wrong)
+        if c.one_in(3):
+            options["chunks"] = c.rather((1, 2, "auto"), ((1,), 0, -1, "x", 1.5, [2, 2]))
     model._rng = np.random.RandomState(c.rng.randint(2**31))
     found = attempt(model.sample, m, **options)
     if found is REFUSED:
@@ -869,7 +898,7 @@ def fuzz_sample(c):
     X = found[0] if options.get("return_inverse", True) else found
     assert tuple(X.shape) == (m, n * n)
     if options.get("device") is None and options.get("chunks") is None:
-        assert X.dtype == np.dtype(options.get("dtype", np.float64))
+        assert X.dtype == np.dtype(options.get("dtype") or np.float64)
         assert model.is_feasible(X).all() or X.dtype.itemsize < 4
         if isinstance(found, tuple):
             A, Y = X.reshape(-1, n, n).astype(float), found[1].reshape(-1, n, n).astype(float)
@@ -879,7 +908,7 @@ def fuzz_sample(c):
 @entry("FeasibleRegionSampler.decision_function", "FeasibleRegionSampler.is_feasible")
 def fuzz_decision_function(c):
     model, n = regions(c)
-    X = c.matrices(n if n != 4 or c.one_in(2) else 2, near=None)
+    X = matrices_for(c, n)
     depth = attempt(model.decision_function, X)
     inside = attempt(model.is_feasible, X)
     assert (depth is REFUSED) == (inside is REFUSED)
@@ -920,7 +949,7 @@ def fuzz_fit_transform(c):
 def check_transformed(c, model, n, call):
     """Transform matrices, and check what comes back."""
     again = call == model.fit_transform
-    X = c.matrices(n if n != 4 or c.one_in(2) else 2)
+    X = matrices_for(c, n)
     if model.on_infeasible == "warn":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Rows .* are outside the feasible region")
@@ -930,8 +959,8 @@ def check_transformed(c, model, n, call):
     if Y is REFUSED or X.numbers is None:
         return
     assert X.right or again
-    dtypes = float_dtypes(X, "float32", "float64")
-    check_like(Y, X, X.numbers.shape, {*dtypes, "float64"} if X.is_tensor else dtypes)
+    dtypes, wide = float_dtypes(X, "float32", "float64"), ("float32", "float64")
+    check_like(Y, X, X.numbers.shape, {*dtypes, *wide} if X.is_tensor else dtypes)
     A, B = embedded(X.stack), embedded(Given(None, on_host(Y), X.layout).stack)
     inside = on_host(model.is_feasible(X.value)).astype(bool)
     assert np.array_equal(A[inside], B[inside])
@@ -950,8 +979,9 @@ def check_transformed(c, model, n, call):
 def fuzz_fit_resample(c):
     n = c.of(1, 2, 2, 3)
     model = region_of(c, n)
-    X = c.matrices(n, c.of(2, 5))
-    y = None if c.one_in(2) else c.of(np.arange(5), list(range(5)), c.matrices(n, 5))
+    m = c.of(2, 5)
+    X = c.matrices(n, m, calm=True)
+    y = c.rather((None, np.arange(m), list(range(m)), c.matrices(n, m)), (np.arange(7), [], 5))
     found = attempt(model.fit_resample, X, y)
     if found is not REFUSED and X.right:
         kept, targets = found
@@ -961,25 +991,26 @@ def fuzz_fit_resample(c):
 
 def region_of(c, n):
     """Return a sampler that is not fitted, with parameters some of which may be wrong."""
+    norm = c.choice("linf", "l2", "l1")
+    center = c.rather((None, center_of(n)), (c.number, *JUNK, partial(a_center, c, n)))
     params = c.options(
-        center=[None, center_of(n), c.number(), c.matrices(n, 1).value],
-        radius=["data", 0.5, a_radius(c, n)],
-        norm=["linf", "l2", "l1", "mahalanobis", c.choice("l1")],
-        min_distance=[0.0, 0.1, c.number()],
-        on_infeasible=["project", "nan", "raise", "drop", c.choice("nan")],
-        structure=[None, "symmetric", c.choice("symmetric")],
-        random_state=[0, None, c.seed()],
+        min_distance=[0.0, partial(c.number, 0.01, 0.1)],
+        on_infeasible=[partial(c.choice, "project", "nan", "raise", "drop")],
+        structure=[None, None, partial(c.choice, "symmetric")],
+        random_state=[c.seed],
     )
-    if c.one_in(2):
-        params = {**params, "center": center_of(n), "radius": 0.5}
-    return FeasibleRegionSampler(**params)
+    if c.one_in(4) and center is None:
+        return FeasibleRegionSampler(center, norm="mahalanobis", **params)
+    radius = a_radius(c, n) if norm == "linf" else c.number(0.1, 0.5, 1.0)
+    radius = "data" if c.one_in(3) else radius
+    return FeasibleRegionSampler(getattr(center, "value", center), radius, norm=norm, **params)
 
 
 @entry("FeasibleRegionSampler.fit")
 def fuzz_fit_region(c):
     n = c.of(1, 2, 2, 3)
     model = region_of(c, n)
-    X = None if c.one_in(3) else c.matrices(n)
+    X = None if c.one_in(3) and model.center is not None else c.matrices(n, calm=True)
     fitted = attempt(model.fit, X)
     if fitted is REFUSED:
         return
@@ -1155,7 +1186,7 @@ def check_inverses(model, X, inverse, bound):
 @entry("CertifiedInverse.predict")
 def fuzz_certified_predict(c):
     model, n = certified(c)
-    X = c.matrices(n if n != 4 or c.one_in(2) else 2)
+    X = matrices_for(c, n)
     found = attempt(model.predict, X, return_bound=True)
     if found is not REFUSED and X.numbers is not None:
         assert X.right
@@ -1165,7 +1196,7 @@ def fuzz_certified_predict(c):
 @entry("CertifiedInverse.report")
 def fuzz_certified_report(c):
     model, n = certified(c)
-    X = c.matrices(n if n != 4 or c.one_in(2) else 2)
+    X = matrices_for(c, n)
     report = attempt(model.report, X)
     if report is REFUSED or X.numbers is None:
         return
@@ -1186,22 +1217,21 @@ def fuzz_certified_report(c):
 
 def fit_without_family(c):
     params = c.options(
-        tol=[1e-6, c.number()],
-        max_refine=[0, c.count()],
-        order=[2, 3, c.count()],
-        norm=["fro", c.choice("fro", "inf", "1")],
-        fallback=["exact", "nan", c.choice("exact", "nan", "keep", "raise")],
-        verbose=[0, False, c.of(0, -1, "1", None)],
+        tol=[partial(c.number, 1e-6, 1e-12)],
+        max_refine=[0, c.count],
+        order=[2, 3, partial(c.rather, (4,), (5, 0, "2", 2.0, None))],
+        norm=[partial(c.choice, "fro", "inf", "1")],
+        fallback=[partial(c.choice, "exact", "nan", "keep", "raise")],
+        verbose=[0, False, partial(c.rather, (0,), (-1, "1", None))],
     )
     pipeline = make_pipeline(FeasibleRegionSampler(on_infeasible="warn"), LinearInverseApprox())
-    estimator = c.of(
-        *(LinearInverseApprox(), Ridge(), Liar(c.of(*LIES)), affine_free(), series(), pipeline),
-        *(FrozenEstimator(series()), Liar(c.of(*NONSENSE)), LinearInverseApprox(order=0)),
-        *(LinearInverseApprox, FeasibleRegionSampler(), 5, None, "ridge", Ridge),
-    )
+    right = LinearInverseApprox(), Ridge(), Liar(c.of(*LIES)), affine_free(), series(), pipeline
+    wrong = Liar(c.of(*NONSENSE)), LinearInverseApprox(order=0), LinearInverseApprox, Ridge, 5
+    wrong += FeasibleRegionSampler(), None, "ridge"
+    estimator = c.rather((*right, FrozenEstimator(series())), wrong)
     model = CertifiedInverse(estimator, **params)
-    X = None if c.one_in(6) else c.matrices(2, dtypes=("f8", "f4"))
-    y = None if c.one_in(2) else c.matrices(2, len(X.numbers) if X is not None and X.right else 2)
+    X = None if c.slips(4) else c.matrices(2, dtypes=["f8", "f4"], calm=True)
+    y = inverses_of(c, X) if c.one_in(4) else None
     fitted = attempt(model.fit, X, y)
     if fitted is REFUSED:
         return
@@ -1214,6 +1244,14 @@ def fit_without_family(c):
         check_inverses(model, X, *found)
 
 
+def inverses_of(c, X):
+    """Return inverses of matrices, or of others."""
+    if X is None or not X.right or X.stack.ndim != 3 or c.slips(3):
+        return c.matrices(2, 2)
+    Y = np.linalg.pinv(np.where(np.isfinite(X.stack), X.stack, 1.0)).reshape(X.numbers.shape)
+    return Given(c.contained(Y), Y, X.layout)
+
+
 @entry("CertifiedInverse.fit")
 def fuzz_certified_fit(c):
     """Fit with a family of matrices, or without."""
@@ -1224,14 +1262,15 @@ def fuzz_certified_fit(c):
 
 
 def fit_with_family(c):
-    kind = c.of(*FAMILIES_OF, *NO_FAMILIES, "fine")
+    kind = c.rather((*FAMILIES_OF, "fine"), NO_FAMILIES)
+    frozen = FrozenEstimator(Liar().fit(np.ones((2, 4))))
     model = CertifiedInverse(
-        c.of(affine_free(), Ridge(), FrozenEstimator(Liar().fit(np.ones((2, 4)))), Liar("narrow")),
-        family=garbage(c.of("fine", kind)),
+        c.rather((affine_free(), Ridge(), Ridge(), frozen), (Liar("narrow"), None, LinearInverseApprox())),
+        family=garbage(c.rather(("fine",), (kind,))),
         tol=c.of(1e-6, 1e-12),
     )
     p = c.rng.uniform(-1, 1, (c.of(1, 3, 12), c.of(1, 2)))
-    P = Given(c.contained(p), p) if c.one_in(2) else c.matrices(2)
+    P = c.matrices(2) if c.slips(3) else Given(c.contained(p), p)
     fitted = attempt(model.fit, P)
     if fitted is REFUSED:
         return
@@ -1239,7 +1278,7 @@ def fit_with_family(c):
     q = c.rng.uniform(-1, 1, (c.of(0, 1, 3), p.shape[1]))
     if len(q) and c.one_in(4):
         q[0, 0] = c.of(np.nan, np.inf, 1e300)
-    Q = Given(c.contained(q), q) if not c.one_in(4) else c.matrices(2)
+    Q = c.matrices(2) if c.slips(3) else Given(c.contained(q), q)
     found = attempt(model.report, Q)
     if found is not REFUSED and Q.numbers is q and kind != "tensor":
         given = q[np.isfinite(q).all(axis=1)]
@@ -1253,15 +1292,15 @@ def fit_with_family(c):
 
 def right_hand_sides(c, X, n):
     """Return right-hand sides, that need not fit."""
-    if c.one_in(12):
+    if c.slips(8):
         return c.junk()
     m = len(X.numbers) if X.right else 2
     shape = c.of((m, n), (m, n), (m, n, 1), (m, n, 3), (m, n, 0))
-    if c.one_in(10):
+    if c.slips(6):
         shape = c.of((m, n + 1), (m,), (m + 1, n), (n,), (), (m, n, 1, 1), (m, 0), (0, n), (1, n))
     with np.errstate(all="ignore"):
         b = c.rng.standard_normal(shape) * c.of(1, 1, 1, 0, 1e300, 1e-300, 5e-324, 1e-160)
-    if b.size and c.one_in(6):
+    if b.size and c.one_in(8):
         b.flat[c.rng.randint(b.size)] = c.of(np.nan, np.inf, 1e308)
     b = c.dtyped(b)
     return Given(c.contained(b), b, "stack" if b.ndim == 3 else "rows")
@@ -1286,7 +1325,7 @@ def check_solutions(A, b, x, bound):
 @entry("CertifiedInverse.solve")
 def fuzz_solve(c):
     model, n = certified(c)
-    X = c.matrices(n if n != 4 or c.one_in(2) else 2)
+    X = matrices_for(c, n)
     order = X.stack.shape[-1] if X.right else n
     b = right_hand_sides(c, X, order)
     found = attempt(model.solve, X, b, return_bound=True)
@@ -1314,8 +1353,8 @@ def fuzz_solve(c):
 @entry("CertifiedInverse.score")
 def fuzz_certified_score(c):
     model, n = certified(c)
-    X = c.matrices(n)
-    y = None if c.one_in(2) else c.matrices(n, len(X.numbers) if X.right else 2)
+    X = c.matrices(n, calm=True)
+    y = c.of(None, partial(inverses_of, c, X))
     score = attempt(model.score, X, y, **c.options(sample_weight=[weights(c, X)]))
     assert score is REFUSED or isinstance(score, float)
 
@@ -1326,10 +1365,10 @@ def structured_models(c):
     return c.of(*pool)()
 
 
-def structured_matrices(c, model):
+def structured_matrices(c, model, calm=False):
     """Return a Given of matrices of the structure of a model, mostly."""
-    X = c.matrices(2, dtypes=["f8", "f4", "f8", "f4", "f2", "c16", "O", "i8", "g"])
-    if not X.right or c.one_in(5):
+    X = c.matrices(2, dtypes=["f8", "f4", "f8", "f4", "f2", "c16", "O", "i8", "g"], calm=calm)
+    if not X.right or c.slips(4):
         return X
     with np.errstate(all="ignore"):
         A = X.stack if model.structure != "complex" else X.stack + 0.25j
@@ -1361,8 +1400,8 @@ def fuzz_structured_predict(c):
 @entry("StructuredInverse.score")
 def fuzz_structured_score(c):
     model = structured_models(c)
-    X = structured_matrices(c, model)
-    y = None if c.one_in(2) else structured_matrices(c, model)
+    X = structured_matrices(c, model, True)
+    y = None if c.one_in(2) else structured_matrices(c, model, True)
     score = attempt(model.score, X, y)
     assert score is REFUSED or isinstance(score, float)
 
@@ -1370,12 +1409,12 @@ def fuzz_structured_score(c):
 @entry("StructuredInverse.fit")
 def fuzz_structured_fit(c):
     model = StructuredInverse(
-        c.of(affine_free(), Ridge(), LinearInverseApprox(), Liar("few"), None, Ridge),
+        c.rather((affine_free(), Ridge()), (LinearInverseApprox(), Liar("few"), None, Ridge)),
         c.choice("symmetric", "positive_definite", "complex"),
-        **c.options(baseline=[None, "auto", "taylor", c.choice("taylor2")], packed=[c.flag()]),
+        **c.options(baseline=[None, "auto", partial(c.choice, "taylor2")], packed=[c.flag]),
     )
-    X = structured_matrices(c, model)
-    y = None if c.one_in(2) else structured_matrices(c, model)
+    X = structured_matrices(c, model, True)
+    y = structured_matrices(c, model, True) if c.slips(3) else None
     fitted = attempt(model.fit, X, y)
     assert fitted is REFUSED or fitted is model
     if fitted is not REFUSED:
@@ -1387,24 +1426,23 @@ def fuzz_structured_fit(c):
 
 def data_and_targets(c, n=2):
     """Return training data and targets, that need not belong together."""
-    X = None if c.one_in(12) else c.matrices(n, c.of(1, 2, 8))
+    X = None if c.slips(8) else c.matrices(n, c.of(1, 2, 8), calm=True)
     if c.one_in(2):
         return X, None
     m = len(X.numbers) if X is not None and X.right else 3
-    shape = c.of((m,), (m, 1), (m, n * n), (m, n, n), (m, 3), (m + 1, 2), (), (m, 0))
-    y = c.dtyped(c.rng.standard_normal(shape) * c.of(1, 1, 1e-5, 1e300, 0.0))
-    y = np.asarray(y)
-    if y.size and y.dtype.kind == "f" and c.one_in(8):
+    shape = c.rather(((m,), (m, 1), (m, n * n), (m, n, n), (m, 3)), ((m + 1, 2), (), (m, 0)))
+    y = np.asarray(c.dtyped(c.rng.standard_normal(shape) * c.of(1, 1, 1e-5, 1e300, 0.0)))
+    if y.size and y.dtype.kind == "f" and c.slips(5):
         y.flat[0] = c.of(np.nan, np.inf)
-    return X, c.junk() if c.one_in(12) else Given(c.contained(y), y)
+    return X, c.junk() if c.slips(8) else Given(c.contained(y), y)
 
 
 @entry("LinearInverseApprox.fit")
 def fuzz_linear_fit(c):
     n = c.of(1, 2, 2, 3)
     model = LinearInverseApprox(
-        c.of(None, None, center_of(n), a_center(c, n).value, c.number()),
-        **c.options(order=[1, 2, c.count()], method=["taylor", "lstsq", c.choice("lstsq")]),
+        c.rather((None, center_of(n)), (c.number, *JUNK)),
+        **c.options(order=[1, c.count], method=["taylor", partial(c.choice, "lstsq")]),
     )
     X, y = data_and_targets(c, n)
     w = None if X is None else weights(c, X)
@@ -1421,30 +1459,34 @@ def fuzz_linear_fit(c):
 
 def network(c):
     """Return a network that is not fitted, with parameters some of which may be wrong."""
-    wrong = c.options(
-        hidden_layer_sizes=[(2, 2), [1], 0, (0,), "auto", "many", 1.5, (1.5,), (), None, np.nan],
-        activation=["relu", "tanh", c.choice("silu")],
-        baseline=[None, "affine", "taylor", c.choice("taylor3")],
-        solver=["adam", "lm", c.choice("adam")],
-        init=["default", "taylor", c.choice("taylor")],
-        learning_rate=["constant", "warm_restarts", c.choice("one_cycle")],
-        learning_rate_init=["auto", 1e-3, c.number()],
-        weight_decay=[0.0, 1e-3, c.number()],
-        batch_size=["auto", 2, c.count()],
-        tol=[1e-4, c.number()],
-        early_stopping=[True, c.flag()],
-        validation_fraction=[0.1, 0.5, c.number()],
-        n_iter_no_change=[1, c.count()],
-        warm_start=[True, c.flag()],
-        hard_fraction=[0.0, 0.5, c.number()],
-        callbacks=[None, [], (), [None], "all", 1],
-        dtype=["float64", c.choice("float32")],
-        device=["cpu", "auto", "cuda", "moon", "", None],
-        verbose=[0, False, -1, None],
+
+    def rather(right, *wrong):
+        return [right, partial(c.rather, (right,), wrong)]
+
+    params = c.options(
+        hidden_layer_sizes=rather((2, 2), [1], 0, (0,), "many", 1.5, (1.5,), (), None, np.nan),
+        activation=["relu", partial(c.choice, "tanh", "silu")],
+        baseline=[None, "affine", "taylor", partial(c.choice, "taylor3")],
+        solver=["adam", "lm", partial(c.choice, "adam")],
+        init=["default", partial(c.choice, "taylor")],
+        learning_rate=["constant", partial(c.choice, "one_cycle", "warm_restarts")],
+        learning_rate_init=["auto", partial(c.number, 1e-3)],
+        weight_decay=[0.0, partial(c.number, 1e-3)],
+        batch_size=["auto", 2, c.count],
+        tol=[partial(c.number, 1e-4)],
+        early_stopping=[c.flag],
+        validation_fraction=[partial(c.number, 0.1, 0.5)],
+        n_iter_no_change=[c.count],
+        warm_start=[c.flag],
+        hard_fraction=[partial(c.number, 0.0, 0.5)],
+        callbacks=rather(None, [], (), [None], "all", 1),
+        dtype=["float64", partial(c.choice, "float32")],
+        device=rather("cpu", "auto", "cuda", "moon", "", None),
+        verbose=rather(0, False, -1, None),
     )
-    wrong = {} if c.one_in(4) else {k: v for k, v in wrong.items() if not c.one_in(2)}
-    params = {"hidden_layer_sizes": 2, "max_iter": c.of(1, 1, 1, c.count(2)), "random_state": 0}
-    return NeuralInverseRegressor(**{**params, **wrong})
+    params = {name: value for name, value in params.items() if c.one_in(3)}
+    usual = {"hidden_layer_sizes": 2, "max_iter": c.count(2), "random_state": 0}
+    return NeuralInverseRegressor(**{**usual, **params})
 
 
 def fuzz_neural_fit(c, method):
@@ -1459,7 +1501,7 @@ def fuzz_neural_fit(c, method):
     assert not any(np.isnan(W).any() for W in (*model.coefs_, *model.intercepts_))
     X, y = data_and_targets(c, n)
     attempt(model.partial_fit, X, y)
-    P = attempt(model.predict, c.matrices(n))
+    P = attempt(model.predict, c.matrices(n, calm=True))
     assert P is REFUSED or len(P) >= 0
 
 
@@ -1491,9 +1533,9 @@ def fuzz_scorer(c, method):
     scorer = SingularDistanceScorer(
         metric,
         **c.options(
-            norm=["l2", "l1", "linf", c.choice("l1")],
-            min_distance=[0.0, 0.1, 1e300, c.number()],
-            weighting=[None, "distance", "inverse_distance", c.choice("distance")],
+            norm=["l2", "l1", "linf", partial(c.choice, "l1")],
+            min_distance=[0.0, 0.1, 1e300, c.number],
+            weighting=[None, "distance", "inverse_distance", partial(c.choice, "distance")],
         ),
     )
     models = series(), affine(), silu(), ridge(), Liar(c.of(*LIES)), Liar(c.of(*NONSENSE)), scalar()
@@ -1546,9 +1588,9 @@ def true_errors(model, matrices):
 def fuzz_certify_region(c):
     model, sampler = a_model(c), a_sampler(c)
     options = c.options(
-        rtol=[0.05, 1.0, c.number()],
+        rtol=[0.05, 1.0, c.number],
         device=["cpu", c.of("cpu", "moon", "cuda:7", "", 5, None, "meta")],
-        random_state=[0, c.seed()],
+        random_state=[0, c.seed],
         verbose=[0, c.of(0, -1, "1", None)],
     )
     options["max_boxes"] = c.of(1, 9, c.count(30))
@@ -1633,7 +1675,7 @@ def fuzz_failure_distance(c):
     model = modules(c) if c.one_in(4) else a_model(c)
     radius, error = (c.of(0.5, 3.0, c.number()), c.of(1.0, 100.0, c.number()))
     center = c.of(None, CENTER, a_center(c, 2))
-    options = c.options(magnitude=[None, None, c.number()])
+    options = c.options(magnitude=[None, None, c.number])
     found = attempt(impossibility.failure_distance, model, radius, error, center=center, **options)
     if found is REFUSED:
         return
@@ -1696,7 +1738,7 @@ def fuzz_truncated_moments(c):
 def export_options(c):
     dtypes = "float32", "float64", "float16", "bfloat16", torch.float32, np.float32, int, "f9", None
     return c.options(
-        n_refine=[0, 1, c.count(2)], order=[None, 2, c.count(4)], dtype=[*dtypes, c.of([], 5, "f4")]
+        n_refine=[0, 1, partial(c.count, 2)], order=[None, 2, partial(c.count, 4)], dtype=[*dtypes, c.of([], 5, "f4")]
     )
 
 
@@ -1721,7 +1763,7 @@ def fuzz_to_onnx(c):
     with tempfile.TemporaryDirectory() as folder:
         right = f"{folder}/a.onnx", pathlib.Path(folder, "b")
         path = c.of(*right, *right, *right, Given(c.of(None, 5, [], 1.5)))
-        options = {**export_options(c), **c.options(layout=["rows", "stack", c.choice("rows")])}
+        options = {**export_options(c), **c.options(layout=["rows", "stack", partial(c.choice, "rows")])}
         found = attempt(export.to_onnx, model, path, **options)
         assert found is REFUSED or found.stat().st_size > 0
 
@@ -1733,8 +1775,8 @@ def fuzz_to_onnx(c):
 def fuzz_activation_regions(c):
     model, sampler = c.of(relu(), relu(), a_model(c)), a_sampler(c)
     options = c.options(
-        patterns=["sampled", "all", c.choice("all")],
-        max_regions=[50, 1, c.count(50)],
+        patterns=["sampled", "all", partial(c.choice, "all")],
+        max_regions=[50, 1, partial(c.count, 50)],
         n_jobs=[None, 1, c.of(1, 1.5, "1", None)],
         verbose=[0, c.of(0, -1, None)],
     )
@@ -1764,7 +1806,7 @@ def name_of(c):
 def fuzz_coefficient_display(c):
     display = attempt(
         *(inspection.CoefficientDisplay.from_estimator, a_model(c), a_sampler(c)),
-        **c.options(n_samples=[None, 2, c.count()], step=[1e-3, c.number()], name=[name_of(c)]),
+        **c.options(n_samples=[None, 2, c.count], step=[1e-3, c.number], name=[name_of(c)]),
         ax=some_axes(c, "plain"),
     )
     if display is not REFUSED:
@@ -1782,10 +1824,10 @@ def fuzz_error_display(c):
         *([1, 2, 3], "ab", {"a": 1}, {1.0: np.nan}, 5, {10**400: 0.1}, [(1, 2, 3)], {1j: 1}),
     )
     options = c.options(
-        norm=["l2", "l1", "linf", c.choice("l2")],
-        error=["absolute", "relative", c.choice("relative")],
+        norm=["l2", "l1", "linf", partial(c.choice, "l2")],
+        error=["absolute", "relative", partial(c.choice, "relative")],
         failure=[failure],
-        kind=["points", "bands", c.choice("auto")],
+        kind=["points", "bands", partial(c.choice, "auto")],
         name=[name_of(c)],
     )
     display = attempt(
@@ -1796,7 +1838,7 @@ def fuzz_error_display(c):
     if display is not REFUSED:
         assert display.distance.shape == display.errors.shape
         assert (display.distance > 0).all()
-        options = c.options(kind=["bands"], n_bins=[c.count()], guide=[c.flag()], name=[name_of(c)])
+        options = c.options(kind=["bands"], n_bins=[c.count], guide=[c.flag], name=[name_of(c)])
         again = attempt(display.plot, some_axes(c, "plain"), **options)
         assert again is REFUSED or again is display
 
@@ -1806,7 +1848,7 @@ def fuzz_error_display_of_sampler(c):
     m = c.of(5, c.count(9))
     display = attempt(
         *(inspection.ErrorByDistanceDisplay.from_sampler, a_model(c), a_sampler(c), m),
-        **c.options(norm=["l2", c.choice("l1")], error=["relative", c.choice("absolute")]),
+        **c.options(norm=["l2", partial(c.choice, "l1")], error=["relative", partial(c.choice, "absolute")]),
         ax=some_axes(c, "plain"),
     )
     assert display is REFUSED or len(display.errors) + display.n_left_out == m
@@ -1818,13 +1860,13 @@ def fuzz_singular_set_display(c):
     right = {"slices": "two", "3d": "3d"}.get(kind if isinstance(kind, str) else "", "plain")
     display = attempt(
         *(inspection.SingularSetDisplay.from_sampler, a_sampler(c)),
-        **c.options(epsilon=[None, 0.1, 2.0, c.number()]),
+        **c.options(epsilon=[None, 0.1, 2.0, c.number]),
         kind=kind,
         ax=some_axes(c, right),
     )
     if display is not REFUSED and c.one_in(4):
         again = attempt(
-            display.plot, some_axes(c, right), kind=kind, **c.options(neighborhood=[c.flag()])
+            display.plot, some_axes(c, right), kind=kind, **c.options(neighborhood=[c.flag])
         )
         assert again is REFUSED or again is display
 
@@ -1870,7 +1912,7 @@ def fuzz_moments_display(c):
     given = c.of(found, found, found, dict(found), {}, None, 5, "moments")
     display = attempt(
         *(inspection.TruncatedMomentsDisplay.from_moments, given),
-        **c.options(relative=[True, c.flag()], name=[name_of(c)]),
+        **c.options(relative=[True, c.flag], name=[name_of(c)]),
         ax=some_axes(c, "plain"),
     )
     if display is not REFUSED and c.one_in(4):
@@ -1885,8 +1927,8 @@ def fuzz_moments_display_of_model(c):
         display = attempt(
             *(inspection.TruncatedMomentsDisplay.from_estimator, a_model(c)),
             c.of(region(radius=2.0), a_sampler(c)),
-            **c.options(p=[2, (1, 2), c.number()], cutoffs=[[1e-3, 1e-4, 1e-5], [], c.count()]),
-            **c.options(relative=[True], random_state=[c.seed()]),
+            **c.options(p=[2, (1, 2), c.number], cutoffs=[[1e-3, 1e-4, 1e-5], [], c.count]),
+            **c.options(relative=[True], random_state=[c.seed]),
             n_samples=c.of(50, c.count(50)),
             ax=some_axes(c, "plain"),
         )
@@ -1949,8 +1991,8 @@ def fuzz_output(c):
     Y = attempt(model.transform, X)
     assert Y is REFUSED or not X.right or len(Y) == len(X.numbers)
     names = c.of(
-        *(None, list("abcd"), list("abc"), [], "abcd", [1, 2, 3, 4], np.array(["a"] * 4)),
-        Given(5),
+        *(None, list("abcd"), list("abc"), [], [1, 2, 3, 4], np.array(["a"] * 4)),
+        *(Given(5), Given("abcd")),
     )
     found = attempt(model.get_feature_names_out, names)
     assert found is REFUSED or len(found) == 4

@@ -182,7 +182,7 @@ class TruncatedMomentsDisplay:
         ImportError
             Without matplotlib.
         ValueError
-            If moments are missing or shapes do not match.
+            If moments are missing, none is positive, or shapes do not match.
         """
         require_matplotlib(f"{cls.__name__}.from_moments")
         prefix = "relative_" if relative else ""
@@ -208,6 +208,11 @@ class TruncatedMomentsDisplay:
             for key, n_columns in columns.items()
             if moments.get(prefix + key) is not None
         }
+        if not (tables["moments"] > 0).any():
+            raise ValueError(
+                "Got moments none of which is positive, and a logarithmic axis shows no others: "
+                "the cutoffs leave out all matrices; use smaller ones."
+            )
         tables = {key: t[:, 0] if key in single else t for key, t in tables.items()}
         return cls(p=p, cutoffs=cutoffs, **tables, relative=relative, estimator_name=name).plot(ax)
 

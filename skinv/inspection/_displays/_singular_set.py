@@ -141,6 +141,8 @@ class SingularSetDisplay:
         if epsilon is None:
             epsilon = _default_epsilon(sampler)
         epsilon = float(real_array(epsilon, "epsilon"))
+        if not epsilon < np.inf:
+            raise ValueError(f"Got epsilon={epsilon}, but a finite distance is expected.")
         proof = "certified regular" if sampler.is_certified_ else "not certified"
         shape = _SHAPES[sampler.certificate_.norm]
         display = cls(
