@@ -1512,7 +1512,7 @@ for _name in ("fit", "partial_fit"):
 @entry("NeuralInverseRegressor.fit_sampler")
 def fuzz_fit_sampler(c):
     model = network(c)
-    sampler = c.of(region(), region(), region(), FeasibleRegionSampler(), None, series(), 3, int)
+    sampler = c.rather((region(),), (FeasibleRegionSampler(), None, series(), 3, int))
     fitted = attempt(model.fit_sampler, sampler, c.count(2) or 1)
     if fitted is not REFUSED:
         assert fitted is model
@@ -1526,24 +1526,24 @@ def fuzz_scorer(c, method):
     names = "neg_mean_absolute_error", "neg_root_mean_squared_error", "neg_max_error"
     metric = c.choice(*names, "neg_relative_error", "neg_residual")
     if c.one_in(6):
-        metric = c.of(
-            *(lambda X, y, p: np.ones(len(X)), lambda X, y, p: 1.0, lambda X, y, p: "error"),
-            *(lambda X, y, p: np.full(len(X), np.nan), lambda X, y, p: None, lambda X, y, p: X),
-        )
+        wrong = (lambda X, y, p: 1.0, lambda X, y, p: "error", lambda X, y, p: None)
+        wrong += (lambda X, y, p: np.full(len(X), np.nan), lambda X, y, p: X)
+        metric = c.rather((lambda X, y, p: np.ones(len(X)),), wrong)
     scorer = SingularDistanceScorer(
         metric,
         **c.options(
-            norm=["l2", "l1", "linf", partial(c.choice, "l1")],
-            min_distance=[0.0, 0.1, 1e300, c.number],
-            weighting=[None, "distance", "inverse_distance", partial(c.choice, "distance")],
+            norm=[partial(c.choice, "l2", "l1", "linf")],
+            min_distance=[0.0, partial(c.number, 0.01)],
+            weighting=[None, partial(c.choice, "distance", "inverse_distance")],
         ),
     )
-    models = series(), affine(), silu(), ridge(), Liar(c.of(*LIES)), Liar(c.of(*NONSENSE)), scalar()
-    model = c.of(*models, None, LinearInverseApprox(), series(3), FeasibleRegionSampler())
-    X = c.matrices(2)
-    y = None if c.one_in(2) else c.matrices(2, len(X.numbers) if X.right else 2)
+    wrong = Liar(c.of(*NONSENSE)), None, LinearInverseApprox(), series(3), FeasibleRegionSampler()
+    right = series(), affine(), silu(), ridge(), Liar(c.of(*LIES))
+    model = c.rather(right, (*wrong, scalar()))
+    X = c.matrices(2, layouts=["rows", "rows", "stack"], calm=True)
+    y = c.of(None, partial(inverses_of, c, X))
     if method == "profile":
-        found = attempt(scorer.profile, model, X, y, n_bins=c.count())
+        found = attempt(scorer.profile, model, X, y, n_bins=c.count(2))
         assert found is REFUSED or len(found.edges) == len(found.distance) + 1
         return
     options = c.options(sample_weight=[weights(c, X)])
@@ -1561,20 +1561,20 @@ for _name in ("score", "profile", "__call__"):
 
 def a_model(c):
     """Return a fitted model of inverses of 2×2 matrices, or something else."""
-    models = series(), series(2, 2), series(2, 3), affine(), relu(), silu()
-    others = ridge(), scalar(), structured(), structured("symmetric", None), packed(), single()
+    right = series(), series(2, 2), series(2, 3), affine(), relu(), silu(), single()
+    right += FrozenEstimator(series()), ridge(), structured(), structured("symmetric", None), named()
     wrong = series(1), series(3), LinearInverseApprox(), FrozenEstimator(LinearInverseApprox())
-    wrong += Liar(c.of(*LIES)).fit(training()), Liar("few"), complex_series(), named()
-    junk = None, 3, "model", LinearInverseApprox, region
-    return c.of(*models, *models, FrozenEstimator(series()), *others, *wrong, c.of(*junk))
+    wrong += Liar("zeros").fit(training()), Liar("few"), complex_series(), packed(), scalar()
+    return c.rather(right, (*wrong, None, 3, "model", LinearInverseApprox, region))
 
 
-def a_sampler(c):
+def a_sampler(c, *right):
     """Return a fitted sampler of 2×2 matrices, or something else."""
-    some = region(), region(radius=2.0), region(norm="l2"), region(norm="l1"), region(radius=0)
-    others = region(norm="mahalanobis"), region(structure="symmetric"), region(3, radius="data")
-    wrong = FeasibleRegionSampler(), None, series(), region, 5, Liar()
-    return c.of(*some, *some, *others, c.of(*wrong))
+    if not right:
+        right = region(), region(), region(radius=2.0), region(norm="l2"), region(norm="l1")
+        right += region(norm="mahalanobis"), region(structure="symmetric")
+    wrong = FeasibleRegionSampler(), None, series(), region, 5, Liar(), region(radius=0)
+    return c.rather(right, (*wrong, region(3, radius="data")))
 
 
 def true_errors(model, matrices):
@@ -1588,12 +1588,12 @@ def true_errors(model, matrices):
 def fuzz_certify_region(c):
     model, sampler = a_model(c), a_sampler(c)
     options = c.options(
-        rtol=[0.05, 1.0, c.number],
-        device=["cpu", c.of("cpu", "moon", "cuda:7", "", 5, None, "meta")],
-        random_state=[0, c.seed],
-        verbose=[0, c.of(0, -1, "1", None)],
+        rtol=[partial(c.number, 0.05, 1.0)],
+        device=[partial(c.rather, ("cpu",), ("moon", "cuda:7", "", 5, None, "meta"))],
+        random_state=[c.seed],
+        verbose=[partial(c.rather, (0, False), (-1, "1", None))],
     )
-    options["max_boxes"] = c.of(1, 9, c.count(30))
+    options["max_boxes"] = c.count(30)
     found = attempt(bounds.certify_region, model, sampler, **options)
     if found is REFUSED:
         return
@@ -1648,14 +1648,15 @@ def modules(c):
     with torch.no_grad():
         bad = nn.Linear(4, 4)
         bad.weight[0, 0] = c.of(np.nan, np.inf, 1e38)
-    return c.of(*good, *good, c.of(*odd), bad)
+    return c.rather(good, (*odd, bad))
 
 
 @entry("impossibility.polynomial_lipschitz")
 def fuzz_polynomial_lipschitz(c):
     module = modules(c) if c.one_in(2) else a_model(c)
     norm = a_norm(c)
-    shape = c.of(None, None, (4,), (2, 2), (), (-1,), (0,), "4", 4, (4.5,), [4], (3,), (None,))
+    wrong = (2, 2), (), (-1,), (0,), "4", (4.5,), (3,), (None,)
+    shape = c.rather((None, (4,), 4, [4]), wrong)
     found = attempt(impossibility.polynomial_lipschitz, module, norm, input_shape=shape)
     if found is REFUSED:
         return
@@ -1673,8 +1674,8 @@ def fuzz_polynomial_lipschitz(c):
 @entry("impossibility.failure_distance")
 def fuzz_failure_distance(c):
     model = modules(c) if c.one_in(4) else a_model(c)
-    radius, error = (c.of(0.5, 3.0, c.number()), c.of(1.0, 100.0, c.number()))
-    center = c.of(None, CENTER, a_center(c, 2))
+    radius, error = c.number(0.5, 3.0), c.number(1.0, 100.0)
+    center = c.of(None, CENTER, CENTER, partial(a_center, c, 2))
     options = c.options(magnitude=[None, None, c.number])
     found = attempt(impossibility.failure_distance, model, radius, error, center=center, **options)
     if found is REFUSED:
@@ -1693,9 +1694,9 @@ def fuzz_failure_distance(c):
 @entry("impossibility.counterexample")
 def fuzz_counterexample(c):
     model = modules(c) if c.one_in(4) else a_model(c)
-    center = CENTER if c.one_in(2) else a_center(c, 2)
-    error = c.of(1.0, 1e3, 1e3, c.number())
-    options = {"n_directions": c.of(2, c.count(3)), "max_iter": c.of(0, 1, c.count(2))}
+    center = c.of(CENTER, partial(a_center, c, 2))
+    error = c.number(1.0, 1e3, 1e3)
+    options = {"n_directions": c.count(3), "max_iter": c.of(0, partial(c.count, 2))}
     found = attempt(
         *(impossibility.counterexample, model, center, error), random_state=c.seed(), **options
     )
@@ -1713,15 +1714,15 @@ def fuzz_counterexample(c):
 @entry("impossibility.truncated_moments")
 def fuzz_truncated_moments(c):
     model = modules(c) if c.one_in(4) else a_model(c)
-    sampler = c.of(region(radius=2.0), a_sampler(c))
-    p = c.of((1, 2), 2, c.number(), [1, 2, 3], [], [0.5], [np.nan], "2", [[1, 2]], 1e3)
-    right = None, [1e-3, 1e-4, 1e-5], 1e-3
-    cutoffs = c.of(*right, *right, [], [-1], [0], [np.inf], "x", [1j], [[1, 2]])
+    sampler = a_sampler(c, region(radius=2.0), region(norm="l1", radius=2.0))
+    p = c.rather(((1, 2), 2, [1, 2, 3]), (c.number, [], [0.5], [np.nan], "2", [[1, 2]], 1e3))
+    wrong = [], [-1], [0], [np.inf], "x", [1j], [[1, 2]], c.number
+    cutoffs = c.rather((None, [1e-3, 1e-4, 1e-5], 1e-3), wrong)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No sample is between the cutoffs")
         found = attempt(
             *(impossibility.truncated_moments, model, sampler, p, cutoffs),
-            n_samples=c.of(50, c.count(50)),
+            n_samples=c.count(50),
             random_state=c.seed(),
         )
     if found is REFUSED:
@@ -1762,7 +1763,7 @@ def fuzz_to_onnx(c):
     model = CertifiedInverse(series()) if c.one_in(6) else a_model(c)
     with tempfile.TemporaryDirectory() as folder:
         right = f"{folder}/a.onnx", pathlib.Path(folder, "b")
-        path = c.of(*right, *right, *right, Given(c.of(None, 5, [], 1.5)))
+        path = c.rather(right, [Given(c.of(None, 5, [], 1.5))])
         options = {**export_options(c), **c.options(layout=["rows", "stack", partial(c.choice, "rows")])}
         found = attempt(export.to_onnx, model, path, **options)
         assert found is REFUSED or found.stat().st_size > 0
@@ -1929,7 +1930,7 @@ def fuzz_moments_display_of_model(c):
             c.of(region(radius=2.0), a_sampler(c)),
             **c.options(p=[2, (1, 2), c.number], cutoffs=[[1e-3, 1e-4, 1e-5], [], c.count]),
             **c.options(relative=[True], random_state=[c.seed]),
-            n_samples=c.of(50, c.count(50)),
+            n_samples=c.count(50),
             ax=some_axes(c, "plain"),
         )
     assert display is REFUSED or display.moments.shape[1] == len(display.cutoffs)

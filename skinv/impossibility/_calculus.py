@@ -67,7 +67,7 @@ class PolynomialLipschitz:
         check_norm(self.norm)
         for name in ("P", "B"):
             polynomial = as_polynomial(getattr(self, name))
-            coefficients = polynomial.coef
+            coefficients: Any = polynomial.coef
             if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
                 raise ValueError(
                     f"Got {name} of degree {len(coefficients) - 1} with coefficients that are "
@@ -480,10 +480,10 @@ def elementwise(
     PolynomialLipschitz(P=1 + 3 t^2, B=t + 3 t^3, norm='l2')
     """
     check_norm(norm)
-    size = _number(size, "size")
-    if not size >= 0:
-        raise ValueError(f"Got size={size:g}, but a number of entries is expected.")
-    at_zero = abs(_number(at_zero, "at_zero")) * repetition(size, norm)
+    count = _number(size, "size")
+    if not count >= 0:
+        raise ValueError(f"Got size={count:g}, but a number of entries is expected.")
+    at_zero = abs(_number(at_zero, "at_zero")) * repetition(count, norm)
     return lipschitz(derivative, at_zero, norm)
 
 

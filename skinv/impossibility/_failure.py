@@ -88,7 +88,7 @@ def failure_distance(
         {"radius": radius, "error": error, "magnitude": magnitude},
         "failure_distance",
     )
-    radius, error = float(real_array(radius, "radius")), real_array(error, "error")
+    radius, error = float(real_array(radius, "radius")), float(real_array(error, "error"))
     if magnitude is not None:
         magnitude = float(real_array(magnitude, "magnitude"))
     else:
