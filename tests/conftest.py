@@ -1,5 +1,10 @@
 """Shared data: small, seeded, and inverted by LAPACK, not by the package."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each, or they spin
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
