@@ -27,9 +27,12 @@ from .matrices import (
     Layout,
     as_stack,
     check_inverse_targets,
+    embed_complex,
     exact_inverse,
     flatten_stack,
+    is_complex,
     is_tensor,
+    like,
     list_rows,
     matrix_order,
     real_array,
@@ -56,6 +59,7 @@ from .solving import (
     unknown,
 )
 from .stacks import as_float64, finite_rows, namespace, refuse_inexact
+from .structured import StructuredInverse
 from .structures import structured, symmetric_rows, unpack_symmetric
 
 __all__ = ["CertifiedInverse"]
@@ -101,7 +105,8 @@ class CertifiedInverse(
         Function p → A(p) of a parametric family of matrices: it takes rows of parameters
         (n_samples, n_parameters), and returns matrices as rows or a stack, real or complex. `X` are
         the parameters then, in all methods, and what the regressor learns from; answers are proven
-        for the matrices of the family, and have the layout that the function returns.
+        for the matrices of the family, and have the layout that the function returns. To be
+        pickled it must be a function of a module.
     verbose : int, default=0
         1 shows a progress bar over the matrices that ``predict`` and ``report`` certify.
 
@@ -110,7 +115,7 @@ class CertifiedInverse(
     estimator_ : estimator
         The fitted regressor.
     n_features_in_ : int
-        n*n.
+        n*n, (2n)² for complex matrices, or the number of parameters of a family.
 
     See Also
     --------
@@ -172,6 +177,10 @@ class CertifiedInverse(
         self.family = family
         self.verbose = verbose
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        real_array(self.tol, "tol")
+
     # -- fitting ---------------------------------------------------------------------------------
 
     def fit(self, X: Any = None, y: Any = None, **fit_params: Any) -> CertifiedInverse:
@@ -215,12 +224,13 @@ class CertifiedInverse(
             self._anchor = self._find_anchor()
             return self
         rows, targets, inverses = self._validate_training(X, y)
+        layout = Layout.COMPLEX if not hasattr(X, "columns") and is_complex(X) else Layout.ROWS
         if not inverses:
             raise ValueError(
                 "Got targets that are not the inverses of the matrices, but only errors of "
                 "inverses can be proven; leave y out to have them computed."
             )
-        given = X if hasattr(X, "columns") else rows
+        given = self._given(X, rows, layout)
         if rows.dtype == np.float32 and _is_foreign(self.estimator):
             targets = targets.astype(np.float32)  # networks of one precision take no other
         self.estimator_ = clone(self.estimator).fit(given, targets, **fit_params)
@@ -344,7 +354,8 @@ class CertifiedInverse(
         InverseReport
             A Bunch. ``inverse``: as :meth:`predict`. ``bound`` (n_samples,): proven upper bounds of
             the relative errors. ``residual`` (n_samples,): bounds of ‖I − AX‖ of the regressor's
-            own prediction, NaN where there is none. ``n_refine`` (n_samples,): refinement steps
+            own prediction (made symmetric or complex, where the matrix is), NaN where there is
+            none. ``n_refine`` (n_samples,): refinement steps
             taken. ``status`` (n_samples,), an array of str:
 
             * "predicted": the prediction itself is within `tol`;
@@ -536,10 +547,19 @@ class CertifiedInverse(
         elif flat.dtype.itemsize > 16:
             refuse_inexact(flatten_stack(flat)[0], rows)
         rows = rows.detach() if is_tensor(rows) else rows
-        return (X if hasattr(X, "columns") else rows), rows, layout
+        return self._given(X, rows, layout), rows, layout
+
+    def _given(self, X: Any, rows: Any, layout: Layout) -> Any:
+        """Return matrices as the regressor takes them: rows, unless it knows more."""
+        if layout == Layout.COMPLEX and isinstance(unwrapped(self.estimator), StructuredInverse):
+            return restore_layout(rows, layout)
+        return X if hasattr(X, "columns") else rows
 
     def _members(self, X: Any, reset: bool) -> tuple[Any, Any, Layout]:
-        """Return parameters, the matrices of the family that they stand for, and their layout."""
+        """Return parameters, the matrices of the family that they stand for, and their layout.
+
+        ``fit`` remembers what the function returned, which may not be made for no parameters.
+        """
         if is_tensor(X) and not reset:
             p, _ = self._validate_prediction(X)
             finite = p.isfinite().all(dim=1)
@@ -549,28 +569,49 @@ class CertifiedInverse(
             p = validate_rows(self, given, reset=reset, square=False, allow_nonfinite=True)
             finite = np.isfinite(p).all(axis=1)
         good = p if bool(finite.all()) else p[finite]
-        assert self.family is not None
-        matrices = self.family(good)
-        try:
-            matrices = matrices.detach() if is_tensor(matrices) else np.asarray(matrices)
-        except ValueError:  # ragged
-            matrices = np.asarray(None)
-        rows, layout = flatten_stack(matrices)
-        if rows.ndim != 2 or len(rows) != len(good):
-            raise ValueError(
-                f"Got an array of shape {tuple(matrices.shape)} from family for {len(good)} rows "
-                f"of parameters, but one square matrix each is expected: (n_samples, n, n)."
-            )
-        matrix_order(rows.shape[1])
-        if not is_tensor(rows):
-            wide = rows if rows.dtype.char in "efd" else real_array(rows, "matrices of the family")
-            refuse_inexact(rows, wide)
-            rows = wide.astype(np.result_type(wide.dtype, np.float32), copy=False)
+        known = None if reset else getattr(self, "_member", None)
+        if known is not None and len(good) == 0:
+            rows, layout = np.empty((0, known["n_features"])), Layout(known["layout"])
+            rows = like(rows, p if is_tensor(p) else np.empty(0, known["dtype"]))
+        else:
+            rows, layout = self._call_family(good)
+        if reset:
+            dtype = "float64" if is_tensor(rows) else rows.dtype.name
+            self._member = {"n_features": rows.shape[1], "layout": int(layout), "dtype": dtype}
+        elif known is not None and rows.shape[1] != known["n_features"]:
+            if layout == Layout.COMPLEX or 4 * rows.shape[1] != known["n_features"]:
+                raise ValueError(
+                    f"Got matrices of {rows.shape[1]} entries from family, embedded if they are "
+                    f"complex, but in fit they had {known['n_features']}: one order, and complex "
+                    f"always or never, is expected."
+                )
+            rows, layout = flatten_stack(embed_complex(as_stack(rows)))[0], Layout.COMPLEX
         if good is not p:
             every = namespace(rows).full((len(p), rows.shape[1]), np.nan, dtype=rows.dtype)
             every[finite if is_tensor(rows) else to_host(finite)] = rows
             rows = every
         return (X if hasattr(X, "columns") else p), rows, layout
+
+    def _call_family(self, parameters: Any) -> tuple[Any, Layout]:
+        """Return the matrices of finite parameters as rows, and their layout."""
+        assert self.family is not None
+        matrices = self.family(parameters)
+        try:
+            matrices = matrices.detach() if is_tensor(matrices) else np.asarray(matrices)
+        except ValueError:  # ragged
+            matrices = np.asarray(None)
+        rows, layout = flatten_stack(matrices)
+        if rows.ndim != 2 or len(rows) != len(parameters):
+            raise ValueError(
+                f"Got an array of shape {tuple(matrices.shape)} from family for {len(parameters)} "
+                f"rows of parameters, but one square matrix each is expected: (n_samples, n, n)."
+            )
+        matrix_order(rows.shape[1])
+        if is_tensor(rows):
+            return (rows if rows.is_floating_point() else rows.double()), layout
+        wide = rows if rows.dtype.char in "efd" else real_array(rows, "matrices of the family")
+        refuse_inexact(rows, wide)
+        return wide.astype(np.result_type(wide.dtype, np.float32), copy=False), layout
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
         if self.family is None:
@@ -593,6 +634,8 @@ class CertifiedInverse(
             predicted = np.asarray(predicted)
         m, d = len(given), rows.shape[1]
         n = math.isqrt(d)
+        if is_complex(given):
+            predicted = embed_complex(predicted)
         if getattr(_final(self.estimator_), "packed", False) and d > 1:
             predicted = unpack_symmetric(predicted)
         if tuple(predicted.shape) not in ((m, d), (m, n, n)) and (d > 1 or len(predicted) != m):
@@ -601,7 +644,7 @@ class CertifiedInverse(
                 f"entries, but inverses of the same size are expected: is {self.estimator_!r} a "
                 f"regressor of inverses?"
             )
-        if predicted.is_complex() if is_tensor(predicted) else np.iscomplexobj(predicted):
+        if is_complex(predicted):
             raise ValueError(
                 f"Got complex predictions for real matrices, but real inverses are expected: fit "
                 f"{self.estimator_!r} to real targets."

@@ -232,7 +232,12 @@ def is_complex(X: Any) -> bool:
     >>> is_complex([[1j]]), is_complex(np.zeros(2))
     (True, False)
     """
-    return bool(X.is_complex() if is_tensor(X) else np.iscomplexobj(X))
+    if is_tensor(X):
+        return bool(X.is_complex())
+    try:
+        return bool(np.iscomplexobj(X))
+    except ValueError:  # a ragged list
+        return False
 
 
 def embed_complex(Z: Any) -> Any:
@@ -345,7 +350,7 @@ def extract_complex(X: Any) -> Any:
     Z = np.empty((*shape[:-2], n, n), np.complex64 if X.dtype.itemsize < 8 else np.complex128)
     with np.errstate(over="ignore", invalid="ignore"):
         mean_of(a, d, out=Z.real)
-        np.negative(b, out=Z.imag)
+        np.multiply(b, -1, out=Z.imag)  # NumPy 2.4's negative is wrong for some strides
         mean_of(c, Z.imag, out=Z.imag)
     return Z
 

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
+from ._regressor import unwrapped
 from .geometry import distance_to_singularity
 from .geometry._regions import row_norms
 from .matrices import as_stack, exact_inverse, flatten_stack, real_array, to_host
@@ -201,7 +202,7 @@ class SingularDistanceScorer(BaseEstimator):
         estimator : object with a ``predict`` method
             Regressor or pipeline.
         X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
-            Test matrices.
+            Test matrices; parameters for a :class:`CertifiedInverse` with a `family`.
         y : array-like of shape (n_samples, n_targets), default=None
             True targets; None computes the exact inverses.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -293,7 +294,9 @@ class SingularDistanceScorer(BaseEstimator):
         if not hasattr(estimator, "predict"):
             raise TypeError(f"Got {estimator!r}, but an estimator that predicts is expected.")
         X = to_host(X)
-        rows = real_array(flatten_stack(X)[0], "X")
+        family = getattr(unwrapped(estimator), "family", None)
+        matrices = X if family is None else family(np.asarray(X))  # of parameters
+        rows = real_array(flatten_stack(matrices)[0], "X")
         if rows.ndim != 2:
             raise ValueError(
                 f"Got X of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, n, "
@@ -325,7 +328,8 @@ class SingularDistanceScorer(BaseEstimator):
         predicted = estimator.predict(X if index.size == len(rows) else _safe_indexing(X, index))
         target, predicted = _flat_pair(target, predicted)
         metric = self.metric if callable(self.metric) else _METRICS[self.metric]
-        error = real_array(metric(rows[index], target, predicted), "errors")
+        with np.errstate(all="ignore"):
+            error = real_array(metric(rows[index], target, predicted), "errors")
         if error.shape != (index.size,):
             raise ValueError(
                 f"Got errors of shape {error.shape} from metric={self.metric!r}, but one for each "

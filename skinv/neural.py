@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .draws import private_generator
 from .form import OTHER_TARGETS, ModelForm
 from .inference.predictor import EnginePredictorMixin
-from .matrices import as_stack
+from .matrices import as_stack, real_array
 from .sampling import check_sampler
 from .training.preparation import ORDERS, Preparation, random_layers, taylor_layers
 from .training.schedules import SCHEDULES
@@ -240,6 +240,12 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        for name in ("learning_rate_init", "weight_decay", "tol"):
+            if not isinstance(getattr(self, name), str):
+                real_array(getattr(self, name), name)
+
     # -- fitting ---------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
@@ -260,7 +266,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         ------
         ValueError
             If training matrices are singular, not finite, or of condition number past 1/√eps (the
-            rows are named), if the loss becomes infinite or NaN, or if no step was taken.
+            rows are named), if loss or weights become infinite or NaN, or if no step was taken.
         """
         rows, targets, inverses, resume = self._start(X, y, self.warm_start)
         held_out = None
@@ -387,7 +393,10 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
                 f"{'' if inverses else ' and targets that are not inverses'}: pass "
                 f"activation='relu', baseline=None and no y, or init='default'."
             )
-        prepared = Preparation.fit(rows, targets, self.baseline, inverses=inverses, center=center)
+        with np.errstate(all="ignore"):
+            prepared = Preparation.fit(
+                rows, targets, self.baseline, inverses=inverses, center=center
+            )
         hidden = self._hidden_sizes(len(prepared.kept))
         if self.init == "taylor":
             if len(hidden) != 1:
@@ -414,10 +423,10 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
             return [8 * max(n_inputs, 1)]
-        hidden = [int(size) for size in np.atleast_1d(sizes)]
-        if any(size < 1 for size in hidden):
+        hidden = np.atleast_1d(np.asarray(sizes, dtype=object))
+        if hidden.ndim > 1 or not all(isinstance(n, Integral) and int(n) >= 1 for n in hidden):
             raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths are integers >= 1.")
-        return hidden
+        return [int(size) for size in hidden]
 
     # -- what is fitted --------------------------------------------------------------------------
 

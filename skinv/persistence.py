@@ -23,8 +23,9 @@ FORMAT = 1
 # The oldest format that is still read.
 OLDEST = 1
 
-#: All that ``skops.io.load(file, trusted=TRUSTED_TYPES)`` needs to load any estimator of skinv. For
-#: a single one its own name is enough, with those of the estimators in it.
+#: All that ``skops.io.load(file, trusted=TRUSTED_TYPES)`` needs to load the estimators of skinv.
+#: For a single one its own name is enough, with those of the estimators in it. What comes from
+#: elsewhere needs its own: the function of a family, scikit-learn's trees, splitters of a search.
 TRUSTED_TYPES = [
     "skinv.certified.CertifiedInverse",
     "skinv.linear.LinearInverseApprox",
@@ -124,7 +125,7 @@ def check_format(name: str, saved: dict[str, Any] | None) -> None:
     """
     from . import __version__
 
-    found = 0 if saved is None else saved["format"]
+    found = 0 if saved is None else saved.get("format", 0)
     if OLDEST <= found <= FORMAT:
         return
     reads = f"but skinv {__version__} reads formats {OLDEST} to {FORMAT}"

@@ -265,7 +265,8 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             if radius.ndim and (self.norm != "linf" or radius.size != center.size):
                 raise ValueError(
                     f"Got a radius of shape {radius.shape} with norm={self.norm!r}, but "
-                    f"half-widths per entry go with norm='linf' and have the shape of the center."
+                    f"half-widths per entry go with norm='linf' and have the shape of the center; "
+                    f"of complex matrices they are complex, for real and imaginary parts."
                 )
             if not (np.isfinite(radius).all() and (radius >= 0).all()):
                 raise ValueError(f"Got radius={self.radius}, but it must be finite and >= 0.")
@@ -544,8 +545,10 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         if is_dask(X):
             return by_blocks(self, "transform", X)
         rows, was_stack = self._validated(X)
-        layout = was_stack if self._returns_arrays() else Layout.ROWS
-        return _as(restore_layout(self._treat(rows), layout), X)
+        treated = self._treat(rows)
+        if not self._returns_arrays():  # what makes data frames takes no tensors
+            return treated
+        return _as(restore_layout(treated, was_stack), X)
 
     def _treat(self, rows: NDArray) -> NDArray:
         if self.on_infeasible != "nan":

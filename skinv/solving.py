@@ -292,7 +292,7 @@ def right_hand_sides(b: Any, rows: Any, is_complex: bool = False) -> Any:
             f"({m}, {n}) or ({m}, {n}, k) is expected."
         )
     if is_complex:
-        imaginary = b.imag if has_complex(b) else 0 * b
+        imaginary = b.imag if has_complex(b) else namespace(b).zeros_like(b)
         b = namespace(b).concatenate([b.real, imaginary], 1)
     if b.dtype in (namespace(b).float32, namespace(b).float64):
         return b

@@ -25,6 +25,7 @@ from .matrices import (
     like,
     list_rows,
     real_array,
+    refuse_nonfinite,
     regular_inverse,
     restore_layout,
     targets_are_inverses,
@@ -264,12 +265,13 @@ class StructuredInverse(
             return by_blocks(self, "predict", X)
         rows, layout = self._validate_prediction(X)
         if not is_tensor(rows):
-            rows = validate_rows(self, rows, reset=False, square=not self._packed)
+            refuse_nonfinite(rows, "X")
         full, structure = self._full(rows), self._structure
         features = structure.pack(full)
         ours = isinstance(unwrapped(self.estimator_, pipelines=True), InverseRegressorMixin)
         given = features if ours else to_host(features)
-        numbers = self.estimator_.predict(given) if len(features) else features * 0.0
+        with np.errstate(all="ignore"):
+            numbers = self.estimator_.predict(given) if len(features) else features * 0.0
         if not (is_tensor(rows) and is_tensor(numbers)):
             numbers = real_array(numbers, "predictions")
             if numbers.size != math.prod(features.shape):

@@ -77,7 +77,10 @@ class Structure:
         n = matrix_order(n_features)
         if complex:
             if n % 2:
-                raise ValueError(f"Got order {n}, but embeddings of complex ones have even orders.")
+                raise ValueError(
+                    f"Got real matrices of order {n}, but embeddings of complex ones have even "
+                    f"orders; pass a complex stack."
+                )
             n //= 2
         where = np.triu_indices(n) if symmetric else tuple(np.indices((n, n)).reshape(2, -1))
         k = len(where[0])
@@ -135,15 +138,20 @@ class Structure:
         return least[self.source] * used
 
     def violation(self, rows: NDArray) -> NDArray:
-        """Return how far matrices are from having the structure in any entry; 0 for rounding."""
+        """Return how far matrices are from having the structure in any entry; 0 for rounding.
+
+        inf where an entry is not finite and its counterpart is something else.
+        """
         violation = np.zeros(len(rows), dtype=rows.dtype)
         inexact = (self.unpack(self.pack(rows)) != rows).any(axis=1)
         if inexact.any():
-            some = rows[inexact]
+            some, near = rows[inexact], self.project(rows[inexact])
             with np.errstate(invalid="ignore", over="ignore"):
-                off = np.abs(some - self.project(some)).max(axis=1)
-                size = np.abs(some).max(axis=1)
-                violation[inexact] = np.where(off > 16 * np.finfo(rows.dtype).eps * size, off, 0.0)
+                same = (some == near) | (np.isnan(some) & np.isnan(near))
+                off = np.where(same, 0.0, np.abs(some - near)).max(axis=1)
+                allowed = 16 * np.finfo(rows.dtype).eps * np.abs(some).max(axis=1)
+                off = np.where((off == 0) | ((off <= allowed) & np.isfinite(off)), 0.0, off)
+            violation[inexact] = np.where(np.isnan(off), np.inf, off)
         return violation
 
 
@@ -329,9 +337,12 @@ def refuse_unstructured(structure: Structure, rows: NDArray, name: str = "Matric
     """Raise a ValueError that names the rows without the structure."""
     bad = structure.violation(rows) > 0
     if bad.any():
-        kinds = ["general", "complex", "symmetric", "Hermitian"]
-        kind = kinds[structure.is_complex + 2 * structure.is_symmetric]
+        if not structure.is_symmetric:
+            kind, fix = "embeddings of complex matrices", "pass complex stacks"
+        else:
+            kind = "Hermitian" if structure.is_complex else "symmetric"
+            fix = "pass (A + A.conj().T) / 2 if they should be"
         raise ValueError(
-            f"{name} in rows {list_rows(bad)} are not {kind}; pass (A + A.conj().T) / 2 if they "
-            f"should be symmetric or Hermitian, or use an estimator without structure."
+            f"{name} in rows {list_rows(bad)} are not {kind}; {fix}, or use an estimator without "
+            f"structure."
         )

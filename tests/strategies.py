@@ -78,7 +78,8 @@ class Given:
         """The precision of the dtype that the numbers come in."""
         dtype = self.value.dtype if self.is_tensor else self.numbers.dtype
         if self.is_tensor:
-            return torch.finfo(dtype).eps if dtype.is_floating_point else 2.0**-52
+            inexact = dtype.is_floating_point or dtype.is_complex
+            return torch.finfo(dtype).eps if inexact else 2.0**-52
         return max(float(np.finfo(dtype).eps), 2.0**-52) if dtype.kind in "fc" else 2.0**-52
 
     def __repr__(self):
@@ -268,6 +269,10 @@ class Choices:
     def misshapen(self, n=2, m=2, tensors=True):
         """Return numbers in a shape that holds no matrices of order n as rows or a stack."""
         m = max(m, 1)
+        if n == 1:
+            shapes = ((), (1,), (1, 1, 1, 1), (m, 2), (m, 1, 2), (m, 0), (0, 0), (m, 4))
+            A = self.dtyped(self.rng.standard_normal(self.of(*shapes)))
+            return Given(self.contained(A, tensors), A)
         shape = self.of(
             *((), (n * n,), (n, n, n, n), (m, n * n + 1), (m, n, n + 1), (m, 1, n, n), (m, 0)),
             *((m, 0, 0), (0,), (0, 0), (0, 0, 0), (m, n * n, 1), (m, (n + 1) ** 2), (m, n + 1, n)),
@@ -311,14 +316,16 @@ def attempt(function, *args, refused=(ValueError,), **kwargs):
 
 
 def on_purpose(error):
-    """Tell whether an exception comes from a `raise` of skinv or of scikit-learn."""
+    """Tell whether an exception comes from a `raise` of skinv, or of what it calls for users."""
     frame = error.__traceback__
     while frame.tb_next is not None:
         frame = frame.tb_next
+        if frame.tb_frame.f_code.co_name == "check_random_state":  # NumPy says it for scikit-learn
+            return True
     path = frame.tb_frame.f_code.co_filename
     line = linecache.getline(path, frame.tb_lineno).strip()
-    ours = any(f"/{package}/" in path for package in ("skinv", "sklearn", "dask"))
-    return ours and (line.startswith("raise") or "check_random_state(" in line)
+    ours = any(f"/{package}/" in path for package in ("skinv", "sklearn", "dask", "torch"))
+    return ours and line.startswith("raise")
 
 
 def _name(function):

@@ -22,6 +22,7 @@ from skinv import (
 from skinv.bounds import certify_region, residual_bound
 from skinv.datasets import load_robot_arm
 from skinv.export import to_module
+from skinv.impossibility import counterexample
 from skinv.matrices import as_stack, embed_complex, extract_complex
 from skinv.refinement import newton_schulz
 from skinv.structures import Structure, pack_symmetric, unpack_symmetric
@@ -66,12 +67,21 @@ def test_embedding_is_a_homomorphism(n):
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
 @pytest.mark.parametrize("scale", [1.0, 1e-38, 1e37])
 @pytest.mark.parametrize("wrap", [np.asarray, torch.tensor])
-def test_extraction_is_exact(dtype, scale, wrap):
-    """There and back is the identity to the last bit, huge and tiny numbers included."""
-    Z = (scale * family(3, 10, complex=True)).astype(dtype)
-    back = extract_complex(embed_complex(wrap(Z)))
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("step", [1, 2])
+def test_extraction_is_exact(dtype, scale, wrap, n, step):
+    """There and back is the identity to the last bit: huge and tiny numbers, views, all orders.
+
+    (NumPy 2.4's negative is wrong for some strides of its arguments.)
+    """
+    Z = (scale * family(n, 10 * step, complex=True)).astype(dtype)
+    E = embed_complex(wrap(Z))
+    back = extract_complex(E[::step])
     assert str(back.dtype).endswith(np.dtype(dtype).name)
-    np.testing.assert_array_equal(np.asarray(back), Z)
+    np.testing.assert_array_equal(np.asarray(back), Z[::step])
+    wide = wrap(np.zeros((len(E), 4 * n, 4 * n), Z.real.dtype))
+    wide[:, ::2, ::2] = E
+    np.testing.assert_array_equal(np.asarray(extract_complex(wide[:, ::2, ::2])), Z)
     assert embed_complex(Z).dtype == Z.real.dtype
 
 
@@ -136,6 +146,9 @@ def test_parts_and_single_matrices():
     whole = model.predict(Z)
     diagonal = model.predict(Z, outputs=np.diag_indices(3))
     np.testing.assert_allclose(diagonal, whole[:, range(3), range(3)], rtol=1e-13)
+    single = model.predict(Z.astype(np.complex64), outputs=np.diag_indices(3))
+    assert single.dtype == np.complex64
+    np.testing.assert_allclose(single, diagonal, rtol=1e-5)
     mask = np.zeros(9, dtype=bool)
     mask[[1, 5]] = True
     np.testing.assert_allclose(model.predict(Z, outputs=mask), whole.reshape(-1, 9)[:, mask])
@@ -355,7 +368,7 @@ def test_unstructured_data_are_refused():
     for model in (FeasibleRegionSampler(structure="symmetric"), StructuredInverse(Ridge())):
         with pytest.raises(ValueError, match=r"rows \[3\] \(1 of 10\) are not symmetric"):
             model.fit(A)
-    with pytest.raises(ValueError, match="not complex"):
+    with pytest.raises(ValueError, match="not embeddings of complex"):
         StructuredInverse(Ridge(), "complex").fit(A)
 
 
@@ -410,6 +423,46 @@ def test_matrices_without_the_structure_get_no_answer():
     report = model.report(stream)
     assert report.status[7] == "exact"
     assert (report.bound <= 1e-9).all()
+
+
+@pytest.mark.parametrize("structure", ["symmetric", "positive_definite"])
+def test_nothing_is_dropped_with_the_lower_triangle(structure):
+    """NaN and infinity there give NaN for tensors, and are refused in arrays and when packed."""
+    A = family(3, 100, hermitian=True)
+    model = StructuredInverse(INNER["lstsq"], structure, baseline=None).fit(A)
+    bad = A[:3].copy()
+    bad[0, 1, 0], bad[1, 2, 0] = np.nan, np.inf
+    X = model.predict(torch.tensor(bad))
+    assert torch.isnan(X[:2]).all()
+    assert torch.isfinite(X[2]).all()
+    with pytest.raises(ValueError, match=r"rows \[0, 1\]"):
+        model.predict(bad)
+    with pytest.raises(ValueError, match=r"rows \[0, 1\] \(2 of 3\) are not symmetric"):
+        pack_symmetric(bad)
+
+
+def test_frames_keep_their_names():
+    """A structured regressor takes frames without a warning, and checks their columns."""
+    pd = pytest.importorskip("pandas")
+    A = family(2, 50, hermitian=True).reshape(-1, 4)
+    frame = pd.DataFrame(A, columns=list("abcd"))
+    model = CertifiedInverse(StructuredInverse(INNER["lstsq"])).fit(frame)
+    assert (model.report(frame).bound <= 1e-6).all()
+    assert list(model.estimator_.feature_names_in_) == list("abcd")
+    with pytest.raises(ValueError, match="feature names"):
+        model.estimator_.predict(frame[list("badc")])
+
+
+def test_hermitian_numbers_reach_the_regressor():
+    """Behind a certificate, too, a structured regressor sees n² numbers of a Hermitian matrix."""
+    A = family(3, 200, complex=True, hermitian=True)
+    model = CertifiedInverse(StructuredInverse(INNER["lstsq"]), tol=1e-9).fit(A)
+    assert model.estimator_.estimator_.n_features_in_ == 9
+    for stream in (A, torch.tensor(A)):
+        report = model.report(stream)
+        X = np.asarray(report.inverse)
+        np.testing.assert_array_equal(X, X.conj().swapaxes(1, 2))
+        assert (np.asarray(report.bound) <= 1e-9).all()
 
 
 def test_packed_rows():
@@ -513,6 +566,50 @@ def test_bad_parameters_spoil_nothing():
     assert (cross_val_score(model, P, cv=3) > 0.999999).all()
     with pytest.raises(ValueError, match=r"rows \[2\]"):
         model.fit(new)
+
+
+def stacked(P):
+    """A family as one would write it first, which is not made for no parameters."""
+    return np.stack([rotations(p[None])[0] for p in P])
+
+
+def test_functions_that_cannot_do_without_parameters():
+    """No parameters, or none that are finite, never reach the function."""
+    P = parameters()
+    model = CertifiedInverse(INNER["lstsq"], family=stacked).fit(P)
+    assert model.predict(P[:0]).shape == (0, 2, 2)
+    report = model.report(np.full((3, 2), np.nan))
+    assert list(report.status) == ["not finite"] * 3
+    assert report.inverse.shape == (3, 2, 2)
+    da = pytest.importorskip("dask.array")
+    lazy = model.predict(da.from_array(P, chunks=(100, 2)))
+    np.testing.assert_allclose(lazy.compute(), model.predict(P), rtol=1e-12)
+
+
+def test_families_that_change_their_mind():
+    """Now and then real: embedded. Another order, or suddenly complex: refused."""
+    P = parameters()
+
+    def sometimes(p):
+        return rotations(p) * np.exp(1j * p[:, :1, None]) if len(p) > 10 else rotations(p)
+
+    model = CertifiedInverse(INNER["lstsq"], family=sometimes).fit(P)
+    assert model.predict(P[:5]).dtype == np.complex128
+    real = CertifiedInverse(INNER["lstsq"], family=rotations).fit(P)
+    for other in (lambda p: rotations(p) * 1j, lambda p: np.tile(np.eye(3), (len(p), 1, 1))):
+        with pytest.raises(ValueError, match="but in fit they had 4"):
+            real.set_params(family=other).predict(P)
+
+
+def test_scores_of_families():
+    """The scorer takes matrices from the family, and a counterexample of one is refused."""
+    P = parameters()
+    model = CertifiedInverse(INNER["lstsq"], family=rotations, tol=1e-10).fit(P)
+    assert -1e-9 < SingularDistanceScorer(min_distance=0.1)(model, P) <= 0
+    search = GridSearchCV(model, {"order": [2, 3]}, scoring=SingularDistanceScorer(), cv=2).fit(P)
+    assert -1e-9 < SingularDistanceScorer()(search, P) <= 0
+    with pytest.raises(ValueError, match="model of parameters"):
+        counterexample(model, np.eye(2))
 
 
 def test_families_behind_pipelines():

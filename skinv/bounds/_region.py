@@ -128,9 +128,7 @@ def certify_region(
     check_sampler(sampler)
     own, given = getattr(unwrapped(model), "_structure", None), sampler._structure
     if own is not None and (
-        given is None
-        or own.is_complex > given.is_complex
-        or own.is_symmetric > given.is_symmetric
+        given is None or own.is_complex > given.is_complex or own.is_symmetric > given.is_symmetric
     ):
         raise ValueError(
             f"Got {unwrapped(model)!r} and a region with matrices that do not have its structure, "

@@ -161,7 +161,8 @@ class L1Ball(Region):
 
     def norm(self, deviations: NDArray) -> NDArray:
         """Return the sum of absolute entries of each row."""
-        return np.abs(deviations).sum(axis=1)
+        with np.errstate(over="ignore"):
+            return np.abs(deviations).sum(axis=1)
 
     def draw(self, n_samples: int, rng: Draws) -> Any:
         """Return deviations uniform in the ball.

@@ -120,6 +120,8 @@ def counterexample(
         },
         "counterexample",
     )
+    if getattr(unwrapped(model), "family", None) is not None:
+        raise ValueError("Got a model of parameters, but one of matrices is needed.")
     if is_complex(center):
         raise ValueError("Got a complex center; pass embed_complex(center), where models look.")
     A, error = check_center(center), float(real_array(error, "error"))

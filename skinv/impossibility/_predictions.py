@@ -43,6 +43,8 @@ class Predictions:
             raise TypeError(
                 f"Got {model!r}, but a fitted regressor of inverses or a torch module is expected."
             )
+        # What operations of torch raise for shapes that do not fit.
+        self._of_networks = (IndexError, TypeError, AttributeError) if self._network else ()
         self._dtype: Any = None
         self._module: Any = self._network if self._network is model else None
         if self._network is not None:
@@ -70,7 +72,7 @@ class Predictions:
             predicted = self._predict(rows)
         except np.linalg.LinAlgError:  # of a model that inverts, at a singular matrix
             predicted = np.concatenate([self._predict_one(row[None]) for row in rows])
-        except RuntimeError as exception:
+        except (RuntimeError, *self._of_networks) as exception:
             raise ValueError(
                 f"{type(self.model).__name__} fails on rows of {self.n**2} entries: {exception}"
             ) from exception

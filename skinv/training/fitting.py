@@ -30,6 +30,7 @@ _DRAWN = 64
 _CHUNK = 2**16
 
 
+@np.errstate(all="ignore")  # of what overflows the loss tells
 def train_on_arrays(
     model: Any,
     rows: NDArray,
@@ -67,7 +68,7 @@ def train_on_arrays(
         batch_size = int(np.clip(len(rows) // 200, 64, 1024))
     data = TensorBatches(
         *_tensors(model, rows, targets, dtype),
-        batch_size,
+        int(batch_size),
         seed,
         max_batches=max_batches,
         hard_fraction=model.hard_fraction,
@@ -85,6 +86,7 @@ def train_on_arrays(
     _train(model, solver, data, valid, n_epochs, rates, variance)
 
 
+@np.errstate(all="ignore")  # of what overflows the loss tells
 def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
     """Train on fresh matrices in every step.
 
@@ -111,7 +113,7 @@ def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
     n_epochs = -(-n_steps // per_epoch)
     data = DrawnBatches(
         stream(sampler, model._preparation, device, dtype),
-        batch_size,
+        int(batch_size),
         per_epoch,
         n_epochs=n_epochs,
         hard_fraction=model.hard_fraction,
@@ -238,8 +240,13 @@ def _train(
             UserWarning,
             stacklevel=4,
         )
-    epochs = [row for row in net.history if monitored in row]
-    model._net, model._layers = net, net.module_.layers()
+    epochs, layers = [row for row in net.history if monitored in row], net.module_.layers()
+    if not all(np.isfinite(array).all() for layer in layers for array in layer):
+        raise ValueError(
+            "Weights became infinite or NaN in the last epoch; use a smaller learning_rate_init or "
+            "weight_decay, or look for outliers in the targets."
+        )
+    model._net, model._layers = net, layers
     model._solver_state, model.solver_ = solver_state(net), solver
     model._fitted = True
     model._set_engine()

@@ -291,6 +291,9 @@ class ErrorByDistanceDisplay:
             xlabel=f"distance to the nearest singular matrix ({_NORMS[self.norm]})",
             ylabel=_ERRORS[self.error],
         )
+        low, high = self.distance.min(), self.distance.max()
+        if high <= low * (1 + 1e-9):  # which a logarithmic axis does not tell apart
+            ax.set_xlim(low / 2, high * 2)
         ax.grid(alpha=0.25)
         shown = np.isfinite(self.errors) & (self.errors > 0)
         many = shown.any() and (kind == "bands" or (kind == "auto" and shown.sum() > _MANY))
@@ -423,4 +426,6 @@ class ErrorByDistanceDisplay:
             ends = np.array([self.distance.min(), self.distance.max()])
             if self.failure is not None:
                 ends[0] = min(ends[0], self.failure[:, 1].min())
-            (self.guide_,) = self.ax_.plot(ends, 1 / ends, label=f"{label}: ‖A⁻¹‖ = 1/d", **style)
+            with np.errstate(over="ignore"):
+                norms = 1 / ends
+            (self.guide_,) = self.ax_.plot(ends, norms, label=f"{label}: ‖A⁻¹‖ = 1/d", **style)
