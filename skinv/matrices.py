@@ -639,7 +639,8 @@ def exact_inverse(A: Any) -> Any:
             pass
     # A zero pivot is what makes LAPACK give up; the sign of the determinant comes from the very
     # same LU factorisation, and is 0 exactly then.
-    ok[ok] = np.linalg.slogdet(stack[ok])[0] != 0
+    with np.errstate(all="ignore"):
+        ok[ok] = np.linalg.slogdet(stack[ok])[0] != 0
     out[ok] = np.linalg.inv(stack[ok])
     return out.reshape(A.shape)
 

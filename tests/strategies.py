@@ -324,7 +324,7 @@ def on_purpose(error):
             return True
     path = frame.tb_frame.f_code.co_filename
     line = linecache.getline(path, frame.tb_lineno).strip()
-    ours = any(f"/{package}/" in path for package in ("skinv", "sklearn", "dask", "torch"))
+    ours = any(f"/{package}/" in path for package in ("skinv", "sklearn", "scipy", "dask", "torch"))
     return ours and line.startswith("raise")
 
 

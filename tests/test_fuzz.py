@@ -145,8 +145,8 @@ def true_distance(A, norm):
         return smallest_singular_value(A)
     unit = 2.0 ** (math.frexp(np.abs(A).max())[1] - 1)
     B = inverse_of(A / unit)
-    if B is None:
-        return 0.0
+    if B is None or not np.isfinite(B).all():
+        return 0.0  # or next to it
     if norm == "l1":
         return unit / np.abs(B).max()
     with np.errstate(over="ignore", invalid="ignore"):
@@ -158,7 +158,8 @@ def length_of(E, norm):
     """Return a norm of a flattened matrix."""
     unit = np.abs(E).max() or 1.0
     length = {"l1": np.sum, "l2": np.linalg.norm, "linf": np.max}[norm]
-    return length(np.abs(E) / unit) * unit
+    with np.errstate(over="ignore"):
+        return length(np.abs(E) / unit) * unit
 
 
 def a_matrix_or_stack(c, n=None, **options):
@@ -776,7 +777,7 @@ def float_dtypes(given, *kept):
         name = str(dtype).removeprefix("torch.")
         return {name} if dtype.is_complex or dtype.is_floating_point else {"float64"}
     if hasattr(given.value, "columns"):
-        return {"float32", "float64"}  # columns are converted one by one
+        return {*kept, "float64"}  # columns are converted one by one
     dtype = np.asarray(given.value).dtype
     if dtype.kind == "c":
         return {"complex64" if dtype == np.complex64 else "complex128"}
@@ -1296,6 +1297,8 @@ def fit_with_family(c):
     found = attempt(model.report, Q)
     if found is not REFUSED and Q.numbers is q and kind != "tensor":
         given = q[np.isfinite(q).all(axis=1)]
+        if len(given) == 0:
+            return
         A = np.asarray(model.family(given))
         A = A.astype(complex if np.iscomplexobj(A) else float).reshape(len(given), 2, 2)
         A, finite = embedded(A), np.isfinite(q).all(axis=1)

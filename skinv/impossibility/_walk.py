@@ -65,6 +65,8 @@ def walk(module: nn.Module, norm: str, input_shape: Any = None) -> PolynomialLip
                 f"Got input_shape={input_shape!r}, but integers are expected: the shape of one "
                 f"input, without the batch."
             ) from exception
+        if min(shape, default=1) < 1:
+            raise ValueError(f"Got input_shape={input_shape!r}, but sizes are positive.")
     # What is drawn at random, if anything is, does not come from the global generator.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:

@@ -188,7 +188,8 @@ class Parts:
         if form.taylor is not None:
             pivot = center.ravel()
         if single and (form.taylor is None or dense):
-            pivot = pivot.astype(np.float32).astype(np.float64)
+            with np.errstate(over="ignore"):
+                pivot = pivot.astype(np.float32).astype(np.float64)
         constant = form.constant[every]
         if form.linear is not None:
             constant = constant + (pivot - form.origin) @ form.linear[:, every]
