@@ -176,18 +176,19 @@ def real_array(values: Any, name: str) -> NDArray[np.float64]:
     >>> real_array([1, 2], "radius")
     array([1., 2.])
     """
-    problem = None
+    problem: Exception
     try:
         array = np.asarray(to_host(values))
-        if array.dtype.kind != "c":
+        if array.dtype.kind in "biufO":
             with np.errstate(over="ignore"):
                 return array.astype(np.float64, copy=False)
+        problem = TypeError(f"numbers of dtype {array.dtype} are not real")
     except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
         problem = error
     raise ValueError(
         f"Got {name} of type {type(values).__name__}"
-        f"{' with complex numbers' if problem is None else ''}, but real numbers, or an array of "
-        f"them, are expected."
+        f"{' with complex numbers' if is_complex(values) else ''}, "
+        f"but real numbers, or an array of them, are expected."
     ) from problem
 
 
