@@ -225,16 +225,18 @@ class SingularDistanceScorer(BaseEstimator):
         weight = np.ones_like(distance)
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, to_host(X), dtype=np.float64)[index]
-        if self.weighting == "distance":
-            weight = weight * distance
-        elif self.weighting == "inverse_distance":
-            weight = weight / distance
+        with np.errstate(over="ignore"):
+            if self.weighting == "distance":
+                weight = weight * distance
+            elif self.weighting == "inverse_distance":
+                weight = weight / distance
         if not weight.sum() > 0:
             raise ValueError(
                 f"Got weights of sum {weight.sum():g}, over which nothing can be averaged; some "
                 f"must be positive."
             )
-        average = np.average(error, weights=weight)
+        with np.errstate(over="ignore", invalid="ignore"):
+            average = np.average(error, weights=weight)
         if self.metric == "neg_root_mean_squared_error":
             average = np.sqrt(average)
         return -float(average)
@@ -279,9 +281,11 @@ class SingularDistanceScorer(BaseEstimator):
         root = np.sqrt if self.metric == "neg_root_mean_squared_error" else lambda value: value
         bins = np.array_split(np.argsort(distance, kind="stable"), n_bins)
         ends = [distance[b[0]] for b in bins] + [distance[bins[-1][-1]]]
+        with np.errstate(over="ignore", invalid="ignore"):
+            means = [(distance[b].mean(), root(error[b].mean())) for b in bins]
         return DistanceProfile(
-            distance=np.array([distance[b].mean() for b in bins]),
-            error=np.array([root(error[b].mean()) for b in bins]),
+            distance=np.array([distance for distance, _ in means]),
+            error=np.array([error for _, error in means]),
             error_max=np.array([root(error[b].max()) for b in bins]),
             count=np.array([len(b) for b in bins]),
             edges=np.array(ends),

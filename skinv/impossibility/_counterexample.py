@@ -127,12 +127,13 @@ def counterexample(
     A, error = check_center(center), float(real_array(error, "error"))
     search = _Search(A, Errors(Predictions(unwrapped(model), len(A))), error)
     rng = private_generator(random_state)
-    search.walk(_first_directions(A))
-    if search.best is None:
-        search.scatter(rng)
-    if search.best is not None:
-        search.approach(rng, int(n_directions), int(max_iter))
-    return search.result()
+    with np.errstate(over="ignore", invalid="ignore"):
+        search.walk(_first_directions(A))
+        if search.best is None:
+            search.scatter(rng)
+        if search.best is not None:
+            search.approach(rng, int(n_directions), int(max_iter))
+        return search.result()
 
 
 def _first_directions(A: NDArray) -> list[tuple[NDArray, float]]:

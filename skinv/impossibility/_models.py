@@ -309,10 +309,10 @@ def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
     if form.taylor is not None:
         # The j-th term's derivative is at most j ‖A₀⁻¹‖₂^(j+1) ‖E‖^(j−1), E = A − A₀.
         base, inverse, order = form.taylor
-        e = float(np.linalg.norm(center - base.ravel())) + radius
-        size = float(np.linalg.norm(inverse, 2))
-        series = float(np.linalg.norm(taylor(center[None], base, inverse, order)))
-        series += radius * sum(j * size ** (j + 1) * e ** (j - 1) for j in range(1, order + 1))
+        e = np.linalg.norm(center - base.ravel()) + radius  # of NumPy's numbers powers overflow
+        size = np.linalg.norm(inverse, 2)
+        growth = sum(j * size ** (j + 1) * e ** (j - 1) for j in range(1, order + 1))
+        series = float(np.linalg.norm(taylor(center[None], base, inverse, order)) + radius * growth)
     middle, half = np.zeros_like(value), np.zeros_like(value)
     at_center, product = middle, 0.0
     layers = form.layers_around(center)

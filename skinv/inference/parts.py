@@ -321,8 +321,9 @@ class Parts:
 
 
 def _power_of_two(numbers: Any) -> Any:
-    """Return the powers of two nearest to positive numbers."""
-    return 2.0 ** np.round(np.log2(numbers))
+    """Return the powers of two nearest to positive numbers; 0 for those of what overflowed."""
+    with np.errstate(divide="ignore"):
+        return 2.0 ** np.round(np.log2(numbers))
 
 
 def _moderate(form: ModelForm, pivot: NDArray) -> Any:
