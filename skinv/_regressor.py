@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,8 @@ from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -23,14 +28,15 @@ from .matrices import (
     check_inverse_targets,
     flatten_stack,
     is_tensor,
-    refuse_nonfinite,
     restore_layout,
     targets_are_inverses,
     to_host,
     training_inverses,
     validate_rows,
+    warn_of_single,
 )
 from .persistence import PersistentMixin
+from .rows import numbered, refuse_nonfinite, refused_rows
 
 
 def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:
@@ -60,6 +66,78 @@ def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:
             estimator = estimator.steps[-1][1]
         else:
             return estimator
+
+
+def reads_only(estimator: Any) -> bool:
+    """Tell whether an estimator is known not to write to what it is given.
+
+    Classes of skinv say so by an attribute `_reads_only`, which classes derived from them do not
+    inherit. Whatever else is called gets a copy of what a proof, or the caller, still needs.
+    """
+    while isinstance(estimator, (FrozenEstimator, BaseSearchCV)):
+        estimator = getattr(estimator, "best_estimator_", estimator.estimator)
+    return "_reads_only" in vars(type(estimator))
+
+
+def private(X: Any) -> Any:
+    """Return a copy of an array, tensor or data frame, of which nobody else has the memory."""
+    if is_tensor(X) or not hasattr(X, "copy"):
+        return X.clone()
+    return X.copy()
+
+
+@contextmanager
+def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
+    """Leave out training rows that a region before the estimator refused, with a warning.
+
+    Parameters
+    ----------
+    X : array-like or None
+        Matrices.
+    *others : array-like or None
+        Targets and weights of the same samples.
+
+    Yields
+    ------
+    tuple
+        X and others without these rows. Messages name the others by the caller's numbers.
+
+    Raises
+    ------
+    ValueError
+        If no row is left.
+
+    Examples
+    --------
+    >>> with training_rows([[2.0]], None) as (X, y):
+    ...     X, y
+    ([[2.0]], None)
+    """
+    given = to_host(X)
+    if hasattr(given, "to_numpy") and hasattr(given, "columns"):
+        given = given.to_numpy()
+    refused = np.zeros(0, dtype=bool)
+    if isinstance(given, np.ndarray) and given.ndim > 1:
+        refused = refused_rows(given)
+    if not refused.any():
+        yield (X, *others)
+        return
+    if refused.all():
+        raise ValueError(
+            f"All {len(refused)} training matrices are outside the region before the estimator, "
+            f"which made them NaN: use a larger radius, or on_infeasible='project' or 'drop'."
+        )
+    warnings.warn(
+        f"{int(refused.sum())} of {len(refused)} training matrices are outside the region before "
+        f"the estimator and are left out.",
+        UserWarning,
+        stacklevel=4,
+    )
+    index = np.flatnonzero(~refused)
+    with numbered(index, len(refused)):
+        yield tuple(
+            None if part is None else _safe_indexing(to_host(part), index) for part in (X, *others)
+        )
 
 
 class WrapsRegressorMixin:
@@ -97,6 +175,16 @@ class WrapsRegressorMixin:
         )
 
 
+def warn_of_unanswered(answered: NDArray[np.bool_]) -> None:
+    """Warn that a score is of some of the matrices only."""
+    warnings.warn(
+        f"{int((~answered).sum())} of {len(answered)} matrices went unanswered (NaN): they are not "
+        f"finite, or outside a region. The score is of the others.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
     """A regressor from matrices to their inverses, or to another quantity if targets are given.
 
@@ -118,6 +206,11 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         rows, was_stack = flatten_stack(to_host(X))
         rows = validate_rows(self, rows, reset=reset, square=square or bool(was_stack) or y is None)
         if y is None:
+            inner = getattr(self, "estimator", self)
+            stated = isinstance(inner, FrozenEstimator)
+            stated |= getattr(unwrapped(inner, pipelines=True), "center", None) is not None
+            if reset and not stated:
+                warn_of_single(X, stacklevel=4)
             self._y_ndim = 2
             return rows, None
         y, _ = flatten_stack(to_host(y))
@@ -149,6 +242,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         check_is_fitted(self)
         rows, layout = flatten_stack(X)
         n_features = getattr(self, "n_features_in_", None)  # of foreign regressors often unknown
+        self._refuse_single(X, rows, n_features)
         if layout == Layout.COMPLEX and n_features not in (None, rows.shape[1]):
             raise ValueError(
                 f"Got complex matrices of shape {np.shape(X)}, whose real embeddings have "
@@ -173,6 +267,22 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             )
         return (rows if rows.is_floating_point() else rows.double()), layout
 
+    def _refuse_single(self, X: Any, rows: Any, n_features: int | None) -> None:
+        """Say what to do with a single matrix, and with stacks of stacks."""
+        shape = tuple(getattr(X, "shape", None) or np.shape(rows))
+        n = shape[-1] if shape else 0
+        if len(shape) > 3 or (shape == (n, n) and n_features == n * n != n):
+            what = (
+                "one matrix A: pass A[None]"
+                if len(shape) == 2
+                else (f"a stack of stacks: pass X.reshape(-1, {n}, {n})")
+            )
+            raise ValueError(
+                f"Got an array of shape {shape}, but {type(self).__name__} is expecting "
+                f"{n_features} features as input, in rows (n_samples, n*n) or a stack (n_samples, "
+                f"n, n) of matrices. It seems to be {what}."
+            )
+
     def _restore_prediction(self, values: Any, layout: Layout) -> Any:
         """Give predictions (n_samples, n_targets) the shape of targets, or the layout of `X`."""
         if self._y_ndim == 1:
@@ -187,7 +297,8 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n, n)
-            Test matrices.
+            Test matrices. Those that are answered by NaN, because they are not finite or outside
+            a region, are left out, and a warning says how many.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             True targets. None computes the exact inverses.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -197,7 +308,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         -------
         float
             R² over all outputs, each weighted by its variance, so that entries of the inverse that
-            do not vary count for nothing.
+            do not vary count for nothing. NaN if no matrix is answered.
 
         Raises
         ------
@@ -205,14 +316,23 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             Without `y`, if matrices are singular or of condition number past 1/√eps.
         """
         check_is_fitted(self)
-        if y is None:
-            y = self._true_inverses(X)
-        y, _ = flatten_stack(to_host(y))
-        predicted, _ = flatten_stack(to_host(self.predict(X)))
-        with np.errstate(over="ignore", invalid="ignore"):
-            score = r2_score(
-                y, predicted, sample_weight=sample_weight, multioutput="variance_weighted"
-            )
+        predicted = flatten_stack(to_host(self.predict(X)))[0]
+        answered = ~np.isnan(predicted.reshape(len(predicted), -1)).any(axis=1)
+        if not answered.all():
+            warn_of_unanswered(answered)
+            if not answered.any():
+                return float("nan")
+            index = np.flatnonzero(answered)
+            X, predicted = _safe_indexing(to_host(X), index), predicted[index]
+            y = None if y is None else _safe_indexing(to_host(y), index)
+            if sample_weight is not None:
+                sample_weight = _safe_indexing(sample_weight, index)
+        with numbered(np.flatnonzero(answered), len(answered)):
+            y = self._true_inverses(X) if y is None else flatten_stack(to_host(y))[0]
+            with np.errstate(over="ignore", invalid="ignore"):
+                score = r2_score(
+                    y, predicted, sample_weight=sample_weight, multioutput="variance_weighted"
+                )
         return float(score)
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
@@ -224,4 +344,5 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = False
         tags.target_tags.multi_output = True
+        tags.input_tags.allow_nan = True  # in what is predicted: such rows are answered by NaN
         return tags

@@ -10,10 +10,14 @@ import copy
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .projected import originals_of, warn_of_projection
+from .rows import numbered
 
 __all__ = ["by_blocks", "is_dask", "sample_by_blocks"]
 
@@ -69,7 +73,7 @@ def by_blocks(estimator: Any, method: str, *arrays: Any, **options: Any) -> Any:
 
     Notes
     -----
-    To an error that the method raises for a block a note is added that names the block.
+    Messages name rows by their numbers in the whole array, where the sizes of its chunks are known.
 
     Examples
     --------
@@ -228,15 +232,19 @@ def _call_method(
     method: str,
     ndims: Sequence[int],
     options: dict[str, Any],
-    block_id: Any = None,
+    block_info: Any = None,
 ) -> Any:
     """Call the method on blocks, without the axes that were added to them."""
     given = [X.reshape(X.shape[:ndim]) for X, ndim in zip(blocks, ndims, strict=True)]
-    try:
-        return getattr(estimator, method)(*given, **options)
-    except ValueError as error:
-        error.add_note(f"Rows are counted within block {block_id[0]} of the dask array.")
-        raise
+    whole, place = block_info[0]["shape"][0], block_info[0]["array-location"][0]
+    known = not any(math.isnan(size) for size in (whole, *place))
+    with numbered(range(*place), whole) if known else nullcontext():
+        result = getattr(estimator, method)(*given, **options)
+    moved = originals_of(result)
+    if moved is not None:
+        warn_of_projection(moved[0])
+        result = np.asarray(result)
+    return result
 
 
 def _draw_samples(

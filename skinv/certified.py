@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import sys
+import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, overload
@@ -18,7 +19,14 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._regressor import InverseRegressorMixin, WrapsRegressorMixin, unwrapped
+from ._regressor import (
+    InverseRegressorMixin,
+    WrapsRegressorMixin,
+    private,
+    reads_only,
+    training_rows,
+    unwrapped,
+)
 from .blocks import by_blocks, is_dask
 from .bounds._refine import refine, rounded, with_structure
 from .bounds._residual import check_norm, residual_bound
@@ -29,14 +37,15 @@ from .matrices import (
     check_inverse_targets,
     embed_complex,
     exact_inverse,
+    first_copy,
     flatten_stack,
     is_complex,
     is_tensor,
     like,
-    list_rows,
     matrix_order,
+    may_be_single,
+    namespace,
     real_array,
-    refuse_nonfinite,
     restore_layout,
     targets_are_inverses,
     to_host,
@@ -45,8 +54,10 @@ from .matrices import (
 )
 from .neural import NeuralInverseRegressor
 from .progress import progress
+from .projected import originals_of
 from .refinement import ORDERS
 from .results import InverseReport
+from .rows import list_rows, numbered, refuse_nonfinite
 from .sampling import FeasibleRegionSampler
 from .solving import (
     Anchor,
@@ -58,7 +69,8 @@ from .solving import (
     take_better,
     unknown,
 )
-from .stacks import as_float64, finite_rows, namespace, refuse_inexact
+from .scaling import as_float64
+from .stacks import finite_rows, refuse_inexact
 from .structured import StructuredInverse
 from .structures import structured, symmetric_rows, unpack_symmetric
 
@@ -69,6 +81,10 @@ _POLISH = 2
 # Regressors whose predictions are fresh memory, and cheap to ask for in blocks of so many bytes.
 _OURS = (LinearInverseApprox, NeuralInverseRegressor)
 _BLOCK = 2**22
+# What a regressor may raise because of some of the matrices, and how often, if it does for all that
+# it is asked about, before it is asked no more.
+_ROW_ERRORS = (ValueError, ArithmeticError, RuntimeError)
+_FAILURES = 128
 
 
 class CertifiedInverse(
@@ -79,7 +95,11 @@ class CertifiedInverse(
     Any regressor of inverses makes the first guess. Matrix products refine it (Newton-Schulz) and
     bound its error rigorously, matrix by matrix; those that do not come within `tol` go to the
     fallback. No matrix spoils the others: singular and non-finite ones come back as NaN with an
-    infinite bound.
+    infinite bound, and those at which the regressor raises go to the fallback.
+
+    What is proven is what the caller gave. Regressors of other libraries, pipelines and functions
+    get copies, so that nothing they write can change it; behind a
+    ``FeasibleRegionSampler(on_infeasible="project")`` it is the matrix before its projection.
 
     Parameters
     ----------
@@ -89,15 +109,17 @@ class CertifiedInverse(
         and a :class:`sklearn.frozen.FrozenEstimator` is not fitted again.
     tol : float, default=1e-6
         Relative error ‖A⁻¹ − X‖ / ‖A⁻¹‖ to be proven. Below about n²u cond(A), u the unit roundoff
-        of float64, no proof can succeed.
+        of float64, no proof can succeed. For tensors in half precision the unit roundoff of these,
+        4.9e-4 in float16 and 3.9e-3 in bfloat16, is added, as answers are rounded to it.
     max_refine : int, default=8
         Largest number of refinement steps per matrix.
     order : {2, 3, 4}, default=2
         Order of the refinement; see :func:`skinv.refinement.newton_schulz`.
-    fallback : {"exact", "nan", "keep", "raise"}, default="exact"
+    fallback : {"exact", "exact-raise", "nan", "keep", "raise"}, default="exact"
         What becomes of matrices whose error could not be proven to be within `tol`: LAPACK's
-        inverse with its own bound, NaN, what refinement ended with, or a ValueError that names
-        them.
+        inverse with its own bound, or a ValueError that names them where that is not within `tol`
+        either; NaN; what refinement ended with; or a ValueError without asking LAPACK. Only with
+        "keep" can there be numbers of which nothing is proven.
     norm : {"fro", "inf", "1"}, default="fro"
         Norm of the errors: Frobenius, largest row sum or largest column sum; for complex matrices
         those of their real embeddings.
@@ -145,12 +167,13 @@ class CertifiedInverse(
     """
 
     _stored: ClassVar = {"_anchor": Anchor}
+    _reads_only = True
     _parameter_constraints: dict[str, list] = {
         "estimator": [HasMethods(["fit", "predict"])],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "max_refine": [Interval(Integral, 0, None, closed="left")],
         "order": [Options(Integral, set(ORDERS))],
-        "fallback": [StrOptions({"exact", "nan", "keep", "raise"})],
+        "fallback": [StrOptions({"exact", "exact-raise", "nan", "keep", "raise"})],
         "norm": [StrOptions({"fro", "inf", "1"}), Options(Real, {1, np.inf})],
         "family": [callable, None],
         "verbose": ["verbose"],
@@ -202,11 +225,22 @@ class CertifiedInverse(
         Raises
         ------
         ValueError
-            For training matrices that are singular, not finite or nearly singular (the rows are
-            named), or targets that are not inverses.
+            For training matrices that are not finite or, where the regressor needs their inverses,
+            singular or nearly so (the rows are named), or targets that are not inverses.
+
+        Warns
+        -----
+        AmbiguousShapeWarning
+            If `X` could be a single matrix.
         """
         self._validate_params()
         fit_params = self._routed(fit_params)
+        m = len(X) if hasattr(X, "__len__") else -1
+        by_row = [name for name, value in fit_params.items() if np.ndim(value) and len(value) == m]
+        with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
+            return self._fit(X, y, {**fit_params, **dict(zip(by_row, values, strict=True))})
+
+    def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> CertifiedInverse:
         self._y_ndim = 2
         self.__dict__.pop("_mean", None)  # of an earlier fit
         if self.family is not None and X is not None:
@@ -223,7 +257,11 @@ class CertifiedInverse(
             self._adopt_features(self.estimator_)
             self._anchor = self._find_anchor()
             return self
-        rows, targets, inverses = self._validate_training(X, y)
+        targets: Any = None
+        if y is None and _finds_targets(self.estimator):
+            rows, inverses = self._validate_pair(X, None)[0], True
+        else:
+            rows, targets, inverses = self._validate_training(X, y)
         layout = Layout.COMPLEX if not hasattr(X, "columns") and is_complex(X) else Layout.ROWS
         if not inverses:
             raise ValueError(
@@ -233,10 +271,23 @@ class CertifiedInverse(
         given = self._given(X, rows, layout)
         if rows.dtype == np.float32 and _is_foreign(self.estimator):
             targets = targets.astype(np.float32)  # networks of one precision take no other
-        self.estimator_ = clone(self.estimator).fit(given, targets, **fit_params)
         self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
+        self.estimator_ = self._fitted(given, targets, fit_params)
         self._anchor = self._find_anchor()
         return self
+
+    def _fitted(self, given: Any, targets: Any, fit_params: dict[str, Any]) -> Any:
+        """Return a fitted regressor, which got copies if it might write to what it is given."""
+        if targets is None and may_be_single(given):  # a warning is enough
+            given = restore_layout(given, True)
+        if not reads_only(self.estimator):
+            given = private(given)
+            targets = None if targets is None else targets.copy()
+            fit_params = {
+                name: value.copy() if isinstance(value, np.ndarray) else value
+                for name, value in fit_params.items()
+            }
+        return clone(self.estimator).fit(given, targets, **fit_params)
 
     def _fit_without_data(self, fit_params: dict) -> None:
         """Fit a regressor that needs no matrices."""
@@ -262,11 +313,11 @@ class CertifiedInverse(
                     "out to have them computed."
                 )
             check_inverse_targets(as_stack(rows), as_stack(targets))
+        self._mean = as_stack(rows.mean(axis=0)[None])[0]
         if isinstance(self.estimator, FrozenEstimator):
             self.estimator_ = clone(self.estimator)
         else:
-            self.estimator_ = clone(self.estimator).fit(given, targets, **fit_params)
-        self._mean = as_stack(rows.mean(axis=0)[None])[0]
+            self.estimator_ = self._fitted(given, targets, fit_params)
         self._anchor = self._find_anchor()
         return self
 
@@ -336,7 +387,8 @@ class CertifiedInverse(
         ------
         ValueError
             For a wrong number of features, for numbers that float64 cannot hold, and with
-            ``fallback="raise"`` if an error could not be proven to be within `tol`.
+            ``fallback="raise"`` or "exact-raise" if an error could not be proven to be within
+            `tol`.
         """
         result = self.report(X)
         return (result.inverse, result.bound) if return_bound else result.inverse
@@ -362,9 +414,9 @@ class CertifiedInverse(
             * "refined": within `tol` after ``n_refine`` steps;
             * "exact": LAPACK's inverse, within `tol`;
             * "inaccurate": LAPACK's inverse, or with ``fallback="keep"`` the last iterate, of
-              which `tol` could not be proven: ``bound`` says what could (inf, for instance, for
-              an inverse that overflows);
-            * "rejected": NaN by ``fallback="nan"``;
+              which `tol` could not be proven: ``bound`` says what could;
+            * "rejected": NaN, by ``fallback="nan"``, or because nothing could be proven of LAPACK's
+              inverse either (the matrix is singular but for rounding, or the inverse overflows);
             * "singular": NaN, because LAPACK met a zero pivot;
             * "not finite": NaN, because the matrix has NaN or infinite entries.
 
@@ -397,7 +449,10 @@ class CertifiedInverse(
         if index is not None:
             result = _spread(result, finite)
         self._refuse(result.status)
-        result.inverse = restore_layout(result.inverse.reshape(rows.shape), layout)
+        if is_complex:
+            result.inverse = first_copy(result.inverse)
+        else:
+            result.inverse = restore_layout(result.inverse.reshape(rows.shape), layout)
         return result
 
     @overload
@@ -431,9 +486,9 @@ class CertifiedInverse(
         -------
         x : ndarray or tensor of the shape of `b`
             Solutions, in the dtype of `X` and `b` if both have the same floating-point one, else in
-            float64; NaN for matrices or right-hand sides that are not finite, for singular matrices
-            (unless ``fallback="keep"``), and with ``fallback="nan"`` where `tol` could not be
-            proven.
+            float64; NaN for matrices or right-hand sides that are not finite, where nothing is
+            proven (unless ``fallback="keep"``), and with ``fallback="nan"`` where `tol` could not
+            be proven.
         bound : ndarray or tensor of shape (n_samples,) or (n_samples, k), float64
             Proven upper bounds of ‖x − A⁻¹b‖₂ / ‖x‖₂, inf where nothing is proven. Only if
             `return_bound`.
@@ -441,8 +496,8 @@ class CertifiedInverse(
         Raises
         ------
         ValueError
-            For shapes that do not match, and with ``fallback="raise"`` if an error could not be
-            proven to be within `tol`.
+            For shapes that do not match, and with ``fallback="raise"`` or "exact-raise" if an error
+            could not be proven to be within `tol`.
 
         Notes
         -----
@@ -477,7 +532,7 @@ class CertifiedInverse(
         if anchor is not None:  # here NaN and infinity are but far from the centre
             x, bound = solve_near(anchor, A, columns, self.tol)
         methods = [ready._solve_by_prediction]
-        if self.fallback == "exact":
+        if self.fallback in ("exact", "exact-raise"):
             methods.append(ready._solve_exactly)
         for method in methods:
             open_ = _open(bound, self.tol)
@@ -487,8 +542,8 @@ class CertifiedInverse(
                 take_better(x, bound, open_, *other)
         dtype = rows.dtype if rows.dtype == b.dtype else columns.dtype
         x, bound = rounded_solution(x, dtype, bound)
-        if self.fallback == "nan":
-            good = good & (bound <= self.tol)
+        if self.fallback != "keep":
+            good = good & (bound <= (self.tol if self.fallback == "nan" else sys.float_info.max))
         if not bool(good.all()):
             bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
             x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
@@ -547,7 +602,12 @@ class CertifiedInverse(
         elif flat.dtype.itemsize > 16:
             refuse_inexact(flatten_stack(flat)[0], rows)
         rows = rows.detach() if is_tensor(rows) else rows
-        return self._given(X, rows, layout), rows, layout
+        given, moved = self._given(X, rows, layout), originals_of(X)
+        if moved is not None:  # the regressor gets what a region made of them
+            index, originals = moved
+            rows = private(rows)
+            rows[index] = like(originals, rows)
+        return given, rows, layout
 
     def _given(self, X: Any, rows: Any, layout: Layout) -> Any:
         """Return matrices as the regressor takes them: rows, unless it knows more."""
@@ -595,9 +655,9 @@ class CertifiedInverse(
     def _call_family(self, parameters: Any) -> tuple[Any, Layout]:
         """Return the matrices of finite parameters as rows, and their layout."""
         assert self.family is not None
-        matrices = self.family(parameters)
-        try:
-            matrices = matrices.detach() if is_tensor(matrices) else np.asarray(matrices)
+        matrices = self.family(private(parameters))
+        try:  # copies: the function may use the same memory again
+            matrices = matrices.detach().clone() if is_tensor(matrices) else np.array(matrices)
         except ValueError:  # ragged
             matrices = np.asarray(None)
         rows, layout = flatten_stack(matrices)
@@ -620,13 +680,75 @@ class CertifiedInverse(
 
     def _guess(self, given: Any, rows: Any, index: NDArray | None) -> Any:
         """Return the regressor's predictions for some finite rows, as a stack of their own."""
-        if index is not None:
+        total = len(given)
+        if index is None:
+            index = np.arange(total)
+        else:
             given = given[index] if is_tensor(given) else _safe_indexing(given, index)
         if len(given) == 0:
             return restore_layout(rows[:0], True) + 0.0
+        with numbered(index, total):
+            predicted, answered = self._ask(given)
+        if answered is None:
+            return self._as_stack(predicted, given, rows)
+        n = math.isqrt(rows.shape[1])
+        shape = len(given), n, n
+        own = (
+            rows.new_full(shape, np.nan) if is_tensor(rows) else np.full(shape, np.nan, rows.dtype)
+        )
+        if len(answered):
+            some = given[answered] if is_tensor(given) else _safe_indexing(given, answered)
+            own[answered] = self._as_stack(predicted, some, rows)
+        return own
+
+    def _ask(self, given: Any) -> tuple[Any, NDArray | None]:
+        """Return the regressor's predictions, and for which rows if it raises at some.
+
+        What it raises for a batch may be due to a single row: which ones is found by bisection.
+        """
         host = is_tensor(given) and not isinstance(_final(self.estimator_), InverseRegressorMixin)
-        with np.errstate(all="ignore"):
-            predicted = self.estimator_.predict(to_host(given) if host else given)
+        copies = not reads_only(self.estimator_)
+
+        def ask(part: Any) -> Any:
+            part = private(to_host(part) if host else part) if copies else part
+            with np.errstate(all="ignore"):
+                return self.estimator_.predict(part)
+
+        try:
+            return ask(given), None
+        except NotFittedError:
+            raise
+        except _ROW_ERRORS as error:
+            failure = error
+        answers: dict[int, tuple[int, Any]] = {}
+        pending, failures = [(0, len(given))], 1
+        while pending and (answers or failures < _FAILURES):
+            start, stop = pending.pop()
+            if stop - start < 2:
+                continue
+            middle = (start + stop) // 2
+            for first, last in ((start, middle), (middle, stop)):
+                part = _rows(given, slice(first, last))
+                try:
+                    answers[first] = last, to_host(ask(part))
+                except _ROW_ERRORS:
+                    failures += 1
+                    pending.append((first, last))
+        if not answers and len(given) > 1:
+            warnings.warn(
+                f"The regressor raised an error for all of {len(given)} matrices, which therefore "
+                f"go to the fallback: {type(failure).__name__}: {failure}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        if not answers:
+            return None, np.zeros(0, dtype=np.intp)
+        order = sorted(answers)
+        answered = np.concatenate([np.arange(first, answers[first][0]) for first in order])
+        return np.concatenate([np.asarray(answers[first][1]) for first in order]), answered
+
+    def _as_stack(self, predicted: Any, given: Any, rows: Any) -> Any:
+        """Return the predictions for what was given as a stack of their own, like the rows."""
         if not (is_tensor(rows) and is_tensor(predicted)):
             predicted = to_host(predicted)
             if getattr(getattr(predicted, "dtype", None), "kind", "O") not in "biufc":
@@ -673,8 +795,7 @@ class CertifiedInverse(
             for start in range(0, len(A), step):
                 block, taken = A[start : start + step], slice(start, start + step)
                 if X is None:
-                    part = given[taken] if not hasattr(given, "columns") else _rows(given, taken)
-                    guess = self._guess(part, block.reshape(len(block), -1), None)
+                    guess = self._guess(_rows(given, taken), block.reshape(len(block), -1), None)
                 else:
                     guess = X[taken]
                 for name, values in self._certify(block, guess, is_complex).items():
@@ -695,60 +816,65 @@ class CertifiedInverse(
         settings: dict[str, Any] = {"tol": self.tol, "order": self.order, "norm": norm}
         if is_tensor(A) and dtype.itemsize < 4:  # half precision
             A, X = A.float(), X.float()
+            settings["tol"] += sys.modules["torch"].finfo(dtype).eps / 2
+        tol = settings["tol"]
         structure = is_complex, symmetric_rows(A)
         X = structured(X, *structure)
         bound, residual, n_refine = refine(A, X, max_refine=self.max_refine, **settings)
         inverse, bound = with_structure(*rounded(X, dtype, bound, norm), norm, *structure)
         result = InverseReport(inverse=inverse, bound=bound, residual=residual, n_refine=n_refine)
         # A sharper proof for those that rounding, or a loose bound, kept from theirs.
-        near = _open(result.bound, self.tol)
+        near = _open(result.bound, tol)
         near = near[to_host(result.bound[near]) < 1]
         if near.size:
             sharper = residual_bound(A[near], result.inverse[near], norm, accumulate="float64")
             result.bound[near] = sharper
         refined = to_host(result.n_refine) > 0
         result.status = np.where(refined, "refined", "predicted").astype("<U12")
-        open_ = _open(result.bound, self.tol)
-        if open_.size and self.fallback == "exact":
+        open_ = _open(result.bound, tol)
+        if open_.size and self.fallback in ("exact", "exact-raise"):
             self._fall_back(A, result, open_, settings, structure)
-        elif open_.size:  # "raise" is dealt with where the rows' numbers are known
-            result.status[open_] = "rejected" if self.fallback == "nan" else "inaccurate"
-        if self.fallback == "nan":
+        elif open_.size:
+            result.status[open_] = "inaccurate"
+        if self.fallback != "keep":  # what raises does so where the rows' numbers are known
+            if self.fallback != "nan":
+                open_ = open_[to_host(result.bound[open_]) == np.inf]
             result.inverse[open_], result.bound[open_] = float("nan"), float("inf")
+            result.status[open_[result.status[open_] != "singular"]] = "rejected"
         return result
 
     def _fall_back(
         self, A: Any, result: InverseReport, open_: NDArray, settings: dict, structure: tuple
     ) -> None:
         """Replace rows by LAPACK's inverses, polished and proven in float64."""
-        norm = settings["norm"]
+        norm, tol = settings["norm"], settings["tol"]
         a = as_float64(A[open_])
         x = exact_inverse(a)
         singular = np.isnan(to_host(x)).all(axis=(1, 2))
         bound, _, _ = refine(a, x, max_refine=_POLISH, **settings)
-        weak = np.flatnonzero(~(to_host(bound) <= self.tol) & ~singular)
+        weak = np.flatnonzero(~(to_host(bound) <= tol) & ~singular)
         bound[weak] = residual_bound(a[weak], x[weak], norm)
         x, bound = rounded(x, result.inverse.dtype, bound, norm)
         x, bound = with_structure(x, bound, norm, structure[0], structure[1][open_])
         # Where LAPACK has no proof within tol either, an iterate may have the better one.
         known = to_host(result.bound[open_])
-        kept = (to_host(bound) > self.tol) & (known < to_host(bound))
+        kept = (to_host(bound) > tol) & (known < to_host(bound))
         new, rows = np.flatnonzero(~kept), open_[~kept]
         result.inverse[rows], result.bound[rows] = x[new], bound[new]
         result.n_refine[rows] = 0
-        result.status[open_] = np.where(to_host(bound) <= self.tol, "exact", "inaccurate")
+        result.status[open_] = np.where(to_host(bound) <= tol, "exact", "inaccurate")
         result.status[open_[singular & ~kept]] = "singular"
 
     def _refuse(self, status: NDArray, what: str = "inverses") -> None:
         """Raise for rows without a proof, if that is what was asked for."""
-        if self.fallback != "raise":
+        if self.fallback not in ("raise", "exact-raise"):
             return
-        open_ = np.isin(status, ("inaccurate", "not finite"))
+        open_ = np.isin(status, ("inaccurate", "rejected", "singular", "not finite"))
         if open_.any():
+            other = "'exact' or 'nan'" if self.fallback == "raise" else "'nan' or 'keep'"
             raise ValueError(
                 f"The error of the {what} in rows {list_rows(open_)} could not be proven to be "
-                f"within tol={self.tol}; leave these matrices out, or use fallback='exact' or "
-                f"'nan'."
+                f"within tol={self.tol}; leave these matrices out, or use fallback={other}."
             )
 
 
@@ -771,9 +897,19 @@ def _is_foreign(estimator: Any) -> bool:
     return not hasattr(final, "estimator") or _is_foreign(final.estimator)
 
 
-def _rows(frame: Any, taken: slice) -> Any:
-    """Return some rows of a data frame."""
-    return _safe_indexing(frame, np.arange(taken.start, min(taken.stop, len(frame))))
+def _finds_targets(estimator: Any) -> bool:
+    """Tell whether an estimator, behind nothing but regions, works out what inverses it needs."""
+    steps = getattr(estimator, "steps", [("", estimator)])
+    if not all(isinstance(step, FeasibleRegionSampler) for _, step in steps[:-1]):
+        return False
+    return "_reads_only" in vars(type(steps[-1][1]))
+
+
+def _rows(given: Any, taken: slice) -> Any:
+    """Return some rows of an array, tensor or data frame."""
+    if not hasattr(given, "columns"):
+        return given[taken]
+    return _safe_indexing(given, np.arange(taken.start, min(taken.stop, len(given))))
 
 
 def _spread(result: InverseReport, finite: Any) -> InverseReport:

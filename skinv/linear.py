@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
+from ._regressor import training_rows
 from .form import OTHER_TARGETS, ModelForm
 from .inference.engine import Engine
 from .inference.predictor import EnginePredictorMixin
@@ -24,6 +27,7 @@ from .matrices import (
     regular_inverse,
     targets_are_inverses,
 )
+from .persistence import Fitted
 
 __all__ = ["LinearInverseApprox"]
 
@@ -32,6 +36,8 @@ NOISE = 2.0**10 * np.finfo(np.float64).eps
 # Directions in which matrices vary by less than this share of what they do in others say nothing of
 # their inverses, but would be fitted with coefficients that no single-precision input is exact for.
 _VARIATION = 1e-6
+# Matrices at most for which convergence of the series is looked into.
+_LOOKED_AT = 1000
 
 
 class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
@@ -84,11 +90,15 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
     True
     """
 
+    _reads_only = True
     _parameter_constraints: dict[str, list] = {
         "center": ["array-like", None],
         "order": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"taylor", "lstsq"})],
     }
+
+    center_ = Fitted()
+    inverse_ = Fitted()
 
     def __init__(
         self, center: ArrayLike | None = None, *, order: int = 1, method: str = "taylor"
@@ -120,7 +130,18 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         ValueError
             For a singular centre, missing data, training matrices that cannot be inverted, or
             targets of ``method="taylor"`` that are not inverses.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the series diverges for some of the training matrices, with their share.
+        AmbiguousShapeWarning
+            If `X` could be a single matrix.
         """
+        with training_rows(X, y, sample_weight) as (X, y, sample_weight):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> LinearInverseApprox:
         self._validate_params()
         # Of an earlier fit.
         for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine"):
@@ -170,10 +191,31 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         elif X is None:
             raise ValueError("Got neither center nor data: pass center=..., or matrices to fit.")
         n = matrix_order(center.size)
-        self.center_ = center.reshape(n, n)
         magnitude = 0.0 if X is None else float(np.abs(rows).max())
-        self.inverse_ = regular_inverse(self.center_, magnitude)
+        inverse = regular_inverse(center.reshape(n, n), magnitude)
+        self._own(center_=center.reshape(n, n), inverse_=inverse)
         self._y_ndim = 2
+        if X is not None:
+            self._warn_of_divergence(rows)
+
+    def _warn_of_divergence(self, rows: NDArray) -> None:
+        """Warn if the series diverges for some of the training matrices, or for some of these."""
+        n = len(self.center_)
+        some = rows[:: -(-len(rows) // _LOOKED_AT)].reshape(-1, n, n)
+        with np.errstate(all="ignore"):
+            N = self.inverse_ @ (some - self.center_)
+            far = ~(np.einsum("kij,kij->k", N, N) < 1)  # the norm bounds the spectral radius
+            far[far] = [not np.isfinite(E).all() or _radius(E) >= 1 for E in N[far]]
+        if far.any():
+            warnings.warn(
+                f"The Taylor series diverges for {far.mean():.1%} of the training matrices "
+                f"({int(far.sum())} of {len(far)} looked at), which are too far from the center: "
+                f"a higher order makes it worse there. Use method='lstsq' or a "
+                f"NeuralInverseRegressor, a FeasibleRegionSampler to keep to matrices near the "
+                f"center, or several centers.",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
 
     def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> None:
         rows, targets, self._inverse_targets = self._validate_training(X, y)
@@ -181,9 +223,10 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
             sample_weight, rows, dtype=np.float64, ensure_non_negative=True
         )
         rcond = _VARIATION if self._inverse_targets else None
-        self._x_mean, self._y_mean, self._map = affine_fit(
+        x_mean, y_mean, matrix = affine_fit(
             rows, targets, weight, rcond, scaled=self._inverse_targets
         )
+        self._own(_x_mean=x_mean, _y_mean=y_mean, _map=matrix)
 
     @property
     def coef_(self) -> NDArray:
@@ -262,6 +305,11 @@ def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
     """
     form = partial(ModelForm.series, center, inverse, order)
     return Engine(form, center.size)(rows)
+
+
+def _radius(N: NDArray) -> float:
+    """Return the spectral radius of a matrix."""
+    return float(np.abs(np.linalg.eigvals(N)).max())
 
 
 def varies(mean: NDArray, deviation: NDArray) -> NDArray[np.bool_]:

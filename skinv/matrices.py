@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from enum import IntEnum
 from typing import Any
 
@@ -18,8 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
 from .blocks import is_dask
+from .rows import list_rows, refuse_nonfinite
 
 __all__ = [
+    "AmbiguousShapeWarning",
     "Layout",
     "as_stack",
     "check_center",
@@ -28,14 +31,13 @@ __all__ = [
     "embed_complex",
     "exact_inverse",
     "extract_complex",
+    "first_copy",
     "flatten_stack",
     "is_complex",
     "is_tensor",
     "like",
-    "list_rows",
     "matrix_order",
     "real_array",
-    "refuse_nonfinite",
     "refuse_sparse",
     "regular_inverse",
     "restore_layout",
@@ -53,8 +55,68 @@ def __dir__() -> list[str]:
 # Past this condition number a float64 inverse has lost more than half of its digits.
 MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
 
-# Rows that are searched for NaN and infinity at once.
-_SCANNED = 1024
+
+class AmbiguousShapeWarning(UserWarning):
+    """A square array was taken for rows of small matrices, but might be a single matrix.
+
+    Examples
+    --------
+    >>> issubclass(AmbiguousShapeWarning, UserWarning)
+    True
+    """
+
+
+def may_be_single(X: Any) -> bool:
+    """Tell whether an array of n rows of n numbers could be one matrix, or n smaller ones.
+
+    Parameters
+    ----------
+    X : object
+        Anything. Data frames, whose columns have names, hold rows.
+
+    Returns
+    -------
+    bool
+        True for n = 4, 9, 16, ...
+
+    Examples
+    --------
+    >>> may_be_single(np.eye(4)), may_be_single(np.eye(3)), may_be_single([[2.0]])
+    (True, False, False)
+    """
+    if hasattr(X, "columns"):
+        return False
+    try:
+        shape = tuple(X.shape) if hasattr(X, "shape") else np.shape(X)
+    except ValueError:  # a ragged list
+        return False
+    n = shape[-1] if len(shape) == 2 and shape[0] == shape[1] else 0
+    return n > 1 and math.isqrt(n) ** 2 == n
+
+
+def warn_of_single(X: Any, stacklevel: int = 3) -> None:
+    """Warn if rows of training matrices could be a single matrix."""
+    if may_be_single(X):
+        n = int(np.shape(X)[0])
+        warnings.warn(
+            f"Got an array of shape ({n}, {n}), which is taken for {n} matrices of order "
+            f"{math.isqrt(n)}, a row each. If it is one matrix A of order {n}, pass A[None]; "
+            f"otherwise pass a stack, X.reshape({n}, {math.isqrt(n)}, {math.isqrt(n)}).",
+            AmbiguousShapeWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def refuse_single(X: Any) -> None:
+    """Raise a ValueError if rows of matrices could be a single matrix."""
+    if may_be_single(X):
+        n = int(np.shape(X)[0])
+        k = math.isqrt(n)
+        raise ValueError(
+            f"Got an array of shape ({n}, {n}), which is one matrix of order {n} or {n} rows of "
+            f"matrices of order {k}: pass A[None] for the former, A.reshape({n}, {k}, {k}) for the "
+            f"latter."
+        )
 
 
 def is_tensor(X: Any) -> bool:
@@ -76,6 +138,11 @@ def is_tensor(X: Any) -> bool:
     """
     # Half a module, without Tensor, while another thread imports torch.
     return isinstance(X, getattr(sys.modules.get("torch"), "Tensor", ()))
+
+
+def namespace(array: Any) -> Any:
+    """Return the library of an array, torch or NumPy: what both spell alike is called on it."""
+    return sys.modules["torch"] if is_tensor(array) else np
 
 
 def matrix_order(n_features: int) -> int:
@@ -356,6 +423,31 @@ def extract_complex(X: Any) -> Any:
     return Z
 
 
+def first_copy(X: Any) -> Any:
+    """Return the complex matrices of exact embeddings (m, 2n, 2n): entries are moved, as they are.
+
+    Parameters
+    ----------
+    X : ndarray or tensor of shape (m, 2n, 2n)
+
+    Returns
+    -------
+    ndarray or tensor of shape (m, n, n)
+
+    Examples
+    --------
+    >>> first_copy(np.array([[[1.0, -2.0], [2.0, 1.0]]]))
+    array([[[1.+2.j]]])
+    """
+    n = X.shape[1] // 2
+    if is_tensor(X):
+        X = X if X.dtype.itemsize > 2 else X.float()
+        return sys.modules["torch"].complex(X[:, :n, :n], X[:, n:, :n])
+    Z = np.empty((len(X), n, n), np.result_type(X.dtype, np.complex64))
+    Z.real, Z.imag = X[:, :n, :n], X[:, n:, :n]
+    return Z
+
+
 def mean_of(a: Any, b: Any, out: NDArray | None = None) -> Any:
     """Return the means of two arrays or tensors, exact where they are equal; nothing overflows.
 
@@ -510,41 +602,6 @@ def as_stack(rows: NDArray) -> NDArray:
     return restore_layout(rows, True)
 
 
-def list_rows(mask: NDArray) -> str:
-    """Name the first rows at which `mask` is true."""
-    index = np.flatnonzero(mask)
-    shown = ", ".join(str(i) for i in index[:10])
-    return f"[{shown}{', ...' if index.size > 10 else ''}] ({index.size} of {mask.size})"
-
-
-def refuse_nonfinite(array: NDArray, name: str, known: NDArray | None = None) -> None:
-    """Raise a ValueError that names the rows of `array` holding NaN or infinity.
-
-    Parameters
-    ----------
-    array : ndarray of shape (n_samples, ...)
-    name : str
-        What it is called.
-    known : ndarray of bool, default=None
-        Whether the first rows do, if that is known; only the others are looked at.
-    """
-    if known is None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.sum(array, dtype=np.float64)):  # inf and NaN always reach the sum
-                return
-        known = np.zeros(0, dtype=bool)
-    bad = np.zeros(len(array), dtype=bool)
-    bad[: len(known)] = known
-    for start in range(len(known), len(array), _SCANNED):  # without memory of the array's size
-        block = array[start : start + _SCANNED]
-        bad[start : start + _SCANNED] = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
-    if bad.any():
-        raise ValueError(
-            f"Input {name} contains NaN or infinity (inf) in rows {list_rows(bad)}; "
-            f"drop or repair them first."
-        )
-
-
 def validate_rows(
     estimator: Any,
     X: Any,
@@ -665,9 +722,15 @@ def condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64]:
     >>> condition_numbers(A, A)
     array([2.])
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        kappa = np.linalg.norm(A, axis=(1, 2)) * np.linalg.norm(inverse, axis=(1, 2))
+    with np.errstate(all="ignore"):
+        kappa = _norms(A) * _norms(inverse)
     return np.where(np.isnan(kappa), np.inf, kappa)
+
+
+def _norms(stack: NDArray) -> NDArray[np.float64]:
+    """Return the Frobenius norm of each matrix; no square over- or underflows."""
+    largest = np.abs(stack).max(axis=(1, 2), initial=0.0).astype(np.float64)
+    return np.linalg.norm(stack / largest[:, None, None], axis=(1, 2)) * largest
 
 
 def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:

@@ -15,11 +15,12 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
-from ._regressor import unwrapped
+from ._regressor import private, reads_only, unwrapped, warn_of_unanswered
 from .geometry import distance_to_singularity
 from .geometry._regions import row_norms
-from .matrices import as_stack, exact_inverse, flatten_stack, real_array, to_host
+from .matrices import as_stack, exact_inverse, flatten_stack, real_array, refuse_single, to_host
 from .results import DistanceProfile
+from .rows import numbered
 
 __all__ = ["SingularDistanceScorer", "absolute_errors", "relative_errors", "residual_norms"]
 
@@ -48,9 +49,8 @@ def absolute_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     >>> absolute_errors([[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0, 5.0]])
     array([0.25])
     """
-    Y, Y_pred = _flat_pair(Y, Y_pred)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.abs(Y_pred - Y).mean(axis=1)
+    refuse_single(Y)
+    return _absolute(*_flat_pair(Y, Y_pred))
 
 
 def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -70,9 +70,8 @@ def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     >>> relative_errors([[3.0, 0.0, 0.0, 4.0]], [[3.0, 0.0, 0.5, 4.0]])
     array([0.1])
     """
-    Y, Y_pred = _flat_pair(Y, Y_pred)
-    with np.errstate(all="ignore"):
-        return row_norms(Y_pred - Y) / row_norms(Y)
+    refuse_single(Y)
+    return _relative(*_flat_pair(Y, Y_pred))
 
 
 def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -95,10 +94,8 @@ def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     >>> residual_norms([[2.0, 0.0, 0.0, 4.0]], [[0.5, 0.0, 0.0, 0.2]])
     array([0.2])
     """
-    X, Y_pred = _flat_pair(X, Y_pred)
-    A = as_stack(X)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return row_norms((np.eye(A.shape[-1]) - A @ as_stack(Y_pred)).reshape(X.shape))
+    refuse_single(X)
+    return _residual(*_flat_pair(X, Y_pred))
 
 
 def _flat_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -115,13 +112,29 @@ def _flat_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.flo
     return pair[0], pair[1]
 
 
+def _absolute(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.abs(Y_pred - Y).mean(axis=1)
+
+
+def _relative(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
+    with np.errstate(all="ignore"):
+        return row_norms(Y_pred - Y) / row_norms(Y)
+
+
+def _residual(X: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
+    A = as_stack(X)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return row_norms((np.eye(A.shape[-1]) - A @ as_stack(Y_pred)).reshape(X.shape))
+
+
 # name: error per matrix, from matrices, true and predicted targets. A scorer returns the negative.
 _METRICS: dict[str, Callable[[NDArray, NDArray, NDArray], NDArray]] = {
-    "neg_mean_absolute_error": lambda X, Y, Y_pred: absolute_errors(Y, Y_pred),
+    "neg_mean_absolute_error": lambda X, Y, Y_pred: _absolute(Y, Y_pred),
     "neg_root_mean_squared_error": lambda X, Y, Y_pred: np.mean((Y - Y_pred) ** 2, axis=1),
     "neg_max_error": lambda X, Y, Y_pred: np.abs(Y - Y_pred).max(axis=1),
-    "neg_relative_error": lambda X, Y, Y_pred: relative_errors(Y, Y_pred),
-    "neg_residual": lambda X, Y, Y_pred: residual_norms(X, Y_pred),
+    "neg_relative_error": lambda X, Y, Y_pred: _relative(Y, Y_pred),
+    "neg_residual": lambda X, Y, Y_pred: _residual(X, Y_pred),
 }
 
 
@@ -144,7 +157,8 @@ class SingularDistanceScorer(BaseEstimator):
         Norm of the distance.
     min_distance : float, default=0.0
         Matrices closer than this to a singular one are left out; those singular to working
-        precision always are.
+        precision always are. So are those that the estimator answers by NaN, because they are not
+        finite or outside a region, and a warning says how many.
     weighting : {"distance", "inverse_distance"}, default=None
         Weight of each matrix in the average; None weights all alike.
 
@@ -211,7 +225,7 @@ class SingularDistanceScorer(BaseEstimator):
         Returns
         -------
         float
-            The negative average error: larger is better.
+            The negative average error: larger is better. NaN if no matrix is answered.
 
         Raises
         ------
@@ -222,6 +236,8 @@ class SingularDistanceScorer(BaseEstimator):
             For an estimator that does not predict.
         """
         error, distance, index = self._errors(estimator, X, y)
+        if index.size == 0:
+            return float("nan")
         weight = np.ones_like(distance)
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, to_host(X), dtype=np.float64)[index]
@@ -299,7 +315,7 @@ class SingularDistanceScorer(BaseEstimator):
             raise TypeError(f"Got {estimator!r}, but an estimator that predicts is expected.")
         X = to_host(X)
         family = getattr(unwrapped(estimator), "family", None)
-        matrices = X if family is None else family(np.asarray(X))  # of parameters
+        matrices = X if family is None else np.array(family(np.array(X)))  # of parameters
         rows = real_array(flatten_stack(matrices)[0], "X")
         if rows.ndim != 2:
             raise ValueError(
@@ -329,8 +345,18 @@ class SingularDistanceScorer(BaseEstimator):
                     f"expected."
                 )
             target = target[index]
-        predicted = estimator.predict(X if index.size == len(rows) else _safe_indexing(X, index))
+        given = X if index.size == len(rows) else _safe_indexing(X, index)
+        with numbered(index, len(rows)):
+            predicted = estimator.predict(
+                given if reads_only(estimator) or isinstance(given, list) else private(given)
+            )
         target, predicted = _flat_pair(target, predicted)
+        answered: NDArray = ~np.isnan(predicted).any(axis=1)
+        if not answered.all():
+            warn_of_unanswered(answered)
+            index, target, predicted = index[answered], target[answered], predicted[answered]
+            if index.size == 0:
+                return np.zeros(0), np.zeros(0), index
         metric = self.metric if callable(self.metric) else _METRICS[self.metric]
         with np.errstate(all="ignore"):
             error = real_array(metric(rows[index], target, predicted), "errors")

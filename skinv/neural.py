@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._regressor import training_rows
 from .draws import private_generator
 from .form import OTHER_TARGETS, ModelForm
 from .inference.predictor import EnginePredictorMixin
@@ -162,6 +163,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
     True
     """
 
+    _reads_only = True
     _parameter_constraints: dict[str, list] = {
         "hidden_layer_sizes": [
             Interval(Integral, 1, None, closed="left"),
@@ -267,8 +269,14 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         ValueError
             If training matrices are singular, not finite, or of condition number past 1/√eps (the
             rows are named), if loss or weights become infinite or NaN, or if no step was taken.
+
+        Warns
+        -----
+        AmbiguousShapeWarning
+            If `X` could be a single matrix.
         """
-        rows, targets, inverses, resume = self._start(X, y, self.warm_start)
+        with training_rows(X, y) as (X, y):
+            rows, targets, inverses, resume = self._start(X, y, self.warm_start)
         held_out = None
         if self.early_stopping:
             if len(rows) < 2:
@@ -309,7 +317,8 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         ValueError
             As for :meth:`fit`.
         """
-        rows, targets, inverses, resume = self._start(X, y, True)
+        with training_rows(X, y) as (X, y):
+            rows, targets, inverses, resume = self._start(X, y, True)
         if not resume:
             self._initialize(rows, targets, inverses)
 

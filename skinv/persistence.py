@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, ClassVar
 
+import numpy as np
+
 __all__ = ["TRUSTED_TYPES", "saved_by"]
 
 
@@ -19,9 +21,9 @@ def __dir__() -> list[str]:
 
 
 # Raised whenever the state of an estimator changes so that another version would misread it.
-FORMAT = 1
+FORMAT = 2
 # The oldest format that is still read.
-OLDEST = 1
+OLDEST = 2
 
 #: All that ``skops.io.load(file, trusted=TRUSTED_TYPES)`` needs to load the estimators of skinv.
 #: For a single one its own name is enough, with those of the estimators in it. What comes from
@@ -55,7 +57,7 @@ def saved_by(estimator: Any) -> dict[str, Any] | None:
     >>> from skinv import LinearInverseApprox
     >>> model = pickle.loads(pickle.dumps(LinearInverseApprox().fit([[2.0]])))
     >>> saved_by(model)["format"], saved_by(model)["dtype"]
-    (1, 'float64')
+    (2, 'float64')
     """
     return getattr(estimator, "_saved_by", None)
 
@@ -67,10 +69,11 @@ class PersistentMixin:
     --------
     >>> from skinv import LinearInverseApprox
     >>> LinearInverseApprox([[2.0]]).fit().__getstate__()["_saved_by"]["format"]
-    1
+    2
     """
 
-    # Attributes that are stored as dictionaries, and the classes that these are made into again.
+    # Attributes that are stored as dictionaries, and the classes that these are made into again:
+    # those that proofs rest on by `from_state`, which works out anew all that can be.
     _stored: ClassVar[dict[str, Any]] = {}
 
     _fitted_dtype: str | None = None
@@ -83,6 +86,8 @@ class PersistentMixin:
             value = state.get(name)
             if isinstance(value, dict):
                 state[name] = dict(value)
+            elif value is not None and hasattr(value, "to_state"):
+                state[name] = value.to_state()
             elif value is not None:
                 state[name] = {field.name: getattr(value, field.name) for field in fields(value)}
         state["_saved_by"] = {
@@ -97,8 +102,48 @@ class PersistentMixin:
         state = dict(state)
         for name, kind in self._stored.items():
             if state.get(name) is not None:
-                state[name] = kind(**state[name])
+                state[name] = getattr(kind, "from_state", kind)(**state[name])
         super().__setstate__(state)  # type: ignore[misc]
+        for name in state:
+            if isinstance(getattr(type(self), name, None), Fitted):
+                self._own(**{name: state[name]})
+
+    def _own(self, **values: Any) -> None:
+        """Set fitted attributes, arrays to copies that cannot be written."""
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
+                value = value.copy()
+                value.flags.writeable = False
+            self.__dict__[name] = value
+
+
+class Fitted:
+    """A fitted attribute that proofs rest on: it is set by `fit`, and can only be read.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> LinearInverseApprox([[2.0]]).fit().center_ = 3.0
+    Traceback (most recent call last):
+        ...
+    AttributeError: center_ is what the model was fitted with and proofs rest on: fit it anew ...
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        if self._name not in instance.__dict__:
+            raise AttributeError(f"{type(instance).__name__} has no {self._name} before it is fit.")
+        return instance.__dict__[self._name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        raise AttributeError(
+            f"{self._name} is what the model was fitted with and proofs rest on: fit it anew to "
+            f"change it."
+        )
 
 
 def check_format(name: str, saved: dict[str, Any] | None) -> None:

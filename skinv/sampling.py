@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from ._regressor import training_rows
 from .blocks import by_blocks, is_dask, sample_by_blocks
 from .draws import DeviceDraws, HostDraws, private_generator
 from .geometry import distance_to_singularity, region_certificate
@@ -28,16 +30,17 @@ from .matrices import (
     flatten_stack,
     is_complex,
     is_tensor,
-    list_rows,
     matrix_order,
     real_array,
-    refuse_nonfinite,
     restore_layout,
     to_host,
     validate_rows,
+    warn_of_single,
 )
-from .persistence import PersistentMixin
+from .persistence import Fitted, PersistentMixin
+from .projected import warn_of_projection, with_originals
 from .results import RegionCertificate
+from .rows import list_rows, refuse_nonfinite, refuse_rows
 from .structures import Structure, refuse_unstructured
 
 __all__ = ["FeasibleRegionSampler"]
@@ -67,12 +70,14 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         in few directions, and networks trained there are far more accurate than in the box.
     min_distance : float, default=0.0
         Distance to keep from the singular matrices, in `norm` (in l2 for "mahalanobis").
-    on_infeasible : {"project", "nan", "raise", "warn", "drop"}, default="project"
-        What ``transform`` does with matrices outside: move them to the nearest point of the region
-        in its norm, replace them by NaN, raise, or warn and pass them on. With "drop" there is no
-        ``transform``, which may not change the number of rows: that makes the estimator a sampler
-        for imbalanced-learn's pipelines, which call ``fit_resample`` while fitting and pass by when
-        predicting.
+    on_infeasible : {"nan", "project", "raise", "warn", "drop"}, default="nan"
+        What ``transform`` does with matrices outside: replace them by NaN, which skinv's regressors
+        leave out, with a warning, when they are fitted, and answer by NaN; move them to the nearest
+        point of the region in its norm; raise; or warn and pass them on. What follows a projection
+        knows of the matrices that were moved only through :class:`CertifiedInverse`, which answers
+        for those that came in. With "drop" there is no ``transform``, which may not change the
+        number of rows: that makes the estimator a sampler for imbalanced-learn's pipelines, which
+        call ``fit_resample`` while fitting and pass by when predicting.
     structure : {"symmetric"} or None, default=None
         "symmetric" leaves only the symmetric matrices of the region, or of complex ones the
         Hermitian: those are drawn, uniformly, and no others are feasible. Of a certified region
@@ -86,7 +91,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     ----------
     center_ : ndarray of shape (n, n)
         The centre; of complex matrices its real embedding, of twice their order, as in all that
-        follows.
+        follows. It and all below but the last are read-only, as proofs rest on them.
     radius_ : float or ndarray of shape (n, n)
         The radius, or the half-widths.
     axes_ : ndarray of shape (rank, n*n)
@@ -118,9 +123,9 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     Inversion: Why can't, and Where can". An uncertified region can still be used: every sample is
     then tested by itself, and rejected if it is closer than `min_distance` to a singular matrix.
 
-    In a pipeline before a regressor the region only projects, and nothing is sampled: leave `y` out
-    there, so that the inverses learned are those of the projected matrices, or use
-    ``on_infeasible="drop"`` in imbalanced-learn's pipeline.
+    In a pipeline before a regressor nothing is sampled: matrices outside the region go unanswered.
+    With ``on_infeasible="project"`` leave `y` out there, so that the inverses learned are those of
+    the projected matrices.
 
     A region of complex matrices (fitted to a complex stack, or around a complex centre) consists of
     the embeddings in a region of real matrices of twice the order
@@ -135,17 +140,24 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     >>> X, Y = sampler.sample(5)
     >>> X.shape, Y.shape
     ((5, 4), (5, 4))
-    >>> sampler.transform([[3.0, 1.0, 1.0, 9.0]])
+    >>> sampler.transform([[3.0, 1.0, 1.0, 9.0], [3.0, 1.0, 1.0, 2.2]])
+    array([[nan, nan, nan, nan],
+           [3. , 1. , 1. , 2.2]])
+    >>> np.array(sampler.set_params(on_infeasible="project").transform([[3.0, 1.0, 1.0, 9.0]]))
     array([[3. , 1. , 1. , 2.5]])
     """
 
-    _stored: ClassVar = {"certificate_": RegionCertificate}
+    center_ = Fitted()
+    radius_ = Fitted()
+    axes_ = Fitted()
+    thickness_ = Fitted()
+
     _parameter_constraints: dict[str, list] = {
         "center": ["array-like", None],
         "radius": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"data"})],
         "norm": [StrOptions(set(SHAPES))],
         "min_distance": [Interval(Real, 0, None, closed="left")],
-        "on_infeasible": [StrOptions({"project", "nan", "raise", "warn", "drop"})],
+        "on_infeasible": [StrOptions({"nan", "project", "raise", "warn", "drop"})],
         "structure": [StrOptions({"symmetric"}), None],
         "random_state": ["random_state"],
     }
@@ -157,7 +169,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         *,
         norm: str = "linf",
         min_distance: float = 0.0,
-        on_infeasible: str = "project",
+        on_infeasible: str = "nan",
         structure: str | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -189,7 +201,16 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         ValueError
             For non-square or non-finite rows, a singular centre, a negative radius, or if data are
             needed and missing.
+
+        Warns
+        -----
+        AmbiguousShapeWarning
+            If `X` could be a single matrix.
         """
+        with training_rows(X) as (X,):
+            return self._fit(X)
+
+    def _fit(self, X: Any) -> FeasibleRegionSampler:
         self._validate_params()
         rows, eps = None, _EPS
         self._is_complex = self.center is not None and is_complex(self.center)
@@ -214,27 +235,67 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         region = self._fit_region(center, rows, eps)
 
         n = matrix_order(center.size)
-        self.center_ = center.reshape(n, n)
-        self.radius_ = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
-        for name in ("axes_", "thickness_"):  # of an earlier fit in another norm
+        for name in ("axes_", "thickness_", "_proof"):  # of an earlier fit in another norm
             self.__dict__.pop(name, None)
-        self._min_distance = float(real_array(self.min_distance, "min_distance"))
-        keep = self._min_distance
+        radius = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
+        self._own(center_=center.reshape(n, n), radius_=radius)
         if isinstance(region, Ellipsoid):
-            self.axes_, self.thickness_ = region.axes, region.thickness
-            keep += region.thickness * region.radius
-        self.certificate_ = region_certificate(
-            self.center_,
-            self.radius_,
+            self._own(axes_=region.axes, thickness_=region.thickness)
+        self._norm, self._min_distance = (
             self.norm,
-            keep,
-            axes=getattr(self, "axes_", None),
+            float(real_array(self.min_distance, "min_distance")),
         )
-        self.distance_ = self.certificate_.distance
-        self.margin_ = self.certificate_.margin
-        self.is_certified_ = self.certificate_.is_certified
         self._rng = private_generator(self.random_state)
+        self._certificate  # worked out now, as it may refuse the region
+        if self.center is None:
+            warn_of_single(X, stacklevel=4)
         return self
+
+    @property
+    def _certificate(self) -> RegionCertificate:
+        """The proof, of which no file is believed: of a loaded region it is worked out anew."""
+        proof = self.__dict__.get("_proof")
+        if proof is None:
+            keep = self._min_distance
+            if self._norm == "mahalanobis":
+                keep += self.thickness_ * self.radius_
+            axes = getattr(self, "axes_", None)
+            proof = region_certificate(self.center_, self.radius_, self._norm, keep, axes=axes)
+            self._proof = proof
+        return proof
+
+    @property
+    def certificate_(self) -> RegionCertificate:
+        """The test that decided, with its numbers."""
+        self._check_has("certificate_")
+        return copy.deepcopy(self._certificate)
+
+    @property
+    def distance_(self) -> float:
+        """Distance of the centre to the singular matrices."""
+        self._check_has("distance_")
+        return self._certificate.distance
+
+    @property
+    def margin_(self) -> float:
+        """What is left of the distance between the region and the singular matrices."""
+        self._check_has("margin_")
+        return self._certificate.margin
+
+    @property
+    def is_certified_(self) -> bool:
+        """Whether the region provably keeps more than `min_distance`."""
+        self._check_has("is_certified_")
+        return self._certificate.is_certified
+
+    def _check_has(self, name: str) -> None:
+        if "center_" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no {name} before it is fit.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_proof", None)
+        return state
 
     def _fit_center(self, rows: NDArray | None) -> NDArray[np.float64]:
         if self.center is None:
@@ -293,8 +354,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     def _region(self) -> Region:
         """The fitted region, rebuilt from the public attributes."""
         check_is_fitted(self)
-        center, radius = self.center_.ravel(), self.radius_
-        norm = self.certificate_.norm
+        center, radius, norm = self.center_.ravel(), self.radius_, self._norm
         if norm == "mahalanobis":
             return Ellipsoid(center, radius, self.axes_, self.thickness_)
         return SHAPES[norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
@@ -465,8 +525,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     @property
     def _distance_norm(self) -> str:
         """The norm in which `min_distance` is measured."""
-        norm = self.certificate_.norm
-        return "l2" if norm == "mahalanobis" else norm
+        return "l2" if self._norm == "mahalanobis" else self._norm
 
     def decision_function(self, X: Any) -> Any:
         """Return how deep each matrix lies in the region.
@@ -532,9 +591,11 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         Returns
         -------
         ndarray or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices in the region come back untouched, in the layout they came in (rows where
-            ``set_output`` asks for a data frame). The region is tested on the host; of a dask array
-            later, block by block.
+            Matrices in the region come back as they were, in memory of their own and the layout
+            they came in (rows where ``set_output`` asks for a data frame). The region is tested on
+            the host; of a dask array later, block by block. Where matrices were projected the
+            result remembers what they had been, for :class:`CertifiedInverse`; data frames and dask
+            arrays cannot, which a warning says.
 
         Raises
         ------
@@ -545,17 +606,23 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         if is_dask(X):
             return by_blocks(self, "transform", X)
         rows, was_stack = self._validated(X)
-        treated = self._treat(rows)
-        if not self._returns_arrays():  # what makes data frames takes no tensors
+        treated, moved = self._treat(rows)
+        returns_arrays = self._returns_arrays()
+        if moved is not None and not returns_arrays:
+            warn_of_projection(moved)
+        if not returns_arrays:  # what makes data frames takes no tensors
             return treated
-        return _as(restore_layout(treated, was_stack), X)
+        result = _as(restore_layout(treated, was_stack), X)
+        return result if moved is None else with_originals(result, moved, rows[moved])
 
-    def _treat(self, rows: NDArray) -> NDArray:
+    def _treat(self, rows: NDArray) -> tuple[NDArray, NDArray | None]:
+        """Return rows in memory of their own, and where they were projected."""
         if self.on_infeasible != "nan":
             refuse_nonfinite(rows, "X")
         outside = ~self._feasible(rows)
+        out = rows.copy()
         if not outside.any():
-            return rows
+            return out, None
         if self.on_infeasible in ("raise", "warn"):
             depth = float(self._depth(rows).min())
             message = f"Rows {list_rows(outside)} of X are outside the feasible region " + (
@@ -571,19 +638,19 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
                 UserWarning,
                 stacklevel=3,
             )
-            return rows
-        out = rows.copy()
+            return out, None
         if self.on_infeasible == "nan":
-            out[outside] = np.nan
-        else:
-            # Projection cannot help a matrix of the region that is close to a singular one.
-            outside = self._depth(rows) < 0
-            center = self.center_.ravel()
-            if self._structure is not None:
-                out[outside] = self._structure.project(out[outside])
-                outside = self._depth(out) < 0
-            out[outside] = center + self._region.project(out[outside] - center)
-        return out
+            refuse_rows(out, outside)
+            return out, None
+        # Projection cannot help a matrix of the region that is close to a singular one.
+        outside = self._depth(rows) < 0
+        center = self.center_.ravel()
+        if self._structure is not None:
+            out[outside] = self._structure.project(out[outside])
+            outside = self._depth(out) < 0
+        out[outside] = center + self._region.project(out[outside] - center)
+        moved = np.flatnonzero((out != rows).any(axis=1))
+        return out, moved if moved.size else None
 
     def _returns_arrays(self) -> bool:
         return _get_output_config("transform", self)["dense"] == "default"

@@ -16,19 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bounds._residual import measure, scaled
-from .matrices import condition_numbers, exact_inverse, is_tensor, like, to_host
+from .matrices import condition_numbers, exact_inverse, is_tensor, like, namespace, to_host
 from .matrices import is_complex as has_complex
-from .stacks import (
-    Arithmetic,
-    as_float64,
-    as_tensor,
-    indices,
-    namespace,
-    pieces,
-    powers_of_two,
-    product_error,
-    refuse_inexact,
-)
+from .scaling import as_float64, powers_of_two, shifted, times_power
+from .stacks import Arithmetic, as_tensor, indices, pieces, product_error, refuse_inexact
 
 # Bytes of matrices iterated on at once: what stays in the cache, but past this order enough
 # matrices to share passes over the inverse of the centre (measured).
@@ -40,6 +31,9 @@ _CONTRACTION, _GOOD = 0.9, 0.5
 _STEPS, _PROGRESS = 40, 0.7
 _ARITHMETIC = Arithmetic.of(np.zeros(0))
 _UP = 1 + 2.0**-44
+# Matrices of norms between 1e-19 and 1e19 and right-hand sides of these are not scaled: then the
+# squares that underflow in solutions, residuals and steps are negligible.
+_SHARE, _MODERATE = 1 / 16, (1e-70, 1e70)
 
 
 def _memory(n: int) -> int:
@@ -53,8 +47,8 @@ class Anchor:
 
     Parameters
     ----------
-    center, inverse : ndarray of shape (n, n), float64
-        A₀/unit and P, its inverse.
+    center, inverse : ndarray of shape (n, n), float64, read-only
+        A₀/unit and P, its inverse. All else but `unit` is worked out from these.
     unit : float
         A power of two, 1 unless A₀ is huge or tiny.
     spectral, size : float
@@ -98,12 +92,38 @@ class Anchor:
         -------
         Anchor or None
         """
-        A = np.ascontiguousarray(center, dtype=np.float64)[None]
+        A = np.array(center, dtype=np.float64, order="C")[None]
         P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=np.float64)[None]
         with np.errstate(all="ignore"):
             if not condition_numbers(A, P)[0] < 1e12:
                 return None
-            A, P, scale = scaled(A, P)
+            A, P, scale = scaled(A, P, _SHARE)
+        return cls._measured(A, P, 1.0 if scale is None else float(scale.ravel()[0]))
+
+    @classmethod
+    def from_state(
+        cls, center: NDArray, inverse: NDArray, unit: float, **figures: Any
+    ) -> Anchor | None:
+        """Return the anchor of what a file says of one, of which no figure is believed."""
+        A, P = (np.array(M, dtype=np.float64, order="C")[None] for M in (center, inverse))
+        unit = float(unit)
+        if not (A.shape == P.shape and A.ndim == 3 and A.shape[1] == A.shape[2]):
+            raise ValueError(
+                f"Got a file with a center of shape {A.shape[1:]} and an inverse of shape "
+                f"{P.shape[1:]}, but square matrices of one size are expected."
+            )
+        if powers_of_two(np.array(unit)) != unit:
+            raise ValueError(f"Got a file with a unit of {unit}, but a power of two is expected.")
+        return cls._measured(A, P, unit)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what :meth:`from_state` takes."""
+        return {"center": self.center, "inverse": self.inverse, "unit": self.unit}
+
+    @classmethod
+    def _measured(cls, A: NDArray, P: NDArray, unit: float) -> Anchor | None:
+        """Return the anchor at A·unit, a stack of one, with all figures worked out."""
+        with np.errstate(all="ignore"):
             D, n = product_error(P, A), A.shape[-1]
             known = measure(P, A, D, "fro")
             gamma = _ARITHMETIC.gamma(n + 2)
@@ -114,10 +134,12 @@ class Anchor:
         figures = (spectral, known.A[0], known.X[0], known.bound[0], weighted)
         if not (np.isfinite(figures).all() and weights.min() > 0):
             return None
+        for array in (A, P, weights):
+            array.flags.writeable = False
         return cls(
             center=A[0],
             inverse=P[0],
-            unit=1.0 if scale is None else float(scale.ravel()[0]),
+            unit=unit,
             spectral=float(spectral),
             size=float(known.A[0]),
             size_center=float(known.X[0]),
@@ -186,7 +208,7 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
         for piece in pieces(len(b), b.shape[1], 8, _memory(b.shape[1])):
             a, rhs = as_float64(A[piece]), b[piece]
             if anchor.unit != 1.0:
-                a = a / anchor.unit
+                a = times_power(a, like(np.array(1 / anchor.unit), a))
             known = _contraction(anchor, a, center, P, weights)
             near = known.q < _CONTRACTION
             if not bool(near.all()):
@@ -195,8 +217,9 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
             else:
                 index = slice(None)
             if len(rhs):
+                scale = None if anchor.unit == 1.0 else like(np.array(anchor.unit), a)
                 x[piece][index], bound[piece][index] = _iterate(
-                    a, rhs, apply, anchor.spectral, anchor.size, known, weights, tol, anchor.unit
+                    a, rhs, apply, anchor.spectral, anchor.size, known, weights, tol, scale
                 )
     return x, bound
 
@@ -227,7 +250,7 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
     x, bound = unknown(b)
     with np.errstate(all="ignore"):
         for piece in pieces(len(b), b.shape[1], 8, _memory(b.shape[1])):
-            a, p, unit = scaled(A[piece], P[piece])
+            a, p, unit = scaled(A[piece], P[piece], _SHARE)
             known = measure(p, a, product_error(p, a), "fro")
             x[piece], bound[piece] = _iterate(
                 a,
@@ -238,7 +261,7 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
                 Contraction(known.bound, known.bound < 0, known.X),
                 None,
                 tol,
-                1.0 if unit is None else unit,
+                unit,
                 None if start is None else start[piece],
             )
     return x, bound
@@ -424,30 +447,33 @@ def _iterate(
     known: Contraction,
     weights: Any,
     tol: float,
-    scale: Any = 1.0,
+    scale: Any = None,
     start: Any = None,
 ) -> tuple[Any, Any]:
     """Iterate x ← x + P(b − Ax) until the relative errors are proven to be within `tol`.
 
     With r = b − Ax, A⁻¹b − x = (PA)⁻¹Pr, so A⁻¹b − x − Pr is at most q/(1 − q)·‖Pr‖, which is the
     error after the step. The computed r is off by γ(|b| + |A||x|), and the computed Pr by γ|P||r|.
-    A stands for A/scale; x and b are scaled by powers of two, too, to moderate size.
+    A stands for A/scale, whose norm is moderate; b and so x are scaled by powers of two to moderate
+    size, too. Then what underflows, in sums and in the squares of norms, is allowed for by `lost`.
     """
     xp = namespace(b)
     n = b.shape[1]
-    gamma, tiny = _ARITHMETIC.gamma(n + 4), 4 * n * _ARITHMETIC.tiny
+    gamma, lost = _ARITHMETIC.gamma(n + 4), 8 * n * _ARITHMETIC.tiny**0.5
     size_b = _norms(b)
-    # Right-hand sides of moderate size, unless they are that already.
-    plain = isinstance(scale, float) and scale == 1.0
-    plain = plain and bool(((size_b > 1e-100) & (size_b < 1e100)).all())
+    least, largest = _MODERATE
+    plain = scale is None and bool(((size_b > least) & (size_b < largest)).all())
     if plain:
+        zero = size_b < 0  # none
         x = apply(b) if start is None else start
     else:
-        largest = abs(b).amax(1) if is_tensor(b) else abs(b).max(axis=1)
-        unit = powers_of_two(largest)[:, None]
-        b = b / unit
+        if scale is None:
+            scale = b.new_ones(()) if is_tensor(b) else np.ones(())
+        unit = powers_of_two(b, 1)
+        b = times_power(b, 1 / unit)
         size_b = _norms(b)
-        x = apply(b) if start is None else start / unit * scale
+        zero = ~(b != 0).any(1)
+        x = apply(b) if start is None else shifted(start, scale, unit)
     q, size_A = known.q[:, None], known.size_A[:, None]
     rate = q / (1 - q)
     size_x, previous = _norms(x), float("inf")
@@ -461,29 +487,29 @@ def _iterate(
         # The proof is worth its while when the leading term would do, or nothing more is gained.
         if bool(((rate * size_step > tol * size_x) & ~slow).any()) and k < _STEPS - 1:
             continue
-        off = gamma * (size_b + size_A * size_old) + tiny * (1 + size_A + size_old)
-        off = gamma * size_P * _norms(r) + spectral * off + tiny * (1 + size_P)
+        off = gamma * (size_b + size_A * size_old) + lost * (1 + size_A + size_old)
+        off = gamma * size_P * _norms(r) + spectral * off + lost * (1 + size_P)
         ahead = rate * (size_step + off)
         if weights is not None and bool(known.weighted.any()):
-            length, least = float((weights**2).sum() ** 0.5), float(weights.min())
+            length, small = float((weights**2).sum() ** 0.5), float(weights.min())
             ratio = abs(step) / weights[:, None]
             ratio = ratio.amax(1) if is_tensor(ratio) else ratio.max(axis=1)
-            other = rate * length * (ratio + off / least)
+            other = rate * length * (ratio + off / small)
             ahead = xp.where(known.weighted[:, None], other, ahead)
         error = (ahead + off) * (1 + 2 * gamma) + 2 * _ARITHMETIC.unit * size_x
-        bound = error / (size_x * (1 - 2 * gamma)) * _UP
+        bound = error / (size_x * (1 - 2 * gamma) - lost) * _UP
         if bool(((bound <= tol) | slow).all()):
             break
     bound = xp.where((q < 1) & (bound >= 0), bound, xp.full_like(bound, float("inf")))
-    bound = xp.where((size_b == 0) & (q < 1), xp.zeros_like(bound), bound)  # b = 0, x = 0
+    bound = xp.where(zero & (q < 1), xp.zeros_like(bound), bound)  # b = 0, x = 0
     if plain:
         return x, bound
     # Back in their own scale entries may over- or underflow.
-    back = x * unit / scale
-    again = back * scale / unit
-    size = _norms(again) * (1 - 2 * gamma)
-    total = (bound * size_x + _norms(again - x)) * (1 + 2 * gamma) * _UP / size
-    total = xp.where(size_x == 0, bound, total)  # x = 0 is right or unknown
+    back = shifted(x, unit, scale)
+    again = shifted(back, scale, unit)
+    size = _norms(again) * (1 - 2 * gamma) - lost
+    total = (bound * size_x + _norms(again - x) + lost) * (1 + 2 * gamma) * _UP / size
+    total = xp.where(zero, bound, total)
     good = (total >= 0) & xp.isfinite(_norms(again))
     return back, xp.where(good, total, xp.full_like(total, float("inf")))
 

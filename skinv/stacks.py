@@ -23,9 +23,12 @@ from .matrices import (
     is_complex,
     is_tensor,
     matrix_order,
+    namespace,
     real_array,
+    refuse_single,
     refuse_sparse,
 )
+from .scaling import as_float64, powers_of_two
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
@@ -97,7 +100,8 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Layout]:
     Raises
     ------
     ValueError
-        For shapes that do not match, matrices that are not square, and complex rows.
+        For shapes that do not match, matrices that are not square, complex rows, and a square
+        array that is one matrix or many rows.
 
     Examples
     --------
@@ -105,6 +109,7 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Layout]:
     >>> A.shape, X.dtype, layout
     ((1, 2, 2), dtype('float64'), <Layout.ROWS: 0>)
     """
+    refuse_single(A)
     if is_tensor(A) or is_tensor(X):
         torch = sys.modules["torch"]
         device = (A if is_tensor(A) else X).device
@@ -255,11 +260,6 @@ def piece_memory(X: Any) -> int:
     return _PIECE if on_host(X) else PIECE_CUDA
 
 
-def namespace(array: Any) -> Any:
-    """Return the library of an array, torch or NumPy: what both spell alike is called on it."""
-    return sys.modules["torch"] if is_tensor(array) else np
-
-
 def indices(mask: Any) -> Any:
     """Return where a vector of truth values is true."""
     return mask.nonzero()[:, 0] if is_tensor(mask) else np.flatnonzero(mask)
@@ -328,9 +328,7 @@ class Workspace:
 
     def wide(self, stack: Any, name: str) -> Any:
         """Return a stack in float64, in memory that is the same for a name."""
-        out = self.of(as_float64(stack[:0]), tuple(stack.shape), name)
-        out[...] = stack
-        return out
+        return as_float64(stack, self.of(as_float64(stack[:0]), tuple(stack.shape), name))
 
 
 def product(A: Any, B: Any, out: Any = None) -> Any:
@@ -471,11 +469,6 @@ def _norm_errors(stack: Any, norm: str) -> tuple[Any, float, float]:
     return computed, arithmetic.gamma(terms + 4), 2 * n * least
 
 
-def as_float64(array: Any) -> Any:
-    """Return an array or tensor in float64."""
-    return array.double() if is_tensor(array) else array.astype(np.float64, copy=False)
-
-
 def finite_rows(stack: Any) -> Any:
     """Tell for each matrix whether all its entries are finite.
 
@@ -502,47 +495,15 @@ def finite_rows(stack: Any) -> Any:
     return good
 
 
-def largest_entry(stack: Any) -> Any:
-    """Return the largest absolute entry of each matrix; NaN if it has one."""
-    if is_tensor(stack):
-        return stack.abs().amax(dim=(1, 2)) if stack.shape[0] else stack.new_zeros(0)
-    flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
-    return np.maximum(flat.max(axis=1), -flat.min(axis=1))
-
-
-def scales(stack: Any) -> Any:
+def scales(stack: Any, share: float = 0.25) -> Any:
     """Return a power of two per matrix, shape (m, 1, 1), to divide by before squares are taken.
 
-    1 where no square over- or underflows; None, for most stacks, if that is so for all matrices.
+    1 where the norm is within a share of the range of exponents, so that no square over- or
+    underflows; None, for most stacks, if that is so for all matrices.
     """
     arithmetic, size = Arithmetic.of(stack), frobenius(stack)
-    safe = (size > arithmetic.tiny**0.25) & (size < arithmetic.largest**0.25)
+    safe = (size > arithmetic.tiny**share) & (size < arithmetic.largest**share)
     if bool(safe.all()):
         return None
-    unit = powers_of_two(largest_entry(stack))
-    return namespace(stack).where(safe, namespace(unit).ones_like(unit), unit)[:, None, None]
-
-
-def powers_of_two(largest: Any) -> Any:
-    """Return for each positive number the power of two at or below it; 1 for 0, inf and NaN.
-
-    Dividing a matrix by that of its largest entry is exact (but for entries that underflow).
-
-    Parameters
-    ----------
-    largest : ndarray or tensor of shape (m,)
-
-    Returns
-    -------
-    ndarray or tensor of shape (m,)
-
-    Examples
-    --------
-    >>> powers_of_two(np.array([3.0, 0.5, 0.0, np.nan]))
-    array([2. , 0.5, 1. , 1. ])
-    """
-    xp = namespace(largest)
-    good = xp.isfinite(largest) & (largest > 0)
-    safe = xp.where(good, largest, xp.ones_like(largest))
-    mantissa, _ = xp.frexp(safe)  # in [1/2, 1)
-    return safe / (2 * mantissa)
+    unit = powers_of_two(stack, (1, 2))
+    return namespace(stack).where(safe[:, None, None], namespace(unit).ones_like(unit), unit)

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
-from ._regressor import InverseRegressorMixin, WrapsRegressorMixin, unwrapped
+from ._regressor import (
+    InverseRegressorMixin,
+    WrapsRegressorMixin,
+    training_rows,
+    unwrapped,
+)
 from .blocks import by_blocks, is_dask
 from .form import ModelForm
 from .linear import LinearInverseApprox, taylor
@@ -23,16 +28,18 @@ from .matrices import (
     flatten_stack,
     is_tensor,
     like,
-    list_rows,
+    namespace,
     real_array,
-    refuse_nonfinite,
     regular_inverse,
     restore_layout,
     targets_are_inverses,
     to_host,
     training_inverses,
     validate_rows,
+    warn_of_single,
 )
+from .persistence import Fitted
+from .rows import list_rows
 from .structures import Structure, packed_order, refuse_unstructured
 
 __all__ = ["StructuredInverse"]
@@ -97,12 +104,15 @@ class StructuredInverse(
     3
     """
 
+    _reads_only = True
     _parameter_constraints: dict[str, list] = {
         "estimator": [HasMethods(["fit", "predict"])],
         "structure": [StrOptions({"symmetric", "positive_definite", "complex"})],
         "baseline": [StrOptions({"auto", *_ORDERS}), None],
         "packed": ["boolean"],
     }
+
+    center_ = Fitted()
 
     def __init__(
         self,
@@ -139,6 +149,10 @@ class StructuredInverse(
             For matrices that do not have the structure or must not be fitted (the rows are named),
             targets that are not their inverses, and parameters that exclude each other.
         """
+        with training_rows(X, y) as (X, y):
+            return self._fit(X, y, fit_params)
+
+    def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> StructuredInverse:
         self._validate_params()
         self._check_parameters()
         fit_params = self._routed(fit_params)
@@ -163,8 +177,10 @@ class StructuredInverse(
                     "has their structure; leave y out to have it computed."
                 )
         inverse = structure.project(inverse)
-        self.center_ = as_stack(full.mean(axis=0, dtype=np.float64)[None])[0]
+        self._own(center_=as_stack(full.mean(axis=0, dtype=np.float64)[None])[0])
         targets = self._targets(full, inverse)
+        if y is None and not self.packed:
+            warn_of_single(X, stacklevel=4)
         self.estimator_ = clone(self.estimator).fit(structure.pack(full), targets, **fit_params)
         return self
 
@@ -254,18 +270,28 @@ class StructuredInverse(
         -------
         ndarray or tensor of the shape of `X`
             Predictions with the structure, to the last bit, in the dtype of `X` if that is a
-            floating-point one, else in float64. NaN for matrices that do not have it.
+            floating-point one, else in float64. NaN for matrices that do not have it, or are not
+            finite.
 
         Raises
         ------
         ValueError
-            For a wrong number of features, or, in arrays, rows that are not finite.
+            For a wrong number of features.
         """
         if is_dask(X):
             return by_blocks(self, "predict", X)
         rows, layout = self._validate_prediction(X)
-        if not is_tensor(rows):
-            refuse_nonfinite(rows, "X")
+        finite = namespace(rows).isfinite(rows).all(1)
+        if not bool(finite.all()):  # the regressor does not get to see the others
+            values = namespace(rows).full_like(rows, float("nan"))
+            if bool(finite.any()):
+                values[finite] = self._predict_rows(rows[finite])
+        else:
+            values = self._predict_rows(rows)
+        return values if self._packed else restore_layout(values, layout)
+
+    def _predict_rows(self, rows: Any) -> Any:
+        """Return the predictions for finite rows, as rows."""
         full, structure = self._full(rows), self._structure
         features = structure.pack(full)
         ours = isinstance(unwrapped(self.estimator_, pipelines=True), InverseRegressorMixin)
@@ -291,7 +317,7 @@ class StructuredInverse(
             bad = structure.violation(to_host(full)) > 0
             if bad.any():
                 values[bad] = float("nan")
-        return structure.pack(values) if self._packed else restore_layout(values, layout)
+        return structure.pack(values) if self._packed else values
 
     def _full(self, rows: Any) -> Any:
         """Return matrices as full rows."""

@@ -21,12 +21,13 @@ from .matrices import (
     flatten_stack,
     is_tensor,
     like,
-    list_rows,
     matrix_order,
     mean_of,
     real_array,
+    refuse_single,
     to_host,
 )
+from .rows import list_rows
 from .stacks import indices
 
 __all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
@@ -258,6 +259,7 @@ def pack_symmetric(X: Any) -> Any:
         raise ValueError("Got complex matrices, but triangles of real ones are packed.")
     elif not X.is_floating_point():
         X = X.double()
+    refuse_single(X)
     rows = flatten_stack(X)[0]
     if rows.ndim != 2:
         raise ValueError(

@@ -291,7 +291,8 @@ CHOICES = st.randoms(use_true_random=False).map(Choices)
 def attempt(function, *args, refused=(ValueError,), **kwargs):
     """Call a function, and return what it returns, or REFUSED if it raised as documented.
 
-    Arguments that are Given are passed by their values, and must be the same after the call. An
+    Arguments that are Given are passed by their values, and must be the same after the call. What
+    the call returned must not change when they are overwritten, unless it is said to be a view. An
     error must be raised on purpose, with a message: not by NumPy or torch, by chance, unless
     something of what is given is no numbers. A TypeError is what scikit-learn raises then, too.
     """
@@ -312,7 +313,46 @@ def attempt(function, *args, refused=(ValueError,), **kwargs):
         raise
     after = [_frozen(arg.value) for arg in given]
     assert before == after, f"{_name(function)} changed what it was given: {given}"
+    if getattr(function, "__name__", "") not in VIEWS and not {"out", "overwrite_x"} & set(kwargs):
+        _overwrite(function, [arg.value for arg in given], result)
     return result
+
+
+# They return what they are given, or a view of it, and say so.
+VIEWS = {
+    *("flatten_stack", "restore_layout", "as_stack", "real_array", "to_host", "like"),
+    *("check_center", "validate_rows", "fit_resample"),
+}
+
+
+def _overwrite(function, values, result):
+    """Overwrite arguments for a moment, and see to it that no result changes with them."""
+    parts = list(result) if isinstance(result, tuple) else [result]
+    parts = [p for part in parts for p in (part.values() if isinstance(part, dict) else [part])]
+    parts = [part for part in parts if isinstance(part, np.ndarray | torch.Tensor)]
+    held = [part if type(part) is np.ndarray else None for part in values]
+    held = [
+        value.detach()
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta
+        else memory
+        for value, memory in zip(values, held, strict=True)
+    ]
+    held = [
+        v
+        for v in held
+        if v is not None
+        and not (
+            isinstance(v, np.ndarray) and (v.dtype.kind not in "fciu" or not v.flags.writeable)
+        )
+    ]
+    before, copies = [_frozen(part) for part in parts], [v + 0 for v in held]
+    with np.errstate(all="ignore"):
+        for value in held:
+            value[...] = 77
+    after = [_frozen(part) for part in parts]
+    for value, copy in zip(held, copies, strict=True):
+        value[...] = copy
+    assert before == after, f"{_name(function)} returned memory of what it was given"
 
 
 def on_purpose(error):

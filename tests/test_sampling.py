@@ -41,7 +41,7 @@ def make_data(n, n_samples=60, rank=None, seed=0, spread=0.2, center=None):
 
 
 def fitted(norm, n=2, n_samples=60, **parameters):
-    parameters = {"random_state": 0} | parameters
+    parameters = {"random_state": 0, "on_infeasible": "project"} | parameters
     return FeasibleRegionSampler(norm=norm, **parameters).fit(make_data(n, n_samples))
 
 
@@ -422,7 +422,7 @@ def test_projection_is_the_nearest_point(norm, n):
     """It is as far as the row is outside, and no point of the region is nearer in the norm."""
     data = make_data(n, 5 * n * n)
     center = data.mean(axis=0)
-    sampler = FeasibleRegionSampler(norm=norm, random_state=8).fit(data)
+    sampler = fitted(norm, random_state=8).fit(data)
     rows = make_data(n, 20, seed=1, spread=3.0)
     moves = size(norm, sampler.transform(rows) - rows, data - center)
     if norm != "linf":
@@ -443,7 +443,7 @@ def test_rounding_puts_nothing_outside(norm, exponent, n, seed, single):
     """Data, samples and projections are feasible however large the region, in both dtypes."""
     data = make_data(n, 30, 1 + seed % (n * n), seed, spread=10.0**exponent)
     dtype = np.float32 if single else np.float64
-    sampler = FeasibleRegionSampler(make_center(n), norm=norm, random_state=seed).fit(data)
+    sampler = fitted(norm, random_state=seed).set_params(center=make_center(n)).fit(data)
     far = make_data(n, 20, seed=seed, spread=100 * 10.0**exponent).astype(dtype)
     projected = sampler.transform(far)
     samples = sampler.sample(20, return_inverse=False, dtype=dtype)
@@ -479,6 +479,7 @@ def test_float32_rows_of_a_float64_region(norm, n):
 
 
 def region(**parameters):
+    parameters = {"on_infeasible": "project"} | parameters
     return FeasibleRegionSampler(CENTER, 0.5, **parameters).fit()
 
 
@@ -487,7 +488,7 @@ INSIDE = [0, 2]
 
 
 def test_project_clips_to_the_box():
-    """The default moves entries to the nearest bound."""
+    """Entries outside are moved to the nearest bound."""
     expected = ROWS.copy()
     expected[1, 3], expected[3, 0] = 2.5, 2.5
     np.testing.assert_array_equal(region().transform(ROWS), expected)
@@ -496,18 +497,18 @@ def test_project_clips_to_the_box():
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_project_leaves_what_it_cannot_help(norm):
     """A near-singular matrix within the region stays where it is."""
-    sampler = FeasibleRegionSampler(np.eye(2), 3.0, norm=norm, min_distance=0.3).fit()
+    sampler = region(norm=norm, min_distance=0.3).set_params(center=np.eye(2), radius=3.0).fit()
     assert not sampler.is_feasible(np.ones((1, 4)))
     np.testing.assert_array_equal(sampler.transform(np.ones((1, 4))), np.ones((1, 4)))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_marks_infeasible_rows(bad):
-    """Rows outside become NaN, as do those that are not finite; the input stays as it was."""
+    """By default rows outside become NaN, and those that are not finite; X stays as it was."""
     rows = ROWS.copy()
     rows[3, 0] = bad
     before = rows.copy()
-    found = region(on_infeasible="nan").transform(rows)
+    found = FeasibleRegionSampler(CENTER, 0.5).fit().transform(rows)
     np.testing.assert_array_equal(found[INSIDE], rows[INSIDE])
     assert np.isnan(found[[1, 3]]).all()
     np.testing.assert_array_equal(rows, before)
@@ -561,7 +562,9 @@ def test_data_frames():
     frame = pd.DataFrame(ROWS, columns=names, index=[5, 6, 7, 8])
     sampler = FeasibleRegionSampler(CENTER, 0.5).fit(frame).set_output(transform="pandas")
     found = sampler.transform(frame)
-    pd.testing.assert_frame_equal(found, frame.assign(a=[3, 3, 3.2, 2.5], d=[2, 2.5, 2, 2]))
+    expected = frame.copy()
+    expected.iloc[[1, 3]] = np.nan
+    pd.testing.assert_frame_equal(found, expected)
     np.testing.assert_array_equal(sampler.get_feature_names_out(), names)
     np.testing.assert_array_equal(sampler.is_feasible(frame), [True, False, True, False])
     np.testing.assert_allclose(sampler.decision_function(frame), [0.5, -6.5, 0.3, -2.5])
@@ -817,7 +820,7 @@ def test_tensors_come_back_as_tensors():
 
 def test_data_frames_of_stacks_are_rows():
     """With set_output a stack comes back as a data frame of rows; names of an old fit are gone."""
-    sampler = region().set_output(transform="pandas")
+    sampler = region(on_infeasible="nan").set_output(transform="pandas")
     rows = outside(2)
     frame = sampler.transform(rows.reshape(-1, 2, 2))
     assert frame.shape == rows.shape

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..matrices import is_tensor
+from ..matrices import is_tensor, namespace
 from ..refinement import improve
+from ..scaling import as_float64, times_power
 from ..stacks import (
     Arithmetic,
     Workspace,
-    as_float64,
     indices,
-    namespace,
     norm_bound,
     norm_floor,
     pieces,
@@ -240,8 +239,8 @@ def with_structure(
         Y = structured(X, is_complex, symmetric)
         before, after, unit = as_float64(X), as_float64(Y), scales(X)
         if unit is not None:
-            unit = as_float64(unit)
-            before, after = before / unit, after / unit
+            unit = 1 / as_float64(unit)
+            before, after = times_power(before, unit), times_power(after, unit)
         moved = moved_bound(before, after, bound, norm)
     return Y, moved if is_complex else namespace(X).where(symmetric, moved, bound)
 
@@ -273,5 +272,5 @@ def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:
         Y = X.to(dtype) if is_tensor(X) else X.astype(dtype)
         again, unit = as_float64(Y), scales(X)
         if unit is not None:
-            X, again = X / unit, again / unit
+            X, again = times_power(X, 1 / unit), times_power(again, 1 / unit)
         return Y, moved_bound(X, again, bound, norm)

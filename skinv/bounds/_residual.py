@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..matrices import is_tensor
+from ..matrices import is_tensor, namespace
+from ..scaling import as_float64, times_power
 from ..stacks import (
     Arithmetic,
-    as_float64,
     check_pair,
     indices,
-    namespace,
     norm_bound,
     norm_floor,
     pieces,
@@ -74,7 +73,8 @@ def residual_bound(
     (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.5; Rump 2010,
     "Verification methods: rigorous results using floating-point arithmetic"), in whatever order
     sums are taken, with or without fused operations. Norms are rounded up. Matrices are scaled by
-    powers of two where squares might over- or underflow. On torch tensors products are taken to be
+    powers of two where squares might over- or underflow, and what underflows is allowed for,
+    whether the process rounds it or flushes it to zero. On torch tensors products are taken to be
     those of IEEE arithmetic: where ``torch.get_float32_matmul_precision()`` is not "highest",
     float32 residuals are computed in float64.
 
@@ -109,16 +109,16 @@ def check_norm(norm: Any) -> str:
     raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
 
 
-def scaled(A: Any, X: Any) -> tuple[Any, Any, Any]:
+def scaled(A: Any, X: Any, share: float = 0.25) -> tuple[Any, Any, Any]:
     """Return A/2^k, 2^k X and 2^k, with k per matrix such that no square of A over- or underflows.
 
-    Most matrices need no scaling (k = 0), which the norms of A tell. Where none does the arguments
-    come back, and None.
+    Most matrices need no scaling (k = 0), which the norms of A tell: `share` is that of
+    :func:`skinv.stacks.scales`. Where none does the arguments come back, and None.
     """
-    unit = scales(A)
+    unit = scales(A, share)
     if unit is None:
         return A, X, None
-    return A / unit, X * unit, unit
+    return times_power(A, 1 / unit), times_power(X, unit), unit
 
 
 class Residual(NamedTuple):

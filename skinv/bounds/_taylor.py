@@ -14,7 +14,7 @@ from ..geometry._enclosure import Center
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
 from ..geometry._regularity import check_region
 from ..results import TaylorBound
-from ..stacks import powers_of_two
+from ..scaling import powers_of_two
 
 _EPS = float(np.finfo(np.float64).eps)
 # Bounds, in units of the centre's largest entry, to which intermediate results may underflow.

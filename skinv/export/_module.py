@@ -242,6 +242,12 @@ class InverseModule(nn.Module):
         if self.half_precision:
             A = A.to(self.origin.dtype)
         E = (A if self.kept is None else A.index_select(-1, self.kept)) - self.origin
+        if E.dtype != self.origin.dtype:
+            raise ValueError(
+                f"Got a tensor of {A.dtype} for a module in {self.origin.dtype}: convert the tensor, "
+                f"A.to({self.origin.dtype}), or make the module of another dtype, "
+                f"to_module(..., dtype=...)."
+            )
         if self.scale is not None:
             E = E * self.scale
         if self.half_precision:

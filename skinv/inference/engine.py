@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..form import ModelForm
-from ..matrices import is_tensor, refuse_nonfinite
+from ..matrices import is_tensor, namespace
 from ..progress import progress
-from ..stacks import PIECE_CUDA, Workspace, kernels_for, namespace, on_host, products_are_exact
+from ..stacks import PIECE_CUDA, Workspace, kernels_for, on_host, products_are_exact
 from .evaluate import evaluate
 from .parts import SHORT, Parts
 from .single import single_function
@@ -134,12 +134,7 @@ class Engine:
         Returns
         -------
         ndarray or tensor of shape (m, n_outputs)
-            In the dtype of `X`.
-
-        Raises
-        ------
-        ValueError
-            For rows of an array that are not finite. Tensors are not looked at.
+            In the dtype of `X`; NaN for rows that are not finite.
         """
         n_outputs = self.n_outputs if outputs is None else len(outputs)
         if len(X) == 0 or n_outputs == 0:
@@ -209,20 +204,21 @@ class Engine:
         with np.errstate(all="ignore"):
             values = self.function(wide)(row)[None]
             # A finite sum rules out NaN and infinity; one that is not may have overflowed.
-            if not math.isfinite(row.sum()):
-                refuse_nonfinite(X, "X")
+            if not (math.isfinite(row.sum()) or np.isfinite(row).all()):
+                values[:] = np.nan
             return values if X.dtype == wide else values.astype(X.dtype)
 
     def _few(self, X: NDArray, parts: Parts, out: NDArray) -> None:
         """Predict a few rows, without torch."""
-        if not _sum_is_finite(X):
-            refuse_nonfinite(X, "X")
+        bad = None if _sum_is_finite(X) else _not_finite(X)
         E = _differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
         with np.errstate(all="ignore"):
             y = out if out.dtype == E.dtype else np.empty(out.shape, E.dtype)
             evaluate(parts, E, y, Workspace())
             if y is not out:
                 out[...] = y
+        if bad is not None:
+            out[bad] = np.nan
 
     def _many(
         self,
@@ -281,8 +277,7 @@ class Engine:
                 finite = _sum_is_finite(x)
             else:
                 finite = not early or math.isfinite(torch.dot(E.view(-1), E.view(-1)))
-            if not finite:
-                _refuse_piece(X, piece, x)
+            bad = None if finite else _not_finite(x)
             same = part.dtype == wide
             y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")
             if exact:
@@ -291,9 +286,11 @@ class Engine:
                 evaluate(host, E.numpy(), y.numpy(), space)
             # Through products alone NaN and infinity of a row reach all of its outputs.
             if not early and not math.isfinite(y[:, 0].sum()):
-                _refuse_piece(X, piece, E.numpy() if in_place else x)
+                bad = _not_finite(E.numpy() if in_place else x)
             if not same:
                 torch.from_numpy(part).copy_(y)
+            if bad is not None:
+                part[bad] = np.nan
 
     def _many_on_device(
         self, X: NDArray, host: Parts, parts: Parts, out: NDArray, verbose: bool
@@ -304,13 +301,14 @@ class Engine:
         step = max(_PIECE_COPIED // (wide.itemsize * parts.width), 1)
         for piece in _steps(len(X), step, verbose):
             x = X[piece]
-            if not _sum_is_finite(x):
-                _refuse_piece(X, piece, x)
+            bad = None if _sum_is_finite(x) else _not_finite(x)
             E = np.empty((len(x), len(host.origin)), wide)
             E = torch.from_numpy(_differences(x, host, E)).to(parts.origin.device)
             y = space.of(E, out[piece].shape, "y")
             evaluate(parts, E, y, space)
             out[piece] = y.cpu().numpy()
+            if bad is not None:
+                out[piece][bad] = np.nan
 
     # -- tensors -----------------------------------------------------------------------------------
 
@@ -327,6 +325,10 @@ class Engine:
         with torch.no_grad(), np.errstate(all="ignore"):
             for piece in _pieces(len(X), parts, wide.itemsize, verbose, X):
                 x, part = X[piece], out[piece]
+                # NaN goes through products, but not through what does not read an entry, nor
+                # infinity through every activation.
+                hidden = parts.kept is not None or bool(parts.layers)
+                bad = ~x.isfinite().reshape(x.shape[0], -1).all(1) if hidden else None
                 E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
                 _differences(x, parts, E)
                 if part.dtype == wide:
@@ -335,6 +337,8 @@ class Engine:
                     y = space.of(E, tuple(part.shape), "y")
                     evaluate(parts, E, y, space)
                     part.copy_(y)
+                if bad is not None:
+                    part.masked_fill_(bad[:, None], float("nan"))
         space.trim()
         return out
 
@@ -405,13 +409,6 @@ def _sum_is_finite(x: NDArray) -> bool:
         return math.isfinite(x.sum(dtype=np.float32 if x.dtype == np.float16 else None))
 
 
-def _refuse_piece(X: NDArray, piece: slice, seen: NDArray) -> None:
-    """Raise for rows that are not finite, if the piece has any: its sums may have overflowed.
-
-    `seen` is what was read of the piece, which may have been overwritten in X since.
-    """
-    bad = ~np.isfinite(seen.reshape(len(seen), -1)).all(axis=1)
-    if not bad.any():
-        return
-    earlier = np.zeros(piece.start, dtype=bool)
-    refuse_nonfinite(X, "X", known=np.concatenate([earlier, bad]))
+def _not_finite(rows: NDArray) -> NDArray[np.bool_]:
+    """Tell which rows hold NaN or infinity."""
+    return ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)

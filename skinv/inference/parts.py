@@ -194,11 +194,17 @@ class Parts:
         if form.linear is not None:
             constant = constant + (pivot - form.origin) @ form.linear[:, every]
         linear = None if form.linear is None else form.linear[:, every]
+        unit = 1.0
         if dense:
-            # vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B.
-            tangent = -_kron_columns(B, np.arange(d)[every])
-            constant = constant + B.ravel()[every] + (pivot - center.ravel()) @ tangent
-            linear, series = (tangent if linear is None else linear + tangent), None
+            # vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B. E is
+            # scaled, and one B with it, where coefficients of order ‖B‖² would leave the range.
+            size = float(np.abs(B).max())
+            if not 1 / _RANGE < size * size < _RANGE:
+                unit = float(_power_of_two(size))
+            tangent = -_kron_columns(B, B / unit, np.arange(d)[every])
+            moved = (pivot - center.ravel()) * unit
+            constant = constant + B.ravel()[every] + moved @ tangent
+            linear, series = (tangent if linear is None else linear / unit + tangent), None
         layers = [(W.T, b) for W, b in form.layers]
         if layers:
             W, b = layers[0]
@@ -216,7 +222,10 @@ class Parts:
             form.activation,
             series,
         )
-        if narrow:
+        if unit != 1.0:
+            parts.unit = unit
+            parts.layers[:1] = [(W / unit, b) for W, b in parts.layers[:1]]
+        elif narrow:
             parts._rescale(_moderate(form, pivot))
         elif parts._is_extreme():
             parts._rescale(float(_power_of_two(1 / np.abs(pivot).max())))
@@ -347,8 +356,8 @@ def _is_dense(n: int, outputs: NDArray[np.intp] | None) -> bool:
     return n * n * len(outputs) < min(_costs(n, 1, outputs))
 
 
-def _kron_columns(B: NDArray, outputs: NDArray[np.intp]) -> NDArray:
-    """Return columns of Bᵀ ⊗ B: that of output (i, j) is the outer product of B[i] and B[:, j]."""
+def _kron_columns(B: NDArray, C: NDArray, outputs: NDArray[np.intp]) -> NDArray:
+    """Return columns of Bᵀ ⊗ C: that of output (i, j) is the outer product of B[i] and C[:, j]."""
     n = len(B)
-    rows, columns = B[outputs // n], B[:, outputs % n]
+    rows, columns = B[outputs // n], C[:, outputs % n]
     return (rows.T[:, None, :] * columns[None, :, :]).reshape(n * n, len(outputs))

@@ -55,8 +55,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices. Arrays of whatever memory layout, read-only and memory-mapped ones are read
-            once and not copied.
+            Matrices; NaN and infinity are allowed, and answered by NaN. Arrays of whatever memory
+            layout, read-only and memory-mapped ones are read once and not copied.
         outputs : array-like of int, or tuple of two of them, default=None
             Entries of the inverse to compute, the others being left out: indices into a flattened
             inverse, rows and columns as in ``numpy.diag_indices(n)`` (a tuple is rows and columns,
@@ -65,9 +65,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
             each, the diagonal one product of matrices less than the whole.
         out : ndarray or tensor, default=None
             Memory for the result, contiguous, of its shape and dtype; not for complex matrices. It
-            may be `X` itself (whose
-            contents are lost then, also where a ValueError is raised). Fresh memory costs about as
-            much as the products for n up to 64.
+            may be `X` itself, whose contents are lost then. Fresh memory costs about as much as the
+            products for n up to 64.
 
         Returns
         -------
@@ -75,14 +74,12 @@ class EnginePredictorMixin(InverseRegressorMixin):
             Predictions in the dtype of `X` if that is a floating-point one, in native byte order,
             else in float64; a tensor, on its device and without gradients, for a tensor; for a
             dask array one that is computed later, block by block. Of half precision the arithmetic
-            is in float32. What overflows is inf or NaN.
+            is in float32. NaN for matrices that are not finite; what overflows is inf or NaN.
 
         Raises
         ------
         ValueError
-            For a wrong number of features, outputs or memory that do not fit, or, in arrays, rows
-            that are not finite. Tensors are not looked at, so that nothing waits for the device:
-            NaN goes through.
+            For a wrong number of features, and for outputs or memory that do not fit.
 
         Notes
         -----

@@ -45,6 +45,8 @@ def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
         out = first(e)
         for term in terms[1:]:
             out += term(e)
+        if kept is not None:  # NaN and infinity in entries that are not read are to show, too
+            out += a.dot(np.zeros_like(a))
         return out
 
     return function

@@ -16,9 +16,9 @@ from ...matrices import (
     exact_inverse,
     flatten_stack,
     real_array,
-    refuse_nonfinite,
     to_host,
 )
+from ...rows import refuse_nonfinite
 
 
 def errors_by_distance(

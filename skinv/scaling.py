@@ -1,0 +1,147 @@
+"""Powers of two, by which matrices are scaled before squares are taken: exactly, in any mode.
+
+A process may be told to flush what underflows to zero and to take subnormal operands for zero, as
+by ``torch.set_flush_denormal(True)``, and each of its threads by itself. Sums, products,
+conversions and even comparisons of subnormal numbers are wrong then, by less than the smallest
+normal number. Bounds allow for so much. Where it would be no small matter, in matrices that are
+tiny or huge themselves, subnormal numbers are read as integers, which no mode changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .matrices import is_tensor, namespace
+
+# Of each size in bytes: integers of that size, bits of the fraction, largest exponent.
+_FORMATS = {4: ("int32", 23, 127), 8: ("int64", 52, 1023)}
+
+
+def _magnitudes(array: Any) -> tuple[Any, int, int]:
+    """Return the bits of absolute values as integers, bits of the fraction, largest exponent."""
+    kind, fraction, largest = _FORMATS[array.dtype.itemsize]
+    bits = array.view(getattr(namespace(array), kind))
+    return bits & (2 ** (8 * array.dtype.itemsize - 1) - 1), fraction, largest
+
+
+def subnormal(array: Any) -> Any:
+    """Tell which numbers of a float32 or float64 array or tensor are subnormal."""
+    bits, fraction, _ = _magnitudes(array)
+    return (bits < 2**fraction) & (bits > 0)
+
+
+def _decoded(array: Any, least: Any) -> Any:
+    """Return subnormal numbers in float64, in units of which `least` is the smallest normal one."""
+    bits, fraction, _ = _magnitudes(array)
+    size = (bits.double() if is_tensor(bits) else bits.astype(np.float64)) * 2.0**-fraction * least
+    return namespace(array).where(namespace(array).signbit(array), -size, size)
+
+
+def as_float64(array: Any, out: Any = None) -> Any:
+    """Return an array or tensor in float64, into `out` if that is given: the same numbers."""
+    if is_tensor(array):
+        array = array.float() if array.dtype.itemsize < 4 else array
+    elif not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if out is None:
+        out = array.double() if is_tensor(array) else array.astype(np.float64, copy=False)
+    else:
+        out[...] = array
+    if array.dtype == namespace(array).float32:
+        lost = subnormal(array)
+        if bool(lost.any()):
+            out[...] = namespace(array).where(lost, _decoded(array, 2.0**-126), out)
+    return out
+
+
+def times_power(stack: Any, unit: Any) -> Any:
+    """Multiply by powers of two that are normal numbers: exact, unless the result underflows.
+
+    Parameters
+    ----------
+    stack : ndarray or tensor
+        float32 or float64.
+    unit : ndarray or tensor of a shape that broadcasts to that, of the same dtype
+
+    Returns
+    -------
+    ndarray or tensor of the shape and dtype of `stack`
+
+    Examples
+    --------
+    >>> float(times_power(np.array([5e-324]), np.array([2.0**1000]))[0]) == 2.0**-74
+    True
+    """
+    out = stack * unit
+    lost = subnormal(stack)
+    if bool(lost.any()):
+        exact = _decoded(stack, as_float64(unit) * 2.0 ** (1 - _FORMATS[stack.dtype.itemsize][2]))
+        out = namespace(out).where(lost, exact.to(out.dtype) if is_tensor(out) else exact, out)
+        out = out if is_tensor(out) else out.astype(stack.dtype, copy=False)
+    return out
+
+
+def powers_of_two(stack: Any, axis: int | tuple[int, ...] = ()) -> Any:
+    """Return the power of two at or below the largest absolute number along axes.
+
+    Dividing by it is exact, but for what underflows.
+
+    Parameters
+    ----------
+    stack : ndarray or tensor
+        float32 or float64.
+    axis : int or tuple of int, default=()
+        These have length 1 in the result.
+
+    Returns
+    -------
+    ndarray or tensor
+        Normal numbers, the inverses of which are normal, too: the smallest of these for subnormal
+        numbers, 1 for 0, infinity and NaN.
+
+    Examples
+    --------
+    >>> powers_of_two(np.array([3.0, 0.5, 0.0, np.nan]))
+    array([2. , 0.5, 1. , 1. ])
+    """
+    bits, fraction, largest = _magnitudes(stack)
+    if axis != ():
+        if is_tensor(bits):
+            bits = bits.amax(axis, keepdim=True)
+        else:
+            bits = bits.max(axis=axis, keepdims=True)
+    exponent = bits >> fraction  # with a bias of `largest`, and 0 for subnormal numbers
+    one = (bits == 0) | (exponent > 2 * largest)
+    exponent = exponent.clip(1, 2 * largest - 1)
+    exponent = namespace(stack).where(one, 0 * exponent + largest, exponent)
+    return (exponent << fraction).view(stack.dtype)
+
+
+def shifted(x: Any, up: Any, down: Any) -> Any:
+    """Return x·up/down for powers of two, though these alone might take x out of range.
+
+    Parameters
+    ----------
+    x, up, down : ndarray or tensor, float64
+        The powers are normal numbers, of shapes that broadcast.
+
+    Returns
+    -------
+    ndarray or tensor
+
+    Examples
+    --------
+    >>> shifted(np.array([3.0]), np.array([2.0**-1000]), np.array([2.0**-1001]))
+    array([6.])
+    """
+    _, fraction, largest = _magnitudes(up)
+    kind = _FORMATS[8][0]
+    bits = [part.view(getattr(namespace(x), kind)) >> fraction for part in (up, down)]
+    power = bits[0] - bits[1]
+    half = power // 2
+    for part in (half, power - half):
+        unit = ((part.clip(1 - largest, largest) + largest) << fraction).view(x.dtype)
+        x = times_power(x, unit)
+    return x
