@@ -90,10 +90,14 @@ def private(X: Any) -> Any:
 def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
     """Leave out training rows that a region before the estimator refused, with a warning.
 
+    And rows with NaN, where what is to be learned of them is no inverse: they are features with
+    missing values then, which scikit-learn lets an estimator answer with NaN in ``predict`` only if
+    its ``fit`` takes them, too.
+
     Parameters
     ----------
     X : array-like or None
-        Matrices.
+        Matrices, or features.
     *others : array-like or None
         Targets and weights of the same samples.
 
@@ -116,20 +120,21 @@ def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
     given = to_host(X)
     if hasattr(given, "to_numpy") and hasattr(given, "columns"):
         given = given.to_numpy()
-    refused = np.zeros(0, dtype=bool)
+    refused, why = np.zeros(0, dtype=bool), "outside the region before the estimator"
     if isinstance(given, np.ndarray) and given.ndim > 1:
         refused = refused_rows(given)
+        if others and others[0] is not None and not refused.any():
+            refused, why = _missing(given, others[0]), "not finite"
     if not refused.any():
         yield (X, *others)
         return
     if refused.all():
         raise ValueError(
-            f"All {len(refused)} training matrices are outside the region before the estimator, "
-            f"which made them NaN: use a larger radius, or on_infeasible='project' or 'drop'."
+            f"All {len(refused)} training matrices are {why}: use a larger radius, or "
+            f"on_infeasible='project' or 'drop', or repair them."
         )
     warnings.warn(
-        f"{int(refused.sum())} of {len(refused)} training matrices are outside the region before "
-        f"the estimator and are left out.",
+        f"{int(refused.sum())} of {len(refused)} training matrices are {why} and are left out.",
         UserWarning,
         stacklevel=4,
     )
@@ -138,6 +143,21 @@ def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
         yield tuple(
             None if part is None else _safe_indexing(to_host(part), index) for part in (X, *others)
         )
+
+
+def _missing(X: NDArray, y: Any) -> NDArray[np.bool_]:
+    """Tell which rows of features have missing values; none, if the targets are inverses."""
+    none = np.zeros(len(X), dtype=bool)
+    if X.ndim != 2 or X.dtype.kind != "f":
+        return none
+    missing = np.isnan(X).any(axis=1)
+    y = flatten_stack(to_host(y))[0]
+    if not missing.any() or len(y) != len(X):
+        return none
+    few = np.flatnonzero(~missing)
+    if targets_are_inverses(X[few], np.asarray(_safe_indexing(y, few))):
+        return none
+    return missing
 
 
 class WrapsRegressorMixin:
@@ -269,7 +289,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
 
     def _refuse_single(self, X: Any, rows: Any, n_features: int | None) -> None:
         """Say what to do with a single matrix, and with stacks of stacks."""
-        shape = tuple(getattr(X, "shape", None) or np.shape(rows))
+        shape = tuple(getattr(X, "shape", None) or getattr(rows, "shape", ()))
         n = shape[-1] if shape else 0
         if len(shape) > 3 or (shape == (n, n) and n_features == n * n != n):
             what = (

@@ -59,6 +59,7 @@ from .refinement import ORDERS
 from .results import InverseReport
 from .rows import list_rows, numbered, refuse_nonfinite
 from .sampling import FeasibleRegionSampler
+from .scaling import as_float64
 from .solving import (
     Anchor,
     complex_vectors,
@@ -69,7 +70,6 @@ from .solving import (
     take_better,
     unknown,
 )
-from .scaling import as_float64
 from .stacks import finite_rows, refuse_inexact
 from .structured import StructuredInverse
 from .structures import structured, symmetric_rows, unpack_symmetric
@@ -235,6 +235,7 @@ class CertifiedInverse(
         """
         self._validate_params()
         fit_params = self._routed(fit_params)
+        X = to_host(X) if is_dask(X) else X
         m = len(X) if hasattr(X, "__len__") else -1
         by_row = [name for name, value in fit_params.items() if np.ndim(value) and len(value) == m]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):

@@ -84,7 +84,7 @@ def may_be_single(X: Any) -> bool:
     >>> may_be_single(np.eye(4)), may_be_single(np.eye(3)), may_be_single([[2.0]])
     (True, False, False)
     """
-    if hasattr(X, "columns"):
+    if hasattr(X, "columns") or not (hasattr(X, "shape") or isinstance(X, (list, tuple))):
         return False
     try:
         shape = tuple(X.shape) if hasattr(X, "shape") else np.shape(X)

@@ -351,7 +351,7 @@ class SingularDistanceScorer(BaseEstimator):
                 given if reads_only(estimator) or isinstance(given, list) else private(given)
             )
         target, predicted = _flat_pair(target, predicted)
-        answered: NDArray = ~np.isnan(predicted).any(axis=1)
+        answered = np.atleast_1d(~np.isnan(predicted).any(axis=1))
         if not answered.all():
             warn_of_unanswered(answered)
             index, target, predicted = index[answered], target[answered], predicted[answered]

@@ -190,7 +190,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             Matrices. May be left out if `center` and `radius` are given and the norm is not
             "mahalanobis".
         y : object
-            Ignored.
+            Ignored, but that no :class:`~skinv.matrices.AmbiguousShapeWarning` is given with it.
 
         Returns
         -------
@@ -208,9 +208,9 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             If `X` could be a single matrix.
         """
         with training_rows(X) as (X,):
-            return self._fit(X)
+            return self._fit(X, y)
 
-    def _fit(self, X: Any) -> FeasibleRegionSampler:
+    def _fit(self, X: Any, y: Any) -> FeasibleRegionSampler:
         self._validate_params()
         rows, eps = None, _EPS
         self._is_complex = self.center is not None and is_complex(self.center)
@@ -246,23 +246,24 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             float(real_array(self.min_distance, "min_distance")),
         )
         self._rng = private_generator(self.random_state)
-        self._certificate  # worked out now, as it may refuse the region
-        if self.center is None:
+        self._proof = self._prove()
+        if self.center is None and y is None:
             warn_of_single(X, stacklevel=4)
         return self
 
     @property
     def _certificate(self) -> RegionCertificate:
         """The proof, of which no file is believed: of a loaded region it is worked out anew."""
-        proof = self.__dict__.get("_proof")
-        if proof is None:
-            keep = self._min_distance
-            if self._norm == "mahalanobis":
-                keep += self.thickness_ * self.radius_
-            axes = getattr(self, "axes_", None)
-            proof = region_certificate(self.center_, self.radius_, self._norm, keep, axes=axes)
-            self._proof = proof
-        return proof
+        if "_proof" not in self.__dict__:
+            self._proof = self._prove()
+        return self._proof
+
+    def _prove(self) -> RegionCertificate:
+        keep = self._min_distance
+        if self._norm == "mahalanobis":
+            keep += self.thickness_ * self.radius_
+        axes = getattr(self, "axes_", None)
+        return region_certificate(self.center_, self.radius_, self._norm, keep, axes=axes)
 
     @property
     def certificate_(self) -> RegionCertificate:
@@ -696,6 +697,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = self.on_infeasible == "nan"
         return tags
 
 

@@ -46,7 +46,12 @@ class AdaptedTransformer(OneToOneFeatureMixin, TransformerMixin, _Adapter):
     """A transformer of matrices behind the adapter; it gives back the entries it was given."""
 
     def fit(self, X, y=None):
-        self.estimator_ = clone(self.estimator).fit(self._adapt(X, reset=True), y)
+        matrices = self._adapt(X, reset=True)
+        if self.__sklearn_tags__().input_tags.allow_nan:
+            # Of what may be answered by NaN the checks ask that `fit` takes NaN, too, which regions
+            # refuse.
+            matrices = matrices[np.isfinite(matrices).all(axis=1)]
+        self.estimator_ = clone(self.estimator).fit(matrices)
         return self
 
     def transform(self, X):
@@ -55,7 +60,8 @@ class AdaptedTransformer(OneToOneFeatureMixin, TransformerMixin, _Adapter):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.transformer_tags = self.estimator.__sklearn_tags__().transformer_tags
+        inner = self.estimator.__sklearn_tags__()
+        tags.transformer_tags, tags.input_tags = inner.transformer_tags, inner.input_tags
         return tags
 
 

@@ -152,7 +152,8 @@ def test_reports_of_all_magnitudes(dtype, kind, mode):
     with mode():
         report = model.report(kind(A))
     finite = np.isfinite(host(report.bound))
-    for a, x, bound in zip(A[finite], host(report.inverse)[finite], host(report.bound)[finite]):
+    rows = (host(part)[finite] for part in (A, report.inverse, report.bound))
+    for a, x, bound in zip(*rows, strict=True):
         assert inverse_holds(a, x, bound)
     assert finite.sum() > 20
     assert np.isnan(host(report.inverse)[~finite]).all()

@@ -66,7 +66,7 @@ def test_grid_search_in_parallel_equals_serial(box):
     """Two processes find the scores of one, to the bit."""
     X, _ = box
     pipeline = make_pipeline(
-        FeasibleRegionSampler(random_state=0),
+        FeasibleRegionSampler(on_infeasible="project", random_state=0),
         NeuralInverseRegressor(max_iter=3, random_state=0, device="cpu"),
     )
     grid = {

@@ -176,8 +176,7 @@ def test_bad_training_rows_are_named(box):
     with pytest.raises(ValueError, match=r"NaN or infinity.*\[7\]"):
         LinearInverseApprox().fit(X_nan)
     model = LinearInverseApprox().fit(X)
-    with pytest.raises(ValueError, match=r"NaN or infinity.*\[7\]"):
-        model.predict(X_nan)
+    assert np.flatnonzero(np.isnan(model.predict(X_nan)).all(axis=1)).tolist() == [7]
     with pytest.raises(ValueError, match="features"):
         model.predict(torch.ones(3, 9))
 

@@ -179,7 +179,7 @@ ESTIMATORS = {
 @pytest.mark.parametrize("kind", ["rows", "stack", "fortran", "single", "pandas", "tensor"])
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_what_is_written_after_fit_changes_nothing(name, kind):
-    """Centres, half-widths and training data may be used for other things as soon as fit is done."""
+    """Centres, half-widths and training data may be used for other things after fit."""
     C, W = CENTER.copy(), np.full((2, 2), 0.3)
     kind = "stack" if (name, kind) == ("frozen", "pandas") else kind  # fitted without names
     symmetric = (MATRICES + MATRICES.swapaxes(1, 2)) / 2

@@ -197,7 +197,7 @@ def test_underflow(A, b):
 @pytest.mark.parametrize("power", [-300, -150, 150, 300])
 @pytest.mark.parametrize("n", [1, 3, 8])
 def test_huge_and_tiny_centres(n, power):
-    """Anchors at huge and tiny centres; where squares overflow there is none, but solutions are."""
+    """Anchors at huge and tiny centres are as good as others."""
     rng, scale = np.random.RandomState(n), 10.0**power
     center = center_of(n) * scale
     A = np.array([around(center_of(n), q, rng) * scale for q in (0, 1e-9, 0.1, 0.6, 0.95, 2)])
@@ -207,7 +207,7 @@ def test_huge_and_tiny_centres(n, power):
         center_of(n).ravel() * (1 + 0.1 * rng.uniform(-1, 1, (3 * n * n + 3, n * n)))
     )
     model._anchor = Anchor.of(center)
-    assert (model._anchor is None) == (abs(power) == 300)
+    assert model._anchor is not None
     x, bound = model.solve(A, b, return_bound=True)
     assert violations(A, b, x, bound) == 0
     good = np.isfinite(b).all(axis=1)

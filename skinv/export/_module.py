@@ -244,8 +244,8 @@ class InverseModule(nn.Module):
         E = (A if self.kept is None else A.index_select(-1, self.kept)) - self.origin
         if E.dtype != self.origin.dtype:
             raise ValueError(
-                f"Got a tensor of {A.dtype} for a module in {self.origin.dtype}: convert the tensor, "
-                f"A.to({self.origin.dtype}), or make the module of another dtype, "
+                f"Got a tensor of {A.dtype} for a module in {self.origin.dtype}: convert the "
+                f"tensor, A.to({self.origin.dtype}), or make the module of another dtype, "
                 f"to_module(..., dtype=...)."
             )
         if self.scale is not None:

@@ -337,6 +337,8 @@ class Engine:
                     y = space.of(E, tuple(part.shape), "y")
                     evaluate(parts, E, y, space)
                     part.copy_(y)
+                if bad is None and not (on_host(X) and bool(part[:, 0].isfinite().all())):
+                    bad = ~E.isfinite().all(1)
                 if bad is not None:
                     part.masked_fill_(bad[:, None], float("nan"))
         space.trim()
