@@ -66,11 +66,11 @@ def in_t(polynomial: Polynomial) -> Floats:
         return coefficients
     if not np.isfinite([shift, factor, *coefficients]).all():
         return np.array([np.nan])
-    exact = [Fraction(0)]
+    exact: list[Any] = [Fraction(0)]
     for c in reversed(coefficients):
-        moved = [Fraction(0), *(Fraction(factor) * e for e in exact)]
+        moved = [Fraction(0), *(e * Fraction(factor) for e in exact)]
         exact = [m + Fraction(shift) * e for m, e in zip(moved, [*exact, 0], strict=True)]
-        exact[0] += Fraction(c)
+        exact[0] += Fraction(float(c))
     return numbers(np.array(exact, dtype=object), "coefficients")
 
 
@@ -113,7 +113,7 @@ def inside(outer: Any, inner: Any) -> Floats:
 
 def product(*factors: float) -> float:
     """Return the product of numbers, rounded up."""
-    return float(reduce(times, factors)[0])
+    return float(reduce(times, factors, np.ones(1))[0])
 
 
 def total(*terms: float) -> float:
@@ -129,7 +129,11 @@ def reciprocal(number: float) -> float:
 
 def evaluated(polynomial: Polynomial, t: float) -> float:
     """Return the value of a bound at t >= 0, rounded up."""
-    return float(inside(polynomial.coef, t)[0])
+    t, value = float(raised(np.asarray(t, dtype=np.float64))), 0.0
+    for c in reversed(polynomial.coef.tolist()):
+        carried = value * t * (1 + 2 * EPS) + TINY if value and t else 0.0
+        value = (carried + c) * (1 + 2 * EPS)
+    return value
 
 
 def _stacked(parts: Any) -> Floats:

@@ -158,10 +158,8 @@ def _quotient(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
             "Got a division by something that depends on the input, which is not polynomially "
             "Lipschitz where the divisor can be 0."
         )
-    divisors = np.abs(array(as_tensor(b))).ravel()
-    return _product(
-        norm, at, a, torch.tensor([reciprocal(d) for d in divisors], dtype=torch.float64)
-    )
+    factors = [reciprocal(divisor) for divisor in np.abs(array(as_tensor(b))).ravel()]
+    return _product(norm, at, a, as_tensor(factors))
 
 
 def _power(norm: str, at: Any, a: Any, exponent: Any = 2) -> PolynomialLipschitz:

@@ -168,9 +168,9 @@ def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
             divided = np.where(W != 0, np.copysign(np.maximum(np.abs(divided), TINY), W), 0.0)
         b = _with_rounding(b, divided, -form.x_mean)
         chain = []
-        for W, b in [(divided, b), *others]:
-            chain += [affine(induced_norm(W, norm), b, b.shape, norm)]
-            chain += [activation(form.activation, len(b), norm)]
+        for weights, shift in [(divided, b), *others]:
+            chain += [affine(induced_norm(weights, norm), shift, shift.shape, norm)]
+            chain += [activation(form.activation, len(shift), norm)]
         parts.append(reduce(lambda inner, outer: compose(outer, inner), chain[:-1]))
     return add(*parts)
 

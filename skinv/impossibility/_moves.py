@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from ._rules import array
 from ._values import HOW_TO, Value, computed, depends, leaves, repeated
 
 
@@ -66,12 +65,10 @@ def moved(target: Any, name: str, args: Any, kwargs: Any) -> Any:
             f"on the input: it is taken for a constant, which it is not. Write such a map with "
             f"sums, products and torch.cat. {HOW_TO}"
         )
-    if target is builtins.getattr and others[0][0] not in _TURNED:
-        raise ValueError(
-            f"There is no rule for the attribute {others[0][0]!r} of tensors. {HOW_TO}"
-        )
+    if target is builtins.getattr and args[1] not in _TURNED:
+        raise ValueError(f"There is no rule for the attribute {args[1]!r} of tensors. {HOW_TO}")
     if target is operator.getitem:
-        _refuse_picking(others[0][0])
+        _refuse_picking(args[1])
     args, kwargs = computed(args), computed(kwargs)
     at = operate(target, args, kwargs)
     if not isinstance(first, Value):
@@ -91,7 +88,7 @@ def moved(target: Any, name: str, args: Any, kwargs: Any) -> Any:
             raise ValueError(f"Got the function {name!r} with values that depend on the input.")
         return at
     found = iter([_one(first, a, b, c, weights, target, name) for a, b, c in pairs])
-    return torch.fx.node.map_aggregate(at, lambda _: next(found))
+    return torch.utils._pytree.tree_map(lambda _: next(found), at)
 
 
 def _one(
@@ -104,7 +101,7 @@ def _one(
     signed = torch.where(index % 2 == 0, index, -index).double()
     expected = torch.zeros(len(index), dtype=torch.float64)
     expected[used] = weights[(index[used] - 1).clamp(0, len(weights) - 1)]
-    if not (torch.equal(signed, places.flatten()) and torch.equal(expected, seen.flatten())):
+    if not (_same_bits(signed, places) and _same_bits(expected, seen)):
         raise ValueError(
             f"There is no rule for the function {name!r} of tensors with these arguments, as its "
             f"result has other entries than its first argument and zeros. {HOW_TO}"
@@ -116,6 +113,11 @@ def _one(
             f"repeat or torch.cat, or with an index that names each entry once."
         )
     return repeated(first, times, at)
+
+
+def _same_bits(first: Any, second: Any) -> bool:
+    """Tell whether numbers are the same, also where the process takes subnormal ones for zeros."""
+    return torch.equal(first.view(torch.int64), second.flatten().view(torch.int64))
 
 
 def _refuse_picking(index: Any) -> None:

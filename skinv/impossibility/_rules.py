@@ -391,8 +391,7 @@ def _layer_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
         weight = array(module.weight).ravel()
     if module.bias is not None:
         bias = array(module.bias).ravel()
-    times = repetition(math.prod(shape) // d, norm)
-    root = repetition(d, "l2")
+    times, root = repetition(math.prod(shape) // d, norm), repetition(d, "l2")
     slope = product(vector_norm(weight, "linf"), reciprocal(math.sqrt(module.eps)))
     # |zᵢ| ≤ √d, and Σ|γᵢ zᵢ| ≤ ‖γ‖₂ √d.
     of_values = product(vector_norm(weight, "l2" if norm == "l1" else "linf"), root)

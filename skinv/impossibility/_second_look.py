@@ -16,12 +16,14 @@ def check(
     graph: torch.fx.Graph,
     shape: tuple[int, ...],
     certificate: PolynomialLipschitz,
+    rounding: float = 0.0,
 ) -> None:
     """Compare graph and certificate with the module itself on a few inputs.
 
     A graph does not show everything that Python does, and a rule of a user may be wrong. This is
-    no proof of anything; it catches gross errors. Raises if the graph computes something else, the
-    certificate does not hold, or the module draws at random or mixes the samples of a batch.
+    no proof of anything; it catches gross errors, beyond the `rounding` of values. Raises if the
+    graph computes something else, the certificate does not hold, or the module draws at random or
+    mixes the samples of a batch.
 
     Examples
     --------
@@ -58,12 +60,13 @@ def check(
     for i, (x, fx) in enumerate(zip(points, found, strict=True)):
         if not fx.isfinite().all():  # overflow: the bound is no smaller
             continue
-        held = size(fx) <= evaluated(certificate.B, size(x)) * (1 + 1e-9) + 1e-300
+        noise = 1e-12 * size(fx) + 4 * rounding
+        held = size(fx) <= evaluated(certificate.B, size(x)) * (1 + 1e-9) + noise + 1e-300
         for y, fy in zip(points[:i], found[:i], strict=True):
             if not fy.isfinite().all():
                 continue
             P = evaluated(certificate.P, max(size(x), size(y)))
-            held &= size(fx - fy) <= P * size(x - y) * (1 + 1e-9) + 1e-12 * size(fx)
+            held &= size(fx - fy) <= P * size(x - y) * (1 + 1e-9) + noise
         if not held:
             raise ValueError(
                 f"The certificate {certificate} does not hold for {name}: a registered rule is "

@@ -34,7 +34,7 @@ def to_double(tensor: Any) -> Any:
         tensor = bits.view(torch.float32)
     if tensor.dtype == torch.float32 and tensor.layout == torch.strided:
         return torch.from_numpy(doubled(tensor.detach().cpu().numpy()))
-    return tensor.double().cpu()
+    return tensor.cpu().double()
 
 
 def exact_copy(module: nn.Module) -> nn.Module:
@@ -78,7 +78,7 @@ _OPAQUE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, type
 
 def fingerprint(module: nn.Module) -> dict[str, Any]:
     """Return what each attribute of a module and its parts, and of their classes, holds."""
-    found = {}
+    found: dict[str, Any] = {}
     for path, child in module.named_modules():
         classes = [c for c in type(child).__mro__ if not c.__module__.startswith("torch.")]
         for owner in (child, *classes):
@@ -151,9 +151,11 @@ class Watch(TorchDispatchMode):
 
 
 def _tensors(nested: Any) -> list[Any]:
-    found: list[Any] = []
-    torch.utils._pytree.tree_map_only(torch.Tensor, found.append, nested)
-    return [t for t in found if t.layout == torch.strided]
+    if isinstance(nested, torch.Tensor):
+        return [nested] if nested.layout == torch.strided else []
+    if isinstance(nested, dict):
+        nested = list(nested.values())
+    return [t for v in nested for t in _tensors(v)] if isinstance(nested, (list, tuple)) else []
 
 
 def _address(tensor: Any) -> int:

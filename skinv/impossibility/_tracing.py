@@ -58,6 +58,13 @@ class _ShapedProxy(torch.fx.Proxy):
     def __len__(self) -> int:
         return len(self._value)
 
+    def __getattr__(self, name: str) -> Any:
+        return _ShapedAttribute(self, name)
+
+
+class _ShapedAttribute(torch.fx.proxy.Attribute, _ShapedProxy):
+    """Stands for an attribute of such a tensor, or a method until it is called."""
+
 
 # In-place operators, which torch.fx would take for those that make a new tensor.
 IN_PLACE = {
@@ -159,7 +166,7 @@ def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
         )
     try:
         return tracer.trace(module, concrete_args=defaults)
-    except (torch.fx.proxy.TraceError, NotImplementedError) as exception:
+    except (torch.fx.proxy.TraceError, NotImplementedError, RecursionError) as exception:
         raise ValueError(
             f"The forward method of {type(module).__name__} cannot be traced by torch.fx: "
             f"{exception}. {HOW_TO}"
@@ -220,9 +227,7 @@ def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
         found: Any = module
         for name in node.target.split("."):
             found = getattr(found, name)
-        return (
-            to_double(found) if torch.is_tensor(found) and found.dtype != torch.float64 else found
-        )
+        return to_double(found) if torch.is_tensor(found) else found
     if node.op == "call_module":
         return module.get_submodule(node.target)(*args, **kwargs)
     return operate(node.target, args, kwargs)

@@ -102,9 +102,9 @@ def as_tensor(constant: Any) -> Any:
     return constant if torch.is_tensor(constant) else torch.tensor(constant, dtype=torch.float64)
 
 
-# Rounding of one operation: each entry of its result, from exact operands, is off by at most u times
-# their number times the sum of absolute values of what is added up; |W| has at most √n times the
-# norm of W. What underflows is far below _DUST.
+# Rounding of one operation: each entry of its result, from exact operands, is off by at most u
+# times their number times the sum of absolute values of what is added up; |W| has at most √n times
+# the norm of W. What underflows is far below _DUST.
 _DUST = 1e-290
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
 from typing import Any
@@ -66,9 +67,11 @@ def walk(
                 result = _follow(graph, module, norm, given)
                 certificate = _certificate(result, norm)
                 if center is None:
-                    check(module, graph, shape, certificate)
+                    error = getattr(result, "error", 0.0)
+                    known = error if math.isfinite(error) else 0.0
+                    check(module, graph, shape, certificate, known)
             refuse_changes(module, before)
-        except (RuntimeError, IndexError, TypeError, AttributeError) as exception:
+        except (RuntimeError, LookupError, TypeError, AttributeError, AssertionError) as exception:
             raise ValueError(
                 f"{name} fails on a float64 input of shape {(1, *shape)}: {exception}. Pass the "
                 f"right input_shape, without the batch, and cast no tensors to other precisions."
