@@ -148,7 +148,7 @@ def repetition(times: float, norm: str) -> float:
     (4.0, 2.0, 1.0)
     """
     root = math.sqrt(times)
-    root = root if root == int(root) else math.nextafter(root, math.inf)
+    root = root if root.is_integer() else math.nextafter(root, math.inf)
     return {"l1": float(times), "l2": root, "linf": 1.0}[norm]
 
 

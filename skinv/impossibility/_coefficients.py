@@ -51,10 +51,17 @@ def numbers(values: Any, name: str) -> Floats:
         return doubled(given)
     if given.dtype.kind in "Oiu" or given.dtype.itemsize > 8:
         pairs = zip(found.flat, given.astype(object).flat, strict=True)
-        short = np.array([abs(f) < abs(exact) for f, exact in pairs], dtype=bool)
+        short = np.array([_is_smaller(f, exact) for f, exact in pairs], dtype=bool)
         beyond = np.nextafter(found, np.copysign(np.inf, found))
         found = np.where(short.reshape(found.shape), beyond, found)
     return raised(found)
+
+
+def _is_smaller(found: float, exact: Any) -> bool:
+    try:
+        return abs(found) < abs(exact)
+    except (TypeError, ArithmeticError):  # None and its like, which became NaN
+        return False
 
 
 def in_t(polynomial: Polynomial) -> Floats:

@@ -52,15 +52,17 @@ def polynomial_lipschitz(
         Polynomials P and B with ‖f(x) − f(y)‖ ≤ P(t) ‖x − y‖ and ‖f(x)‖ ≤ B(t) for all x and y of
         norm at most t. It is a proof for the exact function in evaluation mode (its constants are
         rounded up), and for softplus without its jump of 2e-9 at torch's threshold; what floating
-        point adds is not covered. Of a tuple, the first entry counts.
+        point adds is not covered. Tensors that forward computes without its input count as torch
+        computes them. Of a tuple, the first entry counts.
 
     Raises
     ------
     ValueError
         For modules and functions without a rule (they are named, and :func:`register_rule` is
         pointed to), for those that are not polynomially Lipschitz (division by what may be 0,
-        LayerNorm with eps = 0), for what is no function of one input (mixing samples, remembering,
-        drawing at random), and where the input shape is needed.
+        LayerNorm with eps = 0), for what is no function of one input (mixing samples, remembering
+        or changing anything that outlives the call, drawing at random), for bounds beyond float64
+        or of a degree above 4096, and where the input shape is needed.
 
     See Also
     --------
