@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.polynomial import Polynomial
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..geometry._distance import check_norm
-from ..matrices import real_array
+from ._coefficients import (
+    STACKED,
+    in_t,
+    inside,
+    numbers,
+    plus,
+    product,
+    raised,
+    stacked,
+    times,
+    without_zeros,
+)
 
-# ‖(‖u‖, ‖v‖, ...)‖ in each norm, along the first axis.
-_STACKED: dict[str, Callable[[NDArray], NDArray]] = {
-    "l1": lambda parts: parts.sum(axis=0),
-    "l2": lambda parts: np.linalg.norm(parts, axis=0),
-    "linf": lambda parts: parts.max(axis=0),
-}
+_DUAL = {"l1": "linf", "l2": "l2", "linf": "l1"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class PolynomialLipschitz:
     P : Polynomial or array-like of its coefficients, lowest degree first
         Bound of the difference quotients; no coefficient is negative.
     B : Polynomial or array-like of its coefficients
-        Bound of the magnitude; no coefficient is negative.
+        Bound of the magnitude; no coefficient is negative. What float64 does not hold is rounded
+        up, and coefficients below the smallest normal number are raised to it.
     norm : {"l1", "l2", "linf"}, default="l2"
         Sum of absolute entries, Euclidean norm, largest absolute entry.
 
@@ -88,40 +94,32 @@ class PolynomialLipschitz:
 
 
 def as_polynomial(coefficients: Any) -> Polynomial:
-    """Return a polynomial from one, from a number, or from coefficients, lowest degree first.
-
-    Parameters
-    ----------
-    coefficients : Polynomial, float or array-like
-
-    Returns
-    -------
-    Polynomial
-        Without trailing zeros.
-
-    Examples
-    --------
-    >>> as_polynomial([1, 0, 2, 0]).coef
-    array([1., 0., 2.])
-    """
+    """Return a polynomial from one, a number or coefficients, lowest degree first, rounded up."""
     if isinstance(coefficients, Polynomial):
-        with np.errstate(all="ignore"):
-            coefficients = coefficients.convert().coef  # in t itself, not mapped to a domain
-    array = np.atleast_1d(real_array(coefficients, "coefficients"))
+        coefficients = in_t(coefficients)
+    array = np.atleast_1d(numbers(coefficients, "coefficients"))
     if array.ndim != 1 or array.size == 0:
         raise ValueError(
             f"Got coefficients of shape {array.shape}, but a number is expected, or one for each "
             f"power of t."
         )
-    return Polynomial(array).trim()
+    return Polynomial(without_zeros(array))
 
 
 def _number(value: Any, name: str) -> float:
     """Return a number as a float, or raise a ValueError."""
-    number = real_array(value, name)
+    number = numbers(value, name)
     if number.ndim:
         raise ValueError(f"Got {name} of shape {number.shape}, but a number is expected.")
     return float(number)
+
+
+def _factor(value: Any) -> float:
+    """Return a factor of a bound as a float, or raise a ValueError."""
+    factor = _number(value, "factor")
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"Got factor={factor}, but it must be finite and not negative.")
+    return factor
 
 
 def _written(polynomial: Polynomial) -> str:
@@ -136,46 +134,27 @@ def _written(polynomial: Polynomial) -> str:
 
 
 def vector_norm(values: ArrayLike, norm: str) -> float:
-    """Return the norm of a flattened array.
-
-    Parameters
-    ----------
-    values : array-like
-    norm : {"l1", "l2", "linf"}
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> vector_norm([[3.0, 0.0], [0.0, -4.0]], "l1")
-    7.0
-    """
-    flat = np.abs(np.asarray(values, dtype=np.float64).ravel())
-    return float(_STACKED[norm](flat)) if flat.size else 0.0
+    """Return the norm of a flattened array, rounded up."""
+    flat = raised(np.abs(np.asarray(values, dtype=np.float64).ravel()))
+    return float(STACKED[norm](flat[:, None])[0]) if flat.size else 0.0
 
 
 def repetition(times: float, norm: str) -> float:
-    """Return the norm of a unit vector that is written down several times.
-
-    Parameters
-    ----------
-    times : float
-        How often.
-    norm : {"l1", "l2", "linf"}
-
-    Returns
-    -------
-    float
-        `times`, its square root, or 1.
+    """Return the norm of a unit vector that is written down several times, rounded up.
 
     Examples
     --------
     >>> repetition(4, "l1"), repetition(4, "l2"), repetition(4, "linf")
     (4.0, 2.0, 1.0)
     """
-    return {"l1": float(times), "l2": float(np.sqrt(times)), "linf": 1.0}[norm]
+    root = math.sqrt(times)
+    root = root if root.is_integer() else math.nextafter(root, math.inf)
+    return {"l1": float(times), "l2": root, "linf": 1.0}[norm]
+
+
+def summation(terms: float, norm: str) -> float:
+    """Return the norm of u ↦ Σ uᵢ with several terms: 1, the root of their number, or that."""
+    return repetition(terms, _DUAL[norm])
 
 
 def identity(norm: str = "l2") -> PolynomialLipschitz:
@@ -248,8 +227,9 @@ def lipschitz(
     PolynomialLipschitz(P=2, B=1 + 2 t, norm='l2')
     """
     P = as_polynomial(bound)
-    linear = _number(at_zero, "at_zero") + Polynomial([0.0, 1.0]) * P
-    return PolynomialLipschitz(P, linear if magnitude is None else as_polynomial(magnitude), norm)
+    if magnitude is None:
+        magnitude = plus(_number(at_zero, "at_zero"), times([0.0, 1.0], P.coef))
+    return PolynomialLipschitz(P, magnitude, norm)
 
 
 def _common_norm(*certificates: PolynomialLipschitz) -> str:
@@ -300,7 +280,9 @@ def compose(outer: PolynomialLipschitz, inner: PolynomialLipschitz) -> Polynomia
     PolynomialLipschitz(P=4 t^3, B=t^4, norm='l2')
     """
     norm = _common_norm(outer, inner)
-    return PolynomialLipschitz(outer.P(inner.B) * inner.P, outer.B(inner.B), norm)
+    size = inner.B.coef
+    P = times(inside(outer.P.coef, size), inner.P.coef)
+    return PolynomialLipschitz(P, inside(outer.B.coef, size), norm)
 
 
 def concatenate(*certificates: PolynomialLipschitz) -> PolynomialLipschitz:
@@ -334,13 +316,7 @@ def concatenate(*certificates: PolynomialLipschitz) -> PolynomialLipschitz:
     """
     norm = _common_norm(*certificates)
 
-    def merged(polynomials: list[Polynomial]) -> Polynomial:
-        size = max(len(p.coef) for p in polynomials)
-        padded = [np.pad(p.coef, (0, size - len(p.coef))) for p in polynomials]
-        with np.errstate(over="ignore"):
-            return Polynomial(_STACKED[norm](np.array(padded)))
-
-    P, B = (merged([getattr(c, name) for c in certificates]) for name in "PB")
+    P, B = (stacked([getattr(c, name).coef for c in certificates], norm) for name in "PB")
     return PolynomialLipschitz(P, B, norm)
 
 
@@ -363,7 +339,7 @@ def add(*certificates: PolynomialLipschitz) -> PolynomialLipschitz:
     PolynomialLipschitz(P=7, B=7 t, norm='l2')
     """
     norm = _common_norm(*certificates)
-    P, B = (reduce(lambda a, b: a + b, [getattr(c, name) for c in certificates]) for name in "PB")
+    P, B = (plus(*(getattr(c, name).coef for c in certificates)) for name in "PB")
     return PolynomialLipschitz(P, B, norm)
 
 
@@ -390,8 +366,9 @@ def scale(certificate: PolynomialLipschitz, factor: float) -> PolynomialLipschit
     >>> scale(identity(), 3.0)
     PolynomialLipschitz(P=3, B=3 t, norm='l2')
     """
-    norm, factor = _common_norm(certificate), _number(factor, "factor")
-    return PolynomialLipschitz(factor * certificate.P, factor * certificate.B, norm)
+    norm, factor = _common_norm(certificate), _factor(factor)
+    P, B = (times(factor, getattr(certificate, name).coef) for name in "PB")
+    return PolynomialLipschitz(P, B, norm)
 
 
 def residual(certificate: PolynomialLipschitz) -> PolynomialLipschitz:
@@ -443,9 +420,10 @@ def multiply(
     >>> multiply(identity(), identity())  # x ↦ x²
     PolynomialLipschitz(P=2 t, B=t^2, norm='l2')
     """
-    norm, factor = _common_norm(first, second), _number(factor, "factor")
-    P = factor * (first.B * second.P + second.B * first.P)
-    return PolynomialLipschitz(P, factor * first.B * second.B, norm)
+    norm, factor = _common_norm(first, second), _factor(factor)
+    P = plus(times(first.B.coef, second.P.coef), times(second.B.coef, first.P.coef))
+    B = times(first.B.coef, second.B.coef)
+    return PolynomialLipschitz(times(factor, P), times(factor, B), norm)
 
 
 def elementwise(
@@ -483,22 +461,12 @@ def elementwise(
     count = _number(size, "size")
     if not count >= 0:
         raise ValueError(f"Got size={count:g}, but a number of entries is expected.")
-    at_zero = abs(_number(at_zero, "at_zero")) * repetition(count, norm)
+    at_zero = product(abs(_number(at_zero, "at_zero")), repetition(count, norm))
     return lipschitz(derivative, at_zero, norm)
 
 
 def tighter(first: Polynomial, second: Polynomial) -> Polynomial:
-    """Return the one of two bounds that is smaller for large t.
-
-    Parameters
-    ----------
-    first, second : Polynomial
-
-    Returns
-    -------
-    Polynomial
-        Coefficients are compared from the highest degree down; what differs by rounding only
-        counts as equal.
+    """Return the one of two bounds that is smaller for large t, but for rounding.
 
     Examples
     --------

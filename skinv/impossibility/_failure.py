@@ -104,7 +104,8 @@ def failure_distance(
             magnitude = magnitude_bound(model, A.ravel(), radius)
         magnitude = np.inf if np.isnan(magnitude) else magnitude
     with np.errstate(divide="ignore"):
-        return float(np.nextafter(1.0 / (error + magnitude), 0.0))
+        distance = np.float64(1.0) / (error + magnitude) * (1 - 2.0**-50)
+        return float(np.nextafter(distance, 0.0))
 
 
 def _order(model: Any) -> int:

@@ -23,6 +23,7 @@ from ._calculus import (
     scale,
     vector_norm,
 )
+from ._coefficients import TINY, evaluated, hypotenuse, product, raised, total
 
 # SiLU falls down to this value, at this place, and rises from there.
 _SILU_LOWEST, _SILU_AT = -0.27846454276107, -1.27846454276107
@@ -51,15 +52,17 @@ def polynomial_lipschitz(
         Polynomials P and B with ‖f(x) − f(y)‖ ≤ P(t) ‖x − y‖ and ‖f(x)‖ ≤ B(t) for all x and y of
         norm at most t. It is a proof for the exact function in evaluation mode (its constants are
         rounded up), and for softplus without its jump of 2e-9 at torch's threshold; what floating
-        point adds is not covered. Of a tuple, the first entry counts.
+        point adds is not covered. Tensors that forward computes without its input count as torch
+        computes them. Of a tuple, the first entry counts.
 
     Raises
     ------
     ValueError
         For modules and functions without a rule (they are named, and :func:`register_rule` is
         pointed to), for those that are not polynomially Lipschitz (division by what may be 0,
-        LayerNorm with eps = 0), for what is no function of one input (mixing samples, remembering,
-        drawing at random), and where the input shape is needed.
+        LayerNorm with eps = 0), for what is no function of one input (mixing samples, remembering
+        or changing anything that outlives the call, drawing at random), for bounds beyond float64
+        or of a degree above 4096, and where the input shape is needed.
 
     See Also
     --------
@@ -104,21 +107,7 @@ def polynomial_lipschitz(
 
 
 def held_module(model: Any) -> Any:
-    """Return the torch module that a model is or, like a skorch net, holds; or None.
-
-    Parameters
-    ----------
-    model : object
-
-    Returns
-    -------
-    torch.nn.Module or None
-
-    Examples
-    --------
-    >>> held_module("no network") is None
-    True
-    """
+    """Return the torch module that a model is or, like a skorch net, holds; or None."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None
@@ -129,14 +118,7 @@ def held_module(model: Any) -> Any:
 def torch_module(model: Any) -> Any:
     """Return the torch module that a model is, or whose output a skorch net predicts; or None.
 
-    Parameters
-    ----------
-    model : object
-
-    Returns
-    -------
-    torch.nn.Module or None
-        None also for nets that change what their module returns.
+    None also for nets that change what their module returns.
 
     Examples
     --------
@@ -154,70 +136,61 @@ def torch_module(model: Any) -> Any:
     return None if type(model.criterion_).__name__ in losses else module
 
 
+# Sums of n rounded products are off by less than this times n times the sum of absolute values.
+_ROUNDING = 1e-14
+
+
 def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
     """Return the certificate of a baseline plus a perceptron.
-
-    Parameters
-    ----------
-    form : ModelForm
-    norm : {"l1", "l2", "linf"}
-
-    Returns
-    -------
-    PolynomialLipschitz
 
     Examples
     --------
     >>> certificate_of(ModelForm.affine(np.zeros(4), np.zeros(4), 2 * np.eye(4)), "l2")
     PolynomialLipschitz(P=2, B=2 t, norm='l2')
     """
-    from ._rules import UP, activation, affine, induced_norm
+    from ._rules import activation, affine, induced_norm
 
-    offset = form.constant - form.origin @ form.matrix
-    parts = [affine(induced_norm(form.matrix.T, norm), offset, 1, norm)]
+    offset = _with_rounding(form.constant, form.matrix.T, -form.origin)
+    parts = [affine(induced_norm(form.matrix.T, norm), offset, offset.shape, norm)]
     if form.taylor is not None:
         center, inverse, order = form.taylor
         # Σ (−A₀⁻¹E)ʲ A₀⁻¹ with E = A − A₀; A₀⁻¹E is a map of the columns of E.
         n = len(center)
-        E = add(identity(norm), constant(vector_norm(center, norm) * UP, norm))
+        E = add(identity(norm), constant(vector_norm(center, norm), norm))
         G = scale(E, induced_norm(inverse, norm))
-        terms = [constant(vector_norm(inverse, norm) * UP, norm)]
+        terms = [constant(vector_norm(inverse, norm), norm)]
         for _ in range(order):
             terms.append(multiply(G, terms[-1], n if norm == "linf" else 1.0))
         parts.extend(terms)
-    layers = form.layers_around(np.zeros_like(form.origin))
-    if layers:
+    if form.layers:
+        (W, b), *others = form.layers
+        # On a itself: W (a − mean)/scale + b.
+        with np.errstate(all="ignore"):
+            divided = W / form.x_scale
+            divided = np.where(W != 0, np.copysign(np.maximum(np.abs(divided), TINY), W), 0.0)
+        b = _with_rounding(b, divided, -form.x_mean)
         chain = []
-        for W, b in layers:
-            chain += [affine(induced_norm(W, norm), b, 1, norm)]
-            chain += [activation(form.activation, len(b), norm)]
+        for weights, shift in [(divided, b), *others]:
+            chain += [affine(induced_norm(weights, norm), shift, shift.shape, norm)]
+            chain += [activation(form.activation, len(shift), norm)]
         parts.append(reduce(lambda inner, outer: compose(outer, inner), chain[:-1]))
     return add(*parts)
+
+
+def _with_rounding(b: NDArray, W: NDArray, x: NDArray) -> NDArray:
+    """Return W x + b in absolute value, and what rounding of it may be above that."""
+    with np.errstate(all="ignore"):
+        sums = np.abs(b) + np.abs(W) @ np.abs(x)
+        some = (W != 0) @ (x != 0)  # and where products vanish
+        return np.abs(b + W @ x) + np.where(some, len(x) * (_ROUNDING * sums + 2 * TINY), 0.0)
 
 
 def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
     """Bound the Frobenius norm of a model's predictions on a ball of matrices.
 
-    Parameters
-    ----------
-    model : estimator or torch.nn.Module
-        What :func:`polynomial_lipschitz` takes; linear models; trees, forests and nearest
-        neighbours, whose predictions are averages of stored targets; Gaussian processes with
-        stationary kernels.
-    center : ndarray of shape (n*n,)
-        Centre of the ball.
-    radius : float
-        Its radius, in the Frobenius norm.
-
-    Returns
-    -------
-    float
-        A bound.
-
-    Raises
-    ------
-    ValueError
-        For models of which nothing is known.
+    For what :func:`polynomial_lipschitz` takes; linear models; trees, forests and nearest
+    neighbours, whose predictions are averages of stored targets; Gaussian processes with stationary
+    kernels. Raises for models of which nothing is known.
 
     Examples
     --------
@@ -228,9 +201,13 @@ def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
     """
     model = unwrapped(model)
     form = form_of(model)
-    reach = float(np.linalg.norm(center)) + radius
+    reach = total(vector_norm(center, "l2"), radius)
     if form is not None:
-        return min(_ball_bound(form, center, radius), float(certificate_of(form, "l2").B(reach)))
+        on_ball = _ball_bound(form, center, radius)
+        try:
+            return min(on_ball, evaluated(certificate_of(form, "l2").B, reach))
+        except ValueError:  # beyond float64, or the degree that is followed
+            return on_ball
     network = torch_module(model)
     if network is not None:
         return _module_bound(network, center, radius)
@@ -241,21 +218,16 @@ def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
             f"magnitude=M with a bound of their Frobenius norm (for a pipeline or a search that "
             f"ends in a forest, for instance, the largest norm of a training target)."
         )
-    return known
+    return known * (1 + 1e-9)
 
 
 def _module_bound(network: Any, center: NDArray, radius: float) -> float:
-    import torch
+    from ._walk import walk
 
-    from ._tracing import exact_copy
-
-    certificate = polynomial_lipschitz(network, input_shape=(center.size,))
-    reach = float(np.linalg.norm(center)) + radius
-    with torch.no_grad():
-        out = exact_copy(network)(torch.tensor(center[None]))
-        at_center = float(torch.linalg.norm(out[0] if isinstance(out, tuple) else out))
-    slope = float(certificate.P(reach))
-    return min(float(certificate.B(reach)), at_center * (1 + 1e-12) + radius * slope)
+    # Around zero, and around the centre.
+    around = ((None, total(vector_norm(center, "l2"), radius)), (center, radius))
+    bounds = [walk(network, "l2", (center.size,), c) for c, _ in around]
+    return min(evaluated(c.B, t) for c, (_, t) in zip(bounds, around, strict=True))
 
 
 def _stored_bound(model: Any, reach: float) -> float | None:
@@ -280,17 +252,20 @@ def _stored_bound(model: Any, reach: float) -> float | None:
         largest = float(model.kernel_.diag(model.X_train_[:1])[0])
         alpha = np.abs(model.alpha_.reshape(len(model.X_train_), -1)).sum(axis=0)
         mean, spread = np.atleast_1d(model._y_train_mean), np.atleast_1d(model._y_train_std)
-        return float(np.linalg.norm(np.abs(mean) + spread * alpha * largest))
+        sizes = np.maximum(spread * alpha * largest, TINY * ((spread != 0) & (alpha != 0)))
+        return vector_norm(np.abs(mean) + sizes, "l2")
     if predicts_as(LinearModel):
-        coef = np.atleast_2d(np.asarray(model.coef_, dtype=np.float64))
-        return float(np.linalg.norm(coef, 2) * reach + np.linalg.norm(model.intercept_))
+        from ._rules import induced_norm
+
+        size = induced_norm(np.atleast_2d(np.asarray(model.coef_, dtype=np.float64)), "l2")
+        return total(product(size, reach), vector_norm(model.intercept_, "l2"))
     return None
 
 
 def _largest_row(values: Any) -> float:
     """Return the largest Euclidean norm of rows, however they are shaped."""
-    rows = np.asarray(values, dtype=np.float64)
-    return float(np.linalg.norm(rows.reshape(len(rows), -1), axis=1).max())
+    rows = raised(np.abs(np.asarray(values, dtype=np.float64)))
+    return float(hypotenuse(rows.reshape(len(rows), -1).T).max())
 
 
 def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
@@ -300,34 +275,62 @@ def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
     smaller of two bounds: intervals layer after layer, or the value at the centre plus the radius
     times the product of the layers' norms.
     """
-    from ._rules import ACTIVATIONS
+    from ._rules import ACTIVATIONS, induced_norm
 
-    value = form.constant + (center - form.origin) @ form.matrix
-    spread = np.linalg.norm(form.matrix, axis=0) * radius
-    slope = float(np.linalg.norm(form.matrix, 2)) if form.matrix.any() else 0.0
+    away = center - form.origin
+    value = form.constant + away @ form.matrix
+    spread = hypotenuse(np.abs(form.matrix)) * radius
+    slope = induced_norm(form.matrix, "l2")
+    # What all of the following sums to in absolute value, to bound rounding by.
+    sums = np.abs(form.constant) + np.abs(away) @ np.abs(form.matrix) + spread + _DUST
     series = 0.0
     if form.taylor is not None:
-        # The j-th term's derivative is at most j ‖A₀⁻¹‖₂^(j+1) ‖E‖^(j−1), E = A − A₀.
-        base, inverse, order = form.taylor
-        e = np.linalg.norm(center - base.ravel()) + radius  # of NumPy's numbers powers overflow
-        size = np.linalg.norm(inverse, 2)
-        growth = sum(j * size ** (j + 1) * e ** (j - 1) for j in range(1, order + 1))
-        series = float(np.linalg.norm(taylor(center[None], base, inverse, order)) + radius * growth)
+        series = _series_bound(center, radius, *form.taylor)
     middle, half = np.zeros_like(value), np.zeros_like(value)
-    at_center, product = middle, 0.0
+    at_center, growth, size = middle, 0.0, len(center)
     layers = form.layers_around(center)
     if layers:
         (W, middle), *others = layers
-        half = np.linalg.norm(W, axis=1) * radius
-        at_center, product = middle, float(np.linalg.norm(W, 2))
+        half = hypotenuse(np.abs(W).T) * radius
+        at_center, growth = middle, induced_norm(W, "l2")
+        around = np.abs(center - form.x_mean) / form.x_scale
+        parts = np.abs(form.layers[0][1]) + np.abs(form.layers[0][0]) @ around + half + _DUST
+        steepest, at_zero, _ = ACTIVATIONS[form.activation]
         for W, b in others:
             low, high = _interval(form.activation, middle - half, middle + half)
             middle, half = W @ ((low + high) / 2) + b, np.abs(W) @ ((high - low) / 2)
             at_center = W @ _value(form.activation, at_center) + b
-            product *= float(np.linalg.norm(W, 2)) * ACTIVATIONS[form.activation][0]
-    intervals = np.linalg.norm(np.abs(value + middle) + spread + half)
-    constants = np.linalg.norm(value + at_center) + radius * (slope + product)
-    return (min(float(intervals), float(constants)) + series) * (1 + 1e-9)
+            growth = product(growth, induced_norm(W, "l2"), steepest)
+            parts = np.abs(W) @ (steepest * parts + at_zero) + np.abs(b) + _DUST
+        sums = sums + parts
+        size = max(size, *(max(W.shape) for W, _ in layers)) * len(layers)
+    intervals = vector_norm(np.abs(value + middle) + spread + half, "l2")
+    constants = total(vector_norm(value + at_center, "l2"), product(radius, total(slope, growth)))
+    rounding = product(_ROUNDING, size, vector_norm(sums, "l2"))
+    return total(min(intervals, constants), series, rounding) * (1 + 1e-9)
+
+
+# What underflows is far below this times _ROUNDING.
+_DUST = 1e-290
+
+
+def _series_bound(
+    center: NDArray, radius: float, base: NDArray, inverse: NDArray, order: int
+) -> float:
+    """Bound the Taylor series of the inverse on a ball."""
+    from ._rules import induced_norm
+
+    # The j-th term's derivative is at most j ‖A₀⁻¹‖₂^(j+1) ‖E‖^(j−1), E = A − A₀.
+    size, sizes = induced_norm(inverse, "l2"), vector_norm(inverse, "l2")
+    q = product(size, total(vector_norm(center - base.ravel(), "l2"), radius))
+    # In absolute values, with those of A and A₀ themselves, to bound rounding by.
+    r = product(sizes, total(vector_norm(center, "l2"), vector_norm(base, "l2"), radius))
+    growth = sums = 0.0
+    for j in range(order, 0, -1):
+        growth, sums = total(product(growth, q), j), total(product(sums, r), j + 1)
+    sums = product(total(product(sums, r), 1), sizes, _ROUNDING, base.size)
+    at_center = vector_norm(taylor(center[None], base, inverse, order), "l2")
+    return total(at_center, product(radius, growth, size, size), sums)
 
 
 def _value(activation: str, z: NDArray) -> NDArray:

@@ -24,6 +24,8 @@ from ._calculus import (
     repetition,
     vector_norm,
 )
+from ._coefficients import product, raised, reciprocal, total
+from ._state import to_double
 
 Rule = Callable[[Any, tuple[int, ...], str], Any]
 RULES: dict[type[nn.Module], Rule] = {}
@@ -80,14 +82,6 @@ def register_rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
 def find_rule(module: nn.Module) -> Rule | None:
     """Return the rule of a module's class, or of a base class of which it overrides nothing.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    callable or None
-
     Examples
     --------
     >>> find_rule(nn.ReLU()) is not None, find_rule(nn.Sequential()) is None
@@ -107,15 +101,7 @@ _HARMLESS = {"extra_repr", "reset_parameters"}
 
 
 def array(tensor: Any) -> NDArray[np.float64]:
-    """Return a tensor as a float64 array.
-
-    Parameters
-    ----------
-    tensor : torch.Tensor
-
-    Returns
-    -------
-    ndarray
+    """Return a tensor as a float64 array, what is subnormal raised to the smallest normal number.
 
     Examples
     --------
@@ -124,27 +110,14 @@ def array(tensor: Any) -> NDArray[np.float64]:
     """
     if tensor.is_complex():
         raise ValueError("Got a complex tensor inside the network, for which there are no rules.")
-    return tensor.detach().cpu().double().numpy()
+    return raised(to_double(tensor.detach()).double().numpy())
 
 
 def induced_norm(W: Any, norm: str) -> float:
-    """Return the norm of x ↦ W x that a vector norm induces.
+    """Return the norm of x ↦ W x that a vector norm induces, rounded up.
 
-    Parameters
-    ----------
-    W : ndarray or tensor of shape (n_out, n_in)
-    norm : {"l1", "l2", "linf"}
-
-    Returns
-    -------
-    float
-        The largest column sum of absolute entries, the largest singular value, or the largest row
-        sum, rounded up.
-
-    Raises
-    ------
-    ValueError
-        For weights that are no matrix or not finite.
+    It is the largest column sum of absolute entries, the largest singular value, or the largest row
+    sum. Raises for weights that are no matrix or not finite.
 
     Examples
     --------
@@ -153,37 +126,39 @@ def induced_norm(W: Any, norm: str) -> float:
     (4.0, 5.0, 7.0)
     """
     check_norm(norm)
-    W = array(W) if isinstance(W, torch.Tensor) else np.asarray(W, dtype=np.float64)
+    W = array(W) if isinstance(W, torch.Tensor) else raised(np.asarray(W, dtype=np.float64))
     if W.ndim != 2 or not np.isfinite(W).all():
         raise ValueError(f"Got weights of shape {W.shape}, but a matrix of finite ones is needed.")
-    if W.size == 0:
+    largest = np.abs(W).max(initial=0.0)
+    if largest == 0.0:
         return 0.0
+    if norm == "l2" and largest < 1e-290:  # where what was subnormal may count
+        return vector_norm(W, "l2")
+    # The largest is divided out, so that squares neither overflow nor vanish.
+    exponent = int(np.frexp(largest)[1]) - 1
     order: Any = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
-    return float(np.linalg.norm(W, order)) * UP
+    with np.errstate(all="ignore"):
+        return float(np.ldexp(np.linalg.norm(np.ldexp(W, -exponent), order) * UP, exponent))
 
 
-def affine(factor: float, bias: Any, times: int, norm: str) -> PolynomialLipschitz:
-    """Return the certificate of W x + b for ‖W‖ = `factor`, where b is written `times` times.
+def affine(factor: float, bias: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    """Return the certificate of W x + b for ‖W‖ = `factor`, where W x has a shape.
 
-    Parameters
-    ----------
-    factor : float
-    bias : tensor, ndarray or None
-    times : int
-    norm : {"l1", "l2", "linf"}
-
-    Returns
-    -------
-    PolynomialLipschitz
+    Of W x and b either may be broadcast to the other.
 
     Examples
     --------
-    >>> affine(2.0, np.array([3.0, 4.0]), 1, "l2")
+    >>> affine(2.0, np.array([3.0, 4.0]), (2,), "l2")
     PolynomialLipschitz(P=2, B=5 + 2 t, norm='l2')
+    >>> affine(2.0, np.array([3.0]), (2,), "l1")
+    PolynomialLipschitz(P=2, B=6 + 2 t, norm='l1')
     """
-    values = np.zeros(0) if bias is None else bias
+    values = np.zeros(1) if bias is None else bias
     values = array(values) if isinstance(values, torch.Tensor) else values
-    return lipschitz(factor, vector_norm(values, norm) * repetition(times, norm) * UP, norm)
+    size = math.prod(np.broadcast_shapes(shape, values.shape))
+    factor = product(factor, repetition(size / max(math.prod(shape), 1), norm))
+    at_zero = product(vector_norm(values, norm), repetition(size / max(values.size, 1), norm))
+    return lipschitz(factor, at_zero, norm)
 
 
 # -- maps entry by entry ---------------------------------------------------------------------------
@@ -193,19 +168,20 @@ def affine(factor: float, bias: Any, times: int, norm: str) -> PolynomialLipschi
 # ≤ 1 where φ is a clipped identity, and tanh' = 1 − tanh², sigmoid' = s(1 − s) ≤ 1/4, u/(1 + |u|)
 # has slope (1 + |u|)⁻². SELU is λ u or λ α (eᵘ − 1), so its slope is at most λ α. GELU has its
 # largest slope at √2, Φ(√2) + √2 φ(√2); those of its tanh form, of SiLU (at 2.3994) and of Mish (at
-# 1.4906) have no closed form. All four are rounded up.
+# 1.4906) have no closed form. All are rounded up.
+_LOG_2 = 0.6931471805599454
 ACTIVATIONS: dict[str, tuple[float, float, float | None]] = {
     "relu": (1.0, 0.0, None),
     "relu6": (1.0, 0.0, 6.0),
     "tanh": (1.0, 0.0, 1.0),
     "sigmoid": (0.25, 0.5, 1.0),
-    "logsigmoid": (1.0, math.log(2), None),
+    "logsigmoid": (1.0, _LOG_2, None),
     "softsign": (1.0, 0.0, 1.0),
     "tanhshrink": (1.0, 0.0, None),
-    "hardsigmoid": (1 / 6, 0.5, 1.0),
+    "hardsigmoid": (0.16666666666666669, 0.5, 1.0),
     # (2u + 3)/6 between −3 and 3
     "hardswish": (1.5, 0.0, None),
-    "selu": (1.0507009873554805 * 1.6732632423543772, 0.0, None),
+    "selu": (1.0507009873554805 * 1.6732632423543774, 0.0, None),
     "gelu": (1.128905, 0.0, None),
     "gelu_tanh": (1.128994, 0.0, None),
     "silu": (1.099840, 0.0, None),
@@ -219,16 +195,6 @@ ACTIVATIONS["logistic"] = ACTIVATIONS["sigmoid"]
 def activation(name: str, size: int, norm: str) -> PolynomialLipschitz:
     """Return the certificate of a named activation applied to `size` entries.
 
-    Parameters
-    ----------
-    name : str
-    size : int
-    norm : {"l1", "l2", "linf"}
-
-    Returns
-    -------
-    PolynomialLipschitz
-
     Examples
     --------
     >>> activation("tanh", 9, "l2")
@@ -236,13 +202,12 @@ def activation(name: str, size: int, norm: str) -> PolynomialLipschitz:
     """
     slope, at_zero, bound = ACTIVATIONS[name]
     if bound is not None:
-        return lipschitz(slope, norm=norm, magnitude=bound * repetition(size, norm))
+        return lipschitz(slope, norm=norm, magnitude=product(bound, repetition(size, norm)))
     return elementwise(slope, at_zero, size, norm)
 
 
 _NAMED: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
-    nn.ReLU6: "relu6",
     nn.Tanh: "tanh",
     nn.Sigmoid: "sigmoid",
     nn.LogSigmoid: "logsigmoid",
@@ -270,24 +235,24 @@ def _gelu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz
 
 @register_rule(nn.LeakyReLU)
 def _leaky_relu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    return elementwise(max(1.0, abs(module.negative_slope)), norm=norm)
+    return elementwise(np.maximum(1.0, abs(module.negative_slope)), norm=norm)  # NaN stays
 
 
 @register_rule(nn.PReLU)
 def _prelu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    return elementwise(max(1.0, vector_norm(array(module.weight), "linf")), norm=norm)
+    return elementwise(np.maximum(1.0, vector_norm(array(module.weight), "linf")), norm=norm)
 
 
 @register_rule(nn.ELU)
 def _elu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # The slope is 1, or α eᵘ for u < 0.
-    return elementwise(max(1.0, abs(module.alpha)), norm=norm)
+    return elementwise(np.maximum(1.0, abs(module.alpha)), norm=norm)
 
 
 @register_rule(nn.CELU)
 def _celu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # The slope is 1, or e^{u/α} for u < 0, which is at most 1 where α is positive.
-    if module.alpha <= 0:
+    if not module.alpha > 0:
         raise ValueError(f"Got CELU with alpha={module.alpha}, which is not Lipschitz.")
     return elementwise(1.0, norm=norm)
 
@@ -296,28 +261,26 @@ def _celu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz
 def _softplus(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # The slope is a sigmoid. But torch goes over to u itself past the threshold and jumps there by
     # log(1 + e^{−threshold})/β, which is below what float32 can see only from about 18 on.
-    if module.beta <= 0 or module.threshold < 18:
+    if not (module.beta > 0 and module.threshold >= 18):
         raise ValueError(
             f"Got Softplus with beta={module.beta}, threshold={module.threshold}, but torch's "
             f"softplus jumps at its threshold; it is Lipschitz, to 1e-8, for beta > 0 and a "
             f"threshold of at least 18."
         )
-    return elementwise(1.0, math.log(2) / module.beta, math.prod(shape), norm)
+    at_zero = product(_LOG_2, reciprocal(module.beta))
+    return elementwise(1.0, at_zero, math.prod(shape), norm)
 
 
 @register_rule(nn.Hardtanh)
 def _hardtanh(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    bound = max(abs(module.min_val), abs(module.max_val)) * repetition(math.prod(shape), norm)
-    return lipschitz(1.0, norm=norm, magnitude=bound)
+    bound = vector_norm([module.min_val, module.max_val], "linf")
+    magnitude = product(bound, repetition(math.prod(shape), norm))
+    return lipschitz(1.0, norm=norm, magnitude=magnitude)
 
 
-# They return their input or a view of it.
-VIEWS = (
+@register_rule(
     nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
-)  # fmt: skip
-
-
-@register_rule(*VIEWS)
+)
 def _unchanged(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # Dropout does nothing in evaluation.
     return identity(norm)
@@ -333,19 +296,8 @@ def _softmax(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipsch
 def softmax(size: int, terms: int, norm: str) -> PolynomialLipschitz:
     """Return the certificate of softmax over groups of `terms` of `size` entries.
 
-    Parameters
-    ----------
-    size, terms : int
-    norm : {"l1", "l2", "linf"}
-
-    Returns
-    -------
-    PolynomialLipschitz
-
-    Notes
-    -----
-    The Jacobian diag(p) − ppᵀ is symmetric with row sums 2p(1 − p) ≤ 1/2 of absolute values, so
-    1/2 bounds it in l1 and linf, and in l2 as the geometric mean of these.
+    The Jacobian diag(p) − ppᵀ is symmetric with row sums 2p(1 − p) ≤ 1/2 of absolute values, so 1/2
+    bounds it in l1 and linf, and in l2 as the geometric mean of these.
 
     Examples
     --------
@@ -361,8 +313,8 @@ def softmax(size: int, terms: int, norm: str) -> PolynomialLipschitz:
 @register_rule(nn.Linear)
 def _linear(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # On tokens it is block diagonal, with the norm of one block.
-    times = math.prod(shape[:-1])
-    return affine(induced_norm(module.weight, norm), module.bias, times, norm)
+    W = module.weight
+    return affine(induced_norm(W, norm), module.bias, (*shape[:-1], len(W)), norm)
 
 
 @register_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -378,16 +330,20 @@ def _convolution(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLi
         )
     W = array(module.weight)  # (n_out, n_in / groups, *kernel)
     groups = W.reshape(module.groups, W.shape[0] // module.groups, W.shape[1], -1)
-    rows = float(np.abs(groups).sum(axis=(2, 3)).max())
-    columns = float(np.abs(groups).sum(axis=(1, 3)).max())
-    if norm == "l2":
-        places = np.linalg.norm(groups.transpose(0, 3, 1, 2), 2, axis=(2, 3)).sum(axis=1).max()
-        factor = min(math.sqrt(rows * columns), float(places))
-    else:
-        factor = rows if norm == "linf" else columns
+    _, n_out, n_in, n_places = groups.shape
+    rows = max(induced_norm(g.reshape(n_out, n_in * n_places), "linf") for g in groups)
+    columns = max(induced_norm(g.swapaxes(0, 1).reshape(n_in, -1), "linf") for g in groups)
+    factor = {"l1": columns, "linf": rows}.get(norm)
+    if factor is None:
+        schur = product(math.sqrt(rows), math.sqrt(columns), UP)
+        at_places = groups.transpose(0, 3, 1, 2)
+        factor = min(schur, max(total(*(induced_norm(M, "l2") for M in g)) for g in at_places))
     with torch.no_grad():
-        out = module(torch.zeros(shape, dtype=torch.float64)).numel()
-    return affine(factor * UP, module.bias, out // W.shape[0], norm)
+        out = module(torch.zeros(shape, dtype=torch.float64)).shape
+    bias = None
+    if module.bias is not None:
+        bias = array(module.bias).reshape(-1, *[1] * (W.ndim - 2))
+    return affine(factor, bias, tuple(out), norm)
 
 
 @register_rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -398,13 +354,23 @@ def _batch_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
             f"Got {type(module).__name__} with track_running_stats=False, which mixes the samples "
             f"of a batch: it is no function of one matrix."
         )
-    factor = 1 / np.sqrt(array(module.running_var) + module.eps)
-    shift = -array(module.running_mean) * factor
+    variances = (array(module.running_var) + module.eps) * (1 - 1e-15)
+    if not (variances >= 0).all():
+        raise ValueError(
+            f"Got {type(module).__name__} whose running_var plus eps is negative or NaN, so that "
+            f"it has no square root; set variances >= 0."
+        )
+    means, ones = array(module.running_mean), np.ones(len(variances))
+    weight, bias = ones, 0 * ones
     if module.affine:
         weight, bias = array(module.weight), array(module.bias)
-        factor, shift = factor * weight, shift * weight + bias
-    times = math.prod(shape) // len(shift)
-    return affine(vector_norm(factor, "linf") * UP, shift, times, norm)
+    scales = [reciprocal(math.sqrt(v)) for v in variances]
+    factors = [product(abs(w), s) for w, s in zip(weight, scales, strict=True)]
+    shift = [
+        total(product(f, abs(m)), abs(b)) for f, m, b in zip(factors, means, bias, strict=True)
+    ]
+    times = repetition(math.prod(shape) / len(ones), norm)
+    return lipschitz(max(factors), product(vector_norm(shift, norm), times), norm)
 
 
 @register_rule(nn.LayerNorm)
@@ -414,7 +380,7 @@ def _layer_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
     # and 1, and s ≥ √eps. Symmetric matrices of order d with 2-norm at most 1 have row and column
     # sums of absolute values of at most √d. Without eps it would jump at constant vectors: the
     # smaller eps, the worse (Kim, Papamakarios and Mnih 2021 leave it out for this reason).
-    if module.eps <= 0:
+    if not module.eps > 0:
         raise ValueError(
             f"Got LayerNorm with eps={module.eps}, which is not continuous where all entries are "
             f"equal, so it is not polynomially Lipschitz; use a positive eps."
@@ -425,9 +391,10 @@ def _layer_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
         weight = array(module.weight).ravel()
     if module.bias is not None:
         bias = array(module.bias).ravel()
-    times = math.prod(shape) // d
-    factor = vector_norm(weight, "linf") * (1.0 if norm == "l2" else math.sqrt(d))
+    times, root = repetition(math.prod(shape) // d, norm), repetition(d, "l2")
+    slope = product(vector_norm(weight, "linf"), reciprocal(math.sqrt(module.eps)))
     # |zᵢ| ≤ √d, and Σ|γᵢ zᵢ| ≤ ‖γ‖₂ √d.
-    of_values = vector_norm(weight, "l2" if norm == "l1" else "linf") * math.sqrt(d)
-    magnitude = (of_values + vector_norm(bias, norm)) * repetition(times, norm) * UP
-    return lipschitz(factor / math.sqrt(module.eps) * UP, norm=norm, magnitude=magnitude)
+    of_values = product(vector_norm(weight, "l2" if norm == "l1" else "linf"), root)
+    magnitude = product(total(of_values, vector_norm(bias, norm)), times)
+    slope = slope if norm == "l2" else product(slope, root)
+    return lipschitz(slope, norm=norm, magnitude=magnitude)

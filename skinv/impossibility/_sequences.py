@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,7 +20,8 @@ from ._calculus import (
     scale,
     vector_norm,
 )
-from ._rules import UP, activation, affine, array, find_rule, induced_norm, register_rule
+from ._coefficients import plus, product, reciprocal, times, total
+from ._rules import activation, affine, array, find_rule, induced_norm, register_rule
 
 # Functions that are activations, by the name in `_rules.ACTIVATIONS`.
 ACTIVATION_FUNCTIONS: dict[Any, str] = {
@@ -38,15 +38,6 @@ ACTIVATION_FUNCTIONS: dict[Any, str] = {
 def tokens(module: Any, shape: tuple[int, ...]) -> tuple[int, int]:
     """Return how many sequences a tensor is to a recurrent or attention module, and their length.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    shape : tuple of int
-
-    Returns
-    -------
-    n_sequences, length : int
-
     Examples
     --------
     >>> tokens(nn.LSTM(3, 4, batch_first=True), (2, 5, 3)), tokens(nn.LSTM(3, 4), (2, 5, 3))
@@ -60,20 +51,8 @@ def tokens(module: Any, shape: tuple[int, ...]) -> tuple[int, int]:
 def weighted_values(
     scores: PolynomialLipschitz, values: PolynomialLipschitz, n_queries: int
 ) -> PolynomialLipschitz:
-    """Return the certificate of softmax(S(x)) V(x), rows of weights times a matrix of values.
+    """Return the certificate of softmax(S(x)) V(x), a row of weights for each of the queries.
 
-    Parameters
-    ----------
-    scores, values : PolynomialLipschitz
-        Of S, with a row per query, and of V.
-    n_queries : int
-
-    Returns
-    -------
-    PolynomialLipschitz
-
-    Notes
-    -----
     With weights W = softmax(S), W V − W' V' = (W − W') V + W' (V − V'). Rows of W are not negative
     and sum to 1, so its columns sum to at most the number m of queries and ‖W‖₂ ≤ √m: W' takes
     entrywise norms of V to at most 1, √m and m times that in linf, l2 and l1. ‖(W − W') V‖ ≤
@@ -92,8 +71,9 @@ def weighted_values(
     norm = values.norm
     rows = repetition(n_queries, norm)
     half = 1.0 if norm == "linf" else 0.5
-    P = half * scores.P * values.B + rows * values.P
-    return PolynomialLipschitz(P, rows * values.B, norm)
+    of_weights = times(half, times(scores.P.coef, values.B.coef))
+    P = plus(of_weights, times(rows, values.P.coef))
+    return PolynomialLipschitz(P, times(rows, values.B.coef), norm)
 
 
 def attention(
@@ -104,26 +84,8 @@ def attention(
     queries: tuple[int, int],
     keys: tuple[int, int],
 ) -> PolynomialLipschitz:
-    """Return the certificate of multi-head dot-product attention.
+    """Return the certificate of multi-head attention, of `queries` and `keys` (sequences, length).
 
-    Parameters
-    ----------
-    module : torch.nn.MultiheadAttention
-    query, key, value : PolynomialLipschitz
-        Of its three inputs.
-    queries, keys : tuple of (n_sequences, length)
-
-    Returns
-    -------
-    PolynomialLipschitz
-
-    Raises
-    ------
-    ValueError
-        For modules with extra keys and values.
-
-    Notes
-    -----
     Heads and sequences are blocks of the same matrices: the norm of all products QₕKₕᵀ together is
     at most ‖Q‖‖K‖ in l1 and l2, and d_head times that in linf. Masks only take terms away.
 
@@ -144,22 +106,20 @@ def attention(
         weights = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
     biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
     Q, K, V = (
-        compose(affine(induced_norm(W, norm), b, times, norm), inner)
-        for W, b, inner, times in zip(
-            weights,
-            biases,
-            (query, key, value),
-            map(math.prod, (queries, keys, keys)),
-            strict=True,
+        compose(affine(induced_norm(W, norm), b, (*sizes, len(W)), norm), inner)
+        for W, b, inner, sizes in zip(
+            weights, biases, (query, key, value), (queries, keys, keys), strict=True
         )
     )
-    scores = scale(
-        multiply(Q, K, module.head_dim if norm == "linf" else 1.0), 1 / math.sqrt(module.head_dim)
-    )
+    d = module.embed_dim // module.num_heads
+    scores = scale(multiply(Q, K, d if norm == "linf" else 1.0), reciprocal(math.sqrt(d)))
     mixed = weighted_values(scores, V, queries[1])
-    out = module.out_proj
-    times = math.prod(queries)
-    return compose(affine(induced_norm(out.weight, norm), out.bias, times, norm), mixed)
+    out, W = module.out_proj, module.out_proj.weight
+    return compose(affine(induced_norm(W, norm), out.bias, (*queries, len(W)), norm), mixed)
+
+
+# The activations of which torch has a fast way, by its mark on the layer.
+_FAST = {1: (nn.functional.relu, nn.ReLU), 2: (nn.functional.gelu, nn.GELU)}
 
 
 @register_rule(nn.TransformerEncoderLayer)
@@ -175,6 +135,12 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
             raise ValueError(
                 "Got a TransformerEncoderLayer with something else than Dropout in it."
             )
+    fast, function = _FAST.get(module.activation_relu_or_gelu), module.activation
+    if fast and function not in fast and not isinstance(function, fast[1]):
+        raise ValueError(
+            f"Got a TransformerEncoderLayer with activation={function!r} that was made with "
+            f"another, which torch goes on to use where it can; pass it to the constructor."
+        )
     sizes = tokens(module.self_attn, shape)
     wide = (*shape[:-1], module.linear1.out_features)
 
@@ -187,7 +153,7 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
         return attention(module.self_attn, inner, inner, inner, sizes, sizes)
 
     def fed_forward(inner: PolynomialLipschitz) -> PolynomialLipschitz:
-        hidden, function = through(module.linear1, inner), module.activation
+        hidden = through(module.linear1, inner)
         if isinstance(function, nn.Module):
             hidden = through(function, hidden, wide)
         elif function in ACTIVATION_FUNCTIONS:
@@ -252,54 +218,63 @@ def _recurrent(module: Any, shape: tuple[int, ...], norm: str) -> Any:
     return concatenate(*sequence), ends if lstm else ends[0]
 
 
-def _parameters(module: Any, name: str) -> tuple[Any, Any, Any]:
-    """Return W, U and b of one layer and direction: z = W x + U h + b."""
+def _parts(
+    module: Any, name: str, n_parts: int, repeated: float, norm: str
+) -> list[tuple[float, float, PolynomialLipschitz]]:
+    """Return ‖W‖, ‖U‖ and b of the parts of z = W x + U h + b in one layer and direction."""
+    size, width = module.hidden_size, module.input_size
+    if not name.startswith("l0"):
+        width = size * (2 if module.bidirectional else 1)
     W, U = (array(getattr(module, f"weight_{kind}_{name}")) for kind in ("ih", "hh"))
-    b = np.zeros(len(W))
-    if module.bias:
-        b = array(getattr(module, f"bias_ih_{name}")) + array(getattr(module, f"bias_hh_{name}"))
-    return W, U, b
+    biases = [array(getattr(module, f"bias_{k}_{name}")) for k in ("ih", "hh") if module.bias]
+    found = [W.shape, U.shape, *(b.shape for b in biases)]
+    n = n_parts * size
+    expected = [(n, width), (n, size), *[(n,) for _ in biases]]
+    if found != expected:
+        raise ValueError(
+            f"Got a {type(module).__name__} with weights of the shapes {found} in {name!r}, but "
+            f"those of its constructor are expected, {expected}."
+        )
+    parts = []
+    for s in (slice(k * size, (k + 1) * size) for k in range(n_parts)):
+        shift = product(total(0.0, *(vector_norm(b[s], norm) for b in biases)), repeated)
+        parts.append((induced_norm(W[s], norm), induced_norm(U[s], norm), constant(shift, norm)))
+    return parts
 
 
 def _rnn_steps(
-    module: Any, name: str, inputs: list[PolynomialLipschitz], times: int, norm: str
+    module: Any, name: str, inputs: list[PolynomialLipschitz], n_sequences: int, norm: str
 ) -> tuple[list[PolynomialLipschitz], tuple[PolynomialLipschitz, ...]]:
-    W, U, b = _parameters(module, name)
-    phi = activation(module.nonlinearity, times * len(b), norm)
-    shift = constant(vector_norm(b, norm) * repetition(times, norm) * UP, norm)
+    ((w, u, shift),) = _parts(module, name, 1, repetition(n_sequences, norm), norm)
+    kind = {"RNN_TANH": "tanh", "RNN_RELU": "relu"}[module.mode]
+    phi = activation(kind, n_sequences * module.hidden_size, norm)
     h, states = constant(0.0, norm), []
     for x in inputs:
-        z = add(scale(x, induced_norm(W, norm)), scale(h, induced_norm(U, norm)), shift)
-        h = compose(phi, z)
+        h = compose(phi, add(scale(x, w), scale(h, u), shift))
         states.append(h)
     return states, (h,)
 
 
 def _lstm_steps(
-    module: Any, name: str, inputs: list[PolynomialLipschitz], times: int, norm: str
+    module: Any, name: str, inputs: list[PolynomialLipschitz], n_sequences: int, norm: str
 ) -> tuple[list[PolynomialLipschitz], tuple[PolynomialLipschitz, ...]]:
     # c ← f∘c + i∘g, h ← o∘tanh(c), with gates i, f, o in (0, 1) and g in (−1, 1): after k steps no
     # entry of c exceeds k. In all three norms ‖a∘b‖ ≤ ‖a‖∞ ‖b‖, so only differences of the gates
     # count, and everything stays Lipschitz, with a constant that grows with the length.
-    W, U, b = _parameters(module, name)
-    size = len(b) // 4
-    blocks = [slice(k * size, (k + 1) * size) for k in range(4)]
-    repeated = repetition(times, norm) * UP
-    norms = [
-        (induced_norm(W[s], norm), induced_norm(U[s], norm), vector_norm(b[s], norm) * repeated)
-        for s in blocks
-    ]
-    kinds = ("sigmoid", "sigmoid", "tanh", "sigmoid")
-    gates = [activation(kind, times * size, norm) for kind in kinds]
-    ones = repetition(times * size, norm)
+    parts = _parts(module, name, 4, repetition(n_sequences, norm), norm)
+    size = n_sequences * module.hidden_size
+    gates = [activation(kind, size, norm) for kind in ("sigmoid", "sigmoid", "tanh", "sigmoid")]
+    ones = repetition(size, norm)
     c = h = constant(0.0, norm)
     states = []
     for k, x in enumerate(inputs):
         i, f, g, o = (
-            compose(gate, add(scale(x, w), scale(h, u), constant(shift, norm)))
-            for gate, (w, u, shift) in zip(gates, norms, strict=True)
+            compose(gate, add(scale(x, w), scale(h, u), shift))
+            for gate, (w, u, shift) in zip(gates, parts, strict=True)
         )
-        c = PolynomialLipschitz(c.P + k * f.P + i.P + g.P, (k + 1) * ones, norm)
-        h = PolynomialLipschitz(c.P + math.tanh(k + 1) * o.P, ones, norm)
+        slope = plus(c.P.coef, times(k, f.P.coef), i.P.coef, g.P.coef)
+        c = PolynomialLipschitz(slope, product(k + 1, ones), norm)
+        slope = plus(slope, times(math.tanh(k + 1), o.P.coef))
+        h = PolynomialLipschitz(slope, ones, norm)
         states.append(h)
     return states, (h, c)

@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
+import operator
 from typing import Any
 
 import torch
 from torch import nn
 
-from ._functions import HOW_TO, operate
+from ._moves import operate
 from ._rules import find_rule
-
-
-def exact_copy(module: nn.Module) -> nn.Module:
-    """Return a copy in float64, on the host, in evaluation mode.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    torch.nn.Module
-        What ``torch.compile`` or ``DataParallel`` wraps, if the module is of these.
-
-    Raises
-    ------
-    ValueError
-        For modules with hooks, compiled ones, and those that cannot be copied.
-
-    Examples
-    --------
-    >>> exact_copy(nn.Linear(2, 2)).weight.dtype
-    torch.float64
-    """
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ValueError("Got a compiled ScriptModule; pass the module that it was made from.")
-    module = getattr(module, "_orig_mod", module)  # of torch.compile
-    if isinstance(module, nn.DataParallel):
-        module = module.module
-    for name, child in module.named_modules():
-        if isinstance(child, nn.modules.lazy.LazyModuleMixin):
-            raise ValueError(f"Got a module with uninitialized parts ({name!r}); call it once.")
-        if child._forward_hooks or child._forward_pre_hooks:
-            raise ValueError(
-                f"Got a {type(child).__name__}, module {name!r}, with hooks, which may change its "
-                f"weights or values; make them part of forward, remove pruning for good "
-                f"(torch.nn.utils.prune.remove), and use torch.nn.utils.parametrizations."
-            )
-    try:
-        return copy.deepcopy(module).double().cpu().eval()
-    except (RuntimeError, NotImplementedError) as exception:
-        raise ValueError(
-            f"Got a {type(module).__name__} that cannot be copied: {exception} Call it under "
-            f"torch.no_grad(), so that no tensors of a former call with gradients are kept."
-        ) from exception
+from ._state import to_double
+from ._values import HOW_TO
 
 
 class _Tracer(torch.fx.Tracer):
@@ -70,45 +27,68 @@ class _ShapedProxy(torch.fx.Proxy):
     """Stands for a tensor while a module is traced, and knows its shape."""
 
     @property
-    def _zero(self) -> Any:
-        return self.node.meta["zero"]
+    def _value(self) -> Any:
+        return self.node.meta["value"]
 
     @property
     def shape(self) -> Any:
-        return self._zero.shape
+        return self._value.shape
 
     @property
     def ndim(self) -> int:
-        return self._zero.ndim
+        return self._value.ndim
 
     @property
     def dtype(self) -> Any:
-        return self._zero.dtype
+        return self._value.dtype
 
     @property
     def device(self) -> Any:
-        return self._zero.device
+        return self._value.device
 
     def size(self, dim: int | None = None) -> Any:
-        return self._zero.shape if dim is None else self._zero.shape[dim]
+        return self._value.shape if dim is None else self._value.shape[dim]
 
     def dim(self) -> int:
-        return self._zero.ndim
+        return self._value.ndim
 
     def numel(self) -> int:
-        return self._zero.numel()
+        return self._value.numel()
 
     def __len__(self) -> int:
-        return len(self._zero)
+        return len(self._value)
+
+    def __getattr__(self, name: str) -> Any:
+        return _ShapedAttribute(self, name)
+
+
+class _ShapedAttribute(torch.fx.proxy.Attribute, _ShapedProxy):
+    """Stands for an attribute of such a tensor, or a method until it is called."""
+
+
+# In-place operators, which torch.fx would take for those that make a new tensor.
+IN_PLACE = {
+    getattr(operator, f"i{name}")
+    for name in (
+        "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
+        "lshift", "rshift",
+    )
+}  # fmt: skip
+
+
+def _record(function: Any) -> Any:
+    def method(self: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+for _function in IN_PLACE:
+    setattr(_ShapedProxy, f"__{_function.__name__.strip('_')}__", _record(_function))
 
 
 class ShapedTracer(_Tracer):
     """Traces for inputs of one shape: what forward does depending on shapes, it does.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Without the batch, which is of one.
 
     Examples
     --------
@@ -118,7 +98,7 @@ class ShapedTracer(_Tracer):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape = shape  # without the batch, which is of one
         self.entered = False
         self.running = False
 
@@ -129,14 +109,14 @@ class ShapedTracer(_Tracer):
         node = super().create_node(kind, target, *args, **kwargs)
         if kind == "placeholder" and not self.entered:
             self.entered = True
-            node.meta["zero"] = torch.zeros((1, *self.shape), dtype=torch.float64)
+            node.meta["value"] = torch.zeros((1, *self.shape), dtype=torch.float64)
         elif kind != "output":
             if kind == "call_module":
                 _refuse_unknown(self.root.get_submodule(target), target)
-            given = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["zero"])
+            given = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["value"])
             self.running = True
             try:
-                node.meta["zero"] = concrete(node, self.root, *given)
+                node.meta["value"] = concrete(node, self.root, *given)
             finally:
                 self.running = False
         return node
@@ -157,14 +137,6 @@ class ShapedTracer(_Tracer):
 def as_leaf(module: nn.Module) -> nn.Module:
     """Put a module that is not looked into inside one that is.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    torch.nn.Module
-
     Examples
     --------
     >>> as_leaf(nn.ReLU())
@@ -177,20 +149,6 @@ def as_leaf(module: nn.Module) -> nn.Module:
 
 def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
     """Trace forward as a function of its first argument, the others at their defaults.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    tracer : torch.fx.Tracer
-
-    Returns
-    -------
-    torch.fx.Graph
-
-    Raises
-    ------
-    ValueError
-        If forward needs more arguments, or depends on values.
 
     Examples
     --------
@@ -208,7 +166,7 @@ def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
         )
     try:
         return tracer.trace(module, concrete_args=defaults)
-    except (torch.fx.proxy.TraceError, NotImplementedError) as exception:
+    except (torch.fx.proxy.TraceError, NotImplementedError, RecursionError) as exception:
         raise ValueError(
             f"The forward method of {type(module).__name__} cannot be traced by torch.fx: "
             f"{exception}. {HOW_TO}"
@@ -217,19 +175,6 @@ def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
 
 def input_features(module: nn.Module) -> int:
     """Return the number of features that a module's first layer asks for.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If that is not a linear layer.
 
     Examples
     --------
@@ -241,20 +186,6 @@ def input_features(module: nn.Module) -> int:
 
 def first_input(module: nn.Module) -> tuple[int, ...]:
     """Return the shape that the module's first layer asks for, if that is a linear one.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    tuple of int
-        Without the batch.
-
-    Raises
-    ------
-    ValueError
-        If it is not.
 
     Examples
     --------
@@ -284,18 +215,6 @@ def _refuse_unknown(layer: nn.Module, name: Any) -> None:
 def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
     """Run one operation of the graph on tensors, numbers and whatever else there is.
 
-    Parameters
-    ----------
-    node : torch.fx.Node
-    module : torch.nn.Module
-        What was traced.
-    args, kwargs
-        Of the operation.
-
-    Returns
-    -------
-    object
-
     Examples
     --------
     >>> node = trace(as_leaf(nn.ReLU()), ShapedTracer((2,))).find_nodes(op="call_module")[0]
@@ -308,7 +227,7 @@ def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
         found: Any = module
         for name in node.target.split("."):
             found = getattr(found, name)
-        return found.double() if torch.is_tensor(found) and found.is_floating_point() else found
+        return to_double(found) if torch.is_tensor(found) else found
     if node.op == "call_module":
         return module.get_submodule(node.target)(*args, **kwargs)
     return operate(node.target, args, kwargs)
@@ -316,18 +235,6 @@ def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
 
 def run(graph: torch.fx.Graph, module: nn.Module, x: torch.Tensor) -> Any:
     """Run the graph on a tensor.
-
-    Parameters
-    ----------
-    graph : torch.fx.Graph
-    module : torch.nn.Module
-        What was traced.
-    x : torch.Tensor
-
-    Returns
-    -------
-    object
-        What forward returns.
 
     Examples
     --------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,36 +12,29 @@ import torch
 from torch import nn
 
 from ..geometry._distance import check_norm
-from ._calculus import PolynomialLipschitz, compose, constant, identity, vector_norm
-from ._functions import (
-    HOW_TO,
-    Value,
-    at_zero,
-    call_function,
-    certificate_of_value,
-    is_view,
-    known,
-    leaves,
-)
-from ._rules import VIEWS, array, find_rule
+from ._calculus import PolynomialLipschitz, constant, lipschitz, vector_norm
+from ._functions import call_function
+from ._rules import array, find_rule
 from ._second_look import check
 from ._sequences import ACTIVATION_FUNCTIONS, attention, tokens
-from ._tracing import ShapedTracer, as_leaf, concrete, exact_copy, first_input, trace
+from ._state import Watch, exact_copy, fingerprint, refuse_changes, shares_memory
+from ._tracing import IN_PLACE, ShapedTracer, as_leaf, concrete, first_input, trace
+from ._values import (
+    HOW_TO,
+    Value,
+    certificate_of_value,
+    composed,
+    computed,
+    depends,
+    followed,
+    leaves,
+)
 
 
-def walk(module: nn.Module, norm: str, input_shape: Any = None) -> PolynomialLipschitz:
-    """Return the certificate of a torch module; see :func:`polynomial_lipschitz`.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    norm : {"l1", "l2", "linf"}
-    input_shape : int or tuple of int, default=None
-        Without the batch.
-
-    Returns
-    -------
-    PolynomialLipschitz
+def walk(
+    module: nn.Module, norm: str, input_shape: Any = None, center: Any = None
+) -> PolynomialLipschitz:
+    """Return the certificate of a torch module, of h ↦ f(center + h); see polynomial_lipschitz.
 
     Examples
     --------
@@ -51,43 +46,62 @@ def walk(module: nn.Module, norm: str, input_shape: Any = None) -> PolynomialLip
     """
     check_norm(norm)
     name = type(module).__name__
-    module = exact_copy(module)
-    if type(module) is nn.MultiheadAttention:
-        module = _SelfAttention(module)
-    module = as_leaf(module)
-    if input_shape is None:
-        shape = first_input(module)
-    else:
-        try:
-            shape = tuple(map(operator.index, np.atleast_1d(np.asarray(input_shape, dtype=object))))
-        except TypeError as exception:
-            raise ValueError(
-                f"Got input_shape={input_shape!r}, but integers are expected: the shape of one "
-                f"input, without the batch."
-            ) from exception
-        if min(shape, default=1) < 1:
-            raise ValueError(f"Got input_shape={input_shape!r}, but sizes are positive.")
     # What is drawn at random, if anything is, does not come from the global generator.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # of torch, on what forward does
+        module = exact_copy(module)
+        if type(module) is nn.MultiheadAttention:
+            module = _SelfAttention(module)
+        module = as_leaf(module)
+        before = fingerprint(module)
+        shape = first_input(module) if input_shape is None else _checked_shape(input_shape)
+        x = torch.zeros((1, *shape), dtype=torch.float64)
+        if center is not None:
+            x += torch.as_tensor(center, dtype=torch.float64).reshape(shape)
+        size = vector_norm(array(x), norm)
+        given = Value(lipschitz(1.0, size, norm), x)
         try:
-            graph = trace(module, ShapedTracer(shape))
-            result = _follow(graph, module, norm, shape)
-            if isinstance(result, Value):
-                certificate = result.certificate
-            elif torch.is_tensor(result):
-                certificate = constant(vector_norm(array(result), norm), norm)
-            else:
-                raise ValueError(
-                    f"Got a module whose forward returns a {type(result).__name__}, but a tensor "
-                    f"is expected, or a tuple that starts with one."
-                )
-            check(module, graph, shape, certificate)
-        except (RuntimeError, IndexError, TypeError, AttributeError) as exception:
+            with Watch():
+                graph = trace(module, ShapedTracer(shape))
+                refuse_changes(module, before)
+                result = _follow(graph, module, norm, given)
+                certificate = _certificate(result, norm)
+                if center is None:
+                    error = getattr(result, "error", 0.0)
+                    known = error if math.isfinite(error) else 0.0
+                    check(module, graph, shape, certificate, known)
+            refuse_changes(module, before)
+        except (RuntimeError, LookupError, TypeError, AttributeError, AssertionError) as exception:
             raise ValueError(
                 f"{name} fails on a float64 input of shape {(1, *shape)}: {exception}. Pass the "
                 f"right input_shape, without the batch, and cast no tensors to other precisions."
             ) from exception
     return certificate
+
+
+def _checked_shape(input_shape: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(map(operator.index, np.atleast_1d(np.asarray(input_shape, dtype=object))))
+    except TypeError as exception:
+        raise ValueError(
+            f"Got input_shape={input_shape!r}, but integers are expected: the shape of one "
+            f"input, without the batch."
+        ) from exception
+    if min(shape, default=1) < 1:
+        raise ValueError(f"Got input_shape={input_shape!r}, but sizes are positive.")
+    return shape
+
+
+def _certificate(result: Any, norm: str) -> PolynomialLipschitz:
+    """Return the certificate of what forward returns."""
+    if isinstance(result, Value):
+        return result.certificate
+    if torch.is_tensor(result):
+        return constant(vector_norm(array(result), norm), norm)
+    raise ValueError(
+        f"Got a module whose forward returns a {type(result).__name__}, but a tensor is expected, "
+        f"or a tuple that starts with one."
+    )
 
 
 class _SelfAttention(nn.Module):
@@ -101,7 +115,7 @@ class _SelfAttention(nn.Module):
         return self.attention(x, x, x)[0]
 
 
-def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, shape: tuple[int, ...]) -> Any:
+def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value) -> Any:
     """Return what the graph returns, as a Value, or a constant."""
     values: dict[Any, Any] = {}
     for node in graph.nodes:
@@ -110,14 +124,13 @@ def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, shape: tuple[in
         _refuse_mutation(node, module)
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "placeholder" and not values:
-            zero = torch.zeros((1, *shape), dtype=torch.float64)
-            values[node] = Value(identity(norm), zero)
+            values[node] = given
         elif node.op == "output":
             result = args[0]
             while isinstance(result, (tuple, list)) and result:
                 result = result[0]  # a recurrent network: outputs, then states
             return result
-        elif not _depends((args, kwargs)):
+        elif not depends((args, kwargs)):
             values[node] = concrete(node, module, args, kwargs)
         elif node.op == "call_module":
             layer = module.get_submodule(str(node.target))
@@ -129,28 +142,25 @@ def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, shape: tuple[in
 
 def _refuse_mutation(node: Any, module: nn.Module) -> None:
     """Raise where an operation changes a tensor that is used elsewhere too."""
-    changes = bool(node.kwargs.get("inplace", False))
+    changes = bool(node.kwargs.get("inplace", False)) or node.target in IN_PLACE
     if node.op == "call_module":
         changes = getattr(module.get_submodule(str(node.target)), "inplace", False)
     elif node.target in ACTIVATION_FUNCTIONS and len(node.args) > 1:
         changes = bool(node.args[1])  # relu(x, True)
-    if changes and not _used_once(node.args[0], module):
+    if changes and not all(map(_used_once, [*node.args[:1], *node.kwargs.values()])):
         raise ValueError(
             f"Got an operation in place, {node.target!r}, on a tensor that is used elsewhere too, "
             f"or shares its memory; write it out of place."
         )
 
 
-def _used_once(node: Any, module: nn.Module) -> bool:
-    """Tell whether nothing else sees a node's tensor, nor that of which it is a view."""
+def _used_once(node: Any) -> bool:
+    """Tell whether nothing else sees a node's tensor, nor any in whose memory it is."""
     if not isinstance(node, torch.fx.Node):
         return True
-    if len(node.users) > 1:
-        return False
-    view = is_view(node.target)
-    if node.op == "call_module":
-        view = isinstance(module.get_submodule(str(node.target)), VIEWS)
-    return not view or _used_once(node.args[0], module)
+    mine = node.meta["value"]
+    sources = [n for n in node.all_input_nodes if shares_memory(mine, n.meta["value"])]
+    return len(node.users) == 1 and all(map(_used_once, sources))
 
 
 # Arguments of modules beside the input: constant masks take terms of attention away.
@@ -168,32 +178,25 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
     others = [*further, *(v for k, v in kwargs.items() if k not in inputs)]
     recurrent = isinstance(layer, nn.RNN | nn.LSTM)  # the rule is for states that start at zero
     allowed = _all_zero(others) if recurrent else attends or not further
-    if not allowed or not kwargs.keys() <= _ARGUMENTS or _depends(others):
+    if not allowed or not kwargs.keys() <= _ARGUMENTS or depends(others):
         raise ValueError(
             f"{type(layer).__name__}, module {name!r}, is given several arguments, but its rule "
             f"knows of the input only, and of constant masks. {HOW_TO}"
         )
-    zero = layer(*at_zero(args), **at_zero(kwargs))
+    at = layer(*computed(args), **computed(kwargs))
     if isinstance(layer, nn.MultiheadAttention):
-        query, key, value = (certificate_of_value(v, norm) for v in given)
-        queries, keys = (tokens(layer, tuple(at_zero(v).shape)) for v in given[:2])
-        return known(attention(layer, query, key, value, queries, keys), zero[0]), None
-    rule = find_rule(layer)
-    assert rule is not None  # the tracer has refused what has none
-    return _composed(rule(layer, given[0].shape, norm), given[0], zero)
+        queries, keys = (tokens(layer, tuple(computed(v).shape)) for v in given[:2])
 
+        def rule(operands: Any) -> PolynomialLipschitz:
+            Q, K, V = (certificate_of_value(v, norm) for v in operands)
+            return attention(layer, Q, K, V, queries, keys)
 
-def _depends(nested: Any) -> bool:
-    """Tell whether anything in nested arguments depends on the input."""
-    return any(isinstance(v, Value) for v in leaves(nested))
+        return followed(rule, given, at[0], one_step=False), None
+    rule_of_layer = find_rule(layer)
+    assert rule_of_layer is not None  # the tracer has refused what has none
+    one_step = rule_of_layer.__module__ == find_rule.__module__  # not a sequence, nor a user's
+    return composed(rule_of_layer(layer, given[0].shape, norm), given[0], at, one_step)
 
 
 def _all_zero(nested: Any) -> bool:
-    return not any(bool(at_zero(v).any()) for v in leaves(nested) if v is not None)
-
-
-def _composed(local: Any, inner: Value, zero: Any) -> Any:
-    """Compose the certificates of a module's outputs, one or nested, with that of its input."""
-    if isinstance(local, tuple):
-        return tuple(_composed(part, inner, z) for part, z in zip(local, zero, strict=True))
-    return known(compose(local, inner.certificate), zero)
+    return not any(array(computed(v)).any() for v in leaves(nested) if v is not None)

@@ -1,0 +1,186 @@
+"""Arithmetic of numbers that are not negative, rounded up: no result is below the exact one.
+
+Sums and products of integers are exact up to 2⁵³ and stay as they are. All others are raised by the
+rounding that they can have, and nothing positive becomes zero: what underflows, or is flushed to
+zero, is raised to the size of the smallest normal number. Where a process takes subnormal numbers
+for zeros (as torch.set_flush_denormal makes it do), comparisons do not see them, their bits do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.typing import NDArray
+
+from ..matrices import real_array, to_host
+
+EPS = float(np.finfo(np.float64).eps)
+TINY = float(np.finfo(np.float64).tiny)
+MAX_DEGREE = 4096
+
+Floats = NDArray[np.float64]
+
+
+def raised(values: Floats) -> Floats:
+    """Return numbers with what is subnormal replaced by the smallest normal number of its sign."""
+    flat = np.atleast_1d(np.ascontiguousarray(values, dtype=np.float64))
+    bits = flat.view(np.int64) & np.int64(2**63 - 1)
+    subnormal = (bits > 0) & (bits < np.int64(2**52))
+    return np.where(subnormal, np.copysign(TINY, flat), flat).reshape(np.shape(values))
+
+
+def doubled(values: NDArray) -> Floats:
+    """Return float32 numbers in float64, also those that the process takes for zeros."""
+    flat = np.atleast_1d(np.ascontiguousarray(values))
+    bits = flat.view(np.int32)
+    subnormal = (bits & np.int32(2**31 - 2**23)) == 0
+    small = (bits & np.int32(2**23 - 1)).astype(np.float64) * 2.0**-149
+    small = np.where(bits < 0, -small, small)
+    return np.where(subnormal, small, flat.astype(np.float64)).reshape(np.shape(values))
+
+
+def numbers(values: Any, name: str) -> Floats:
+    """Return real numbers in float64; those that it does not hold are rounded away from zero."""
+    found, given = real_array(values, name), np.asarray(to_host(values))
+    if given.dtype == np.float32:
+        return doubled(given)
+    if given.dtype.kind in "Oiu" or given.dtype.itemsize > 8:
+        pairs = zip(found.flat, given.astype(object).flat, strict=True)
+        short = np.array([_is_smaller(f, exact) for f, exact in pairs], dtype=bool)
+        beyond = np.nextafter(found, np.copysign(np.inf, found))
+        found = np.where(short.reshape(found.shape), beyond, found)
+    return raised(found)
+
+
+def _is_smaller(found: float, exact: Any) -> bool:
+    try:
+        return abs(found) < abs(exact)
+    except (TypeError, ArithmeticError):  # None and its like, which became NaN
+        return False
+
+
+def in_t(polynomial: Polynomial) -> Floats:
+    """Return the coefficients of a polynomial in t itself, not mapped to a domain, rounded up."""
+    coefficients = numbers(polynomial.coef, "coefficients")
+    with np.errstate(all="ignore"):
+        shift, factor = (float(v) for v in polynomial.mapparms())
+    if (shift, factor) == (0.0, 1.0):
+        return coefficients
+    if not np.isfinite([shift, factor, *coefficients]).all():
+        return np.array([np.nan])
+    exact: list[Any] = [Fraction(0)]
+    for c in reversed(coefficients):
+        moved = [Fraction(0), *(e * Fraction(factor) for e in exact)]
+        exact = [m + Fraction(shift) * e for m, e in zip(moved, [*exact, 0], strict=True)]
+        exact[0] += Fraction(float(c))
+    return numbers(np.array(exact, dtype=object), "coefficients")
+
+
+def without_zeros(coefficients: Floats) -> Floats:
+    """Return coefficients without trailing zeros; at least one."""
+    used = np.flatnonzero(coefficients != 0)  # NaN is not 0
+    return coefficients[: used[-1] + 1 if len(used) else 1]
+
+
+def _up(computed: Floats, some: Any, terms: int, *operands: Floats) -> Floats:
+    """Return sums of `terms` products, which are 0 but for `some`, raised by what they may miss."""
+    integers = all((np.rint(v) == v).all() for v in operands)
+    if integers and computed.max(initial=0.0) <= 2.0**53:
+        return computed
+    return np.where(some, computed * (1 + (terms + 4) * EPS) + 2 * terms * TINY, 0.0)
+
+
+def times(a: Any, b: Any) -> Floats:
+    """Return the coefficients of a product of polynomials; numbers are those of degree 0."""
+    a, b = np.atleast_1d(np.float64(a)), np.atleast_1d(np.float64(b))
+    _check_degree(len(a) + len(b) - 2)
+    with np.errstate(all="ignore"):
+        some = np.convolve(np.float64(a != 0), np.float64(b != 0)) > 0.5
+        return _up(np.convolve(a, b), some, min(len(a), len(b)), a, b)
+
+
+def plus(*parts: Any) -> Floats:
+    """Return the coefficients of a sum of polynomials."""
+    stack = _stacked(parts)
+    with np.errstate(all="ignore"):
+        return _up(stack.sum(axis=0), (stack != 0).any(axis=0), len(stack), stack)
+
+
+def inside(outer: Any, inner: Any) -> Floats:
+    """Return the coefficients of outer(inner(t))."""
+    outer, inner = np.atleast_1d(np.float64(outer)), np.atleast_1d(np.float64(inner))
+    _check_degree((len(outer) - 1) * (len(inner) - 1))
+    return reduce(lambda found, c: plus(times(found, inner), c), outer[-2::-1], outer[-1:])
+
+
+def product(*factors: float) -> float:
+    """Return the product of numbers, rounded up."""
+    return float(reduce(times, factors, np.ones(1))[0])
+
+
+def total(*terms: float) -> float:
+    """Return the sum of numbers, rounded up."""
+    return float(plus(*terms)[0])
+
+
+def reciprocal(number: float) -> float:
+    """Return 1 over a positive number, rounded up."""
+    with np.errstate(all="ignore"):
+        return product(float(1 / np.float64(number)) or TINY, 1 + EPS)
+
+
+def evaluated(polynomial: Polynomial, t: float) -> float:
+    """Return the value of a bound at t >= 0, rounded up."""
+    t, value = float(raised(np.asarray(t, dtype=np.float64))), 0.0
+    for c in reversed(polynomial.coef.tolist()):
+        carried = value * t * (1 + 2 * EPS) + TINY if value and t else 0.0
+        value = (carried + c) * (1 + 2 * EPS)
+    return value
+
+
+def _stacked(parts: Any) -> Floats:
+    rows = [np.atleast_1d(np.float64(p)) for p in parts]
+    size = max(map(len, rows))
+    return np.array([np.pad(row, (0, size - len(row))) for row in rows])
+
+
+def _check_degree(degree: int) -> None:
+    if degree > MAX_DEGREE:
+        raise ValueError(
+            f"Got a bound of degree {degree}, but at most {MAX_DEGREE} is followed: use fewer "
+            f"products and attention layers in a row, or register a rule with a bound of lower "
+            f"degree for a part of them."
+        )
+
+
+# ‖(‖u‖, ‖v‖, ...)‖ in each norm, along the first axis, rounded up.
+
+
+def hypotenuse(parts: Floats) -> Floats:
+    """Return the square roots of sums of squares; the largest is divided out, so none underflow."""
+    with np.errstate(all="ignore"):
+        scale = np.ldexp(1.0, np.frexp(parts.max(axis=0))[1] - 1)
+        scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+        shares = (parts / scale) ** 2
+        root = np.sqrt(shares.sum(axis=0)) * scale
+        squares = (parts * parts).sum(axis=0)
+        exact = (np.rint(parts) == parts).all(axis=0) & (np.rint(root) == root)
+        exact &= (squares == root * root) & (squares <= 2.0**53)
+        return np.where(exact, root, root * (1 + (len(parts) + 4) * EPS))
+
+
+STACKED: dict[str, Callable[[Floats], Floats]] = {
+    "l1": lambda parts: plus(*parts),
+    "l2": hypotenuse,
+    "linf": lambda parts: parts.max(axis=0),
+}
+
+
+def stacked(parts: Any, norm: str) -> Floats:
+    """Return the coefficients of ‖(p, q, ...)‖ for polynomials p, q, ..., one by one."""
+    return STACKED[norm](_stacked(parts))

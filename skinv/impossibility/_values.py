@@ -1,0 +1,181 @@
+"""Values of a graph: tensors that depend on the input, and what is known of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ._calculus import (
+    PolynomialLipschitz,
+    compose,
+    constant,
+    lipschitz,
+    repetition,
+    scale,
+    tighter,
+    vector_norm,
+)
+from ._coefficients import product, total
+from ._rules import array
+
+HOW_TO = (
+    "Register a rule for it, or for a module around it: "
+    "@skinv.impossibility.register_rule(YourModule), on a function rule(module, shape, norm) that "
+    "returns a PolynomialLipschitz."
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the graph: its certificate as a map of the input, and its value at one input.
+
+    Parameters
+    ----------
+    certificate : PolynomialLipschitz
+        Of h ↦ f(c + h), with the input c around which the graph is followed.
+    at : torch.Tensor
+        f(c) as torch computes it, in float64.
+    error : float, default=0.0
+        Bound of the norm of `at` − f(c); inf where none is known.
+
+    Examples
+    --------
+    >>> Value(PolynomialLipschitz(1.0, [0, 1]), torch.zeros(1, 2, dtype=torch.float64)).shape
+    (1, 2)
+    """
+
+    certificate: PolynomialLipschitz
+    at: torch.Tensor
+    error: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.at.dtype != torch.float64:
+            raise ValueError(
+                f"Got a {self.at.dtype} tensor that depends on the input, but everything is "
+                f"followed in float64: cast no tensors to other precisions, integers or booleans."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor, for a batch of one."""
+        return tuple(self.at.shape)
+
+
+def leaves(nested: Any) -> list[Any]:
+    """Return what nested tuples, lists, dicts and slices hold.
+
+    Examples
+    --------
+    >>> leaves((1, [2, {"a": slice(3, 4)}]))
+    [1, 2, 3, 4, None]
+    """
+    if isinstance(nested, slice):
+        nested = (nested.start, nested.stop, nested.step)
+    if isinstance(nested, dict):
+        nested = tuple(nested.values())
+    if isinstance(nested, (tuple, list)):
+        return [leaf for item in nested for leaf in leaves(item)]
+    return [nested]
+
+
+def depends(nested: Any) -> bool:
+    """Tell whether anything in nested arguments depends on the input."""
+    return any(isinstance(v, Value) for v in leaves(nested))
+
+
+def mapped(function: Callable[[Value], Any], nested: Any) -> Any:
+    """Return nested arguments with a function applied to each value in them."""
+    return torch.fx.node.map_aggregate(nested, lambda v: function(v) if isinstance(v, Value) else v)
+
+
+def computed(nested: Any) -> Any:
+    """Replace values by the tensors that torch computes."""
+    return mapped(lambda v: v.at, nested)
+
+
+def as_tensor(constant: Any) -> Any:
+    """Return a tensor as it is, and a number in float64."""
+    return constant if torch.is_tensor(constant) else torch.tensor(constant, dtype=torch.float64)
+
+
+# Rounding of one operation: each entry of its result, from exact operands, is off by at most u
+# times their number times the sum of absolute values of what is added up; |W| has at most √n times
+# the norm of W. What underflows is far below _DUST.
+_DUST = 1e-290
+
+
+def _rounding(n: int) -> float:
+    return 1e-14 * max(n, 1) ** 1.5
+
+
+def _blurred(value: Value) -> Value:
+    """Return a value as a function on [0, 1], from what was computed to what is exact."""
+    size = total(vector_norm(array(value.at), value.certificate.norm), value.error)
+    error = total(value.error, product(_rounding(value.at.numel()), size), _DUST)
+    path = PolynomialLipschitz(error, total(size, error), value.certificate.norm)
+    return replace(value, certificate=path)
+
+
+def followed(
+    rule: Callable[[Any], PolynomialLipschitz], args: Any, at: Any, one_step: bool = True
+) -> Value:
+    """Return the value of an operation, by the rule for its certificate from its arguments.
+
+    The rule gives a bound of rounding too: as it maps certificates of operands to that of the
+    result, it maps the path from computed operands to exact ones to that of the results, and bounds
+    its length. For operations of several steps (not `one_step`) nothing is known of it.
+    """
+    certificate, error = rule(args), math.inf
+    if one_step:
+        try:
+            path = rule(mapped(_blurred, args))
+            local = product(_rounding(at.numel()), float(path.B.coef[0]))
+            error = total(float(path.P.coef[0]), local, _DUST)
+        except ValueError:
+            pass  # beyond the range of float64, or not known
+    # The better of two bounds: the rule's, and ‖f(c)‖ + t P(t).
+    norm = certificate.norm
+    size = vector_norm(array(at), norm) + error
+    if math.isfinite(size):
+        B = tighter(certificate.B, lipschitz(certificate.P, total(size), norm).B)
+        certificate = PolynomialLipschitz(certificate.P, B, norm)
+    return Value(certificate, at, error)
+
+
+def repeated(value: Value, times: float, at: Any) -> Value:
+    """Return the value of what writes the entries of another down several times, or moves them."""
+    factor = repetition(times, value.certificate.norm)
+    return Value(scale(value.certificate, factor), at, product(value.error, factor))
+
+
+def certificate_of_value(value: Any, norm: str, shape: Any = None) -> PolynomialLipschitz:
+    """Return the certificate of a value or a constant, repeated to a shape by broadcasting.
+
+    Examples
+    --------
+    >>> certificate_of_value(3.0, "l1", (2,))
+    PolynomialLipschitz(P=0, B=6, norm='l1')
+    """
+    at = as_tensor(computed(value))
+    times = 1.0 if shape is None else math.prod(shape) / max(at.numel(), 1)
+    if isinstance(value, Value):
+        return scale(value.certificate, repetition(times, norm))
+    size = product(vector_norm(array(at), norm), repetition(times, norm))
+    if not math.isfinite(size):
+        raise ValueError(
+            "Got a constant with NaN or infinity in a sum or product; write masks with torch's own "
+            "attention, or with large finite numbers."
+        )
+    return constant(size, norm)
+
+
+def composed(local: Any, inner: Value, at: Any, one_step: bool) -> Any:
+    """Compose the certificates of a module's outputs, one or nested, with that of its input."""
+    if isinstance(local, tuple):
+        pairs = zip(local, at, strict=True)
+        return tuple(composed(part, inner, a, one_step) for part, a in pairs)
+    return followed(lambda v: compose(local, v.certificate), inner, at, one_step)
