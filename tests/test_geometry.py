@@ -268,10 +268,10 @@ def test_distance_is_lipschitz(norm, pair):
 @given(A=matrices(n_max=5))
 @laws
 def test_integer_matrices_without_inverse_are_at_zero(norm, A):
-    """A matrix with a repeated row is singular: d = 0 up to rounding."""
+    """A matrix with a repeated row is singular: d = 0."""
     A = np.rint(A)
     A[-1] = A[0] if len(A) > 1 else 0.0
-    assert distance_to_singularity(A, norm) <= tolerance(A)
+    assert distance_to_singularity(A, norm) == 0
 
 
 # The nearest singular matrix.
@@ -307,10 +307,10 @@ def test_nearest_singular_of_a_stack(norm):
 @every_norm
 @pytest.mark.parametrize("A", [np.zeros((3, 3)), np.ones((4, 4)), np.diag([1.0, 0.0])])
 def test_singular_matrices_are_at_zero(norm, A):
-    """Exactly singular matrices have a distance of 0, up to rounding of the SVD."""
-    d = distance_to_singularity(A, norm)
-    assert 0 <= d <= tolerance(A)
-    assert d == 0 or norm == "l2"
+    """Exactly singular matrices have a distance of exactly 0."""
+    assert distance_to_singularity(A, norm) == 0
+    bounds = distance_to_singularity(A, norm, return_bounds=True)
+    assert bounds.lower == 0 <= bounds.upper <= 4 * len(A) * tolerance(A)
 
 
 @every_norm
@@ -324,8 +324,9 @@ def test_nonfinite_matrices_do_not_spoil_a_stack(norm, bad):
     expected[1] = np.nan
     np.testing.assert_array_equal(distance_to_singularity(stack, norm), expected)
     bounds = distance_to_singularity(stack, norm, return_bounds=True)
-    np.testing.assert_array_equal(bounds.lower, expected)
-    np.testing.assert_array_equal(bounds.upper, expected)
+    np.testing.assert_allclose(bounds.lower, expected, rtol=1e-12)
+    np.testing.assert_allclose(bounds.upper, expected, rtol=1e-12)
+    assert bounds.upper[3] == 0
 
 
 @every_norm
@@ -442,7 +443,7 @@ def test_bounds_enclose_the_linf_distance(A, distance):
     assert bounds.exact is False
     lower, upper = bounds.lower, bounds.upper
     assert max(scipy.linalg.svdvals(A)[-1] / len(A), 1 / np.abs(scipy.linalg.inv(A)).sum()) <= (
-        lower * (1 + 1e-12)
+        lower * (1 + 1e-11)
     )
     assert upper <= scipy.linalg.svdvals(A)[-1] * (1 + 1e-12)
 

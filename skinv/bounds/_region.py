@@ -196,8 +196,9 @@ def _closed_form(form: ModelForm, sampler: Any, problem: Any) -> float:
     axes, norm = getattr(sampler, "axes_", None), sampler.certificate_.norm
     with np.errstate(over="ignore", invalid="ignore"):
         closed = taylor_bound(center, sampler.radius_, order, norm, axes=axes).max_error
-        exact, unit = check_region(center, 0.0, "linf", None)[::3]
-        off = np.abs(inverse * unit - exact.B) + exact.error
+        scaled = check_region(center, 0.0, "linf", None)
+        exact = scaled.center
+        off = np.abs(np.ldexp(inverse, scaled.unit) - exact.B) + exact.error
         share = float((off.sum(axis=1) / np.abs(exact.B).sum(axis=1)).max()) + 1e-15
         total = closed + 2 * (order + 1) * share * problem.magnitude
     return total if total == total else math.inf
