@@ -645,7 +645,9 @@ def test_half_widths_that_underflow_are_not_zero(underflow):
     A = np.array([[1.0, 1e-310], [0.0, 1.0]])  # regular with any upper right entry
     assert underflow(region_certificate, A, 0.4).is_certified
     assert not underflow(region_certificate, A, 0.5).is_certified
-    assert underflow(region_certificate, A, 0.5, "mahalanobis", axes=tiny.reshape(1, 4)).margin > 0.9
+    assert (
+        underflow(region_certificate, A, 0.5, "mahalanobis", axes=tiny.reshape(1, 4)).margin > 0.9
+    )
 
 
 # What the proofs stand on.

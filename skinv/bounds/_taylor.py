@@ -149,7 +149,7 @@ def _candidates(region: ScaledRegion, norm: str, k: int) -> Iterator[tuple[str, 
 
 
 def _power(q: float, k: int) -> float:
-    """Return qᵏ, or the smallest normal number if it underflows: what it is multiplied by may not."""
+    """Return qᵏ, or the smallest normal number if it underflows, as its products may not."""
     return max(q**k, TINY)
 
 

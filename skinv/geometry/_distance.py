@@ -216,7 +216,8 @@ def distance_bounds(
         with np.errstate(all="ignore"):
             found[:, block] = (_l2_bounds if norm == "l2" else _inverse_bounds)(A[block], norm)
     distance, lower, upper = found
-    zero = ~(A.any(axis=1).all(axis=1) & A.any(axis=2).all(axis=1))
+    size = np.abs(A)
+    zero = np.minimum(size.max(axis=1), size.max(axis=2)).min(axis=1) == 0
     lower = below(np.where(zero, 0.0, lower) - lost)
     upper = np.where(zero, lost, above(upper + lost))
     lower = np.maximum(np.where(np.isfinite(lower), lower, 0.0), 0.0)
@@ -256,8 +257,10 @@ def _inverse_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
         low, high = value - off, value + off if n <= EXACT_ORDER else total
     distance[regular] = 1 / value
     lower[regular], upper[regular] = _reciprocal_below(high), _reciprocal_above(low)
-    unsure = np.arange(len(A)) if norm == "linf" and n > EXACT_ORDER else np.flatnonzero(
-        ~(np.isfinite(upper) & (lower > 0))
+    unsure = (
+        np.arange(len(A))
+        if norm == "linf" and n > EXACT_ORDER
+        else np.flatnonzero(~(np.isfinite(upper) & (lower > 0)))
     )
     if unsure.size:  # d_linf <= σ_min, d_linf >= σ_min/n, d_l1 <= n σ_min
         sigma, most = smallest_singular_values(A[unsure])

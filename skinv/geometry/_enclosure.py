@@ -46,7 +46,8 @@ def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
     ([[0.5, 0.0], [0.0, 0.25]], True, inf)
     """
     B, error = _enclose(A)
-    again = np.flatnonzero(np.isinf(error).any(axis=(1, 2)) & A.any(axis=1).all(axis=1))
+    some = np.abs(A).max(axis=1).min(axis=1) > 0  # in each column
+    again = np.flatnonzero(np.isinf(error).any(axis=(1, 2)) & some)
     if again.size:
         rows = _exponents(A[again], 2)
         scaled = np.ldexp(A[again], rows[:, :, None])
