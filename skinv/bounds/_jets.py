@@ -190,12 +190,12 @@ def series_jet(boxes: Boxes, center: Tensor, inverse: Tensor, order: int, second
         torch.zeros_like(boxes.A),
     )
     for _ in range(order):
-        cross = step.reshape(b, d * n, n) @ X.gradient.transpose(1, 2).reshape(b, n, d * n)
-        cross = cross.reshape(b, d, n, d, n).transpose(2, 3)
         remainder = (start.abs() + extent) @ X.remainder
-        if X.curvature is None:
-            curvature, remainder = None, remainder + boxes.size2(cross)
+        if X.curvature is None:  # where products of all directions would be too many numbers
+            curvature, remainder = None, remainder + extent @ boxes.size(X.gradient)
         else:
+            cross = step.reshape(b, d * n, n) @ X.gradient.transpose(1, 2).reshape(b, n, d * n)
+            cross = cross.reshape(b, d, n, d, n).transpose(2, 3)
             curvature = -(start[:, None, None] @ X.curvature + cross)
             remainder = remainder + extent @ boxes.size2(X.curvature)
         X = Jet(

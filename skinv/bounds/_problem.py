@@ -85,7 +85,7 @@ class Problem:
         self._step = max(1, _PIECE // numbers)
         self.tick = no_limit
 
-    def set_tick(self, tick: Callable[[], None]) -> None:
+    def set_tick(self, tick: Callable[[], None] = no_limit) -> None:
         """Have a function called between steps, which may raise to end what is being computed."""
         self.tick = tick
         if self._network is not None:

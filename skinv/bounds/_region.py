@@ -20,7 +20,6 @@ from ..matrices import real_array
 from ..progress import progress
 from ..results import RegionError
 from ..sampling import check_sampler
-from ._network import no_limit
 from ._taylor import taylor_bound
 
 _CONSTRAINTS: dict[str, list] = {
@@ -349,7 +348,7 @@ class _Search:
                 self.status = "max_time"
             except KeyboardInterrupt:
                 self.status = "interrupted"
-        self.problem.set_tick(no_limit)
+        self.problem.set_tick()
 
     def summary(self) -> str:
         """Say what is proven by now."""
