@@ -19,6 +19,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ._kinds import namespace
 from ._regressor import (
     InverseRegressorMixin,
     WrapsRegressorMixin,
@@ -44,7 +45,6 @@ from .matrices import (
     like,
     matrix_order,
     may_be_single,
-    namespace,
     real_array,
     restore_layout,
     targets_are_inverses,

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
+from ._kinds import is_tensor
 from .blocks import is_dask
 from .rows import list_rows, refuse_nonfinite
+from .scaling import as_float64
 
 __all__ = [
     "AmbiguousShapeWarning",
@@ -117,32 +119,6 @@ def refuse_single(X: Any) -> None:
             f"matrices of order {k}: pass A[None] for the former, A.reshape({n}, {k}, {k}) for the "
             f"latter."
         )
-
-
-def is_tensor(X: Any) -> bool:
-    """Tell whether `X` is a torch tensor, without importing torch.
-
-    Parameters
-    ----------
-    X : object
-        Anything.
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> is_tensor([[1.0, 2.0]])
-    False
-    """
-    # Half a module, without Tensor, while another thread imports torch.
-    return isinstance(X, getattr(sys.modules.get("torch"), "Tensor", ()))
-
-
-def namespace(array: Any) -> Any:
-    """Return the library of an array, torch or NumPy: what both spell alike is called on it."""
-    return sys.modules["torch"] if is_tensor(array) else np
 
 
 def matrix_order(n_features: int) -> int:
@@ -248,7 +224,7 @@ def real_array(values: Any, name: str) -> NDArray[np.float64]:
         array = np.asarray(to_host(values))
         if array.dtype.kind in "biufO":
             with np.errstate(over="ignore"):
-                return array.astype(np.float64, copy=False)
+                return as_float64(array)
         problem = TypeError(f"numbers of dtype {array.dtype} are not real")
     except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
         problem = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
@@ -24,6 +25,8 @@ from .training.schedules import SCHEDULES
 
 __all__ = ["NeuralInverseRegressor"]
 
+# Weights of a layer whose width is not given: past that, training takes minutes and gigabytes.
+_MOST_WEIGHTS = 4_000_000
 # Matrices to which a stream's scaling and baseline are fitted, at least.
 _FIRST_SAMPLE = 4096
 
@@ -39,15 +42,18 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
     Parameters
     ----------
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
-        Widths of the hidden layers. "auto" is one layer of 8 units per input that varies.
+        Widths of the hidden layers. "auto" is one layer of 8 units per input that varies, and of
+        fewer, with a warning, where that would be more than 4 million weights (all entries of
+        matrices of order 23 and more): then as many as stay below.
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
     baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"
         What the network starts from: the affine least-squares fit (for inverses, in directions in
         which the training matrices hardly vary, the tangent), or the Taylor series of the inverse
         at their mean, of order 1, 2 or 3. "auto" takes the one of "affine" and "taylor2" that
-        leaves less. For targets that are not inverses, whose derivatives are unknown, it is the
-        affine fit always.
+        leaves less, and "taylor2" where an affine map would have more than 33 million coefficients.
+        For targets that are not inverses, whose derivatives are unknown, it is the affine fit
+        always.
     solver : {"auto", "adam", "lm"}, default="auto"
         "adam", or "lm" for Levenberg-Marquardt, which takes at most two hidden layers and is by far
         the most accurate for small networks of a smooth activation. "auto" takes it for at most
@@ -406,7 +412,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
             prepared = Preparation.fit(
                 rows, targets, self.baseline, inverses=inverses, center=center
             )
-        hidden = self._hidden_sizes(len(prepared.kept))
+        hidden = self._hidden_sizes(len(prepared.kept), targets.shape[1])
         if self.init == "taylor":
             if len(hidden) != 1:
                 raise ValueError(
@@ -428,14 +434,35 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         self.loss_curve_: list[float] = []
         self.validation_scores_: list[float] | None = None
 
-    def _hidden_sizes(self, n_inputs: int) -> list[int]:
+    def _hidden_sizes(self, n_inputs: int, n_outputs: int) -> list[int]:
         sizes = self.hidden_layer_sizes
         if isinstance(sizes, str):
-            return [8 * max(n_inputs, 1)]
+            return [self._auto_width(max(n_inputs, 1), n_outputs)]
         hidden = np.atleast_1d(np.asarray(sizes, dtype=object))
         if hidden.ndim > 1 or not all(isinstance(n, Integral) and int(n) >= 1 for n in hidden):
             raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths are integers >= 1.")
         return [int(size) for size in hidden]
+
+    def _auto_width(self, n_inputs: int, n_outputs: int) -> int:
+        """Return 8 units per input, or what there is room for, with a warning."""
+        width, each = 8 * n_inputs, n_inputs + n_outputs
+        room = max(_MOST_WEIGHTS // each, 1)
+        if width <= room:
+            return width
+        # Weights, gradients and the two moments of Adam.
+        memory = 4 * width * each * np.dtype(self.dtype).itemsize
+        warnings.warn(
+            f"hidden_layer_sizes='auto' is a layer of 8 units per input, but {width} units for "
+            f"{n_inputs} inputs and {n_outputs} outputs have {width * each / 1e6:.0f} million "
+            f"weights, and their training would take {memory / 2**30:.1f} GiB: {room} units "
+            f"({room * each / 1e6:.1f} million weights) are trained instead. Pass "
+            f"hidden_layer_sizes={room} for these without the warning, or other widths; or pass X "
+            f"with fewer inputs that vary, such as the parameters of a family of matrices, with "
+            f"their inverses as y.",
+            UserWarning,
+            stacklevel=5,
+        )
+        return room
 
     # -- what is fitted --------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .matrices import is_tensor, namespace
+from ._kinds import is_tensor, namespace
 
 # Of each size in bytes: integers of that size, bits of the fraction, largest exponent.
 _FORMATS = {4: ("int32", 23, 127), 8: ("int64", 52, 1023)}

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kinds import is_tensor, namespace
 from .bounds._residual import measure, scaled
-from .matrices import condition_numbers, exact_inverse, is_tensor, like, namespace, to_host
+from .matrices import condition_numbers, exact_inverse, like, to_host
 from .matrices import is_complex as has_complex
 from .scaling import as_float64, powers_of_two, shifted, times_power
 from .stacks import Arithmetic, as_tensor, indices, pieces, product_error, refuse_inexact

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ._kinds import namespace
 from .matrices import (
     Layout,
     embed_complex,
@@ -23,7 +24,6 @@ from .matrices import (
     is_complex,
     is_tensor,
     matrix_order,
-    namespace,
     real_array,
     refuse_single,
     refuse_sparse,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
+from ._kinds import namespace
 from ._regressor import (
     InverseRegressorMixin,
     WrapsRegressorMixin,
@@ -28,7 +29,6 @@ from .matrices import (
     flatten_stack,
     is_tensor,
     like,
-    namespace,
     real_array,
     regular_inverse,
     restore_layout,

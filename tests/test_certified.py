@@ -127,8 +127,6 @@ def test_half_precision_keeps_its_word(dtype):
     proven = np.isin(result.status, ("predicted", "refined", "exact"))
     tol = 1e-6 + torch.finfo(dtype).eps / 2  # of what is rounded to it, too
     np.testing.assert_array_equal(proven, result.bound.numpy() <= tol)
-    with pytest.raises(ValueError, match="could not be proven"):
-        CertifiedInverse(estimator, fallback="raise").fit().predict(A)
     open_ = ~(result.bound <= tol)
     assert CertifiedInverse(estimator, fallback="nan").fit().predict(A)[open_].isnan().all()
 

@@ -7,6 +7,7 @@ errors are those of ``predict``, never those of the proof.
 import functools
 import itertools
 import math
+import types
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from skinv.bounds import _jets, _network, _problem, _region, certify_region
 from skinv.bounds._problem import Problem
 from skinv.datasets import make_region
 
+certify_region = functools.partial(certify_region, max_time=None)  # no test waits for a clock
 CENTER = np.array([[3.0, 1.0], [1.0, 2.0]])
 # Rounding of predict and of NumPy's inverse, at errors and inverses of order 1.
 TINY = 1e-12
@@ -830,6 +832,59 @@ def test_max_boxes(max_boxes):
     proof = certify_region(fitted, sampler, 0.0, max_boxes)
     assert max_boxes - 2 < proof.n_boxes <= max_boxes
     assert proof.status == "max_boxes"
+
+
+@every_case
+def test_no_time(where, params):
+    """Out of time from the start, the bounds hold, and it is said what ended the search."""
+    fitted, sampler = model(where, **params), region(where)
+    proof = certify_region(fitted, sampler, 0.0, max_time=0)
+    assert proof.status == "max_time"
+    assert "(max_time)" in repr(proof)
+    assert proof.n_boxes == 0
+    center = error(fitted, sampler.center_.reshape(1, -1))[0]
+    assert proof.lower == pytest.approx(center, rel=1e-8, abs=1e-10)
+    assert worst_found(fitted, sampler, 2000) <= proof.upper + TINY
+
+
+@pytest.mark.parametrize("ticks", range(0, 400, 57))
+@pytest.mark.parametrize("params", [net("relu", 6, 5), {"order": 2}], ids=["relu", "series"])
+def test_time_is_up_at_any_moment(monkeypatch, params, ticks):
+    """Whatever is left undone: what is said was proven by then, and nothing is half stored."""
+    fitted, sampler = model("2x2-second", **params), region("2x2-second")
+    clock = itertools.count()
+    monkeypatch.setattr(_region, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(_problem, "_PIECE", 2**10)
+    proof = certify_region(fitted, sampler, 0.0, 5000, max_time=ticks + 0.5)
+    assert proof.status == "max_time"
+    found = worst_found(fitted, sampler, 2000)
+    assert proof.lower - TINY <= found <= proof.upper + TINY
+    later = certify_region(fitted, sampler, 0.0, 5000, max_time=ticks + 40.5)
+    assert proof.lower <= later.lower <= later.upper <= proof.upper
+
+
+def test_time_that_suffices(monkeypatch):
+    """A search that ends before its time is the one without a limit."""
+    fitted, sampler = model("2x2-first", order=1), region("2x2-first")
+    monkeypatch.setattr(_region, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
+    limited, free = (certify_region(fitted, sampler, max_time=t) for t in (1e-9, None))
+    assert limited.status == free.status == "converged"
+    assert (limited.lower, limited.upper, limited.n_boxes) == (free.lower, free.upper, free.n_boxes)
+
+
+def test_steps_are_short():
+    """No piece of a batch holds more numbers than its share, wide layers included."""
+    wide = problem_of(model("2x2-first", **net("relu", 900)), region("2x2-first"))
+    narrow = problem_of(model("2x2-first", **net("relu", 8)), region("2x2-first"))
+    assert wide._step * 900 * 4 <= _problem._PIECE < (wide._step + 1) * 900 * 4
+    assert narrow._step > wide._step
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, "1", [1.0]])
+def test_bad_times(bad):
+    """The message names the parameter, what it was and what is expected."""
+    with pytest.raises(ValueError, match=r"'max_time' parameter of certify_region must be a float"):
+        certify_region(model("2x2-first", order=1), region("2x2-first"), max_time=bad)
 
 
 def test_progress(capsys):

@@ -8,11 +8,13 @@ import itertools
 import numpy as np
 import pytest
 import scipy.linalg
-from flint import arb_mat, ctx
+import torch
+from flint import arb_mat, ctx, fmpq, fmpq_mat
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from skinv.bounds import taylor_bound
 from skinv.geometry import (
     DistanceBoundWarning,
     distance_to_singularity,
@@ -268,10 +270,10 @@ def test_distance_is_lipschitz(norm, pair):
 @given(A=matrices(n_max=5))
 @laws
 def test_integer_matrices_without_inverse_are_at_zero(norm, A):
-    """A matrix with a repeated row is singular: d = 0 up to rounding."""
+    """A matrix with a repeated row is singular: d = 0."""
     A = np.rint(A)
     A[-1] = A[0] if len(A) > 1 else 0.0
-    assert distance_to_singularity(A, norm) <= tolerance(A)
+    assert distance_to_singularity(A, norm) == 0
 
 
 # The nearest singular matrix.
@@ -307,10 +309,10 @@ def test_nearest_singular_of_a_stack(norm):
 @every_norm
 @pytest.mark.parametrize("A", [np.zeros((3, 3)), np.ones((4, 4)), np.diag([1.0, 0.0])])
 def test_singular_matrices_are_at_zero(norm, A):
-    """Exactly singular matrices have a distance of 0, up to rounding of the SVD."""
-    d = distance_to_singularity(A, norm)
-    assert 0 <= d <= tolerance(A)
-    assert d == 0 or norm == "l2"
+    """Exactly singular matrices have a distance of exactly 0."""
+    assert distance_to_singularity(A, norm) == 0
+    bounds = distance_to_singularity(A, norm, return_bounds=True)
+    assert bounds.lower == 0 <= bounds.upper <= 4 * len(A) * tolerance(A)
 
 
 @every_norm
@@ -324,8 +326,9 @@ def test_nonfinite_matrices_do_not_spoil_a_stack(norm, bad):
     expected[1] = np.nan
     np.testing.assert_array_equal(distance_to_singularity(stack, norm), expected)
     bounds = distance_to_singularity(stack, norm, return_bounds=True)
-    np.testing.assert_array_equal(bounds.lower, expected)
-    np.testing.assert_array_equal(bounds.upper, expected)
+    np.testing.assert_allclose(bounds.lower, expected, rtol=1e-12)
+    np.testing.assert_allclose(bounds.upper, expected, rtol=1e-12)
+    assert bounds.upper[3] == 0
 
 
 @every_norm
@@ -442,7 +445,7 @@ def test_bounds_enclose_the_linf_distance(A, distance):
     assert bounds.exact is False
     lower, upper = bounds.lower, bounds.upper
     assert max(scipy.linalg.svdvals(A)[-1] / len(A), 1 / np.abs(scipy.linalg.inv(A)).sum()) <= (
-        lower * (1 + 1e-12)
+        lower * (1 + 1e-11)
     )
     assert upper <= scipy.linalg.svdvals(A)[-1] * (1 + 1e-12)
 
@@ -483,6 +486,168 @@ def test_bounds_are_in_order():
     stack = np.array([np.diag(rng.uniform(0.1, 10, 25)) for _ in range(100)])
     bounds = distance_to_singularity(stack, "linf", return_bounds=True)
     assert (bounds.lower <= bounds.upper).all()
+
+
+# Proven bounds, in rational arithmetic.
+
+
+def rational(x):
+    return fmpq(*float(x).as_integer_ratio())
+
+
+def rational_matrix(A):
+    return fmpq_mat(len(A), len(A), [rational(x) for x in np.ravel(A)])
+
+
+def exact_distance(A, norm):
+    """The l1 or linf distance, as a rational number."""
+    M = rational_matrix(A)
+    if M.det() == 0:
+        return fmpq(0)
+    B, n = M.inv(), len(A)
+    vectors = np.eye(n, dtype=int) if norm == "l1" else sign_vectors(n).T.astype(int)
+    sizes = (B * fmpq_mat(vectors.tolist())).tolist()
+    if norm == "l1":
+        return 1 / max(abs(x) for row in sizes for x in row)
+    return 1 / max(sum(map(abs, column), fmpq(0)) for column in zip(*sizes, strict=True))
+
+
+def sigma_exceeds(A, t):
+    """Whether σ_min > t, by Sylvester's criterion."""
+    M = rational_matrix(A)
+    gram = (M.transpose() * M).tolist()
+    for i in range(len(A)):
+        gram[i][i] -= t * t
+    return all(fmpq_mat([row[:k] for row in gram[:k]]).det() > 0 for k in range(1, len(A) + 1))
+
+
+def wrong_bounds(A, norm, lower, upper):
+    """Which of two bounds of a distance do not hold."""
+    low, high = rational(lower), np.inf if np.isinf(upper) else rational(upper)
+    if norm == "l2":
+        wrong_low = low > 0 and not sigma_exceeds(A, low)
+        wrong_high = high != np.inf and sigma_exceeds(A, high)
+    else:
+        exact = exact_distance(A, norm)
+        wrong_low, wrong_high = low > exact, high != np.inf and high < exact
+    return [name for name, wrong in (("lower", wrong_low), ("upper", wrong_high)) if wrong]
+
+
+def hostile_matrices():
+    """Random, integer, singular and nearly so, mixed units, subnormal, nearly overflowing."""
+    rng = np.random.RandomState(0)
+    for n in (1, 2, 2, 3, 4):
+        A, whole = random_matrix(n, n), rng.randint(-9, 10, (n, n)).astype(float)
+        dependent = np.vstack([whole[1:], whole[1:].sum(axis=0)])
+        near = dependent.copy()
+        near[0, 0] = np.nextafter(near[0, 0], 99.0)
+        rows = np.ldexp(A, rng.randint(-500, 500, (n, 1)))
+        spread = np.ldexp(A, rng.randint(-1060, 1000, (n, n)))
+        yield from (A, whole, dependent, near, rows, rows.T, spread, np.diag(A[0]))
+        yield from (np.ldexp(A, k) for k in (-1074, -1060, -1022, -700, 700, 1020))
+        yield np.ldexp(np.triu(whole) + 10 * np.eye(n), -1074)
+
+
+@pytest.fixture(params=[False, True], ids=["gradual", "flush"])
+def underflow(request):
+    """Subnormal numbers as usual, or read and written as zeros."""
+    if request.param and not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no such mode")
+
+    def call(function, *args, **kwargs):
+        torch.set_flush_denormal(request.param)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_flush_denormal(False)
+
+    torch.set_flush_denormal(False)
+    return call
+
+
+@every_norm
+def test_bounds_are_proven(norm, underflow):
+    """lower <= d <= upper in rational numbers; d and lower are 0 where the determinant is."""
+    for A in hostile_matrices():
+        bounds = underflow(distance_to_singularity, A, norm, return_bounds=True)
+        assert 0 <= bounds.lower <= bounds.upper
+        assert wrong_bounds(A, norm, bounds.lower, bounds.upper) == []
+        if rational_matrix(A).det() == 0:
+            assert bounds.lower == underflow(distance_to_singularity, A, norm) == 0
+
+
+@every_norm
+def test_bounds_are_tight(norm):
+    """Of matrices that are well conditioned but for their units the bounds nearly meet."""
+    for A in (KNOWN, random_matrix(8), 1e-300 * random_matrix(4), 5e307 * KNOWN):
+        bounds = distance_to_singularity(A, norm, return_bounds=True)
+        assert bounds.upper <= bounds.lower * (1 + 1e-12) < np.inf
+    rows = np.ldexp(random_matrix(4), [[-400], [300], [0], [-7]])
+    bounds = distance_to_singularity(rows, norm, return_bounds=True)
+    assert 0 < bounds.lower <= bounds.upper <= bounds.lower * (2.1 if norm == "l2" else 1 + 1e-12)
+
+
+def test_attacks_find_bounds_that_are_rounded_to_nearest():
+    """The oracle tells the distance rounded to nearest from a bound."""
+    rng = np.random.RandomState(0)
+    stack = [rng.standard_normal((2, 2)) for _ in range(40)]
+    for norm in NORMS:
+        nearest = [distance_to_singularity(A, norm) for A in stack]
+        faults = {tuple(wrong_bounds(A, norm, d, d)) for A, d in zip(stack, nearest, strict=True)}
+        assert {("lower",), ("upper",)} <= faults
+
+
+@every_norm
+@pytest.mark.parametrize("n", [2, 3, 20, 21, 30])
+@pytest.mark.filterwarnings("ignore::skinv.geometry.DistanceBoundWarning")
+def test_singular_integer_matrices_are_at_zero(norm, n):
+    """Dependent rows, or rank one: exactly 0, however large, from below and by itself."""
+    rng = np.random.RandomState(n)
+    for _ in range(1 if n == 20 else 5):
+        A = rng.randint(-9, 10, (n, n)).astype(float)
+        A[-1] = A[0] + A[1] if n > 2 else 3 * A[0]
+        stack = np.array([A, np.outer(A[0], A[1])])
+        bounds = distance_to_singularity(stack, norm, return_bounds=True)
+        assert (bounds.lower == 0).all()
+        assert (bounds.upper <= 2 * n * n * tolerance(stack)).all()
+        assert (distance_to_singularity(stack, norm) == 0).all()
+
+
+@every_norm
+def test_figures_of_certificates_are_proven(norm, underflow):
+    """distance <= d <= distance_upper, margin <= d − δ − ε, and what touches is not certified."""
+    for A in hostile_matrices():
+        near = distance_to_singularity(A, norm)
+        try:
+            found = [
+                underflow(region_certificate, A, share * near, norm, keep * near)
+                for share, keep in ((0.0, 0.0), (0.5, 0.1), (1.0, 0.0), (0.75, 0.25))
+            ]
+        except ValueError:  # singular to working precision
+            continue
+        for c in found:
+            assert wrong_bounds(A, norm, c.distance, c.distance_upper) == []
+            left = rational(c.margin) + rational(c.radius) + rational(c.min_distance)
+            if c.is_certified and norm == "l2":
+                assert sigma_exceeds(A, left)
+            elif c.is_certified:
+                assert left <= exact_distance(A, norm)
+
+
+def test_half_widths_that_underflow_are_not_zero(underflow):
+    """Entries, radii and axes below what the centre's unit can hold are counted."""
+    center = np.array([[1e300, 0.0], [0.0, 1e300]])
+    tiny = np.array([[5e-324, 0.0], [0.0, 5e-324]])
+    for radius in (5e-324, tiny):
+        assert underflow(region_certificate, center, radius).margin < 5e299
+    bound = underflow(taylor_bound, np.eye(2), 5e-324)
+    assert rational(bound.max_error) > 0
+    A = np.array([[1.0, 1e-310], [0.0, 1.0]])  # regular with any upper right entry
+    assert underflow(region_certificate, A, 0.4).is_certified
+    assert not underflow(region_certificate, A, 0.5).is_certified
+    assert (
+        underflow(region_certificate, A, 0.5, "mahalanobis", axes=tiny.reshape(1, 4)).margin > 0.9
+    )
 
 
 # What the proofs stand on.

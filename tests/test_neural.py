@@ -11,7 +11,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
 
-from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
+from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor, neural
+from skinv.matrices import training_inverses
+from skinv.training import preparation
 
 
 def quick(**params):
@@ -124,6 +126,42 @@ def test_auto_width_counts_varying_inputs(region):
     X, Y, _, _ = region
     assert quick(max_iter=1).fit(X).coefs_[0].shape == (4, 32)
     assert quick(max_iter=1).fit(np.insert(X, 0, 1.0, axis=1), Y).coefs_[0].shape == (5, 32)
+
+
+def test_auto_width_has_a_limit(monkeypatch):
+    """A layer of too many weights is made narrower, and the warning says to what and why."""
+    X = random_family(3, 40)[1]
+    monkeypatch.setattr(neural, "_MOST_WEIGHTS", 1000)
+    message = (
+        r"but 72 units for 9 inputs and 9 outputs have .* 0\.0 GiB: 55 units .* are trained instead"
+        r".* hidden_layer_sizes=55"
+    )
+    with pytest.warns(UserWarning, match=message) as warned:
+        narrow = NeuralInverseRegressor(max_iter=1, random_state=0).fit(X)
+    assert warned[0].filename == __file__
+    assert narrow.coefs_[0].shape == (9, 55)
+    asked = NeuralInverseRegressor(72, max_iter=1, random_state=0).fit(X)  # without a word
+    assert asked.coefs_[0].shape == (9, 72)
+
+
+def test_auto_width_of_large_matrices():
+    """8 units per entry up to order 22; past that at most 4 million weights, and gigabytes told."""
+    assert NeuralInverseRegressor()._auto_width(22**2, 22**2) == 8 * 22**2
+    for n, memory in ((23, "0.1 GiB"), (64, "4.0 GiB"), (128, "64.0 GiB")):
+        with pytest.warns(UserWarning, match=memory):
+            width = NeuralInverseRegressor()._auto_width(n**2, n**2)
+        assert 4e6 - 2 * n**2 < width * 2 * n**2 <= 4e6
+
+
+def test_large_affine_baselines_are_left_out(monkeypatch):
+    """Where an affine map would have too many coefficients, "auto" is the series, if it can be."""
+    X = random_family(3, 200)[1].reshape(200, 9)
+    monkeypatch.setattr(preparation, "_MOST_COEFFICIENTS", 80)
+    targets = training_inverses(X)
+    for rows, series in ((X, True), (X - X.mean(axis=0), False)):
+        prepared = preparation.Preparation.fit(rows, targets, "auto", inverses=True)
+        assert (prepared.center is not None, prepared.affine is None) == (series, series)
+    assert preparation.Preparation.fit(X, targets, "affine", inverses=True).affine is not None
 
 
 @pytest.mark.parametrize("n_hidden", [8, 9, 20, 4, 5])

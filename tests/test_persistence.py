@@ -156,9 +156,7 @@ ALL = {
     ),
     "search": (
         GridSearchCV(
-            make_pipeline(
-                FeasibleRegionSampler(on_infeasible="project", random_state=0), NETWORK
-            ),
+            make_pipeline(FeasibleRegionSampler(on_infeasible="project", random_state=0), NETWORK),
             {"neuralinverseregressor__activation": ["silu", "tanh"]},
             scoring=SingularDistanceScorer(),
             cv=2,

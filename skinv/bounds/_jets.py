@@ -133,7 +133,8 @@ def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
     size, extent = _row_norm(B), _row_norm(boxes.size(S))
     off = 2 * (n + d) * _EPS * (_row_norm(A) + extent) + boxes.blur
     off = _row_norm(A @ B - eye) + off * size
-    Q = boxes.size(M) * (1 + 4 * n * _EPS) + (2 * extent * size * off)[:, None, None]
+    Q = boxes.size(M) * (1 + 4 * n * _EPS)
+    Q = Q + ((2 * extent * off + underflow(d, n)) * size)[:, None, None]
     N = torch.linalg.inv_ex(eye - Q)[0]
     x, up = N.sum(2, keepdim=True), 1 + 4 * (n + 2) * _EPS
     theta = (Q @ x / x).amax(1, keepdim=True) * up
@@ -151,6 +152,11 @@ def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
     reach = Q.sum(2).amax(1)
     rounding = 4 * size * off * (1 + reach) ** 2
     return Jet(B, -G, curvature, remainder), rounding
+
+
+def underflow(d: int, n: int) -> float:
+    """Bound a row sum of what d directions of matrices of order n lose where they underflow."""
+    return 8 * (d + 4) * n * float(torch.finfo(torch.float64).tiny)
 
 
 def _row_norm(stack: Tensor) -> Tensor:
@@ -184,12 +190,12 @@ def series_jet(boxes: Boxes, center: Tensor, inverse: Tensor, order: int, second
         torch.zeros_like(boxes.A),
     )
     for _ in range(order):
-        cross = step.reshape(b, d * n, n) @ X.gradient.transpose(1, 2).reshape(b, n, d * n)
-        cross = cross.reshape(b, d, n, d, n).transpose(2, 3)
         remainder = (start.abs() + extent) @ X.remainder
-        if X.curvature is None:
-            curvature, remainder = None, remainder + boxes.size2(cross)
+        if X.curvature is None:  # where products of all directions would be too many numbers
+            curvature, remainder = None, remainder + extent @ boxes.size(X.gradient)
         else:
+            cross = step.reshape(b, d * n, n) @ X.gradient.transpose(1, 2).reshape(b, n, d * n)
+            cross = cross.reshape(b, d, n, d, n).transpose(2, 3)
             curvature = -(start[:, None, None] @ X.curvature + cross)
             remainder = remainder + extent @ boxes.size2(X.curvature)
         X = Jet(

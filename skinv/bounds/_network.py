@@ -8,7 +8,7 @@ certification with general activation functions", CROWN).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,10 @@ _LARGEST = 2**24
 SECOND = {"silu": 0.5000001, "tanh": 0.7698004}
 THIRD = {"silu": 0.3085, "tanh": 2.0000001}
 FOURTH = {"silu": 0.5000001, "tanh": 4.0859}
+
+
+def no_limit() -> None:
+    """Let a computation take its time."""
 
 
 def derivatives(x: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -94,6 +98,7 @@ class Network:
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], activation: str):
         self.layers, self.activation = layers, activation
+        self.tick: Callable[[], None] = no_limit  # called between steps
         (W1, _), (W2, _) = layers[0], layers[-1]
         (h, d), o = W1.shape, len(W2)
         numbers = h * o * d * (d + 1) // 2
@@ -213,6 +218,7 @@ class Network:
                 W, bias = self.layers[level]
                 constant = constant + weight @ bias
                 weight = weight @ W
+                self.tick()
             value = constant + (weight @ z[:, :, None]).squeeze(2)
             out.append((value, weight.transpose(1, 2) * half[:, :, None]))
         return out[0][0], out[1][0], out[0][1], out[1][1]

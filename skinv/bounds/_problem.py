@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from torch import Tensor
 
 from ..form import ModelForm
 from ..matrices import matrix_order
-from ._jets import Boxes, inverse_jet, series_jet
-from ._network import Enclosure, Network
+from ._jets import Boxes, inverse_jet, series_jet, underflow
+from ._network import Enclosure, Network, no_limit
 
 # Boxes are bounded in pieces whose largest tensor has about this many numbers.
 _PIECE = 2**19
 # Where the second order takes more numbers per box than this, the first has to do.
 _LARGEST = 2**22
+# No error is bounded by less: intermediate results may underflow.
+_LEAST = 1e-280
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -73,13 +76,20 @@ class Problem:
             widest = max(len(b) for _, b in layers)
         self.magnitude = magnitude
         # Sums of so many terms, of no larger numbers, a few times over.
-        self._slack = _EPS * (64 + 8 * (self.d + self.n * self.n + widest)) * magnitude
-        self._blur = float(
-            2 * (self.d + 4) * _EPS * (np.abs(center) + reach).reshape(self.n, self.n).sum(1).max()
-        )
+        self._slack = _EPS * (64 + 8 * (self.d + self.n * self.n + widest)) * magnitude + _LEAST
+        rows = (np.abs(center) + reach).reshape(self.n, self.n).sum(1)
+        self._blur = float(2 * (self.d + 4) * _EPS * rows.max()) + underflow(self.d, self.n)
         numbers = self.d * self.d * self.n * self.n
         self.second = numbers <= _LARGEST
-        self._step = max(1, _PIECE // (numbers if self.second else self.d * self.n * self.n))
+        numbers = max(numbers if self.second else self.d * self.n * self.n, widest * self.n**2)
+        self._step = max(1, _PIECE // numbers)
+        self.tick = no_limit
+
+    def set_tick(self, tick: Callable[[], None] = no_limit) -> None:
+        """Have a function called between steps, which may raise to end what is being computed."""
+        self.tick = tick
+        if self._network is not None:
+            self._network.tick = tick
 
     def errors(self, z: Tensor) -> Tensor:
         """Return f(A) − A⁻¹ at points z (b, d), as rows (b, n*n)."""
@@ -143,10 +153,10 @@ class Problem:
         corner : tensor of shape (b, d)
             Where the expansion expects the largest error.
         """
-        pieces = [
-            self._bound(z[i : i + self._step], half[i : i + self._step])
-            for i in range(0, len(z), self._step)
-        ]
+        pieces = []
+        for i in range(0, len(z), self._step):
+            pieces.append(self._bound(z[i : i + self._step], half[i : i + self._step]))
+            self.tick()
         upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
         return upper, side, corner
 

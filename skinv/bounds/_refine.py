@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..matrices import is_tensor, namespace
+from .._kinds import is_tensor, namespace
 from ..refinement import improve
 from ..scaling import as_float64, times_power
 from ..stacks import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from numbers import Integral, Real
 from typing import Any
 
@@ -24,6 +25,7 @@ from ._taylor import taylor_bound
 _CONSTRAINTS: dict[str, list] = {
     "rtol": [Interval(Real, 0, None, closed="left")],
     "max_boxes": [Interval(Integral, 1, None, closed="left")],
+    "max_time": [Interval(Real, 0, None, closed="left"), None],
     "device": [str],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
@@ -32,6 +34,8 @@ _CONSTRAINTS: dict[str, list] = {
 _BATCH = (64, 2**14)
 # Points that the search for a bad matrix starts from, and steps it takes.
 _STARTS, _ASCENTS, _STEPS = 4096, 64, 60
+# The model is asked for about as many products at once, of this many points at least.
+_PRODUCTS, _POINTS = 2**26, 64
 
 
 def certify_region(
@@ -40,6 +44,7 @@ def certify_region(
     rtol: float = 0.05,
     max_boxes: int = 1_000_000,
     *,
+    max_time: float | None = 60.0,
     device: str = "cpu",
     random_state: Any = 0,
     verbose: int = 0,
@@ -62,6 +67,10 @@ def certify_region(
         Stop when ``upper <= (1 + rtol) * lower``.
     max_boxes : int, default=1_000_000
         Stop after so many boxes.
+    max_time : float or None, default=60.0
+        Stop after so many seconds, a little later where a step of the search or the bound in closed
+        form, from which it starts, takes longer. What is proven by then depends on the machine;
+        None, with which only `rtol` and `max_boxes` end the search, gives the same bounds again.
     device : str, default="cpu"
         Where to compute, in float64.
     random_state : int, RandomState instance or None, default=0
@@ -76,8 +85,9 @@ def certify_region(
         A Bunch. ``lower``, ``upper``: proven bounds of the supremum over the region of the largest
         entry of ``|f(A) − A⁻¹|``; ``upper`` is inf where not all of the region could be shown to be
         regular. ``witness`` (n, n): a matrix of the region whose error is ``lower``. ``gap``:
-        upper/lower − 1. ``n_boxes``: boxes bounded. ``status``: "converged", "max_boxes" or
-        "interrupted".
+        upper/lower − 1. ``n_boxes``: boxes bounded. ``status``: why the search stopped:
+        "converged" if `rtol` is reached, else "max_boxes", "max_time" or "interrupted". The bounds
+        hold in any case.
 
     Raises
     ------
@@ -119,11 +129,15 @@ def certify_region(
     params = {
         "rtol": rtol,
         "max_boxes": max_boxes,
+        "max_time": max_time,
         "device": device,
         "random_state": random_state,
         "verbose": verbose,
     }
     validate_parameter_constraints(_CONSTRAINTS, params, "certify_region")
+    end = math.inf
+    if max_time is not None:
+        end = time.monotonic() + float(real_array(max_time, "max_time"))
     form = _model_form(model)
     check_sampler(sampler)
     own, given = getattr(unwrapped(model), "_structure", None), sampler._structure
@@ -155,7 +169,7 @@ def certify_region(
             f"float64, such as 'cpu' or 'cuda'."
         ) from error
     problem = Problem(form, center, directions, norm, place)
-    search = _Search(problem, float(real_array(rtol, "rtol")), int(max_boxes))
+    search = _Search(problem, float(real_array(rtol, "rtol")), int(max_boxes), end)
     search.cap = _closed_form(form, sampler, problem)
     search.run(check_random_state(random_state), bool(verbose))
     n = problem.n
@@ -196,8 +210,9 @@ def _closed_form(form: ModelForm, sampler: Any, problem: Any) -> float:
     axes, norm = getattr(sampler, "axes_", None), sampler.certificate_.norm
     with np.errstate(over="ignore", invalid="ignore"):
         closed = taylor_bound(center, sampler.radius_, order, norm, axes=axes).max_error
-        exact, unit = check_region(center, 0.0, "linf", None)[::3]
-        off = np.abs(inverse * unit - exact.B) + exact.error
+        scaled = check_region(center, 0.0, "linf", None)
+        exact = scaled.center
+        off = np.abs(np.ldexp(inverse, scaled.unit) - exact.B) + exact.error
         share = float((off.sum(axis=1) / np.abs(exact.B).sum(axis=1)).max()) + 1e-15
         total = closed + 2 * (order + 1) * share * problem.magnitude
     return total if total == total else math.inf
@@ -219,13 +234,17 @@ def _coordinates(sampler: Any) -> tuple[str, NDArray[np.float64]]:
     return norm, directions if len(directions) else np.zeros((1, d))
 
 
+class _TimeIsUp(Exception):
+    """Raised by what the search waits for."""
+
+
 class _Search:
     """Best-first bisection in batches; what it holds is valid at every moment."""
 
-    def __init__(self, problem: Any, rtol: float, max_boxes: int):
+    def __init__(self, problem: Any, rtol: float, max_boxes: int, end: float):
         import torch
 
-        self.problem, self.rtol, self.max_boxes = problem, rtol, max_boxes
+        self.problem, self.rtol, self.max_boxes, self.end = problem, rtol, max_boxes, end
         self.lower, self.status, self.n_boxes = 0.0, "converged", 0
         self.settled = 0.0  # the largest bound among boxes that need no more work
         self.cap = math.inf  # a bound known without a search
@@ -236,11 +255,20 @@ class _Search:
         self.bounds = torch.full_like(self.z[:, 0], torch.inf)
         self.side = torch.zeros_like(self.bounds, dtype=torch.int64)
 
+    def check_time(self) -> None:
+        """Raise _TimeIsUp past the end."""
+        if self.end < math.inf and time.monotonic() >= self.end:
+            raise _TimeIsUp
+
     def errors(self, z: Any) -> Any:
         """Return the largest entry of the error at points; 0 where there is no inverse."""
         import torch
 
-        return torch.nan_to_num(self.problem.errors(z).abs(), nan=0.0, posinf=0.0).amax(1)
+        found = []
+        for part in z.split(max(_PRODUCTS // (z.shape[1] * self.problem.n**2), _POINTS)):
+            found.append(self.problem.errors(part).abs())
+            self.problem.tick()
+        return torch.nan_to_num(torch.cat(found), nan=0.0, posinf=0.0).amax(1)
 
     def look(self, z: Any) -> None:
         """Remember the worst of some points of the region."""
@@ -258,11 +286,13 @@ class _Search:
         z = rng.uniform(-1, 1, size=(starts, d))
         z[::2] = np.where(z[::2] < 0, -1.0, 1.0)
         if problem.norm != "linf":
-            z = np.vstack([np.eye(d), -np.eye(d), z])
+            ends = np.eye(min(d, _STARTS), d)
+            z = np.vstack([ends, -ends, z])
         z = problem.project(torch.tensor(z, device=problem.device))
         self.look(z)
         z, step = z[self.errors(z).topk(min(_ASCENTS, len(z))).indices], 0.5
         for _ in range(_STEPS):
+            problem.tick()
             z = z.detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(problem.errors(z).abs().amax(1).sum(), z)
             slope = torch.nan_to_num(slope)
@@ -283,6 +313,8 @@ class _Search:
         """Return the witness's error, less what rounding may have added to it."""
         import torch
 
+        if self.lower == 0:
+            return 0.0
         here = self.witness[None]
         bound, _, _ = self.problem.bound(here, torch.zeros_like(here))
         return max(0.0, min(self.lower, 2 * self.lower - float(bound[0])))
@@ -295,9 +327,11 @@ class _Search:
         with progress(self.max_boxes, "certifying", "box", verbose) as bar:
             try:
                 self.bounds.fill_(self.cap)
+                self.look(self.z)
+                self.problem.set_tick(self.check_time)
                 bounds, self.side, corner = self.problem.bound(self.z, self.half)
                 self.bounds, self.n_boxes = torch.minimum(self.bounds, bounds), 1
-                self.look(torch.cat((self.z, self.problem.project(corner))))
+                self.look(self.problem.project(corner))
                 self.sample(rng)
                 bar.update(1)
                 bar.set_postfix_str(self.summary())
@@ -310,8 +344,11 @@ class _Search:
                     size = min(2 * size, _BATCH[1])
                 if len(self.bounds):
                     self.status = "max_boxes"
+            except _TimeIsUp:
+                self.status = "max_time"
             except KeyboardInterrupt:
                 self.status = "interrupted"
+        self.problem.set_tick()
 
     def summary(self) -> str:
         """Say what is proven by now."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..matrices import is_tensor, namespace
+from .._kinds import is_tensor, namespace
 from ..scaling import as_float64, times_power
 from ..stacks import (
     Arithmetic,

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
-from ..geometry._enclosure import Center
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
-from ..geometry._regularity import check_region
+from ..geometry._regularity import ScaledRegion, check_region
+from ..geometry._rounding import TINY, scaled_up
 from ..results import TaylorBound
-from ..scaling import powers_of_two
 
 _EPS = float(np.finfo(np.float64).eps)
 # Bounds, in units of the centre's largest entry, to which intermediate results may underflow.
 _LEAST = 1e-250
+# Numbers below this have squares that underflow.
+_SQUARED = 2e-154
 # Shares of the identity in the metrics tried for an ellipsoid.
 _SHARES = (0.5, 0.2, 0.1, 0.03, 0.01, 1e-3)
 
@@ -81,7 +82,7 @@ def taylor_bound(
 
     The contraction in the first three is the exact condition for a regular region (Poljak and Rohn
     1993). Every region is tried in the 2-norm, too. The inverse of the centre is enclosed and all
-    is rounded up; of LAPACK's singular values a backward error of some n eps σ_max is assumed. L_k
+    is rounded up; of LAPACK's spectral norms a relative error of some n eps is assumed. L_k
     is the series with the exact inverse.
 
     Examples
@@ -94,22 +95,17 @@ def taylor_bound(
     """
     if not isinstance(order, Integral) or order < 1:
         raise ValueError(f"Got order={order!r}, but an integer >= 1 is expected.")
-    point, delta, S, unit = check_region(center, radius, norm, axes)
-    largest = float(np.abs(S).max(initial=0.0))
-    if largest > 0:  # axes of entries below 1, so that no square underflows
-        scale = float(powers_of_two(np.array([largest]))[0])
-        S, delta = S / scale, delta * scale
+    region = check_region(center, radius, norm, axes)
     found: dict[str, tuple[float, float]] = {}
     with np.errstate(all="ignore"):
-        for test, q, error in _candidates(point, delta, S, norm, int(order)):
+        for test, q, error in _candidates(region, norm, int(order)):
             if q < 1 and error < found.get(test, (np.inf, 0.0))[0]:
                 found[test] = float(error), float(q)
-        up = 1 + 64 * (len(point.A) + order) * _EPS
-        if delta.any():  # no error is 0, though numbers may underflow on the way
-            found = {
-                name: (max(error, _LEAST) * up / unit + 1e-323, q)
-                for name, (error, q) in found.items()
-            }
+        up = 1 + 64 * (region.center.n + order) * _EPS
+        for name, (error, q) in found.items():
+            # No error is 0, though numbers may underflow on the way, but that of the centre alone.
+            error = max(error, _LEAST) * up if region.radius.any() else 0.0
+            found[name] = float(scaled_up(error, -region.unit)), q
     test = min(found, key=lambda name: found[name][0], default="none")
     error, q = found.get(test, (np.inf, np.inf))
     return TaylorBound(
@@ -122,15 +118,14 @@ def taylor_bound(
     )
 
 
-def _candidates(
-    center: Center, radius: NDArray, S: NDArray, norm: str, k: int
-) -> Iterator[tuple[str, float, float]]:
+def _candidates(region: ScaledRegion, norm: str, k: int) -> Iterator[tuple[str, float, float]]:
     """Yield (test, q, bound of the largest entry), of which those with q < 1 hold."""
+    center, radius, S = region.center, region.radius, region.axes
     n, B, up = center.n, center.absolute, center.round_up  # B >= |A₀⁻¹|
     if norm == "mahalanobis":
-        yield from _metrics(center, float(radius), S, k)
+        yield from _metrics(region, k)
         up += (len(S) + 4) * _EPS
-        half_widths = float(radius) * (np.sqrt(np.sum(S**2, axis=0)) * up + _LEAST)
+        half_widths = float(radius) * (np.sqrt(np.sum(S**2, axis=0)) * up + _SQUARED)
         yield "entry by entry (bounding box)", *_entrywise(B, half_widths, k)
         return
     largest = radius.max()  # NumPy's, of which powers overflow to inf
@@ -143,14 +138,19 @@ def _candidates(
         if n <= EXACT_ORDER:
             q = largest * float(inf_to_one_norm(center.B[None])[0][0] + center.error.sum()) * up
             size = B.sum(axis=1).max() * B.sum(axis=0).max() * up
-            yield "largest sum over sign vectors", q, largest * size * q**k / (1 - q)
+            yield "largest sum over sign vectors", q, largest * size * _power(q, k) / (1 - q)
     elif norm == "l1":
         q = largest * float(B.max()) * up
-        yield "largest entry", q, B.max() * q ** (k + 1) / (1 - q)
+        yield "largest entry", q, B.max() * _power(q, k + 1) / (1 - q)
     spectral = np.linalg.norm(center.B, 2) * up + np.linalg.norm(center.error)
     q = length * float(spectral) * up
     rows = np.linalg.norm(B, axis=1).max() * np.linalg.norm(B, axis=0).max() * up
-    yield "spectral norm", q, length * rows * q**k / (1 - q)
+    yield "spectral norm", q, length * rows * _power(q, k) / (1 - q)
+
+
+def _power(q: float, k: int) -> float:
+    """Return qᵏ, or the smallest normal number if it underflows, as its products may not."""
+    return max(q**k, TINY)
 
 
 def _entrywise(B: NDArray, half_widths: NDArray, k: int) -> tuple[float, float]:
@@ -167,7 +167,7 @@ def _entrywise(B: NDArray, half_widths: NDArray, k: int) -> tuple[float, float]:
     x = N.sum(axis=1)
     if not (np.isfinite(x).all() and (x > 0).all()):
         return np.inf, np.inf
-    theta = float((Q @ x / x).max() * up)
+    theta = float(((Q @ x + 8 * n * n * (1 + x.max()) * TINY) / x).max() * up)
     if not theta < 1:
         return theta, np.inf
     residual = np.abs(np.eye(n) - (np.eye(n) - Q) @ N) + n * _EPS * (
@@ -176,23 +176,22 @@ def _entrywise(B: NDArray, half_widths: NDArray, k: int) -> tuple[float, float]:
     off = np.outer(x, (residual / x[:, None]).max(axis=0)) / (1 - theta)
     T = np.maximum(N + off * up, 0.0)
     for _ in range(k + 1):
-        T = Q @ T * up
+        T = Q @ T * up + 4 * n * TINY
     return theta, float((B @ T).max() * up)
 
 
-def _metrics(
-    center: Center, radius: float, S: NDArray, k: int
-) -> Iterator[tuple[str, float, float]]:
+def _metrics(region: ScaledRegion, k: int) -> Iterator[tuple[str, float, float]]:
     """Try the metrics of the positive map of an ellipsoid.
 
     With any G and H, W = G A₀ H = I − F and ‖F‖ <= f < 1, ‖GEH‖ <= s: B = HW⁻¹G, and the error is
     H(−W⁻¹GEH)^{k+1}(W + GEH)⁻¹G.
     """
+    center, radius, S = region.center, float(region.radius), region.axes
     for P in (np.eye(center.n), *perron_metrics(center.B @ S, _SHARES, 10)):
         G, H = preconditioners(center.B, P)
-        fixed, slope, _ = contraction(center.A, 0.0, S, G, H)
-        s = radius * slope
+        fixed, slope, loss = contraction(center.A, center.lost, S, G, H)
+        s = radius * (slope + loss * region.axes_lost)
         if fixed + s < 1:
             q = s / (1 - fixed)
             size = np.linalg.norm(H, axis=1).max() * np.linalg.norm(G, axis=0).max()
-            yield "completely positive map", q, size * q ** (k + 1) / (1 - fixed - s)
+            yield "completely positive map", q, size * _power(q, k + 1) / (1 - fixed - s)

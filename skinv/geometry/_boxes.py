@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._enclosure import Center, enclosed_inverse, spectral_radius_below_one
+from ._rounding import TINY
 
 _EPS = float(np.finfo(np.float64).eps)
 # Largest order at which all 2^(2n−1) vertices are inverted.
@@ -127,7 +128,7 @@ def _vertex_growth(A: NDArray, half_widths: NDArray) -> float:
         wide = (error + (n * n + 2) * _EPS * np.abs(B)) * up
         rows = np.einsum("mij,mji->mi", W, B) - np.einsum("mij,mji->mi", np.abs(W), wide) * up
         columns = np.einsum("mij,mji->mi", B, W) - np.einsum("mij,mji->mi", wide, np.abs(W)) * up
-        if not min(rows.min(), columns.min()) > 0:
+        if not min(rows.min(), columns.min()) > 4 * n * TINY:
             return 0.0
         growth = np.einsum("mi,mij,mj->m", zb, B, yb) + wide.sum(axis=(1, 2)) * up
         largest = max(largest, float(growth.max()))

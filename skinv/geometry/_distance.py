@@ -15,13 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..matrices import embed_complex, is_complex, real_array
 from ..results import DistanceBounds
-from ._enclosure import enclosed_inverse
+from ._enclosure import enclosed_inverse, frobenius, smallest_singular_values
+from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 
 NORMS = ("l1", "l2", "linf")
 # Largest order at which all 2^(n-1) sign vectors are tried.
 EXACT_ORDER = 20
 # Sums held at once while sign vectors are tried: 4 MB, to stay in the cache.
 _CHUNK = 2**19
+# Entries of the matrices that are bounded at once.
+_BLOCK = 2**21
 
 
 class DistanceBoundWarning(UserWarning):
@@ -57,13 +60,17 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     Returns
     -------
     float or ndarray of shape (...)
-        The distances, float64. 0 for a singular matrix, NaN for one that is not finite. They are
-        exact up to rounding, an absolute error of a small multiple of n eps ‖A‖, except in linf
-        for n > 20, where the problem is NP-hard: then they are lower bounds, and a
+        The distances, float64. NaN for a matrix that is not finite, and 0 for one that could not
+        be shown to be regular: for every singular one, and maybe for one within rounding of it.
+        They are exact up to rounding, an absolute error of a small multiple of n eps ‖A‖, except in
+        linf for n > 20, where the problem is NP-hard: then they are lower bounds, and a
         :class:`DistanceBoundWarning` says so.
     bounds : DistanceBounds
         A Bunch, only if `return_bounds`, and without the warning: ``lower`` and ``upper``, shaped
-        like the distances, and ``exact``, True where the two are the distance itself.
+        like the distances, and ``exact``, True where the two are the distance itself up to
+        rounding. ``lower <= distance <= upper`` is proven, all rounding included, in any
+        floating-point mode; ``lower`` is 0 where the matrix could not be shown to be regular, and
+        ``upper`` is inf where it overflows.
 
     Raises
     ------
@@ -76,7 +83,9 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     with the norm from linf to l1, max over s in {±1}ⁿ of ‖A⁻¹s‖₁ (Poljak and Rohn 1993, "Checking
     robust nonsingularity is NP-hard"). For n > 20 the lower bound is the larger of ``1 / Σ|A⁻¹|``
     and σ_min / n, the upper one comes from a local search over sign vectors. Always
-    d_linf <= d_l2 <= d_l1.
+    d_linf <= d_l2 <= d_l1 <= n d_l2. The inverses are enclosed by their residuals, and the singular
+    values by those of the decomposition. In l2 the distance itself is taken from LAPACK, and only
+    if it is within a backward error of 8 n eps σ_max is the matrix asked to be shown regular.
 
     Examples
     --------
@@ -93,10 +102,21 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
         A = embed_complex(A)
     stack, shape = check_stack(A)
     n = stack.shape[-1]
-    lower, upper = _distances(stack, norm)
+    good = np.isfinite(stack).all(axis=(1, 2))
+    scaled, exponent, lost = unit_scale(stack[good])
     exact = norm != "linf" or n <= EXACT_ORDER
+    lower = np.full(len(stack), np.nan)
     if return_bounds:
+        upper = lower.copy()
+        _, low, high = distance_bounds(scaled, lost, norm)
+        lower[good], upper[good] = scaled_down(low, exponent), scaled_up(high, exponent)
         return DistanceBounds(lower=_shaped(lower, shape), upper=_shaped(upper, shape), exact=exact)
+    if norm == "l2":
+        distance = _singular_values(scaled, lost)
+    else:
+        distance = distance_bounds(scaled, lost, norm)[0]
+    with np.errstate(over="ignore", under="ignore"):  # an l1 distance may exceed float64: inf
+        lower[good] = np.ldexp(distance, exponent)
     if not exact:
         warnings.warn(
             f"The linf distance to singularity is NP-hard; for n = {n} > {EXACT_ORDER} these are "
@@ -153,10 +173,10 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
         )
     out = stack.copy()
     good = np.isfinite(stack).all(axis=(1, 2))
-    scaled, scale = unit_scale(stack[good])
+    scaled, exponent, _ = unit_scale(stack[good])
     scaled += _nearest_perturbation(scaled, norm)
-    with np.errstate(over="ignore"):  # the answer may exceed the largest float64: inf
-        out[good] = scaled * scale[:, None, None]
+    with np.errstate(over="ignore", under="ignore"):  # it may exceed the largest float64: inf
+        out[good] = np.ldexp(scaled, exponent[:, None, None])
     return out.reshape(*shape, n, n)
 
 
@@ -181,42 +201,94 @@ def _shaped(values: NDArray[np.float64], shape: tuple[int, ...]) -> Any:
     return float(values[0]) if shape == () else values.reshape(shape)
 
 
-def unit_scale(stack: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Divide each matrix by a power of two so that its largest entry is in [1/2, 1).
+def distance_bounds(
+    A: NDArray[np.float64], lost: NDArray[np.float64], norm: str
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Return the distances of scaled matrices, and proven bounds of them.
 
-    Scaling by a power of two is exact, and no later product over- or underflows.
+    `A` and `lost` are what `unit_scale` returns. The distance of a matrix changes by no more than
+    the matrix does, so that what its entries lost comes off, and on.
     """
-    largest = np.abs(stack).max(axis=(1, 2), initial=0.0)
-    exponent = np.clip(np.frexp(largest)[1], -1021, 1023)  # so that 2^exponent is a normal number
-    return np.ldexp(stack, -exponent[:, None, None]), np.ldexp(1.0, exponent)
+    step = max(1, _BLOCK // A.shape[-1] ** 2)
+    found = np.zeros((3, len(A)))
+    for start in range(0, len(A), step):
+        block = slice(start, start + step)
+        with np.errstate(all="ignore"):
+            found[:, block] = (_l2_bounds if norm == "l2" else _inverse_bounds)(A[block], norm)
+    distance, lower, upper = found
+    size = np.abs(A)
+    zero = np.minimum(size.max(axis=1), size.max(axis=2)).min(axis=1) == 0
+    lower = below(np.where(zero, 0.0, lower) - lost)
+    upper = np.where(zero, lost, above(upper + lost))
+    lower = np.maximum(np.where(np.isfinite(lower), lower, 0.0), 0.0)
+    upper = np.where(np.isnan(upper), np.inf, upper)
+    if norm == "linf" and A.shape[-1] > EXACT_ORDER:
+        distance = lower
+    return np.where(lower > 0, np.clip(distance, lower, upper), 0.0), lower, upper
 
 
-def _distances(
-    stack: NDArray[np.float64], norm: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bounds of the distances of a stack (m, n, n)."""
-    lower = np.full(stack.shape[0], np.nan)
-    upper = lower.copy()
-    good = np.isfinite(stack).all(axis=(1, 2))
-    scaled, scale = unit_scale(stack[good])
-    if norm == "l2":
-        low = up = np.linalg.svd(scaled, compute_uv=False)[:, -1]
+def _l2_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
+    """Return l2 distances, and bounds before anything that A lost."""
+    lower, upper = smallest_singular_values(A)
+    unsure = np.flatnonzero(~(lower > 0))
+    if unsure.size:  # 1/‖A⁻¹‖_F <= σ_min <= 1/max|A⁻¹|
+        B, error = enclosed_inverse(A[unsure])
+        size = np.abs(B)
+        lower[unsure] = _reciprocal_below(frobenius(size + error))
+        upper[unsure] = np.fmin(upper[unsure], _reciprocal_above((size - error).max(axis=(1, 2))))
+    return 0.5 * (lower + upper), lower, upper
+
+
+def _inverse_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
+    """Return l1 or linf distances by the inverse, and bounds before anything that A lost."""
+    n = A.shape[-1]
+    B, error = enclosed_inverse(A)
+    regular = np.flatnonzero(np.isfinite(error).all(axis=(1, 2)))
+    distance, lower, upper = np.zeros(len(A)), np.zeros(len(A)), np.full(len(A), np.inf)
+    B, error = B[regular], error[regular]
+    size = np.abs(B)
+    total = (size + error).sum(axis=(1, 2)) * (1 + (n * n + 4) * UNIT)
+    if norm == "l1":
+        value, low, high = (part.max(axis=(1, 2)) for part in (size, size - error, size + error))
     else:
-        B = enclosed_inverse(scaled)[0]
-        regular = np.isfinite(B).all(axis=(1, 2))
-        low, up = np.zeros(len(B)), np.zeros(len(B))
-        if norm == "l1":
-            low[regular] = up[regular] = 1.0 / np.abs(B[regular]).max(axis=(1, 2))
-        else:
-            largest, _ = inf_to_one_norm(B[regular])
-            low[regular] = up[regular] = 1.0 / largest
-            if stack.shape[-1] > EXACT_ORDER:
-                sigma = np.linalg.svd(scaled[regular], compute_uv=False)[:, -1]
-                cheap = 1.0 / np.abs(B[regular]).sum(axis=(1, 2))
-                low[regular] = np.maximum(cheap, sigma / stack.shape[-1])
-    with np.errstate(over="ignore"):  # an l1 distance may exceed the largest float64: inf
-        lower[good], upper[good] = low * scale, np.maximum(low, up) * scale
-    return lower, upper
+        value, _ = inf_to_one_norm(B)
+        # ‖Bs‖₁ is a sum of n² numbers ±B_ij, in some order.
+        off = error.sum(axis=(1, 2)) * (1 + 2 * n * n * UNIT) + 2 * n * n * UNIT * total
+        low, high = value - off, value + off if n <= EXACT_ORDER else total
+    distance[regular] = 1 / value
+    lower[regular], upper[regular] = _reciprocal_below(high), _reciprocal_above(low)
+    unsure = (
+        np.arange(len(A))
+        if norm == "linf" and n > EXACT_ORDER
+        else np.flatnonzero(~(np.isfinite(upper) & (lower > 0)))
+    )
+    if unsure.size:  # d_linf <= σ_min, d_linf >= σ_min/n, d_l1 <= n σ_min
+        sigma, most = smallest_singular_values(A[unsure])
+        ratio = (1 / n, 1) if norm == "linf" else (1, n)
+        lower[unsure] = np.fmax(lower[unsure], below(sigma * ratio[0]) * (1 - 4 * UNIT))
+        upper[unsure] = np.fmin(upper[unsure], above(most * ratio[1]))
+    return distance, lower, upper
+
+
+def _reciprocal_below(high: NDArray) -> NDArray:
+    """Return lower bounds of the reciprocals of positive numbers below or at `high`."""
+    return (1 - 8 * UNIT) / high
+
+
+def _reciprocal_above(low: NDArray) -> NDArray:
+    """Return upper bounds of the reciprocals of numbers above or at `low`; inf if it is not > 0."""
+    return np.where(low > 0, np.maximum((1 + 8 * UNIT) / low, TINY), np.inf)
+
+
+def _singular_values(A: NDArray, lost: NDArray) -> NDArray:
+    """Return the smallest singular values, and 0 for what cannot be shown to be regular."""
+    sigma = np.linalg.svd(A, compute_uv=False)
+    least = np.array(sigma[..., -1])
+    doubt = np.flatnonzero(least <= 16 * A.shape[-1] * UNIT * sigma[..., 0] + lost)
+    if doubt.size:
+        _, lower, upper = distance_bounds(A[doubt], lost[doubt], "l2")
+        least[doubt] = np.where(lower > 0, np.clip(least[doubt], lower, upper), 0.0)
+    return least
 
 
 def _nearest_perturbation(A: NDArray[np.float64], norm: str) -> NDArray:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._boxes import beeck_margin
-from ._distance import unit_scale
 from ._enclosure import Center
 from ._positive_map import contraction, perron_metrics, preconditioners, tensor_norm_bound
 from ._subdivision import subdivided_margin
@@ -18,6 +17,8 @@ _SHARES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-5)
 _LARGE = 1e8
 # With axes of entries below 1, products of those of a larger radius might overflow.
 _LARGE_RADIUS = 1e90
+# Numbers below this have squares that underflow.
+_LEAST = 2e-154
 
 
 def ellipsoid_margins(
@@ -32,7 +33,7 @@ def ellipsoid_margins(
     radius : float
         Mahalanobis radius.
     S : ndarray of shape (rank, n, n)
-        Semi-axes of the ellipsoid of radius 1.
+        Semi-axes of the ellipsoid of radius 1, with a largest entry of about 1.
     target : float
         The margin that is asked for; the ellipsoid is subdivided if nothing else proves it.
 
@@ -50,8 +51,6 @@ def ellipsoid_margins(
     >>> round(margins["relative perturbation"], 12), round(distance, 12)
     (0.75, 1.0)
     """
-    (flat,), (unit,) = unit_scale(S.reshape(1, len(S), S.shape[-1] ** 2))
-    S, radius = flat.reshape(S.shape), radius * float(unit)
     with np.errstate(over="ignore", invalid="ignore"):  # a vast radius proves nothing
         margins, distance = _cheap_margins(center, radius, S)
         margins["completely positive map"], other = _positive_map_margin(center, radius, S)
@@ -62,7 +61,7 @@ def ellipsoid_margins(
                 margins["completely positive map, subdivided"] = margin
             distance = max(distance, radius if margin > 0 else 0.0)
     margins = {name: value if value == value else -np.inf for name, value in margins.items()}
-    return margins, distance / float(unit)
+    return margins, distance
 
 
 def _cheap_margins(center: Center, radius: float, S: NDArray) -> tuple[dict[str, float], float]:
@@ -73,7 +72,7 @@ def _cheap_margins(center: Center, radius: float, S: NDArray) -> tuple[dict[str,
     rounding = (center.n + 2) * _EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
     rounding += np.linalg.norm(center.error) * size
     stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
-    half_widths = radius * np.sqrt(np.sum(S**2, axis=0)) * up
+    half_widths = radius * (np.sqrt(np.sum(S**2, axis=0)) + _LEAST * S.any()) * up
     margins = {
         "smallest singular value (Weyl)": center.sigma - radius * size,
         "relative perturbation": center.sigma * (1 - radius * stretch),

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..matrices import exact_inverse
+from ._rounding import TINY, UNIT
 
-_UNIT = float(np.finfo(np.float64).eps) / 2
 # A residual above this is worth a step of refinement.
 _REFINE = 1e-10
 
@@ -17,24 +17,27 @@ def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
     LAPACK's inverse by elimination is the start; where its residual shows that pivots grew, the
     inverse by the singular value decomposition takes its place, and Newton-Schulz steps finish.
+    Where all that proves nothing, rows and columns are scaled by powers of two, and it is tried
+    again.
 
     Parameters
     ----------
     A : ndarray of shape (m, n, n), float64
-        Finite matrices, scaled so that their products neither over- nor underflow.
+        Finite matrices, scaled so that their products do not overflow.
 
     Returns
     -------
     B : ndarray of shape (m, n, n)
-        Approximate inverses; NaN for exactly singular matrices.
+        Approximate inverses, not subnormal; NaN for exactly singular matrices.
     error : ndarray of shape (m, n, n)
         Entrywise bounds of |A⁻¹ − B|; inf where the matrix could not be shown to be regular.
 
     Notes
     -----
-    With R = I − AB, |fl(R) − R| <= γ(|A||B| + I) (Higham 2002, section 3.5), and ρ a bound of
+    With R = I − AB, |fl(R) − R| <= γ_{n+1}(|A||B| + I) (Higham 2002, section 3.5), and ρ a bound of
     ‖R‖_F: if ρ < 1, A is regular, A⁻¹ − B = A⁻¹R = BR + (A⁻¹ − B)R, and so |A⁻¹ − B| <= |B||R| +
-    ‖B‖_F ρ²/(1 − ρ). A last factor covers the rounding of the bound itself.
+    ‖B‖_F ρ²/(1 − ρ). A last factor covers the rounding of the bound itself, and what is added in
+    units of the smallest normal number all underflow, gradual or not.
 
     Examples
     --------
@@ -42,41 +45,108 @@ def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
     >>> B[0].tolist(), bool(error[0].max() < 1e-15), float(error[1].min())
     ([[0.5, 0.0], [0.0, 0.25]], True, inf)
     """
-    B = exact_inverse(A)
+    B, error = _enclose(A)
+    some = np.abs(A).max(axis=1).min(axis=1) > 0  # in each column
+    again = np.flatnonzero(np.isinf(error).any(axis=(1, 2)) & some)
+    if again.size:
+        rows = _exponents(A[again], 2)
+        scaled = np.ldexp(A[again], rows[:, :, None])
+        columns = _exponents(scaled, 1)
+        with np.errstate(all="ignore"):
+            # (D₁AD₂)⁻¹ = D₂⁻¹A⁻¹D₁⁻¹; what overflows is no enclosure.
+            other, off = (
+                np.ldexp(np.ldexp(part, columns[:, :, None]), rows[:, None, :])
+                for part in _enclose(np.ldexp(scaled, columns[:, None, :]))
+            )
+            proven = np.isfinite(other + off).all(axis=(1, 2))
+        B[again[proven]], error[again[proven]] = other[proven], off[proven]
+    return B, error
+
+
+def _exponents(A: NDArray, axis: int) -> NDArray:
+    """Return what brings the largest entries along an axis into [1/2, 1); none is made smaller."""
+    return np.maximum(-np.frexp(np.abs(A).max(axis=axis))[1], 0)
+
+
+def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
+    """Invert a stack as it is, with the errors."""
+    n = A.shape[-1]
+    B = _without_subnormal(exact_inverse(A))
     with np.errstate(all="ignore"):
         R, bound, rho = _residual(A, B)
         lost = np.flatnonzero(~(rho < 0.5))
         if lost.size:
-            other = _inverse_by_svd(A[lost])
+            other = _without_subnormal(_inverse_by_svd(A[lost]))
             B[lost] = np.where((_residual(A[lost], other)[2] < 0.5)[:, None, None], other, B[lost])
             R, bound, rho = _residual(A, B)
         for _ in range(5):
             again = np.flatnonzero((rho > _REFINE) & (rho < 0.5))
-            refined = B[again] + B[again] @ R[again]
+            refined = _without_subnormal(B[again] + B[again] @ R[again])
             better = _residual(A[again], refined)[2] < rho[again]
             again, refined = again[better], refined[better]
             if again.size == 0:
                 break
             B[again] = refined
             R[again], bound[again], rho[again] = _residual(A[again], refined)
-        rest = np.linalg.norm(B, axis=(1, 2)) * rho**2 / (1 - rho)
-        error = (np.abs(B) @ bound + rest[:, None, None]) * (1 + 8 * (A.shape[-1] + 2) * _UNIT)
+        rest = frobenius(B) * rho**2 / (1 - rho)
+        error = (np.abs(B) @ bound + rest[:, None, None]) * (1 + 8 * (n + 2) * UNIT)
+        error += 4 * (n + 2) * TINY
     return B, np.where((rho < 1)[:, None, None] & np.isfinite(error), error, np.inf)
+
+
+def _without_subnormal(B: NDArray) -> NDArray:
+    """Return B with zeros for what some floating-point modes read as zeros."""
+    return np.where(np.abs(B) < TINY, 0.0, B)
+
+
+def frobenius(stack: NDArray) -> NDArray:
+    """Bound Frobenius norms from above; no square over- or underflows."""
+    n = stack.shape[-1]
+    largest = np.abs(stack).max(axis=(1, 2), initial=0.0)
+    unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    size = np.linalg.norm(stack / unit[:, None, None], axis=(1, 2)) * unit
+    return size * (1 + (n * n + 8) * UNIT) + TINY
 
 
 def _residual(A: NDArray, B: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Return fl(I − AB), an entrywise bound of |I − AB|, and a bound of its Frobenius norm."""
     n = A.shape[-1]
     R = np.eye(n) - A @ B
-    gamma = (n + 2) * _UNIT / (1 - (n + 2) * _UNIT)
-    bound = np.abs(R) + 2 * gamma * (np.abs(A) @ np.abs(B) + np.eye(n))
-    return R, bound, np.linalg.norm(bound, axis=(1, 2)) * (1 + (n * n + 4) * _UNIT)
+    gamma = (n + 4) * UNIT  # more than γ_{n+1}, for the rounding of |A||B|
+    bound = np.abs(R) + gamma * (np.abs(A) @ np.abs(B) + np.eye(n)) + 8 * (n + 2) * TINY
+    return R, bound, frobenius(bound)
 
 
 def _inverse_by_svd(A: NDArray) -> NDArray:
     """Invert by V Σ⁻¹ Uᵀ: more work than elimination, but no pivots that grow."""
     U, s, Vt = np.linalg.svd(A)
     return (Vt.transpose(0, 2, 1) / s[:, None, :]) @ U.transpose(0, 2, 1)
+
+
+def smallest_singular_values(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
+    """Return proven bounds of the smallest singular value of each matrix of a stack.
+
+    Of U, s, V nothing is believed. If ‖I − UᵀU‖ <= α, ‖I − VVᵀ‖ <= β and ‖A − U diag(s) V‖ <= δ,
+    then the singular values of the product are those of s times at most √((1 ± α)(1 ± β)), and
+    those of A differ by at most δ from them (Weyl). Entries are below 1 in absolute value.
+    """
+    n = A.shape[-1]
+    U, s, V = np.linalg.svd(A)
+    gamma = (n + 8) * UNIT
+
+    def apart(exact: NDArray, left: NDArray, right: NDArray) -> NDArray:
+        bound = np.abs(exact - left @ right)
+        bound += gamma * (np.abs(left) @ np.abs(right) + np.abs(exact)) + 8 * (n + 2) * TINY
+        return frobenius(bound)
+
+    alpha = apart(np.eye(n), U.transpose(0, 2, 1), U)
+    beta = apart(np.eye(n), V, V.transpose(0, 2, 1))
+    delta = apart(A, U * s[:, None, :], V)
+    least = np.abs(s).min(axis=1)
+    low = least * (1 - alpha) * (1 - beta) * (1 - 8 * UNIT) - delta * (1 + 8 * UNIT)
+    high = least * (1 + alpha) * (1 + beta) * (1 + 8 * UNIT) + delta * (1 + 8 * UNIT)
+    low = np.where(np.maximum(alpha, beta) < 1, low, 0.0)
+    return np.maximum(low * (1 - 8 * UNIT), 0.0), high * (1 + 8 * UNIT)
 
 
 class Center:
@@ -86,6 +156,8 @@ class Center:
     ----------
     A, B, error : ndarray of shape (n, n)
         The centre, and what :func:`enclosed_inverse` returned for it.
+    lost : float, default=0.0
+        By how much entries of the exact centre may differ from those of `A`, in all.
 
     Examples
     --------
@@ -94,13 +166,16 @@ class Center:
     (True, True)
     """
 
-    def __init__(self, A: NDArray, B: NDArray, error: NDArray):
-        self.A, self.B, self.error = A, B, error
+    def __init__(self, A: NDArray, B: NDArray, error: NDArray, lost: float = 0.0):
+        self.A, self.B, self.lost = A, B, lost
         self.n = len(A)
-        # The backward error of LAPACK's singular values, with a generous constant.
-        sigma = np.linalg.svd(A, compute_uv=False)
-        self.sigma = max(float(sigma[-1] - 16 * self.n * _UNIT * sigma[0]), 0.0)
-        self.round_up = 1 + 16 * self.n * self.n * _UNIT
+        self.sigma = float(smallest_singular_values(A[None])[0][0])
+        self.round_up = 1 + 16 * self.n * self.n * UNIT
+        if lost:  # A₀⁻¹ − A⁻¹ = −A₀⁻¹FA⁻¹, and no entry of A₀⁻¹ is above m / (1 − lost·m)
+            m = float((np.abs(B) + error).max()) * self.round_up
+            off = lost * m * m / (1 - lost * m) if lost * m < 0.5 else np.inf
+            error = error + off * self.round_up
+        self.error = error
         self.absolute = (np.abs(B) + error) * self.round_up  # >= |A₀⁻¹|
 
 
@@ -135,4 +210,6 @@ def spectral_radius_below_one(M: NDArray[np.float64]) -> bool:
         return False
     if not (np.isfinite(x).all() and (x > 0).all()):
         return False
-    return bool((M @ x * (1 + 2 * (n + 2) * _UNIT) < x).all())
+    # Products, and entries of M on their way here, may have underflowed.
+    lost = 8 * n * n * (1 + x.max()) * TINY
+    return bool((M @ x * (1 + 2 * (n + 2) * UNIT) + lost < x).all())

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..matrices import real_array
-from ._distance import check_stack, unit_scale
+from ._distance import check_stack
+from ._rounding import unit_scale
 
 
 def nearest_regular(A: ArrayLike, min_distance: float) -> NDArray[np.float64]:
@@ -62,14 +63,14 @@ def nearest_regular(A: ArrayLike, min_distance: float) -> NDArray[np.float64]:
     out = stack.copy()
     good = np.flatnonzero(np.isfinite(stack).all(axis=(1, 2)))
     # In units of the larger of matrix and distance, a power of two.
-    _, own = unit_scale(stack[good])
-    _, other = unit_scale(np.full((1, 1, 1), min_distance))
+    _, own, _ = unit_scale(stack[good])
+    _, other, _ = unit_scale(np.full((1, 1, 1), min_distance))
     unit = np.maximum(own, other) if min_distance > 0 else own
-    scaled = stack[good] / unit[:, None, None]
+    scaled = np.ldexp(stack[good], -unit[:, None, None])
     U, s, Vt = np.linalg.svd(scaled)
-    lift = np.maximum(min_distance / unit[:, None] - s, 0.0)
+    lift = np.maximum(np.ldexp(min_distance, -unit[:, None]) - s, 0.0)
     short = np.flatnonzero(lift.any(axis=1))
-    with np.errstate(over="ignore"):  # the answer may exceed the largest float64: inf
+    with np.errstate(over="ignore", under="ignore"):  # it may exceed the largest float64: inf
         lifted = scaled[short] + (U[short] * lift[short, None, :]) @ Vt[short]
-        out[good[short]] = lifted * unit[short, None, None]
+        out[good[short]] = np.ldexp(lifted, unit[short, None, None])
     return out.reshape(*shape, n, n)

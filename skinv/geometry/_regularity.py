@@ -9,6 +9,7 @@ says "not proven".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..matrices import check_center, real_array
 from ..results import RegionCertificate
 from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin
-from ._distance import (
-    EXACT_ORDER,
-    check_norm,
-    distance_to_singularity,
-    inf_to_one_norm,
-    unit_scale,
-)
+from ._distance import EXACT_ORDER, check_norm, distance_bounds
 from ._ellipsoids import ellipsoid_margins
 from ._enclosure import Center, enclosed_inverse
+from ._rounding import below, scaled_down, scaled_up, unit_scale
+
+# In units of the centre's largest entry: inverses with larger entries are not worked with, and
+# margins below this are not told from what underflows on the way.
+_LARGEST, _LEAST = 1e150, 1e-150
 
 
 def region_margin(
@@ -97,8 +97,8 @@ def region_certificate(
     RegionCertificate
         A Bunch. ``is_certified``: True if ``margin > 0``, that is if the closed region and its
         `min_distance` neighbourhood hold no singular matrix. ``margin``: see
-        :func:`region_margin`. ``distance`` and ``distance_upper``: bounds on the distance of the
-        centre to the singular matrices in `norm` (inf where no upper bound is known).
+        :func:`region_margin`. ``distance`` and ``distance_upper``: proven bounds on the distance of
+        the centre to the singular matrices in `norm` (inf where no upper bound is known).
         ``test``: the name of the test that decided. ``margins``: the margin by each test.
         ``norm``, ``radius``, ``min_distance``: the question.
 
@@ -128,9 +128,9 @@ def region_certificate(
       fewer the larger n and rank are, with a centre and a P of their own; the smallest of their
       margins counts. (It may then exceed that of a smaller ellipsoid, which needed no cuts.)
 
-    The inverse of the centre is enclosed, not guessed, and every margin is rounded down, so a
-    region that touches the singular set is not certified. Of LAPACK's singular values a backward
-    error of 8 n eps σ_max is assumed.
+    Inverse and singular values of the centre are enclosed, not guessed, and every margin is rounded
+    down, in any floating-point mode, so a region that touches the singular set is not certified. Of
+    LAPACK's largest singular values, for spectral norms, a small relative error is assumed.
 
     Examples
     --------
@@ -144,54 +144,64 @@ def region_certificate(
     if keep.ndim or not (np.isfinite(keep) and keep >= 0):
         raise ValueError(f"Got min_distance={min_distance!r}, but it must be finite and >= 0.")
     min_distance = float(keep)
-    point, delta, S, unit = check_region(center, radius, norm, axes)
-    if norm == "mahalanobis":
-        margins, distance = ellipsoid_margins(point, float(delta), S, min_distance / unit)
-        upper, length = np.inf, 1.0  # Mahalanobis lengths have no unit
-    else:
-        margins, distance, upper = _ball_margins(point, delta, norm)
-        delta, length = delta * unit, unit
-    margins = {name: float(value * unit - min_distance) for name, value in margins.items()}
+    region = check_region(center, radius, norm, axes)
+    point, delta, unit = region.center, region.radius, region.unit
+    upper = np.inf
+    with np.errstate(all="ignore"):
+        if norm != "mahalanobis":
+            margins, distance, upper = _ball_margins(point, delta, norm)
+        elif np.isfinite(delta):
+            target = float(scaled_up(min_distance, -unit))
+            margins, distance = ellipsoid_margins(point, float(delta), region.axes, target)
+        else:
+            margins, distance = {"none": -np.inf}, 0.0
+    lost = point.lost + (float(delta) * region.axes_lost if region.axes_lost else 0.0)
+    margins = {name: _rounded_down(m - lost, unit, min_distance) for name, m in margins.items()}
     test = max(margins, key=margins.__getitem__)
+    if norm == "mahalanobis" and lost > 0:
+        distance = float(delta) if margins[test] > 0 else 0.0
     return RegionCertificate(
         is_certified=margins[test] > 0,
         margin=margins[test],
-        distance=float(distance * length),
-        distance_upper=float(upper * length),
+        distance=float(scaled_down(distance, region.length)),
+        distance_upper=float(scaled_up(upper, region.length)),
         test=test,
         margins=margins,
         norm=norm,
-        radius=float(delta) if delta.ndim == 0 else delta,
+        radius=float(region.given) if region.given.ndim == 0 else region.given,
         min_distance=min_distance,
     )
 
 
-def check_region(
-    center: ArrayLike, radius: Any, norm: str, axes: ArrayLike | None
-) -> tuple[Center, NDArray[np.float64], NDArray[np.float64], float]:
-    """Return a region in units of its centre's largest entry, with the centre's inverse enclosed.
+def _rounded_down(margin: float, unit: int, min_distance: float) -> float:
+    """Return what a margin in units of 2^unit leaves of the distance to keep."""
+    if not margin >= _LEAST:
+        margin = min(margin, 0.0)
+    left = float(scaled_down(below(margin), unit))
+    return float(below(left - min_distance)) if min_distance else left
 
-    The unit is a power of two: scaling is exact, and nothing over- or underflows afterwards.
 
-    Parameters
-    ----------
-    center, radius, norm, axes
-        As for :func:`region_margin`.
+@dataclass
+class ScaledRegion:
+    """A region in units of its centre's largest entry; nothing over- or underflows afterwards.
 
-    Returns
-    -------
-    center : Center
-    radius : ndarray of shape () or (n, n)
-        In that unit, but for "mahalanobis", where it has none.
-    axes : ndarray of shape (rank, n, n)
-        In that unit; of rank 0 for other norms.
-    unit : float
-
-    Raises
-    ------
-    ValueError
-        As :func:`region_margin`.
+    center : the centre, with its inverse enclosed. radius, of shape () or (n, n): inf where it
+    overflows. axes, of shape (rank, n, n), of rank 0 but for "mahalanobis": their largest entry is
+    in [1/2, 1), and `axes_lost` bounds the sum of what underflowed. unit, length: matrices were
+    divided by 2^unit, and the radius by 2^length. given: the radius as it came.
     """
+
+    center: Center
+    radius: NDArray[np.float64]
+    axes: NDArray[np.float64]
+    axes_lost: float
+    unit: int
+    length: int
+    given: NDArray[np.float64]
+
+
+def check_region(center: ArrayLike, radius: Any, norm: str, axes: ArrayLike | None) -> ScaledRegion:
+    """Return a region, scaled; raise a ValueError as `region_margin` does."""
     A = check_center(center)
     delta = real_array(radius, "radius")
     if not (np.isfinite(delta).all() and (delta >= 0).all()):
@@ -201,18 +211,24 @@ def check_region(
             f"Got a radius of shape {delta.shape} with norm={norm!r}, but only norm='linf' takes "
             f"half-widths per entry, of the shape {A.shape} of the center."
         )
-    scaled, unit = unit_scale(A[None])
+    scaled, (unit,), (lost,) = unit_scale(A[None])
     B, error = enclosed_inverse(scaled)
-    if not np.isfinite(error).all():
+    point = Center(scaled[0], B[0], error[0], float(lost))
+    if not point.absolute.max() < _LARGEST:
         raise ValueError(
             f"The center is singular to working precision (condition number "
             f"{np.linalg.cond(scaled[0]):.1g}); choose a regular center."
         )
-    point, n = Center(scaled[0], B[0], error[0]), len(A)
+    n, length, axes_lost = len(A), unit, 0.0
+    S = np.zeros((0, n, n))
     if norm == "mahalanobis":
-        return point, delta, _check_axes(axes, n) / unit[0], float(unit[0])
-    check_norm(norm)
-    return point, delta / unit[0], np.zeros((0, n, n)), float(unit[0])
+        S = _check_axes(axes, n)
+        (flat,), (own,), (axes_lost,) = unit_scale(S.reshape(1, len(S), n * n))
+        S, length = flat.reshape(S.shape), unit - own if flat.any() else 0
+    else:
+        check_norm(norm)
+    scaled_radius = scaled_up(delta, -length)
+    return ScaledRegion(point, scaled_radius, S, float(axes_lost), int(unit), int(length), delta)
 
 
 def _check_axes(axes: ArrayLike | None, n: int) -> NDArray[np.float64]:
@@ -231,25 +247,17 @@ def _ball_margins(
     center: Center, radius: NDArray, norm: str
 ) -> tuple[dict[str, float], float, float]:
     """Return the margin by each test, before `min_distance`, and the centre's distance bounds."""
-    n, B, up = center.n, center.B, center.round_up
-    bounds = distance_to_singularity(center.A, norm, return_bounds=True)
+    n, up = center.n, center.round_up
+    _, (distance,), (upper,) = distance_bounds(center.A[None], np.array([center.lost]), norm)
     name = "distance of the centre"
-    if norm == "l2":
-        distance = center.sigma
-    elif norm == "l1":
-        distance = 1 / (center.absolute.max() * up)
-    elif n <= EXACT_ORDER:
-        # ‖A₀⁻¹‖ from linf to l1 is at most that of B plus the sum of the errors.
-        distance = 1 / ((inf_to_one_norm(B[None])[0][0] + center.error.sum()) * up)
-    else:
-        distance = max(1 / (center.absolute.sum() * up), center.sigma / n)
+    if norm == "linf" and n > EXACT_ORDER:
         name += " (lower bound)"
-    margins = {name: distance - float(radius.max())}
-    if radius.ndim:
+    margins = {name: float(below(distance - radius.max()))}
+    if radius.ndim and np.isfinite(radius).all():
         beeck = margins["spectral radius (Beeck)"] = beeck_margin(center, radius)
         if n <= VERTEX_ORDER:
             margins["vertex determinants (Rohn)"] = vertex_margin(center, radius, beeck)
         margins["smallest singular value (Weyl)"] = (
             center.sigma - float(np.linalg.norm(radius, 2)) * up
         ) / n
-    return margins, distance, bounds.upper
+    return margins, float(distance), float(upper)

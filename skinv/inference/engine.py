@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._kinds import is_tensor, namespace
 from ..form import ModelForm
-from ..matrices import is_tensor, namespace
 from ..progress import progress
 from ..stacks import PIECE_CUDA, Workspace, kernels_for, on_host, products_are_exact
 from .evaluate import evaluate
@@ -337,8 +337,6 @@ class Engine:
                     y = space.of(E, tuple(part.shape), "y")
                     evaluate(parts, E, y, space)
                     part.copy_(y)
-                if bad is None and not (on_host(X) and bool(part[:, 0].isfinite().all())):
-                    bad = ~E.isfinite().all(1)
                 if bad is not None:
                     part.masked_fill_(bad[:, None], float("nan"))
         space.trim()

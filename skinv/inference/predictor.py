@@ -74,7 +74,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
             Predictions in the dtype of `X` if that is a floating-point one, in native byte order,
             else in float64; a tensor, on its device and without gradients, for a tensor; for a
             dask array one that is computed later, block by block. Of half precision the arithmetic
-            is in float32. NaN for matrices that are not finite; what overflows is inf or NaN.
+            is in float32. NaN for matrices that are not finite (or infinity, where an infinite one
+            came in a tensor); what overflows is inf or NaN.
 
         Raises
         ------

@@ -7,6 +7,7 @@ is what a pickled model holds, and applies to arrays and tensors alike.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,8 @@ from ..matrices import like, matrix_order, regular_inverse
 _FITTED = 1e-2
 # Rows on which two baselines are compared.
 _COMPARED = 10_000
+# Coefficients of an affine baseline that nobody asked for: 256 MB, a few times over.
+_MOST_COEFFICIENTS = 2**25
 # Taylor series that can be the baseline, by name.
 ORDERS = {"taylor": 1, "taylor2": 2, "taylor3": 3}
 
@@ -83,7 +86,8 @@ class Preparation:
         rows : ndarray of shape (n_samples, n_features)
         targets : ndarray of shape (n_samples, n_outputs)
         baseline : {None, "auto", "affine", "taylor", "taylor2", "taylor3"}
-            "auto" is the better one of "affine" and "taylor2": that which leaves less.
+            "auto" is the better one of "affine" and "taylor2": that which leaves less. It is
+            "taylor2", if it can be, where the affine one would have too many coefficients.
         inverses : bool, default=False
             Whether the targets are the inverses of the rows; if not, the Taylor series, whose
             derivatives are unknown, is the affine least-squares fit.
@@ -107,9 +111,14 @@ class Preparation:
         if baseline in ORDERS and inverses:
             prepared._set_series(rows, center, ORDERS[baseline])
         elif baseline is not None:
-            prepared.affine = _affine_baseline(rows, kept, targets, inverses)
-            if baseline == "auto" and inverses:
-                prepared._improve(rows, targets, center)
+            small = len(kept) * targets.shape[1] <= _MOST_COEFFICIENTS
+            if baseline == "auto" and inverses and not small:
+                with suppress(ValueError):  # of a singular mean
+                    prepared._set_series(rows, center, ORDERS["taylor2"])
+            if prepared.center is None:
+                prepared.affine = _affine_baseline(rows, kept, targets, inverses)
+                if baseline == "auto" and inverses:
+                    prepared._improve(rows, targets, center)
         residual = targets - prepared.baseline(rows)
         if prepared.affine is not None and len(rows) <= len(kept) + 1:
             # The fit goes through all samples: what it leaves says nothing of what it will leave.

@@ -1,0 +1,76 @@
+"""Units in which nothing over- or underflows, and back from them, rounded to the safe side.
+
+All of it holds in every floating-point mode, too where subnormal numbers are read, or written, as
+zeros: what could get lost so is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNIT = float(np.finfo(np.float64).eps) / 2
+# The smallest normal number: no product or sum of numbers that are not subnormal loses more.
+TINY = float(np.finfo(np.float64).tiny)
+_LARGEST = float(np.finfo(np.float64).max)
+_FRACTION = 2**52 - 1
+
+
+def unit_scale(
+    stack: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Divide each matrix by the power of two that brings its largest entry into [1/2, 1).
+
+    Returns the matrices, without subnormal entries, the exponents, and bounds of the sum of what
+    entries lost: 0 unless some are below 2⁻¹⁰²² times the largest.
+    """
+    mantissa, power = _split(stack)
+    there = mantissa != 0
+    exponent = np.where(there, power, -1074).max(axis=(1, 2), initial=-1074)
+    scaled = np.ldexp(mantissa, power - exponent[:, None, None])
+    lost = there & (np.abs(scaled) < TINY)
+    scaled[lost] = 0.0
+    return scaled, exponent, np.count_nonzero(lost, axis=(1, 2)) * TINY
+
+
+def _split(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return mantissas in [1/2, 1) and exponents of finite numbers, subnormal ones included."""
+    mantissa, power = (np.array(part) for part in np.frexp(values))
+    power = power.astype(np.int64)
+    bits = np.ascontiguousarray(values).view(np.int64).reshape(values.shape)
+    small = ((bits >> 52) & 2047 == 0) & (bits & _FRACTION != 0)
+    if small.any():  # read as integers: as numbers they may be zeros
+        whole = np.where(bits[small] < 0, -1.0, 1.0) * (bits[small] & _FRACTION)
+        mantissa[small], power[small] = np.frexp(whole)
+        power[small] -= 1074
+    return mantissa, power
+
+
+def scaled_up(values: Any, exponent: Any) -> NDArray[np.float64]:
+    """Return numbers times 2^exponent, not below it: inf past the largest."""
+    mantissa, power = _split(np.asarray(values, dtype=np.float64))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        found = np.ldexp(mantissa, power + exponent)
+        least = np.where(found == 0, TINY, np.nextafter(found, np.inf))
+    return np.where((found < TINY) & (mantissa > 0), least, found)
+
+
+def scaled_down(values: Any, exponent: Any) -> NDArray[np.float64]:
+    """Return numbers times 2^exponent, not above it: the largest number instead of inf."""
+    mantissa, power = _split(np.asarray(values, dtype=np.float64))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        found = np.ldexp(mantissa, power + exponent)
+        found = np.where(np.isposinf(found) & np.isfinite(mantissa), _LARGEST, found)
+        return np.where(found < TINY, below(found), found)
+
+
+def below(values: Any) -> Any:
+    """Return the next number below what is positive, and 0 or less as it is."""
+    return np.where(np.asarray(values) < 0, values, np.nextafter(values, 0.0))
+
+
+def above(values: Any) -> Any:
+    """Return the next number above."""
+    return np.nextafter(values, np.inf)
