@@ -147,7 +147,7 @@ def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
 
 def _missing(X: NDArray, y: Any) -> NDArray[np.bool_]:
     """Tell which rows of features have missing values; none, if the targets are inverses."""
-    none = np.zeros(len(X), dtype=bool)
+    none: NDArray[np.bool_] = np.zeros(len(X), dtype=bool)
     if X.ndim != 2 or X.dtype.kind != "f":
         return none
     missing = np.isnan(X).any(axis=1)
@@ -289,7 +289,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
 
     def _refuse_single(self, X: Any, rows: Any, n_features: int | None) -> None:
         """Say what to do with a single matrix, and with stacks of stacks."""
-        shape = tuple(getattr(X, "shape", None) or getattr(rows, "shape", ()))
+        shape = tuple(getattr(X, "shape", getattr(rows, "shape", ())))
         n = shape[-1] if shape else 0
         if len(shape) > 3 or (shape == (n, n) and n_features == n * n != n):
             what = (

@@ -330,29 +330,26 @@ def _overwrite(function, values, result):
     parts = list(result) if isinstance(result, tuple) else [result]
     parts = [p for part in parts for p in (part.values() if isinstance(part, dict) else [part])]
     parts = [part for part in parts if isinstance(part, np.ndarray | torch.Tensor)]
-    held = [part if type(part) is np.ndarray else None for part in values]
-    held = [
-        value.detach()
-        if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta
-        else memory
-        for value, memory in zip(values, held, strict=True)
-    ]
-    held = [
-        v
-        for v in held
-        if v is not None
-        and not (
-            isinstance(v, np.ndarray) and (v.dtype.kind not in "fciu" or not v.flags.writeable)
-        )
-    ]
-    before, copies = [_frozen(part) for part in parts], [v + 0 for v in held]
-    with np.errstate(all="ignore"):
-        for value in held:
-            value[...] = 77
+    held = [memory for memory in map(_memory, values) if memory is not None]
+    before = [_frozen(part) for part in parts]
+    copies = [np.array(memory) for memory in held]
+    for memory in held:
+        memory[...] = 77
     after = [_frozen(part) for part in parts]
-    for value, copy in zip(held, copies, strict=True):
-        value[...] = copy
+    for memory, copy in zip(held, copies, strict=True):
+        memory[...] = copy
     assert before == after, f"{_name(function)} returned memory of what it was given"
+
+
+def _memory(value):
+    """Return the memory of an argument as an array that can be written, or None."""
+    if isinstance(value, torch.Tensor):
+        plain = value.layout is torch.strided and not value.is_meta
+        if not plain or value.dtype == torch.bfloat16:
+            return None
+        value = value.detach().resolve_neg().resolve_conj().numpy()
+    usable = type(value) is np.ndarray and value.dtype.kind in "fciu" and value.flags.writeable
+    return value if usable else None
 
 
 def on_purpose(error):
