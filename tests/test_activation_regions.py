@@ -406,7 +406,9 @@ def test_one_region_of_a_linear_model():
         LinearInverseApprox(CENTER).fit(),
         LinearInverseApprox(CENTER + 0.1).fit(),
         LinearInverseApprox(method="lstsq").fit(X),
-        NeuralInverseRegressor((), "relu", baseline="affine", solver="adam", max_iter=1).fit(X),
+        NeuralInverseRegressor(
+            (), "relu", baseline="affine", solver="adam", max_iter=1, random_state=0
+        ).fit(X),
     ):
         for patterns in ("sampled", "all"):
             frame = activation_regions(model, box(), 100, patterns=patterns)

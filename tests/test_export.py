@@ -185,7 +185,8 @@ def test_other_quantities(families, tmp_path):
     A = X.reshape(-1, 2, 2)
     targets = {"det": np.linalg.det(A), "diagonal": np.linalg.inv(A)[:, [0, 1], [0, 1]]}
     for y in targets.values():
-        for model in (LinearInverseApprox(method="lstsq"), NeuralInverseRegressor(8, max_iter=2)):
+        network = NeuralInverseRegressor(8, max_iter=2, random_state=0)
+        for model in (LinearInverseApprox(method="lstsq"), network):
             model.fit(X, y)
             expected = model.predict(X)
             values = to_module(model, dtype="float64")(torch.tensor(X)).detach()
@@ -340,7 +341,8 @@ def test_half_precision_of_badly_scaled_matrices(tmp_path):
         center = (np.eye(n) * 4 + rng.standard_normal((n, n))) * 1e-3
         A = center + 1e-5 * rng.standard_normal((300, n, n))
         X = A.reshape(300, n * n)
-        for model in (LinearInverseApprox(), NeuralInverseRegressor(16, max_iter=3)):
+        network = NeuralInverseRegressor(16, max_iter=3, random_state=0)
+        for model in (LinearInverseApprox(), network):
             model.fit(X)
             half = X.astype(np.float16)
             expected = model.predict(half.astype(float))

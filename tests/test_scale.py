@@ -51,10 +51,11 @@ def fitted():
     rows = A.reshape(300, -1)
     forest = RandomForestRegressor(n_estimators=3, random_state=0).fit(rows, rows)
     sampler = FeasibleRegionSampler(radius=0.4, random_state=0).fit(A)
+    determinant = NeuralInverseRegressor(4, max_iter=1, random_state=0).fit(A, np.linalg.det(A))
     return SimpleNamespace(
         linear=linear,
         network=network,
-        determinant=NeuralInverseRegressor(4, max_iter=1).fit(A, np.linalg.det(A)),
+        determinant=determinant,
         certified=CertifiedInverse(network, tol=1e-3, verbose=1).fit(A),
         forest=CertifiedInverse(forest, fallback="nan").fit(A),
         sampler=sampler,
