@@ -157,7 +157,9 @@ def test_compiled_code(fitted, families):
     module = to_module(fitted["arm", "silu"], 1).requires_grad_(False)
     A = torch.tensor(families["arm"][300:], dtype=torch.float32)
     torch._dynamo.reset()
-    torch.testing.assert_close(torch.compile(module)(A), module(A), rtol=1e-4, atol=1e-4)
+    # A graph that torch has kept on the disk may be for other vector instructions.
+    compiled = torch.compile(module, options={"fx_graph_cache": False})
+    torch.testing.assert_close(compiled(A), module(A), rtol=1e-4, atol=1e-4)
 
 
 def test_module_can_be_trained_further(families):
