@@ -436,6 +436,7 @@ def client(tmp_path_factory):
             n_workers=2,
             threads_per_worker=1,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": ":0"},  # no port that another cluster may have
             local_directory=str(tmp_path_factory.mktemp("dask")),
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
