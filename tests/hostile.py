@@ -206,6 +206,24 @@ def approximations(A, seed=0):
         return X.astype(A.dtype)
 
 
+def rounded_away(n, m, dtype, seed=0):
+    """Return matrices and approximate inverses whose product is rounded to I on every machine.
+
+    With integers N of N² = 0 in the lower left, the last row of I + N is multiplied by 3, the last
+    column of its inverse I − N, which is that of I, by fl(1/3). Of the products only 3·fl(1/3) is
+    no integer. It is the only one of its sum that is not 0, and is rounded to 1.
+    """
+    rng = np.random.RandomState(seed)
+    N = np.zeros((m, n, n))
+    N[:, n // 2 :, : n // 2] = rng.randint(-9, 10, (m, n - n // 2, n // 2))
+    A, X = np.eye(n) + N, np.eye(n) - N
+    A[:, -1] *= 3
+    X[:, -1, -1] = dtype(1) / dtype(3)
+    rows, columns = rng.permutation(n), rng.permutation(n)
+    A, X = A[:, rows][:, :, columns], X[:, columns][:, :, rows]
+    return A.astype(dtype), X.astype(dtype)
+
+
 # The oracle.
 
 

@@ -406,7 +406,9 @@ def test_one_region_of_a_linear_model():
         LinearInverseApprox(CENTER).fit(),
         LinearInverseApprox(CENTER + 0.1).fit(),
         LinearInverseApprox(method="lstsq").fit(X),
-        NeuralInverseRegressor((), "relu", baseline="affine", solver="adam", max_iter=1).fit(X),
+        NeuralInverseRegressor(
+            (), "relu", baseline="affine", solver="adam", max_iter=1, random_state=0
+        ).fit(X),
     ):
         for patterns in ("sampled", "all"):
             frame = activation_regions(model, box(), 100, patterns=patterns)
@@ -818,28 +820,26 @@ def test_cubes_without_room():
     np.testing.assert_allclose(cubes[:, 2], [-0.1, 0.0, 1.0], atol=1e-12)
 
 
-def test_rounding_is_no_hyperplane():
+@pytest.mark.parametrize("bits", [51, 48, 30])
+@pytest.mark.parametrize("sizes", [[1.0, 1.0, 1.0], [2.0, 0.25, 1.0], [0.5, 8.0, 4.0]])
+def test_rounding_is_no_hyperplane(sizes, bits):
     """A unit whose slope cancels but for rounding splits nothing, whatever its bias."""
-    rng = np.random.RandomState(0)
     on = np.array([True] * 3 + [False])
-    n_rounded = 0
-    for _ in range(50):
-        model = perceptron((3, 1), box())
-        sizes = rng.uniform(1, 2, size=3)
-        model.coefs_[0][:] = np.outer([1.0, 0, 0, 0], sizes)  # at the centre 1, 2.5 at most
-        model.intercepts_[0][:] = -2.0 * sizes
-        weights = np.append(rng.standard_normal(2), 0.0)
-        weights[2] = -(weights @ sizes) / sizes[2]
-        model.coefs_[1][:, 0], model.intercepts_[1][:] = weights, 0.0
-        network = PiecewiseAffine(relu_form(model), CENTER.ravel(), np.full(4, 0.5))
-        _, second, _ = network._walk(on)
-        # A bias that would put the boundary of the rounding into the middle of the box.
-        model.intercepts_[1][:] = -second.values
-        n_rounded += bool(second.slopes.any())
-        network = PiecewiseAffine(relu_form(model), CENTER.ravel(), np.full(4, 0.5))
-        assert not network.hyperplanes(on, 4)[2].any()
-        assert len(_polytopes.all_patterns(network, 10)) == 1
-    assert n_rounded > 5
+    sizes = np.array(sizes)
+    model = perceptron((3, 1), box())
+    model.coefs_[0][:] = np.outer([1.0, 0, 0, 0], sizes)  # at the centre 1, 2.5 at most
+    model.intercepts_[0][:] = -2.0 * sizes
+    # Multiples of 2^-bits below 4: sums in any order, fused or not, are 2^-bits exactly.
+    model.coefs_[1][:, 0] = np.array([1.0, 1.0, 2.0**-bits - 2.0]) / sizes
+    # A bias that puts the boundary into the middle of the box.
+    model.intercepts_[1][:] = -(2.0**-bits)
+    network = PiecewiseAffine(relu_form(model), CENTER.ravel(), np.full(4, 0.5))
+    _, second, _ = network._walk(on)
+    np.testing.assert_array_equal(second.slopes, [[2.0**-bits, 0, 0, 0]])
+    np.testing.assert_array_equal(second.values, [0])
+    splits = bits == 30  # far above the rounding of sums of size 4
+    assert network.hyperplanes(on, 4)[2].any() == splits
+    assert len(_polytopes.all_patterns(network, 10)) == 1 + splits
 
 
 class Tenfold(MLPRegressor):

@@ -157,7 +157,9 @@ def test_compiled_code(fitted, families):
     module = to_module(fitted["arm", "silu"], 1).requires_grad_(False)
     A = torch.tensor(families["arm"][300:], dtype=torch.float32)
     torch._dynamo.reset()
-    torch.testing.assert_close(torch.compile(module)(A), module(A), rtol=1e-4, atol=1e-4)
+    # A graph that torch has kept on the disk may be for other vector instructions.
+    compiled = torch.compile(module, options={"fx_graph_cache": False})
+    torch.testing.assert_close(compiled(A), module(A), rtol=1e-4, atol=1e-4)
 
 
 def test_module_can_be_trained_further(families):
@@ -185,7 +187,8 @@ def test_other_quantities(families, tmp_path):
     A = X.reshape(-1, 2, 2)
     targets = {"det": np.linalg.det(A), "diagonal": np.linalg.inv(A)[:, [0, 1], [0, 1]]}
     for y in targets.values():
-        for model in (LinearInverseApprox(method="lstsq"), NeuralInverseRegressor(8, max_iter=2)):
+        network = NeuralInverseRegressor(8, max_iter=2, random_state=0)
+        for model in (LinearInverseApprox(method="lstsq"), network):
             model.fit(X, y)
             expected = model.predict(X)
             values = to_module(model, dtype="float64")(torch.tensor(X)).detach()
@@ -240,19 +243,28 @@ def test_certified_file(dtype, order, norm, fitted, families, tmp_path):
     model = CertifiedInverse(fitted["arm", "silu"], order=order, norm=norm)
     X = families["arm"][300:].astype(dtype)
     path = to_onnx(model, tmp_path / "c.onnx", n_refine=2, dtype=dtype)
-    inverse, residual = run(path, X)
-    A, Y = X.reshape(-1, 6, 6).astype(float), inverse.reshape(-1, 6, 6).astype(float)
-    R = np.eye(6) - A @ Y
-    norms = {"fro": (R**2).sum((1, 2)) ** 0.5}
-    norms |= {"inf": np.abs(R).sum(2).max(1), "1": np.abs(R).sum(1).max(1)}
-    # The residual is computed in single precision at least: its rounding is n·u·‖A‖‖X‖.
-    rounding = 1e-12 if dtype == "float64" else 1e-5
-    np.testing.assert_allclose(residual, norms[norm], atol=rounding)
+    module = to_module(model, 2, dtype=dtype)
+    A, B = X.reshape(-1, 6, 6).astype(float), np.linalg.inv(X.reshape(-1, 6, 6).astype(float))
     accuracy = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-3}[dtype]
-    assert relative(Y, np.linalg.inv(A)) < accuracy
-    values, residuals = to_module(model, 2, dtype=dtype)(torch.tensor(X))
-    np.testing.assert_allclose(residuals.detach(), residual, atol=rounding + 1e-3 * residual.max())
-    assert relative(values.detach(), inverse) < PRECISION[dtype]
+    measure = {
+        "fro": lambda R: (R**2).sum((1, 2)) ** 0.5,
+        "inf": lambda R: np.abs(R).sum(2).max(1),
+        "1": lambda R: np.abs(R).sum(1).max(1),
+    }[norm]
+    # Another order of sums may round an inverse in half precision another way, which its residual
+    # shows: each residual is that of the inverse beside it.
+    for inverse, residual in (
+        run(path, X),
+        (out.detach().numpy() for out in module(torch.tensor(X))),
+    ):
+        Y = inverse.reshape(-1, 6, 6).astype(float)
+        assert relative(Y, B) < accuracy
+        exact = measure(np.eye(6) - A @ Y)
+        # Computed in single precision at least: sums of 6 products and of I are off by less than
+        # 8u(|A||X| + I), and the norm of them by less than 40u of it; "exact" is, too.
+        unit = np.finfo(residual.dtype).eps / 2
+        rounding = 8 * unit * measure(np.abs(A) @ np.abs(Y) + np.eye(6)) + 40 * unit * exact
+        assert (np.abs(residual - exact) <= 2 * rounding).all()
 
 
 def test_gradient_of_the_residual_at_the_centre():
@@ -331,7 +343,8 @@ def test_half_precision_of_badly_scaled_matrices(tmp_path):
         center = (np.eye(n) * 4 + rng.standard_normal((n, n))) * 1e-3
         A = center + 1e-5 * rng.standard_normal((300, n, n))
         X = A.reshape(300, n * n)
-        for model in (LinearInverseApprox(), NeuralInverseRegressor(16, max_iter=3)):
+        network = NeuralInverseRegressor(16, max_iter=3, random_state=0)
+        for model in (LinearInverseApprox(), network):
             model.fit(X)
             half = X.astype(np.float16)
             expected = model.predict(half.astype(float))

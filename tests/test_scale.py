@@ -52,10 +52,11 @@ def fitted():
     rows = A.reshape(300, -1)
     forest = RandomForestRegressor(n_estimators=3, random_state=0).fit(rows, rows)
     sampler = FeasibleRegionSampler(radius=0.4, random_state=0).fit(A)
+    determinant = NeuralInverseRegressor(4, max_iter=1, random_state=0).fit(A, np.linalg.det(A))
     return SimpleNamespace(
         linear=linear,
         network=network,
-        determinant=NeuralInverseRegressor(4, max_iter=1).fit(A, np.linalg.det(A)),
+        determinant=determinant,
         certified=CertifiedInverse(network, tol=1e-3, verbose=1).fit(A),
         forest=CertifiedInverse(forest, fallback="nan").fit(A),
         sampler=sampler,
@@ -439,6 +440,7 @@ def client(tmp_path_factory):
             n_workers=2,
             threads_per_worker=1,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": ":0"},  # no port that another cluster may have
             local_directory=str(tmp_path_factory.mktemp("dask")),
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -9,6 +9,7 @@ from itertools import pairwise
 import flint
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from sklearn.base import clone
 from sklearn.metrics import r2_score
@@ -17,7 +18,6 @@ from skorch.callbacks import Checkpoint, EpochScoring, Freezer, LRScheduler, Pro
 from test_neural import BatchCounter, adam, error, quick
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
-from skinv.datasets import make_region
 from skinv.training import gram, normal_equations
 from skinv.training.adam import AdamLoop, _Graph
 from skinv.training.batches import DrawnBatches, TensorBatches, pick, row_losses
@@ -509,20 +509,25 @@ def test_pick():
     assert pick(torch.ones(1), 3, g).tolist() == [0, 0, 0]
 
 
-def test_hard_examples_lower_the_largest_error():
-    """What the parameter is for: the largest error falls, by a quarter or more over three seeds."""
-    sampler = make_region("2x2-second", random_state=0).sampler
-    X, Y = sampler.sample(10_000)
-    X_test, Y_test = sampler.sample(10_000)
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.9])
+def test_hard_examples_lower_the_largest_error(fraction):
+    """What the parameter is for, where it can be computed: a constant c for targets of 0 and 1.
 
-    def largest(hard_fraction, seed):
-        model = quick(
-            hard_fraction=hard_fraction, baseline="affine", max_iter=25, random_state=seed
-        ).fit(X, Y)  # fmt: skip
-        return np.abs(model.predict(X_test) - Y_test).max()
+    A tenth of the targets are 1. The fit is the share of these in an epoch, and that follows from
+    the errors c² and (1 − c)² of the fit. The largest error, 1 − c, falls from 0.90 to 0.68.
+    """
+    x = np.zeros((10_000, 1))
+    x[:500], x[500:1000] = 1, -1
+    model = adam(hidden_layer_sizes=(), baseline=None, hard_fraction=fraction, max_iter=25)
+    model.fit(x, np.abs(x[:, 0]))
 
-    plain, hard = (np.mean([largest(h, seed) for seed in range(3)]) for h in (0.0, 0.25))
-    assert hard < 0.75 * plain
+    def excess(c):
+        hard = 0.1 * (1 - c) ** 2 / (0.1 * (1 - c) ** 2 + 0.9 * c**2)
+        return (1 - fraction) * 0.1 + fraction * hard - c
+
+    # Each epoch draws at random: the share of 10,000 has a standard deviation below 0.005.
+    expected = scipy.optimize.brentq(excess, 0.0, 1.0)
+    np.testing.assert_allclose(model.predict(np.array([[-1.0], [0.0], [1.0]])), expected, atol=0.02)
 
 
 def test_hard_examples_in_both_loops(region):
@@ -930,5 +935,5 @@ def test_defaults_are_accurate():
 
 def test_row_losses():
     """The error of each row is the mean over its outputs."""
-    x = torch.randn(40_000, 2)
+    x = torch.randn(40_000, 2, generator=torch.Generator().manual_seed(0))
     np.testing.assert_allclose(row_losses(lambda t: 3 * t)((x, x)), (4 * x**2).mean(1), rtol=1e-5)
