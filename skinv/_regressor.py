@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,9 +82,7 @@ def reads_only(estimator: Any) -> bool:
 
 def private(X: Any) -> Any:
     """Return a copy of an array, tensor or data frame, of which nobody else has the memory."""
-    if is_tensor(X) or not hasattr(X, "copy"):
-        return X.clone()
-    return X.copy()
+    return X.clone() if is_tensor(X) else copy.deepcopy(X)
 
 
 @contextmanager

@@ -347,9 +347,7 @@ class SingularDistanceScorer(BaseEstimator):
             target = target[index]
         given = X if index.size == len(rows) else _safe_indexing(X, index)
         with numbered(index, len(rows)):
-            predicted = estimator.predict(
-                given if reads_only(estimator) or isinstance(given, list) else private(given)
-            )
+            predicted = estimator.predict(given if reads_only(estimator) else private(given))
         target, predicted = _flat_pair(target, predicted)
         answered = np.atleast_1d(~np.isnan(predicted).any(axis=1))
         if not answered.all():
