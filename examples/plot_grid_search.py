@@ -60,7 +60,7 @@ for limit in (0.3, 0.1, 0.01):
 
 pipeline = Pipeline(
     [
-        ("region", FeasibleRegionSampler(NOMINAL)),
+        ("region", FeasibleRegionSampler(NOMINAL, on_infeasible="project")),
         ("network", NeuralInverseRegressor(max_iter=12, random_state=0)),
     ]
 )
@@ -159,12 +159,15 @@ assert abs(fresh["guarded"]["plain"] / fresh["plain"]["plain"] - 1) < 0.05
 # What a radius means in a pipeline
 # ---------------------------------
 #
-# Nothing is sampled here: ``transform`` moves matrices outside to the nearest one inside, in
-# training and in prediction, and the prediction is then the inverse of another matrix. Even the
-# exact inverse of that has an error (dashed), which no network behind the same region can do much
-# about: this is what narrow regions pay. Wide ones pay more. Beyond 5/7 the box is not certified
-# any more: faulty matrices pass it untouched, and the network spends itself on their inverses. A
-# box that holds all data does nothing at all, and its radius no longer means anything.
+# Nothing is sampled here: with ``on_infeasible="project"`` matrices outside are moved to the
+# nearest one inside, in training and in prediction, and the prediction is then the inverse of
+# another matrix. (By default they go unanswered, and a score is of those that are answered: of
+# regions that refuse most of them, too, so that a search over radii needs a look at their share.)
+# Even the exact inverse of a projected matrix has an error (dashed), which no network behind the
+# same region can do much about: this is what narrow regions pay. Wide ones pay more. Beyond 5/7 the
+# box is not certified any more: faulty matrices pass it untouched, and the network spends itself on
+# their inverses. A box that holds all data does nothing at all, and its radius no longer means
+# anything.
 
 A_test = X_test.reshape(-1, 2, 2)
 exact = np.linalg.inv(A_test)
@@ -172,8 +175,8 @@ far = distance_to_singularity(A_test) >= 0.3
 floor = []
 print(f"{'radius':>6}{'certified':>11}{'projected':>11}{'error of projecting':>21}")
 for radius in radii:
-    region = FeasibleRegionSampler(NOMINAL, radius).fit()
-    projected = region.transform(X_test)
+    region = FeasibleRegionSampler(NOMINAL, radius, on_infeasible="project").fit()
+    projected = np.array(region.transform(X_test))
     moved = (projected != X_test).any(axis=1)
     floor.append(absolute_errors(np.linalg.inv(projected.reshape(-1, 2, 2)), exact)[far].mean())
     print(f"{radius:>6}{region.is_certified_!s:>11}{moved.mean():>11.1%}{floor[-1]:>21.1e}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
-from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -29,6 +29,7 @@ from .matrices import (
     check_inverse_targets,
     flatten_stack,
     is_tensor,
+    refuse_other_order,
     restore_layout,
     targets_are_inverses,
     to_host,
@@ -75,14 +76,27 @@ def reads_only(estimator: Any) -> bool:
     Classes of skinv say so by an attribute `_reads_only`, which classes derived from them do not
     inherit. Whatever else is called gets a copy of what a proof, or the caller, still needs.
     """
-    while isinstance(estimator, (FrozenEstimator, BaseSearchCV)):
+    while type(estimator) in _TRANSPARENT and "predict" not in vars(estimator):
         estimator = getattr(estimator, "best_estimator_", estimator.estimator)
-    return "_reads_only" in vars(type(estimator))
+    return "_reads_only" in vars(type(estimator)) and "predict" not in vars(estimator)
+
+
+# What passes its input on as it is.
+_TRANSPARENT = (FrozenEstimator, GridSearchCV, RandomizedSearchCV)
 
 
 def private(X: Any) -> Any:
-    """Return a copy of an array, tensor or data frame, of which nobody else has the memory."""
-    return X.clone() if is_tensor(X) else copy.deepcopy(X)
+    """Return a copy of data, be they in lists or dictionaries, of which nobody else has the memory.
+
+    What holds no data is passed on as it is.
+    """
+    if is_tensor(X):
+        return X.clone()
+    if type(X) in (list, tuple):
+        return type(X)(private(part) for part in X)
+    if type(X) is dict:
+        return {key: private(value) for key, value in X.items()}
+    return copy.deepcopy(X) if hasattr(X, "shape") else X
 
 
 @contextmanager
@@ -119,6 +133,9 @@ def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
     given = to_host(X)
     if hasattr(given, "to_numpy") and hasattr(given, "columns"):
         given = given.to_numpy()
+    elif isinstance(given, list):
+        with suppress(ValueError):  # of ragged ones it is said later
+            given = np.asarray(given)
     refused, why = np.zeros(0, dtype=bool), "outside the region before the estimator"
     if isinstance(given, np.ndarray) and given.ndim > 1:
         refused = refused_rows(given)
@@ -261,7 +278,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         check_is_fitted(self)
         rows, layout = flatten_stack(X)
         n_features = getattr(self, "n_features_in_", None)  # of foreign regressors often unknown
-        self._refuse_single(X, rows, n_features)
+        refuse_other_order(X, rows, n_features, type(self).__name__)
         if layout == Layout.COMPLEX and n_features not in (None, rows.shape[1]):
             raise ValueError(
                 f"Got complex matrices of shape {np.shape(X)}, whose real embeddings have "
@@ -285,22 +302,6 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
                 f"stack (n_samples, n, n) of such matrices."
             )
         return (rows if rows.is_floating_point() else rows.double()), layout
-
-    def _refuse_single(self, X: Any, rows: Any, n_features: int | None) -> None:
-        """Say what to do with a single matrix, and with stacks of stacks."""
-        shape = tuple(getattr(X, "shape", getattr(rows, "shape", ())))
-        n = shape[-1] if shape else 0
-        if len(shape) > 3 or (shape == (n, n) and n_features == n * n != n):
-            what = (
-                "one matrix A: pass A[None]"
-                if len(shape) == 2
-                else (f"a stack of stacks: pass X.reshape(-1, {n}, {n})")
-            )
-            raise ValueError(
-                f"Got an array of shape {shape}, but {type(self).__name__} is expecting "
-                f"{n_features} features as input, in rows (n_samples, n*n) or a stack (n_samples, "
-                f"n, n) of matrices. It seems to be {what}."
-            )
 
     def _restore_prediction(self, values: Any, layout: Layout) -> Any:
         """Give predictions (n_samples, n_targets) the shape of targets, or the layout of `X`."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .projected import originals_of, warn_of_projection
+from .projected import moved_rows, warn_of_projection
 from .rows import numbered
 
 __all__ = ["by_blocks", "is_dask", "sample_by_blocks"]
@@ -240,9 +240,9 @@ def _call_method(
     known = not any(math.isnan(size) for size in (whole, *place))
     with numbered(range(*place), whole) if known else nullcontext():
         result = getattr(estimator, method)(*given, **options)
-    moved = originals_of(result)
-    if moved is not None:
-        warn_of_projection(moved[0])
+    moved = moved_rows(result)
+    if moved.size:
+        warn_of_projection(moved)
         result = np.asarray(result)
     return result
 

@@ -6,6 +6,7 @@ import copy
 import math
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, overload
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -54,9 +56,9 @@ from .matrices import (
 )
 from .neural import NeuralInverseRegressor
 from .progress import progress
-from .projected import originals_of
+from .projected import moved_rows
 from .refinement import ORDERS
-from .results import InverseReport
+from .results import _PROVEN, InverseReport
 from .rows import list_rows, numbered, refuse_nonfinite
 from .sampling import FeasibleRegionSampler
 from .scaling import as_float64
@@ -81,10 +83,10 @@ _POLISH = 2
 # Regressors whose predictions are fresh memory, and cheap to ask for in blocks of so many bytes.
 _OURS = (LinearInverseApprox, NeuralInverseRegressor)
 _BLOCK = 2**22
-# What a regressor may raise because of some of the matrices, and how often, if it does for all that
-# it is asked about, before it is asked no more.
-_ROW_ERRORS = (ValueError, ArithmeticError, RuntimeError)
-_FAILURES = 128
+# How often a regressor is asked, at most, to find out at which matrices it raises.
+_CALLS = 256
+# What is raised whatever the matrices.
+_FAULTS = (NotFittedError, NotImplementedError, TypeError, AttributeError, NameError, MemoryError)
 
 
 class CertifiedInverse(
@@ -98,8 +100,8 @@ class CertifiedInverse(
     infinite bound, and those at which the regressor raises go to the fallback.
 
     What is proven is what the caller gave. Regressors of other libraries, pipelines and functions
-    get copies, so that nothing they write can change it; behind a
-    ``FeasibleRegionSampler(on_infeasible="project")`` it is the matrix before its projection.
+    get copies, so that nothing they write can change it, and matrices that a
+    ``FeasibleRegionSampler(on_infeasible="project")`` in the step before has moved are refused.
 
     Parameters
     ----------
@@ -237,7 +239,7 @@ class CertifiedInverse(
         fit_params = self._routed(fit_params)
         X = to_host(X) if is_dask(X) else X
         m = len(X) if hasattr(X, "__len__") else -1
-        by_row = [name for name, value in fit_params.items() if np.ndim(value) and len(value) == m]
+        by_row = [name for name, value in fit_params.items() if _is_by_row(value, m)]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
             return self._fit(X, y, {**fit_params, **dict(zip(by_row, values, strict=True))})
 
@@ -284,11 +286,13 @@ class CertifiedInverse(
         if not reads_only(self.estimator):
             given = private(given)
             targets = None if targets is None else targets.copy()
-            fit_params = {
-                name: value.copy() if isinstance(value, np.ndarray) else value
-                for name, value in fit_params.items()
-            }
-        return clone(self.estimator).fit(given, targets, **fit_params)
+            fit_params = private(fit_params)
+        estimator = clone(self.estimator)
+        if targets is not None and type(estimator) is Pipeline and len(estimator.steps) > 1:
+            first = estimator.steps[0]
+            if isinstance(first[1], FeasibleRegionSampler) and first[1].on_infeasible == "nan":
+                return _fitted_behind(first, estimator, given, targets, fit_params)
+        return estimator.fit(given, targets, **fit_params)
 
     def _fit_without_data(self, fit_params: dict) -> None:
         """Fit a regressor that needs no matrices."""
@@ -419,7 +423,8 @@ class CertifiedInverse(
             * "rejected": NaN, by ``fallback="nan"``, or because nothing could be proven of LAPACK's
               inverse either (the matrix is singular but for rounding, or the inverse overflows);
             * "singular": NaN, because LAPACK met a zero pivot;
-            * "not finite": NaN, because the matrix has NaN or infinite entries.
+            * "not finite": NaN, because the matrix has NaN or infinite entries;
+            * "projected": NaN, because a region moved the matrix, which has another inverse.
 
             Of a dask array they are dask arrays, which ``dask.compute(dict(report))`` computes in
             one pass.
@@ -444,11 +449,17 @@ class CertifiedInverse(
         guess = None if many else ready._guess(given, rows, index)
         if many or (self.verbose and len(A)):
             chosen = given if index is None else _safe_indexing(given, index)
-            result = ready._certify_blocks(A, chosen, guess, step, is_complex)
+            kept = range(len(stack)) if index is None else index
+            with numbered(kept, len(stack)):
+                result = ready._certify_blocks(A, chosen, guess, step, is_complex)
         else:
             result = ready._certify(A, guess, is_complex)
         if index is not None:
             result = _spread(result, finite)
+        moved = moved_rows(X)
+        if moved.size:
+            result.inverse[moved], result.bound[moved] = float("nan"), float("inf")
+            result.status[moved] = "projected"
         self._refuse(result.status)
         if is_complex:
             result.inverse = first_copy(result.inverse)
@@ -545,6 +556,7 @@ class CertifiedInverse(
         x, bound = rounded_solution(x, dtype, bound)
         if self.fallback != "keep":
             good = good & (bound <= (self.tol if self.fallback == "nan" else sys.float_info.max))
+        good[moved_rows(X)] = False
         if not bool(good.all()):
             bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
             x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
@@ -603,12 +615,7 @@ class CertifiedInverse(
         elif flat.dtype.itemsize > 16:
             refuse_inexact(flatten_stack(flat)[0], rows)
         rows = rows.detach() if is_tensor(rows) else rows
-        given, moved = self._given(X, rows, layout), originals_of(X)
-        if moved is not None:  # the regressor gets what a region made of them
-            index, originals = moved
-            rows = private(rows)
-            rows[index] = like(originals, rows)
-        return given, rows, layout
+        return self._given(X, rows, layout), rows, layout
 
     def _given(self, X: Any, rows: Any, layout: Layout) -> Any:
         """Return matrices as the regressor takes them: rows, unless it knows more."""
@@ -717,36 +724,40 @@ class CertifiedInverse(
 
         try:
             return ask(given), None
-        except NotFittedError:
+        except _FAULTS:
             raise
-        except _ROW_ERRORS as error:
+        except Exception as error:
             failure = error
-        answers: dict[int, tuple[int, Any]] = {}
-        pending, failures = [(0, len(given))], 1
-        while pending and (answers or failures < _FAILURES):
-            start, stop = pending.pop()
-            if stop - start < 2:
-                continue
+        answers: dict[int, tuple[int, NDArray]] = {}
+        pending, calls = deque([(0, len(given))]), 1
+        while pending and calls < _CALLS:
+            start, stop = pending.popleft()
             middle = (start + stop) // 2
-            for first, last in ((start, middle), (middle, stop)):
-                part = _rows(given, slice(first, last))
+            for first, last in ((start, middle), (middle, stop)) if stop - start > 1 else ():
+                calls += 1
                 try:
-                    answers[first] = last, to_host(ask(part))
-                except _ROW_ERRORS:
-                    failures += 1
+                    part = ask(_rows(given, slice(first, last)))
+                    answers[first] = last - first, np.asarray(to_host(part))
+                except _FAULTS:
+                    raise
+                except Exception:
                     pending.append((first, last))
-        if not answers and len(given) > 1:
+        unasked = sum(stop - start for start, stop in pending if stop - start > 1)
+        if unasked or (len(given) > 1 and not answers):
             warnings.warn(
-                f"The regressor raised an error for all of {len(given)} matrices, which therefore "
-                f"go to the fallback: {type(failure).__name__}: {failure}",
+                f"The regressor raised errors for batches of {len(given)} matrices, and was given "
+                f"up for {unasked or len(given)} of them, which go to the fallback: "
+                f"{type(failure).__name__}: {failure}",
                 RuntimeWarning,
                 stacklevel=5,
             )
         if not answers:
             return None, np.zeros(0, dtype=np.intp)
         order = sorted(answers)
-        answered = np.concatenate([np.arange(first, answers[first][0]) for first in order])
-        return np.concatenate([np.asarray(answers[first][1]) for first in order]), answered
+        answered = np.concatenate([np.arange(k, k + answers[k][0]) for k in order])
+        return np.concatenate(
+            [part.reshape(m, -1) for m, part in map(answers.__getitem__, order)]
+        ), answered
 
     def _as_stack(self, predicted: Any, given: Any, rows: Any) -> Any:
         """Return the predictions for what was given as a stack of their own, like the rows."""
@@ -758,7 +769,8 @@ class CertifiedInverse(
         m, d = len(given), rows.shape[1]
         n = math.isqrt(d)
         if is_complex(given):
-            predicted = embed_complex(predicted)
+            fits = math.prod(predicted.shape) == math.prod(given.shape)
+            predicted = embed_complex(predicted.reshape(tuple(given.shape)) if fits else predicted)
         if getattr(_final(self.estimator_), "packed", False) and d > 1:
             predicted = unpack_symmetric(predicted)
         if tuple(predicted.shape) not in ((m, d), (m, n, n)) and (d > 1 or len(predicted) != m):
@@ -795,8 +807,11 @@ class CertifiedInverse(
         with progress(len(A), "certifying", "matrix", self.verbose) as bar:
             for start in range(0, len(A), step):
                 block, taken = A[start : start + step], slice(start, start + step)
+                named = numbered(range(start, start + len(block)), len(A))
                 if X is None:
-                    guess = self._guess(_rows(given, taken), block.reshape(len(block), -1), None)
+                    with named:
+                        part = _rows(given, taken)
+                        guess = self._guess(part, block.reshape(len(block), -1), None)
                 else:
                     guess = X[taken]
                 for name, values in self._certify(block, guess, is_complex).items():
@@ -870,7 +885,7 @@ class CertifiedInverse(
         """Raise for rows without a proof, if that is what was asked for."""
         if self.fallback not in ("raise", "exact-raise"):
             return
-        open_ = np.isin(status, ("inaccurate", "rejected", "singular", "not finite"))
+        open_ = ~np.isin(status, (*_PROVEN, ""))
         if open_.any():
             other = "'exact' or 'nan'" if self.fallback == "raise" else "'nan' or 'keep'"
             raise ValueError(
@@ -896,6 +911,25 @@ def _is_foreign(estimator: Any) -> bool:
     if isinstance(final, InverseRegressorMixin):
         return False
     return not hasattr(final, "estimator") or _is_foreign(final.estimator)
+
+
+def _fitted_behind(
+    first: tuple[str, Any], estimator: Pipeline, given: Any, targets: NDArray, fit_params: dict
+) -> Pipeline:
+    """Return a pipeline whose later steps are fitted to the matrices inside its region."""
+    name, region = first
+    inside = region.fit(given).transform(given)
+    with training_rows(inside, targets) as (X, y):
+        later = Pipeline(estimator.steps[1:], memory=estimator.memory).fit(X, y, **fit_params)
+    estimator.steps = [(name, region), *later.steps]
+    return estimator
+
+
+def _is_by_row(value: Any, m: int) -> bool:
+    """Tell whether a parameter of ``fit`` is an array, or numbers in a list, one for each row."""
+    if isinstance(value, (list, tuple)):
+        return len(value) == m and all(isinstance(part, Real) for part in value)
+    return tuple(getattr(value, "shape", ()))[:1] == (m,)
 
 
 def _finds_targets(estimator: Any) -> bool:

@@ -99,6 +99,9 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
 
     center_ = Fitted()
     inverse_ = Fitted()
+    _x_mean = Fitted()
+    _y_mean = Fitted()
+    _map = Fitted()
 
     def __init__(
         self, center: ArrayLike | None = None, *, order: int = 1, method: str = "taylor"

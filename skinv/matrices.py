@@ -121,6 +121,30 @@ def refuse_single(X: Any) -> None:
         )
 
 
+def refuse_other_order(X: Any, rows: Any, n_features: int | None, name: str) -> None:
+    """Raise a ValueError that says what to do with a single matrix, or a stack of stacks.
+
+    Parameters
+    ----------
+    X, rows : array-like or tensor
+        As passed, and as rows.
+    n_features : int or None
+        Entries of the matrices that an estimator was fitted to.
+    name : str
+        The estimator.
+    """
+    shape = tuple(getattr(X, "shape", getattr(rows, "shape", ())))
+    n = shape[-1] if shape else 0
+    if len(shape) > 3 or (shape == (n, n) and n_features == n * n != n):
+        what = f"a stack of stacks: pass X.reshape(-1, {n}, {n})"
+        what = what if len(shape) > 2 else "one matrix A: pass A[None]"
+        raise ValueError(
+            f"Got an array of shape {shape}, but {name} is expecting {n_features} features as "
+            f"input, in rows (n_samples, n*n) or a stack (n_samples, n, n) of matrices. It seems "
+            f"to be {what}."
+        )
+
+
 def matrix_order(n_features: int) -> int:
     """Return the order n of the matrices whose rows have `n_features` = n² entries.
 

@@ -111,9 +111,9 @@ class PersistentMixin:
     def _own(self, **values: Any) -> None:
         """Set fitted attributes, arrays to copies that cannot be written."""
         for name, value in values.items():
-            if isinstance(value, np.ndarray):
-                value = value.copy()
-                value.flags.writeable = False
+            if isinstance(value, np.ndarray):  # in memory that nobody can write to
+                shape, dtype = value.shape, value.dtype
+                value = np.frombuffer(value.tobytes(), dtype=dtype).reshape(shape)
             self.__dict__[name] = value
 
 

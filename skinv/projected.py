@@ -1,9 +1,9 @@
-"""Projected matrices that remember what they were moved from.
+"""Arrays of matrices that remember which of them were projected.
 
 A region before a regressor may move matrices into it, and what follows answers for the moved ones.
-That is what a regressor that cannot extrapolate wants, and what a proof must not do: the caller
-asked for the inverse of another matrix. So the result of a projection keeps the matrices that were
-moved, and :class:`skinv.CertifiedInverse` proves its answers for these.
+That is what a regressor that cannot extrapolate wants, and what a proof must not do unasked: the
+caller of a pipeline gave other matrices. So what a projection returns says which rows it moved, and
+:class:`skinv.CertifiedInverse` refuses these. Whoever means the projected matrices passes a copy.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_NAME = "_skinv_originals"
+from ._kinds import is_tensor
+
+_NAME = "_skinv_moved"
 
 
 class ProjectedArray(np.ndarray):
-    """An array of matrices, some of which were moved. Views and results forget it."""
+    """An array of matrices, some of which were moved. Views, copies and results forget it."""
 
     def __array_finalize__(self, other: Any) -> None:
         """Forget: parts and functions of the array hold other rows."""
@@ -29,17 +31,25 @@ class ProjectedArray(np.ndarray):
         return np.asarray(self).__reduce__()
 
 
-def with_originals(result: Any, index: NDArray, originals: NDArray) -> Any:
-    """Return an array or tensor that remembers rows that were moved, as flattened matrices."""
-    if isinstance(result, np.ndarray):
+def remember(result: Any, moved: NDArray[np.intp]) -> Any:
+    """Return an array or tensor of matrices that remembers which rows were moved."""
+    if not is_tensor(result):
         result = np.asarray(result).view(ProjectedArray)
-    setattr(result, _NAME, (index, originals))
+    setattr(result, _NAME, (moved, _bytes(result, moved)))
     return result
 
 
-def originals_of(X: Any) -> tuple[NDArray, NDArray] | None:
-    """Return which rows of `X` were moved, and what from, or None if none were."""
-    return getattr(X, _NAME, None)
+def moved_rows(X: Any) -> NDArray[np.intp]:
+    """Return which rows were moved into a region, if they are still what they were moved to."""
+    moved, before = getattr(X, _NAME, (np.zeros(0, dtype=np.intp), b""))
+    return moved if before == _bytes(X, moved) else moved[:0]
+
+
+def _bytes(X: Any, moved: NDArray[np.intp]) -> bytes:
+    if len(moved) == 0:
+        return b""
+    rows = X[moved]
+    return (rows.detach().cpu().double().numpy() if is_tensor(X) else np.asarray(rows)).tobytes()
 
 
 def warn_of_projection(moved: NDArray) -> None:

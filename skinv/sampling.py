@@ -32,13 +32,14 @@ from .matrices import (
     is_tensor,
     matrix_order,
     real_array,
+    refuse_other_order,
     restore_layout,
     to_host,
     validate_rows,
     warn_of_single,
 )
 from .persistence import Fitted, PersistentMixin
-from .projected import warn_of_projection, with_originals
+from .projected import moved_rows, remember, warn_of_projection
 from .results import RegionCertificate
 from .rows import list_rows, refuse_nonfinite, refuse_rows
 from .structures import Structure, refuse_unstructured
@@ -74,8 +75,8 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
         What ``transform`` does with matrices outside: replace them by NaN, which skinv's regressors
         leave out, with a warning, when they are fitted, and answer by NaN; move them to the nearest
         point of the region in its norm; raise; or warn and pass them on. What follows a projection
-        knows of the matrices that were moved only through :class:`CertifiedInverse`, which answers
-        for those that came in. With "drop" there is no ``transform``, which may not change the
+        answers for the moved matrices; a :class:`CertifiedInverse` as the next step refuses these.
+        With "drop" there is no ``transform``, which may not change the
         number of rows: that makes the estimator a sampler for imbalanced-learn's pipelines, which
         call ``fit_resample`` while fitting and pass by when predicting.
     structure : {"symmetric"} or None, default=None
@@ -595,35 +596,36 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             Matrices in the region come back as they were, in memory of their own and the layout
             they came in (rows where ``set_output`` asks for a data frame). The region is tested on
             the host; of a dask array later, block by block. Where matrices were projected the
-            result remembers what they had been, for :class:`CertifiedInverse`; data frames and dask
-            arrays cannot, which a warning says.
+            result remembers which, and :class:`CertifiedInverse` refuses to prove anything of them
+            (a copy forgets it); data frames and dask arrays do not, which a warning says.
 
         Raises
         ------
         ValueError
-            For rows that hold NaN or infinity, unless ``on_infeasible="nan"``; with
-            ``on_infeasible="raise"`` for any matrix that is not feasible. The rows are named.
+            With ``on_infeasible="raise"`` for any matrix that is not feasible, and with "warn" for
+            those that hold NaN or infinity. The rows are named.
         """
         if is_dask(X):
             return by_blocks(self, "transform", X)
         rows, was_stack = self._validated(X)
         treated, moved = self._treat(rows)
+        moved = np.union1d(moved, moved_rows(X))
         returns_arrays = self._returns_arrays()
-        if moved is not None and not returns_arrays:
+        if moved.size and not returns_arrays:
             warn_of_projection(moved)
         if not returns_arrays:  # what makes data frames takes no tensors
             return treated
         result = _as(restore_layout(treated, was_stack), X)
-        return result if moved is None else with_originals(result, moved, rows[moved])
+        return remember(result, moved) if moved.size else result
 
-    def _treat(self, rows: NDArray) -> tuple[NDArray, NDArray | None]:
+    def _treat(self, rows: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
         """Return rows in memory of their own, and where they were projected."""
-        if self.on_infeasible != "nan":
+        if self.on_infeasible in ("raise", "warn"):
             refuse_nonfinite(rows, "X")
         outside = ~self._feasible(rows)
-        out = rows.copy()
+        out, none = rows.copy(), np.zeros(0, dtype=np.intp)
         if not outside.any():
-            return out, None
+            return out, none
         if self.on_infeasible in ("raise", "warn"):
             depth = float(self._depth(rows).min())
             message = f"Rows {list_rows(outside)} of X are outside the feasible region " + (
@@ -639,19 +641,20 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
                 UserWarning,
                 stacklevel=3,
             )
-            return out, None
+            return out, none
         if self.on_infeasible == "nan":
             refuse_rows(out, outside)
-            return out, None
+            return out, none
+        finite = np.isfinite(rows).all(axis=1)
+        refuse_rows(out, ~finite)
         # Projection cannot help a matrix of the region that is close to a singular one.
-        outside = self._depth(rows) < 0
+        outside = (self._depth(rows) < 0) & finite
         center = self.center_.ravel()
         if self._structure is not None:
             out[outside] = self._structure.project(out[outside])
-            outside = self._depth(out) < 0
+            outside = (self._depth(out) < 0) & finite
         out[outside] = center + self._region.project(out[outside] - center)
-        moved = np.flatnonzero((out != rows).any(axis=1))
-        return out, moved if moved.size else None
+        return out, np.flatnonzero((out != rows).any(axis=1) & finite)
 
     def _returns_arrays(self) -> bool:
         return _get_output_config("transform", self)["dense"] == "default"
@@ -692,6 +695,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     def _validated(self, X: Any) -> tuple[NDArray, Layout]:
         check_is_fitted(self)
         rows, was_stack = flatten_stack(to_host(X))
+        refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
         return validate_rows(self, rows, reset=False, allow_nonfinite=True), was_stack
 
     def __sklearn_tags__(self) -> Any:

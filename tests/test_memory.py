@@ -84,7 +84,16 @@ def writes_over(X):
     return X
 
 
+class Search(GridSearchCV):
+    """What is derived from a class that passes data on may write to them."""
+
+    def predict(self, X):
+        X *= 1.5
+        return super().predict(X)
+
+
 REGRESSORS = {
+    "derived": Search(LinearInverseApprox(), {"order": [1]}, cv=2),
     "scribbler": Scribbler(),
     "in place": make_pipeline(StandardScaler(copy=False), LinearRegression()),
     "function": make_pipeline(FunctionTransformer(writes_over), LinearRegression()),
@@ -231,6 +240,8 @@ def test_what_proofs_rest_on_cannot_be_changed(again):
             if isinstance(value, np.ndarray):
                 with pytest.raises(ValueError, match="read-only"):
                     value[...] = 0.0
+                with pytest.raises(ValueError, match="WRITEABLE"):
+                    value.flags.writeable = True
     box.certificate_["is_certified"] = False
     assert box.is_certified_
     assert box.certificate_.is_certified

@@ -8,6 +8,7 @@ import pandas
 import pytest
 import torch
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -64,10 +65,7 @@ def test_proofs_are_for_the_matrices_that_were_given():
         region = clone(REGION).set_params(on_infeasible=action)
         inside = CertifiedInverse(make_pipeline(region, LinearInverseApprox()), tol=1e-9)
         report = inside.fit(TRAINING).report(STREAM)
-        assert list(report.status[[1, 6]]) == [
-            "not finite",
-            "exact",
-        ]
+        assert list(report.status[[1, 6]]) == ["not finite", "exact"]
         finite = np.arange(10) != 1
         assert relative(report.inverse[finite], STREAM[finite]).max() <= 1e-9
         x, bound = inside.solve(STREAM, np.ones((10, 3)), return_bound=True)
@@ -76,19 +74,33 @@ def test_proofs_are_for_the_matrices_that_were_given():
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor], ids=["arrays", "tensors"])
-def test_certificates_behind_a_projection(kind):
-    """What is proven after a projecting step is the inverse of the matrix before it."""
+def test_certificates_refuse_what_was_projected(kind):
+    """Right after a projecting step, or two; whoever means the projected matrices passes a copy."""
     region = clone(REGION).set_params(on_infeasible="project")
-    pipe = make_pipeline(region, CertifiedInverse(LinearInverseApprox(), tol=1e-9)).fit(TRAINING)
+    certified = CertifiedInverse(LinearInverseApprox(), tol=1e-9)
     A = np.concatenate([2 * TRAINING[:3], TRAINING[3:6]])
-    assert relative(pipe.predict(kind(A)), A).max() <= 1e-9
-    moved = pipe[0].transform(kind(A))
-    plain = np.array(moved.tolist())
-    assert not np.array_equal(plain, A)
-    x = np.asarray(pipe[1].solve(moved, np.ones((6, 3))))
-    np.testing.assert_allclose(np.einsum("kij,kj->ki", A, x), 1)
-    # The projected matrices themselves are asked about as plain ones.
-    assert relative(pipe[1].predict(plain), plain).max() <= 1e-9
+    A[5, 0, 0] = np.nan
+    for steps in ((region, certified), (region, clone(region), certified)):
+        pipe = make_pipeline(*map(clone, steps)).fit(TRAINING)
+        P = np.array(pipe.predict(kind(A)).tolist())
+        assert np.isnan(P[[0, 1, 2, 5]]).all()
+        assert relative(P[3:5], A[3:5]).max() <= 1e-9
+        moved = pipe[:-1].transform(kind(A))
+        report = pipe[-1].report(moved)
+        assert report.status.tolist() == 3 * ["projected"] + 2 * ["refined"] + ["not finite"]
+        assert np.array_equal(np.asarray(report.bound) == np.inf, [1, 1, 1, 0, 0, 1])
+        x, bound = pipe[-1].solve(moved, np.ones((6, 3)), return_bound=True)
+        assert (np.asarray(bound)[[0, 1, 2, 5]] == np.inf).all()
+        assert np.isnan(np.asarray(x)[[0, 1, 2, 5]]).all()
+        plain = np.array(moved.tolist())[:5]
+        assert relative(pipe[-1].predict(plain), plain).max() <= 1e-9
+        strict = clone(certified).set_params(fallback="raise").fit(TRAINING)
+        with pytest.raises(ValueError, match=r"rows \[0, 1, 2, 5\] \(4 of 6\)"):
+            strict.predict(moved)
+        # Written over, they are matrices like others, for which there are proofs.
+        moved[:] = kind(np.tile(2 * CENTER, (6, 1, 1)))
+        inverse = pipe[-1].predict(moved)
+        assert relative(np.array(inverse.tolist()), np.tile(2 * CENTER, (6, 1, 1))).max() <= 1e-9
 
 
 def test_frames_and_blocks_do_not_remember():
@@ -357,7 +369,7 @@ class Picky(RegressorMixin, BaseEstimator):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor, "frame", "dask"])
-@pytest.mark.parametrize("error", [ValueError, OverflowError, np.linalg.LinAlgError, RuntimeError])
+@pytest.mark.parametrize("error", [ValueError, OverflowError, np.linalg.LinAlgError, KeyError])
 def test_rows_at_which_a_regressor_raises_go_to_the_fallback(error, kind):
     A = MATRICES[:150].copy()
     bad = [0, 17, 18, 149]
@@ -376,16 +388,58 @@ def test_rows_at_which_a_regressor_raises_go_to_the_fallback(error, kind):
     assert np.asarray(bound).max() <= 1e-6
 
 
-def test_a_regressor_that_always_raises_is_not_asked_for_ever():
-    """It is said what it raised; other errors than those of numbers are raised."""
-    model = CertifiedInverse(Picky(limit=0.0)).fit(np.tile(TRAINING, (20, 1, 1)))
-    with pytest.warns(RuntimeWarning, match="for all of 4000 matrices.*ValueError: too large"):
-        report = model.report(np.tile(TRAINING, (20, 1, 1)))
+def test_a_regressor_that_keeps_raising_is_not_asked_for_ever():
+    """It is said what it raised; what is wrong whatever the matrices is raised."""
+    many = np.tile(TRAINING, (20, 1, 1))
+    model = CertifiedInverse(Picky(limit=0.0)).fit(many)
+    with pytest.warns(RuntimeWarning, match="given up for 4000 of them.*ValueError: too large"):
+        report = model.report(many)
     assert set(report.status) == {"exact"}
     assert model.estimator_.calls_ < 300
-    model = CertifiedInverse(Picky(limit=0.0, error=KeyError)).fit(TRAINING)
-    with pytest.raises(KeyError):
-        model.predict(TRAINING)
+    mixed = many.copy()
+    mixed[1000:2000:2] *= 1e3  # all else is found out
+    model = CertifiedInverse(Picky()).fit(many)
+    with pytest.warns(RuntimeWarning, match="given up for .* of them"):
+        report = model.report(mixed)
+    assert set(np.delete(report.status, np.arange(992, 2016))) == {"predicted"}
+    assert relative(report.inverse, mixed).max() < 1e-10
+    for error in (NotImplementedError, TypeError):
+        model = CertifiedInverse(Picky(limit=0.0, error=error)).fit(TRAINING)
+        with pytest.raises(error):
+            model.predict(TRAINING)
+
+
+def test_foreign_regressors_behind_a_region():
+    """Neither in training nor in prediction do they see the rows that the region refuses."""
+    X = np.concatenate([TRAINING, 5 * TRAINING[:3]])
+    pipe = make_pipeline(FeasibleRegionSampler(CENTER, 1.2), PCA(), LinearRegression())
+    with pytest.warns(UserWarning, match="3 of 203 training matrices are outside"):
+        model = CertifiedInverse(pipe).fit(X)
+    report = model.report(X)
+    assert relative(report.inverse, X).max() <= 1e-6
+    assert set(report.status[200:]) == {"exact"}
+    assert set(report.status[:200]) <= {"predicted", "refined"}
+
+
+class Validated(Ridge):
+    """Takes data for validation, and writes over them."""
+
+    def fit(self, X, y, sample_weight=None, eval_set=None):
+        sample_weight[:] = 7
+        for part in eval_set[0]:
+            part[:] = 7
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, pandas.Series])
+def test_parameters_of_fit_are_passed_on_as_copies(kind):
+    X, Y = TRAINING.reshape(200, 9), np.linalg.inv(TRAINING).reshape(200, 9)
+    validation, weight = (X[:5].copy(), Y[:5].copy()), kind(np.ones(200))
+    model = CertifiedInverse(Validated())
+    model.fit(X, sample_weight=weight, eval_set=[validation])
+    np.testing.assert_array_equal(np.asarray(weight), 1)
+    np.testing.assert_array_equal(validation[0], X[:5])
+    np.testing.assert_array_equal(validation[1], Y[:5])
 
 
 def test_one_huge_matrix_does_not_spoil_a_forest():

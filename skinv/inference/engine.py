@@ -327,8 +327,9 @@ class Engine:
                 x, part = X[piece], out[piece]
                 # NaN goes through products, but not through what does not read an entry, nor
                 # infinity through every activation.
-                hidden = parts.kept is not None or bool(parts.layers)
-                bad = ~x.isfinite().reshape(x.shape[0], -1).all(1) if hidden else None
+                seen = None
+                if parts.kept is not None or parts.layers:
+                    seen = 0 * x.reshape(x.shape[0], -1).sum(1, dtype=wide)
                 E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
                 _differences(x, parts, E)
                 if part.dtype == wide:
@@ -337,8 +338,8 @@ class Engine:
                     y = space.of(E, tuple(part.shape), "y")
                     evaluate(parts, E, y, space)
                     part.copy_(y)
-                if bad is not None:
-                    part.masked_fill_(bad[:, None], float("nan"))
+                if seen is not None:
+                    part += seen[:, None]
         space.trim()
         return out
 
