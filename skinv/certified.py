@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, overload
 
@@ -556,7 +557,9 @@ class CertifiedInverse(
         x, bound = rounded_solution(x, dtype, bound)
         if self.fallback != "keep":
             good = good & (bound <= (self.tol if self.fallback == "nan" else sys.float_info.max))
-        good[moved_rows(X)] = False
+        moved = moved_rows(X)
+        if moved.size:
+            good[moved] = False
         if not bool(good.all()):
             bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
             x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
@@ -689,13 +692,11 @@ class CertifiedInverse(
     def _guess(self, given: Any, rows: Any, index: NDArray | None) -> Any:
         """Return the regressor's predictions for some finite rows, as a stack of their own."""
         total = len(given)
-        if index is None:
-            index = np.arange(total)
-        else:
+        if index is not None:
             given = given[index] if is_tensor(given) else _safe_indexing(given, index)
         if len(given) == 0:
             return restore_layout(rows[:0], True) + 0.0
-        with numbered(index, total):
+        with nullcontext() if index is None else numbered(index, total):
             predicted, answered = self._ask(given)
         if answered is None:
             return self._as_stack(predicted, given, rows)
@@ -852,7 +853,7 @@ class CertifiedInverse(
             self._fall_back(A, result, open_, settings, structure)
         elif open_.size:
             result.status[open_] = "inaccurate"
-        if self.fallback != "keep":  # what raises does so where the rows' numbers are known
+        if open_.size and self.fallback != "keep":  # what raises does so where the rows' numbers are known
             if self.fallback != "nan":
                 open_ = open_[to_host(result.bound[open_]) == np.inf]
             result.inverse[open_], result.bound[open_] = float("nan"), float("inf")

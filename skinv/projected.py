@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ._kinds import is_tensor
 
 _NAME = "_skinv_moved"
+_NONE: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
 
 class ProjectedArray(np.ndarray):
@@ -41,13 +42,11 @@ def remember(result: Any, moved: NDArray[np.intp]) -> Any:
 
 def moved_rows(X: Any) -> NDArray[np.intp]:
     """Return which rows were moved into a region, if they are still what they were moved to."""
-    moved, before = getattr(X, _NAME, (np.zeros(0, dtype=np.intp), b""))
-    return moved if before == _bytes(X, moved) else moved[:0]
+    moved, before = getattr(X, _NAME, (_NONE, b""))
+    return moved if moved.size and before == _bytes(X, moved) else _NONE
 
 
 def _bytes(X: Any, moved: NDArray[np.intp]) -> bytes:
-    if len(moved) == 0:
-        return b""
     rows = X[moved]
     return (rows.detach().cpu().double().numpy() if is_tensor(X) else np.asarray(rows)).tobytes()
 

@@ -39,6 +39,14 @@ def _decoded(array: Any, least: Any) -> Any:
     return namespace(array).where(namespace(array).signbit(array), -size, size)
 
 
+def _flushes() -> bool:
+    """Tell whether this thread, in which NumPy converts, takes subnormal numbers for zero."""
+    return bool(_LEAST.astype(np.float64)[0] == 0)
+
+
+_LEAST = np.array([1], dtype=np.int32).view(np.float32)
+
+
 def as_float64(array: Any, out: Any = None) -> Any:
     """Return an array or tensor in float64, into `out` if that is given: the same numbers."""
     if is_tensor(array):
@@ -49,7 +57,7 @@ def as_float64(array: Any, out: Any = None) -> Any:
         out = array.double() if is_tensor(array) else array.astype(np.float64, copy=False)
     else:
         out[...] = array
-    if array.dtype == namespace(array).float32:
+    if array.dtype == namespace(array).float32 and (is_tensor(array) or _flushes()):
         lost = subnormal(array)
         if bool(lost.any()):
             out[...] = namespace(array).where(lost, _decoded(array, 2.0**-126), out)
