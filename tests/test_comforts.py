@@ -605,6 +605,7 @@ def test_scorers_take_data_frames(kind, params):
     np.testing.assert_array_equal(absolute_errors(frame(X), frame(Y)), absolute_errors(X, Y))
 
 
+@pytest.mark.filterwarnings("ignore:.* matrices were moved into the region:UserWarning")
 @pytest.mark.parametrize("wanted", ["default", "pandas", "polars"])
 @pytest.mark.parametrize("on_infeasible", ["project", "nan"])
 def test_samplers_take_and_give_data_frames(kind, on_infeasible, wanted):

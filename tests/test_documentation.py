@@ -15,7 +15,13 @@ import skinv
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "index.md", *sorted((DOCS / "guide").glob("*.md"))]
-LAYOUTS = {"embed_complex", "extract_complex", "pack_symmetric", "unpack_symmetric"}
+LAYOUTS = {
+    "AmbiguousShapeWarning",
+    "embed_complex",
+    "extract_complex",
+    "pack_symmetric",
+    "unpack_symmetric",
+}
 # A block of code, and the one that shows what it prints.
 BLOCKS = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 

@@ -65,7 +65,9 @@ REGRESSORS = {
     "lstsq": LSTSQ,
     "neural": NETWORK,
     "certified": CertifiedInverse(LinearInverseApprox(), max_refine=0, fallback="keep"),
-    "certified pipeline": CertifiedInverse(make_pipeline(FeasibleRegionSampler(), NETWORK)),
+    "certified pipeline": CertifiedInverse(
+        make_pipeline(FeasibleRegionSampler(on_infeasible="project"), NETWORK)
+    ),
 }
 # scikit-learn 1.6 cannot split tensors, whatever the estimator; remove the condition with it.
 CONTAINERS = [np.asarray]
@@ -245,7 +247,10 @@ def draw(n_samples, quantity, seed):
 
 PREDICTORS = {
     "network": (NETWORK, "trace"),
-    "network in a pipeline": (make_pipeline(FeasibleRegionSampler(), NETWORK), "solution"),
+    "network in a pipeline": (
+        make_pipeline(FeasibleRegionSampler(on_infeasible="project"), NETWORK),
+        "solution",
+    ),
     "affine": (LSTSQ, "solution"),
     "certified inverses": (
         TraceOfInverse(CertifiedInverse(LinearInverseApprox(), tol=1e-10)),
@@ -325,7 +330,9 @@ def test_mapie_cross_conformal():
     """
     X, y = draw(400, "trace", 5)
     conformal = CrossConformalRegressor(
-        make_pipeline(FeasibleRegionSampler(), clone(NETWORK)), confidence_level=LEVEL, cv=4
+        make_pipeline(FeasibleRegionSampler(on_infeasible="project"), clone(NETWORK)),
+        confidence_level=LEVEL,
+        cv=4,
     ).fit_conformalize(X, y)
     X_fresh, y_fresh = draw(N_FRESH, "trace", 6)
     intervals = conformal.predict_interval(X_fresh)[1][:, :, 0]
@@ -364,7 +371,9 @@ def test_incremental_learning_curve(box, trace):
 def test_validation_curve(box):
     """A parameter deep inside: the error falls with the order of the series under a certificate."""
     model = CertifiedInverse(
-        make_pipeline(FeasibleRegionSampler(), LinearInverseApprox()), max_refine=0, fallback="keep"
+        make_pipeline(FeasibleRegionSampler(on_infeasible="project"), LinearInverseApprox()),
+        max_refine=0,
+        fallback="keep",
     )
     name = "estimator__linearinverseapprox__order"
     scorer = SingularDistanceScorer("neg_max_error")
@@ -473,7 +482,7 @@ def test_partial_dependence(box, trace):
 def test_halving_search(layout, with_targets, box):
     """Successive halving finds the best order of a series, on subsamples of rows and stacks."""
     X, Y = (array.reshape(layout) for array in box)
-    model = make_pipeline(FeasibleRegionSampler(), LinearInverseApprox())
+    model = make_pipeline(FeasibleRegionSampler(on_infeasible="project"), LinearInverseApprox())
     search = HalvingGridSearchCV(
         model, {"linearinverseapprox__order": [1, 2, 3, 5]}, cv=3, factor=2, random_state=0,
         scoring=SingularDistanceScorer(min_distance=0.1), min_resources=60,
@@ -488,7 +497,9 @@ def test_randomized_search_through_everything(box):
     """Parameters of a net in a pipeline under a certificate are sampled, and the winner proves."""
     X, _ = box
     model = CertifiedInverse(
-        make_pipeline(FeasibleRegionSampler(), clone(NETWORK)), max_refine=0, fallback="keep"
+        make_pipeline(FeasibleRegionSampler(on_infeasible="project"), clone(NETWORK)),
+        max_refine=0,
+        fallback="keep",
     )
     space = {
         "order": [2, 3],
@@ -573,7 +584,7 @@ def test_bagging(regressor, box):
 def test_frozen_steps_stay(box, center):
     """A frozen region, or model, is left alone by the pipeline, the search and the certificate."""
     X, Y = box
-    region = FeasibleRegionSampler(center, 0.2).fit()
+    region = FeasibleRegionSampler(center, 0.2, on_infeasible="project").fit()
     model = make_pipeline(FrozenEstimator(region), clone(LSTSQ)).fit(X)
     inside = np.clip(X, center.ravel() - 0.2, center.ravel() + 0.2)
     np.testing.assert_allclose(model[0].transform(X), inside)
@@ -615,7 +626,7 @@ def test_output_of_transformers(library, container, regressor, box):
     X = box[0]
     names = [f"a{i}" for i in range(4)]
     frame = container(dict(zip(names, X.T, strict=True)))
-    model = make_pipeline(FeasibleRegionSampler(CENTER, 0.4), regressor)
+    model = make_pipeline(FeasibleRegionSampler(CENTER, 0.6), regressor)
     expected = clone(model).fit(X).predict(X)
     with sklearn.config_context(transform_output=library):
         out = model.fit(frame)[0].transform(frame)
@@ -626,9 +637,9 @@ def test_output_of_transformers(library, container, regressor, box):
         scores = cross_val_score(
             model, frame, cv=2, scoring=SingularDistanceScorer(min_distance=0.8)
         )
-    np.testing.assert_allclose(
-        scores, cross_val_score(model, X, cv=2, scoring=SingularDistanceScorer(min_distance=0.8))
-    )
+    expected = cross_val_score(model, X, cv=2, scoring=SingularDistanceScorer(min_distance=0.8))
+    # Of what is certified the error is some share of tol: what rounding made of a network, squared.
+    np.testing.assert_allclose(scores, expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("dtype", ["Float64", "float64[pyarrow]"])
@@ -638,12 +649,8 @@ def test_extension_types_of_pandas(dtype, regressor, box):
     model = regressor.fit(frame)
     np.testing.assert_allclose(model.predict(frame), clone(regressor).fit(box[0]).predict(box[0]))
     frame.loc[3, "b"] = pd.NA
-    if isinstance(regressor, CertifiedInverse):
-        missing = np.isnan(model.predict(frame)).all(axis=1)
-        np.testing.assert_array_equal(missing, np.arange(400) == 3)
-    else:
-        with pytest.raises(ValueError, match=r"rows \[3\]"):
-            model.predict(frame)
+    missing = np.isnan(model.predict(frame)).all(axis=1)
+    np.testing.assert_array_equal(missing, np.arange(400) == 3)
 
 
 # joblib looks at the clock while it writes.
@@ -653,7 +660,7 @@ def test_cached_pipeline(box, tmp_path):
     X = box[0]
     memory = Memory(tmp_path, verbose=0)
     grid = {"neuralinverseregressor__activation": ["silu", "tanh", "relu"]}
-    steps = FeasibleRegionSampler(random_state=0), clone(NETWORK)
+    steps = FeasibleRegionSampler(on_infeasible="project", random_state=0), clone(NETWORK)
     plain, cached = (
         GridSearchCV(make_pipeline(*steps, memory=m), grid, cv=2).fit(X) for m in (None, memory)
     )
@@ -739,9 +746,9 @@ def test_bfloat16(name, box):
     models = {
         "region": FeasibleRegionSampler(),
         "lstsq": clone(LSTSQ),
-        "pipeline": make_pipeline(FeasibleRegionSampler(), clone(NETWORK)),
+        "pipeline": make_pipeline(FeasibleRegionSampler(on_infeasible="project"), clone(NETWORK)),
         "certified": CertifiedInverse(
-            make_pipeline(FeasibleRegionSampler(), clone(LSTSQ)), tol=0.02
+            make_pipeline(FeasibleRegionSampler(on_infeasible="project"), clone(LSTSQ)), tol=0.01
         ),
     }
     A = torch.tensor(box[0]).view(-1, 2, 2).bfloat16()
@@ -820,7 +827,9 @@ def test_precision_of_the_targets(dtype, box):
     """Foreign regressors get targets as precise as the matrices; ours get all digits there are."""
     X = box[0].astype(dtype)
     for y in (None, box[1]):
-        foreign = CertifiedInverse(make_pipeline(FeasibleRegionSampler(), Recorder())).fit(X, y)
+        foreign = CertifiedInverse(
+            make_pipeline(FeasibleRegionSampler(on_infeasible="project"), Recorder())
+        ).fit(X, y)
         assert foreign.estimator_[-1].dtypes_ == (dtype, dtype)
         plain = CertifiedInverse(clone(LSTSQ)).fit(X, y)
         search = CertifiedInverse(GridSearchCV(clone(LSTSQ), {}, cv=2)).fit(X, y)
@@ -878,7 +887,9 @@ def test_onnxruntime_and_predict(box, tmp_path):
 def test_dask_through_a_search(box):
     """Blocks of a dask array go through a search, a certificate and a pipeline, when computed."""
     X = box[0]
-    model = CertifiedInverse(make_pipeline(FeasibleRegionSampler(), clone(NETWORK)))
+    model = CertifiedInverse(
+        make_pipeline(FeasibleRegionSampler(on_infeasible="project"), clone(NETWORK))
+    )
     search = GridSearchCV(model, {"tol": [1e-9]}, cv=2).fit(X)
     lazy = search.predict(da.from_array(X, chunks=(150, 4)))
     assert isinstance(lazy, da.Array)
