@@ -853,7 +853,9 @@ class CertifiedInverse(
             self._fall_back(A, result, open_, settings, structure)
         elif open_.size:
             result.status[open_] = "inaccurate"
-        if open_.size and self.fallback != "keep":  # what raises does so where the rows' numbers are known
+        if (
+            open_.size and self.fallback != "keep"
+        ):  # what raises does so where the rows' numbers are known
             if self.fallback != "nan":
                 open_ = open_[to_host(result.bound[open_]) == np.inf]
             result.inverse[open_], result.bound[open_] = float("nan"), float("inf")

@@ -21,7 +21,7 @@ from sklearn.utils.validation import validate_data
 from ._kinds import is_tensor
 from .blocks import is_dask
 from .rows import list_rows, refuse_nonfinite
-from .scaling import as_float64
+from .scaling import as_array, as_float64
 
 __all__ = [
     "AmbiguousShapeWarning",
@@ -245,7 +245,7 @@ def real_array(values: Any, name: str) -> NDArray[np.float64]:
     """
     problem: Exception
     try:
-        array = np.asarray(to_host(values))
+        array = as_array(to_host(values))
         if array.dtype.kind in "biufO":
             with np.errstate(over="ignore"):
                 return as_float64(array)
@@ -346,7 +346,7 @@ def embed_complex(Z: Any) -> Any:
     if is_tensor(Z):
         refuse_sparse(Z)
     else:
-        Z = np.asarray(Z)
+        Z = as_array(Z)
     shape = tuple(Z.shape)
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise ValueError(
@@ -356,7 +356,7 @@ def embed_complex(Z: Any) -> Any:
     real = Z.real
     if not is_tensor(Z):
         real = real if real.dtype.kind == "f" else real_array(real, "Z")
-        dtype = real.dtype
+        dtype = real.dtype.newbyteorder("=")
         out = np.empty((*shape[:-2], 2 * n, 2 * n), dtype)
     else:
         real = real if real.is_floating_point() else real.double()
@@ -523,7 +523,7 @@ def flatten_stack(X: Any) -> tuple[Any, Layout]:
     """
     if not hasattr(X, "ndim") and isinstance(X, (list, tuple)):
         try:
-            X = np.asarray(X)
+            X = as_array(X)
         except ValueError as error:
             raise ValueError(
                 f"Got a {type(X).__name__} of parts of different shapes, but matrices are rows of "
@@ -646,6 +646,9 @@ def validate_rows(
     >>> validate_rows(LinearInverseApprox(), [[1, 0, 0, 1]], reset=True).dtype
     dtype('float64')
     """
+    if isinstance(X, np.ndarray):
+        X = as_array(X)
+    given = X
     X = validate_data(
         estimator,
         X,
@@ -654,6 +657,9 @@ def validate_rows(
         ensure_all_finite=False,
         ensure_min_samples=1 if reset else 0,
     )
+    if hasattr(given, "columns") and X.dtype == np.float64:
+        exact = as_array(given)  # of columns in single precision, too
+        X = exact if exact.dtype == X.dtype and exact.shape == X.shape else X
     if reset:
         estimator._fitted_dtype = X.dtype.name
     if not allow_nonfinite:

@@ -22,6 +22,7 @@ _FORMATS = {4: ("int32", 23, 127), 8: ("int64", 52, 1023)}
 def _magnitudes(array: Any) -> tuple[Any, int, int]:
     """Return the bits of absolute values as integers, bits of the fraction, largest exponent."""
     kind, fraction, largest = _FORMATS[array.dtype.itemsize]
+    array = array.resolve_neg() if is_tensor(array) else array
     bits = array.view(getattr(namespace(array), kind))
     return bits & (2 ** (8 * array.dtype.itemsize - 1) - 1), fraction, largest
 
@@ -62,6 +63,39 @@ def as_float64(array: Any, out: Any = None) -> Any:
         if bool(lost.any()):
             out[...] = namespace(array).where(lost, _decoded(array, 2.0**-126), out)
     return out
+
+
+def as_array(X: Any) -> Any:
+    """Return an array-like as an array: the same numbers, in native byte order.
+
+    NumPy converts the parts of a list, and the columns of a data frame, by itself, and takes
+    subnormal ones of float32 for zero where the process does.
+    """
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        A = np.asarray(X)
+        if A.dtype == np.float64 and A.ndim == 2 and _flushes():
+            names = list(X.columns)
+            A = np.stack([_wide(np.asarray(X[name])) for name in names], axis=1) if names else A
+        return A
+    if isinstance(X, (list, tuple)) and _flushes():
+        parts = [as_array(part) for part in X]
+        kinds = {part.dtype.char for part in parts}
+        if len(kinds) > 1 and kinds & {"f", "F"}:
+            parts = [_wide(part) for part in parts]
+        return np.asarray(parts)
+    A = np.asarray(X)
+    if A.dtype == object and _flushes():
+        wide = [_wide(np.asarray(v)[None])[0] if isinstance(v, np.inexact) else v for v in A.flat]
+        A = A.copy()
+        A.reshape(-1)[:] = wide
+    return A if A.dtype.isnative else A.astype(A.dtype.newbyteorder("="))
+
+
+def _wide(A: Any) -> Any:
+    """Return an array of single precision in double precision, and others as they are."""
+    if A.dtype.char == "F":
+        return as_float64(np.ascontiguousarray(A)[..., None].view(np.float32)).view(complex)[..., 0]
+    return as_float64(A) if A.dtype.char == "f" else A
 
 
 def times_power(stack: Any, unit: Any) -> Any:

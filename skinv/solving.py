@@ -19,7 +19,7 @@ from ._kinds import is_tensor, namespace
 from .bounds._residual import measure, scaled
 from .matrices import condition_numbers, exact_inverse, like, to_host
 from .matrices import is_complex as has_complex
-from .scaling import as_float64, powers_of_two, shifted, times_power
+from .scaling import as_array, as_float64, powers_of_two, shifted, times_power
 from .stacks import Arithmetic, as_tensor, indices, pieces, product_error, refuse_inexact
 
 # Bytes of matrices iterated on at once: what stays in the cache, but past this order enough
@@ -302,7 +302,7 @@ def right_hand_sides(b: Any, rows: Any, is_complex: bool = False) -> Any:
     dtype('float64')
     """
     m, n = len(rows), math.isqrt(rows.shape[1])
-    b = as_tensor(b).to(rows.device) if is_tensor(rows) else np.asarray(to_host(b))
+    b = as_tensor(b).to(rows.device) if is_tensor(rows) else as_array(to_host(b))
     if is_complex:
         n //= 2
     elif has_complex(b):

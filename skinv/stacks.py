@@ -28,7 +28,7 @@ from .matrices import (
     refuse_single,
     refuse_sparse,
 )
-from .scaling import as_float64, powers_of_two
+from .scaling import as_array, as_float64, powers_of_two
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
@@ -119,7 +119,7 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Layout]:
         dtype = torch.float32 if {A.dtype, X.dtype} <= narrow else torch.float64
         A, X = _converted(A, dtype), _converted(X, dtype)
     else:
-        A, X, layout = _embedded(np.asarray(A), np.asarray(X))
+        A, X, layout = _embedded(as_array(A), as_array(X))
         narrow = {np.dtype(np.float16), np.dtype(np.float32)}
         dtype = np.dtype(np.float32 if {A.dtype, X.dtype} <= narrow else np.float64)
         A, X = _converted(A, dtype), _converted(X, dtype)
@@ -171,7 +171,7 @@ def as_tensor(M: Any) -> Any:
     if is_tensor(M):
         refuse_sparse(M)
         return M.detach()
-    M = np.asarray(M)
+    M = as_array(M)
     if M.dtype.char not in "efdFD":
         M = _converted(M, np.dtype(np.float64))
     return sys.modules["torch"].from_numpy(M.astype(M.dtype.newbyteorder("=")))
@@ -182,7 +182,10 @@ def _converted(given: Any, dtype: Any) -> Any:
     with np.errstate(over="ignore", invalid="ignore"):
         # A view with its signs turned, as of a conjugate's imaginary part, is not memory yet.
         if is_tensor(given):
-            M = given.to(dtype).resolve_neg()
+            wide = as_float64(given) if dtype.itemsize == 8 else given.to(dtype)
+            M = wide.resolve_neg()
+        elif given.dtype.kind == "f" and dtype.itemsize == 8:
+            M = as_float64(given)
         elif given.dtype.kind in "fiub":
             M = given.astype(dtype, copy=False)
         else:

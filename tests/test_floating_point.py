@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -251,3 +252,35 @@ def test_condition_numbers_at_the_ends_of_the_range(scale):
     model = CertifiedInverse(LinearInverseApprox(A[0] * scale)).fit(A * scale)
     assert set(model.report(A * scale).status) <= {"predicted", "refined"}
     assert FeasibleRegionSampler(A[0] * scale, 0.1 * scale).fit().is_certified_
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
+def test_conversions_are_exact(mode):
+    """Of lists, data frames, objects, and arrays of other bytes or precision."""
+    single = np.array([[2e-36, 1e-39, 0.0, 2e-36]]).astype(np.float32)
+    mixed = pandas.DataFrame(single, columns=list("abcd")).astype({"a": np.float64})
+    alike = {
+        "array": single,
+        "bytes": single.astype(">f4"),
+        "list": single.tolist(),
+        "numbers": [[*single[0, :3], 2e-36]],
+        "arrays": [single[0].reshape(2, 2), single[0].astype(np.float64).reshape(2, 2)],
+        "objects": single.astype(object),
+        "numbers as objects": np.array([[*single[0, :3], 2e-36]], dtype=object),
+        "complex": single.reshape(1, 2, 2).astype(">c8"),
+        "frame": mixed,
+        "frame of one": pandas.DataFrame(single, columns=list("abcd")),
+    }
+    model = CertifiedInverse(LinearInverseApprox(np.diag([2e-36, 2e-36]))).fit()
+    for name, given in alike.items():
+        if name != "frame" and name != "frame of one":
+            X = np.full((len(given), 2, 2), 1 / 2e-36) * np.eye(2)
+            other = X.reshape(np.shape(given)) if name != "complex" else X
+            with mode():
+                assert residual_bound(given, other).min() > 2.4e-4  # of the entry that is subnormal
+        if name == "complex":
+            continue
+        with mode():
+            x, bound = model.solve(given, np.ones((len(given), 2)), return_bound=True)
+        assert bound.max() <= 1e-6
+        assert abs(x[0, 0] * 2e-36 - (1 - 5e-4)) < 1e-6

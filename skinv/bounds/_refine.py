@@ -237,9 +237,10 @@ def with_structure(
         return X, bound
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
         Y = structured(X, is_complex, symmetric)
-        before, after, unit = as_float64(X), as_float64(Y), scales(X)
+        before, after = as_float64(X), as_float64(Y)
+        unit = scales(before)
         if unit is not None:
-            unit = 1 / as_float64(unit)
+            unit = 1 / unit
             before, after = times_power(before, unit), times_power(after, unit)
         moved = moved_bound(before, after, bound, norm)
     return Y, moved if is_complex else namespace(X).where(symmetric, moved, bound)
