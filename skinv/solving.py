@@ -30,7 +30,7 @@ _PIECE, _LARGE_PIECE, _LARGE_ORDER = 2**20, 2**24, 128
 _CONTRACTION, _GOOD = 0.9, 0.5
 # Steps at most, and the share of a correction that the next one must not exceed.
 _STEPS, _PROGRESS = 40, 0.7
-_ARITHMETIC = Arithmetic.of(np.zeros(0))
+_NUMBER = np.zeros(0)
 _UP = 1 + 2.0**-44
 # Matrices of norms between 1e-19 and 1e19 and right-hand sides of these are not scaled: then the
 # squares that underflow in solutions, residuals and steps are negligible.
@@ -127,11 +127,12 @@ class Anchor:
         with np.errstate(all="ignore"):
             D, n = product_error(P, A), A.shape[-1]
             known = measure(P, A, D, "fro")
-            gamma = _ARITHMETIC.gamma(n + 2)
+            arithmetic = Arithmetic.of(_NUMBER)
+            gamma = arithmetic.gamma(n + 2)
             weights = np.abs(P[0]).sum(axis=1)
             off = np.abs(D[0]) + 2 * gamma * (np.abs(P[0]) @ np.abs(A[0]) + np.eye(n))
             weighted = (off @ weights / weights).max() * (1 + 4 * gamma)
-            spectral = np.linalg.norm(P[0], 2) * (1 + 32 * n * _ARITHMETIC.unit)
+            spectral = np.linalg.norm(P[0], 2) * (1 + 32 * n * arithmetic.unit)
         figures = (spectral, known.A[0], known.X[0], known.bound[0], weighted)
         if not (np.isfinite(figures).all() and weights.min() > 0):
             return None
@@ -414,8 +415,9 @@ def _contraction(anchor: Anchor, A: Any, center: Any, P: Any, weights: Any) -> C
     only n³ operations here, the product PA itself.
     """
     xp = namespace(A)
-    (c, n, _), up = A.shape, 1 + 8 * _ARITHMETIC.gamma(A.shape[1])
-    flat, gamma = A.reshape(c, n * n), _ARITHMETIC.gamma(n * n + 8)
+    (c, n, _), arithmetic = A.shape, Arithmetic.of(A)
+    up = 1 + 8 * arithmetic.gamma(n)
+    flat, gamma = A.reshape(c, n * n), arithmetic.gamma(n * n + 8)
     size_A = _norms(flat[:, :, None])[:, 0]
     square = size_A**2 - 2 * (flat @ center.reshape(-1)) + anchor.size_center**2
     total = (size_A + anchor.size_center) ** 2
@@ -460,7 +462,8 @@ def _iterate(
     """
     xp = namespace(b)
     n = b.shape[1]
-    gamma, lost = _ARITHMETIC.gamma(n + 4), 8 * n * _ARITHMETIC.tiny**0.5
+    arithmetic = Arithmetic.of(b)
+    gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
     size_b = _norms(b)
     least, largest = _MODERATE
     plain = scale is None and bool(((size_b > least) & (size_b < largest)).all())
@@ -497,7 +500,7 @@ def _iterate(
             ratio = ratio.amax(1) if is_tensor(ratio) else ratio.max(axis=1)
             other = rate * length * (ratio + off / small)
             ahead = xp.where(known.weighted[:, None], other, ahead)
-        error = (ahead + off) * (1 + 2 * gamma) + 2 * _ARITHMETIC.unit * size_x
+        error = (ahead + off) * (1 + 2 * gamma) + 2 * arithmetic.unit * size_x
         bound = error / (size_x * (1 - 2 * gamma) - lost) * _UP
         if bool(((bound <= tol) | slow).all()):
             break

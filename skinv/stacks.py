@@ -49,7 +49,7 @@ class Arithmetic:
     Parameters
     ----------
     unit : float
-        Unit roundoff u.
+        Unit roundoff u, twice that where the process does not round to nearest.
     tiny : float
         Smallest normal number: what underflows is wrong by less than it.
     largest : float
@@ -68,17 +68,22 @@ class Arithmetic:
     @classmethod
     def of(cls, array: Any) -> Arithmetic:
         """Return the constants of the dtype of an array or tensor."""
-        return _arithmetic(array.dtype)
+        # Either sum is another number where rounding is upward, downward or toward zero.
+        nearest = _ONE + _SMALL == _ONE == _ONE - _SMALL
+        return _arithmetic(array.dtype, 1 if nearest else 2)
 
     def gamma(self, n: int) -> float:
         """Return γ_n = nu/(1 − nu), the error of a sum of n products (Higham 2002, section 3.1)."""
         return n * self.unit / (1 - n * self.unit) if n * self.unit < 0.5 else float("inf")
 
 
+_ONE, _SMALL = 1.0, 2.0**-60
+
+
 @lru_cache
-def _arithmetic(dtype: Any) -> Arithmetic:
+def _arithmetic(dtype: Any, units: int) -> Arithmetic:
     info = np.finfo(dtype) if isinstance(dtype, np.dtype) else sys.modules["torch"].finfo(dtype)
-    return Arithmetic(float(info.eps) / 2, float(info.tiny), float(info.max))
+    return Arithmetic(units * float(info.eps) / 2, float(info.tiny), float(info.max))
 
 
 def check_pair(A: Any, X: Any) -> tuple[Any, Any, Layout]:

@@ -3,7 +3,10 @@
 The oracle is exact: rational numbers. No test changes the mode of the process for another.
 """
 
+import ctypes
 import math
+import platform
+import sys
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -284,3 +287,28 @@ def test_conversions_are_exact(mode):
             x, bound = model.solve(given, np.ones((len(given), 2)), return_bound=True)
         assert bound.max() <= 1e-6
         assert abs(x[0, 0] * 2e-36 - (1 - 5e-4)) < 1e-6
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="codes of x86"
+)
+@pytest.mark.parametrize("code", [0x400, 0x800, 0xC00], ids=["down", "up", "to zero"])
+def test_other_directions_of_rounding(code):
+    """In a process that does not round to nearest bounds of 1/a are twice the usual, or more."""
+    A = 1 + np.arange(1, 2001).reshape(-1, 1, 1) / 2001
+    X = np.nextafter(1 / A, 2)
+    model = CertifiedInverse(LinearInverseApprox([[1.5]]), tol=1e-15, fallback="keep").fit()
+    rounding = ctypes.CDLL("libm.so.6").fesetround
+    try:
+        rounding(code)
+        bound = residual_bound(A, X)
+        Y, proven = model.predict(A, return_bound=True)
+        x, solved = model.solve(A, np.ones((2000, 1)), return_bound=True)
+    finally:
+        rounding(0)
+    for answers, bounds in ((X, bound), (Y, proven), (x, solved)):
+        pairs = zip(A.ravel(), answers.ravel(), bounds, strict=True)
+        off = [(abs(1 - Fraction(a) * Fraction(y)), Fraction(c)) for a, y, c in pairs if c < 1]
+        assert off
+        # Of a solution relative to itself, within 1e-15 of the other.
+        assert all(error <= c * (1 + (answers is x) * Fraction(1, 10**14)) for error, c in off)

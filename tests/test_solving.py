@@ -5,6 +5,7 @@ The oracle solves by ball arithmetic on the exact binary values, to as many digi
 
 import functools
 from fractions import Fraction
+from types import SimpleNamespace
 
 import hostile
 import numpy as np
@@ -323,7 +324,8 @@ def _smaller_contraction(monkeypatch):
 
 
 def _no_rounding(monkeypatch):
-    monkeypatch.setattr(solving, "_ARITHMETIC", Arithmetic(0.0, 0.0, 1e308))
+    exact = SimpleNamespace(of=lambda array: Arithmetic(0.0, 0.0, 1e308))
+    monkeypatch.setattr(solving, "Arithmetic", exact)
 
 
 def _bound_of_the_last_step(monkeypatch):
