@@ -262,7 +262,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     def _prove(self) -> RegionCertificate:
         keep = self._min_distance
         if self._norm == "mahalanobis":
-            keep += self.thickness_ * self.radius_
+            keep += max(self.thickness_ * self.radius_, float(np.finfo(np.float64).tiny))
         axes = getattr(self, "axes_", None)
         return region_certificate(self.center_, self.radius_, self._norm, keep, axes=axes)
 

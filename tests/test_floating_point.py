@@ -17,6 +17,7 @@ import torch
 
 from skinv import CertifiedInverse, FeasibleRegionSampler, LinearInverseApprox
 from skinv.bounds import residual_bound
+from skinv.geometry import region_certificate
 from skinv.scaling import as_float64, powers_of_two, shifted, times_power
 from skinv.solving import Anchor, solve_near, solve_with
 
@@ -312,3 +313,12 @@ def test_other_directions_of_rounding(code):
         assert off
         # Of a solution relative to itself, within 1e-15 of the other.
         assert all(error <= c * (1 + (answers is x) * Fraction(1, 10**14)) for error, c in off)
+
+
+def test_distances_to_keep_that_are_subnormal(mode):
+    """A region that reaches within a subnormal distance of singular matrices does not keep it."""
+    center, radius, keep = np.array([[2.5e-308]]), 1.5e-308, 1.2e-308
+    with mode():
+        certificate = region_certificate(center, radius, "l2", keep)
+    assert not certificate.is_certified
+    assert certificate.min_distance == keep

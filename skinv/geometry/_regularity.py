@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..matrices import check_center, real_array
 from ..results import RegionCertificate
+from ..scaling import subnormal
 from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin
 from ._distance import EXACT_ORDER, check_norm, distance_bounds
 from ._ellipsoids import ellipsoid_margins
 from ._enclosure import Center, enclosed_inverse
-from ._rounding import below, scaled_down, scaled_up, unit_scale
+from ._rounding import TINY, below, scaled_down, scaled_up, unit_scale
 
 # In units of the centre's largest entry: inverses with larger entries are not worked with, and
 # margins below this are not told from what underflows on the way.
@@ -144,6 +145,8 @@ def region_certificate(
     if keep.ndim or not (np.isfinite(keep) and keep >= 0):
         raise ValueError(f"Got min_distance={min_distance!r}, but it must be finite and >= 0.")
     min_distance = float(keep)
+    # What a mode may take for zero is not to be lost.
+    least = TINY if bool(subnormal(keep[None])[0]) else min_distance
     region = check_region(center, radius, norm, axes)
     point, delta, unit = region.center, region.radius, region.unit
     upper = np.inf
@@ -151,12 +154,12 @@ def region_certificate(
         if norm != "mahalanobis":
             margins, distance, upper = _ball_margins(point, delta, norm)
         elif np.isfinite(delta):
-            target = float(scaled_up(min_distance, -unit))
+            target = float(scaled_up(least, -unit))
             margins, distance = ellipsoid_margins(point, float(delta), region.axes, target)
         else:
             margins, distance = {"none": -np.inf}, 0.0
     lost = point.lost + (float(delta) * region.axes_lost if region.axes_lost else 0.0)
-    margins = {name: _rounded_down(m - lost, unit, min_distance) for name, m in margins.items()}
+    margins = {name: _rounded_down(m - lost, unit, least) for name, m in margins.items()}
     test = max(margins, key=margins.__getitem__)
     if norm == "mahalanobis" and lost > 0:
         distance = float(delta) if margins[test] > 0 else 0.0
