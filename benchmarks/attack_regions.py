@@ -378,7 +378,7 @@ def attack_models(score, rng, m):
         try:
             if rng.randint(2):
                 center = 2 * np.eye(n) + rng.uniform(-0.5, 0.5, (n, n))
-                unit = 2.0 ** rng.choice([0, 0, 0, 30, -30, 300, -300])
+                unit = 2.0 ** rng.choice([0, 0, 0, 30, -30, 300, -300, 511])
                 model, center = a_model(rng, n, center * unit, 0.1 * unit)
                 unit = np.abs(center).max()
                 radius = float(0.6 * rng.uniform() ** 3 * unit)
