@@ -301,6 +301,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
                 f"{n_features or 'n*n'} features per matrix: pass rows of so many entries, or a "
                 f"stack (n_samples, n, n) of such matrices."
             )
+        rows = rows.resolve_neg()
         return (rows if rows.is_floating_point() else rows.double()), layout
 
     def _restore_prediction(self, values: Any, layout: Layout) -> Any:

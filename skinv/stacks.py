@@ -175,7 +175,7 @@ def as_tensor(M: Any) -> Any:
     """
     if is_tensor(M):
         refuse_sparse(M)
-        return M.detach()
+        return M.detach().resolve_conj().resolve_neg()
     M = as_array(M)
     if M.dtype.char not in "efdFD":
         M = _converted(M, np.dtype(np.float64))

@@ -620,7 +620,7 @@ def test_samplers_take_and_give_data_frames(kind, on_infeasible, wanted):
     assert list(sampler.get_feature_names_out()) == names
     out = sampler.transform(frame(X))
     types = {"default": np.ndarray, "pandas": pd.DataFrame, "polars": pl.DataFrame}
-    assert type(out) is types[wanted]
+    assert isinstance(out, types[wanted])
     if wanted != "default":
         assert list(out.columns) == names
     if kind == wanted == "pandas":

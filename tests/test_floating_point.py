@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from skinv import CertifiedInverse, FeasibleRegionSampler, LinearInverseApprox
-from skinv.bounds import residual_bound
+from skinv.bounds import certify_region, residual_bound
 from skinv.geometry import region_certificate
 from skinv.scaling import as_float64, powers_of_two, shifted, times_power
 from skinv.solving import Anchor, solve_near, solve_with
@@ -322,3 +322,35 @@ def test_distances_to_keep_that_are_subnormal(mode):
         certificate = region_certificate(center, radius, "l2", keep)
     assert not certificate.is_certified
     assert certificate.min_distance == keep
+
+
+def test_worst_errors_of_models_with_subnormal_coefficients(mode):
+    """At 5e153 coefficients of an affine map are near 1e-308: bounds are loose then, but bounds."""
+    center = np.array([[3.0, 1.0], [1.0, 2.0]]) * 5e153
+    region = FeasibleRegionSampler(center, 0.3 * 5e153, random_state=0).fit()
+    model = LinearInverseApprox(method="lstsq").fit(*region.sample(60))
+    with mode():
+        found = certify_region(model, region, 0.3, max_boxes=200, max_time=None)
+    A = rationals(found.witness)
+    row = rationals(model._y_mean) + (A.ravel() - rationals(model._x_mean)) @ rationals(model._map)
+    true = solution(A, rationals(np.eye(2))).ravel()
+    assert max(abs(row - true)) >= Fraction(found.lower)
+    c, r = 1.0396155225795179e301, 1.3701286630874183e298
+    region, model = FeasibleRegionSampler([[c]], r).fit(), LinearInverseApprox([[c]]).fit()
+    with mode():
+        upper = certify_region(model, region, max_time=None).upper
+    low, b = Fraction(c) - Fraction(r), Fraction(float(model.inverse_[0, 0]))
+    assert abs(1 / low - b * (2 - low * b)) <= Fraction(upper)
+
+
+def test_half_precision_of_uneven_size():
+    """Inverses that are small for float16 have bounds, too; so have tensors with signs turned."""
+    model = CertifiedInverse(LinearInverseApprox([[32.0, 1], [1, 32]])).fit()
+    report = model.report(torch.tensor([[32.0, 1, 1, 32]] * 2, dtype=torch.float16))
+    assert (report.bound < 1e-2).all()
+    A = torch.complex(torch.zeros(3, 2, 2), torch.eye(2) * 32).conj().imag
+    assert (residual_bound(-1.0 * A, torch.eye(2).expand(3, 2, 2) / 32) < 1e-6).all()
+    assert (residual_bound(A, -torch.eye(2).expand(3, 2, 2) / 32) < 1e-6).all()
+    x, bound = model.solve(A.neg(), A[:, 0], return_bound=True)
+    assert (bound <= 1e-6).all()
+    np.testing.assert_allclose(x[:, 0], -1)

@@ -978,7 +978,7 @@ def check_transformed(c, model, n, call):
     elif how == "raise":
         assert inside.all()
     elif how == "project":
-        depth = on_host(model.decision_function(Y))
+        depth = on_host(model.decision_function(Y))[np.isfinite(A).all(axis=(1, 2))]
         # Where the region's own numbers are lost in the dtype's rounding there is nothing to ask.
         assert (depth >= 0).all() or (X.is_tensor and X.value.dtype.itemsize < 4) or again
 

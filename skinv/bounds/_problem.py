@@ -21,7 +21,7 @@ _PIECE = 2**19
 _LARGEST = 2**22
 # No error is bounded by less: intermediate results may underflow.
 _LEAST = 1e-280
-_EPS = float(np.finfo(np.float64).eps)
+_EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
 
 class Problem:
@@ -55,6 +55,7 @@ class Problem:
         # What intermediate results can amount to, before anything cancels.
         reach = np.abs(directions).sum(axis=0)
         offset = np.abs(center - form.origin) + reach
+        lost = 1 + offset.sum()
         magnitude = float(np.max(np.abs(form.constant) + offset @ np.abs(form.matrix), initial=0.0))
         self._series: Any = None
         if form.taylor is not None:
@@ -63,6 +64,8 @@ class Problem:
             apart = np.abs(center) + np.abs(point.ravel()) + reach
             growth = (np.abs(inverse) @ apart.reshape(self.n, self.n)).sum(axis=1).max()
             magnitude += float(np.abs(inverse).sum(axis=1).max() * (1 + growth) ** order)
+            factors = (1 + apart.sum()) * (1 + np.abs(inverse).sum()) * (1 + growth) ** order
+            lost = lost + self.n**2 * factors
         self._network: Network | None = None
         widest = 0
         if form.layers:
@@ -74,9 +77,15 @@ class Problem:
             inputs = (np.abs(center) + np.abs(form.x_mean) + reach) / form.x_scale
             magnitude += self._network.magnitude(W.abs() @ tensor(inputs) + b.abs())
             widest = max(len(b) for _, b in layers)
+            factors = 1 + inputs.sum()
+            for W, b in layers:
+                factors = factors * (1 + float(W.abs().sum() + b.abs().sum()))
+            lost = lost + widest * factors
         self.magnitude = magnitude
         # Sums of so many terms, of no larger numbers, a few times over.
         self._slack = _EPS * (64 + 8 * (self.d + self.n * self.n + widest)) * magnitude + _LEAST
+        # Coefficients and products that underflow, or are subnormal in a mode that has none.
+        self._slack += 8 * self.d * _TINY * float(lost)
         rows = (np.abs(center) + reach).reshape(self.n, self.n).sum(1)
         self._blur = float(2 * (self.d + 4) * _EPS * rows.max()) + underflow(self.d, self.n)
         numbers = self.d * self.d * self.n * self.n

@@ -214,7 +214,7 @@ def _closed_form(form: ModelForm, sampler: Any, problem: Any) -> float:
         exact = scaled.center
         off = np.abs(np.ldexp(inverse, scaled.unit) - exact.B) + exact.error
         share = float((off.sum(axis=1) / np.abs(exact.B).sum(axis=1)).max()) + 1e-15
-        total = closed + 2 * (order + 1) * share * problem.magnitude
+        total = closed + 2 * (order + 1) * share * problem.magnitude + 2.0**-1021
     return total if total == total else math.inf
 
 

@@ -245,9 +245,9 @@ class _Search:
                     inverse=found.inverse[0],
                     prediction=found.predicted[0],
                     bound=float(found.bound[0]),
-                    distance=float(row_norms((matrix - self.center).reshape(1, -1))[0]),
+                    distance=_normal(float(row_norms((matrix - self.center).reshape(1, -1))[0])),
                     # Small singular values are far more accurate from the inverse than from A.
-                    singular_distance=1 / float(np.linalg.norm(found.inverse[0], 2)),
+                    singular_distance=_normal(1 / float(np.linalg.norm(found.inverse[0], 2))),
                     n_predictions=self.errors.count,
                 )
         raise ValueError(
@@ -256,3 +256,8 @@ class _Search:
             f"{self.largest:.3g}. Models that fall back to exact inverses have none, and errors "
             f"that rounding could explain are not counted; ask for a smaller error."
         )
+
+
+def _normal(distance: float) -> float:
+    """Return a distance that is not 0, though it may have underflowed to that."""
+    return max(distance, float(np.finfo(np.float64).tiny))
