@@ -1,9 +1,9 @@
 """Attacks on what is promised to be proven; the right number of violations is 0.
 
 Bounds of inverses and of solutions, from hostile matrices, regressors, families, memory layouts and
-floating-point modes; those of distances, regions, series, models and failures
-(attack_regions.py); certificates of networks (attack_modules.py). Every finite bound is compared
-with the exact error, in integers made of the bits of what was given.
+floating-point modes; those of distances, regions and series (attack_regions.py), of models and
+failures (attack_failures.py); certificates of networks (attack_modules.py). Every finite bound is
+compared with the exact error, in integers made of the bits of what was given.
 
 Modes: subnormal numbers as they are ("gradual"), or flushed to zero during the call ("flush");
 "converted" where float32 numbers are to be widened on the way in then, as those of lists, of data
@@ -17,9 +17,9 @@ import sys
 import time
 import warnings
 
+import attack_failures
 import attack_modules
 import attack_regions
-import machine
 import numpy as np
 import torch
 from attack_exact import (
@@ -308,6 +308,7 @@ ATTACKS = {
     "predict": (attack_inverses, 1_000_000, BATCH),
     "solve": (attack_solutions, 1_000_000, BATCH),
     **attack_regions.ATTACKS,
+    **attack_failures.ATTACKS,
     **attack_modules.ATTACKS,
 }
 
@@ -338,10 +339,4 @@ if __name__ == "__main__":
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     quick = "--quick" in sys.argv
     score, violations = main(0.01 if quick else float(words[0]) if words else 1.0, words[1:])
-    if not quick and not words:
-        machine.write(
-            "attack",
-            {"violations": violations, "seconds": score.seconds}
-            | {"by_family_and_mode": score.counts, "found": score.found},
-        )
     print(refusals.most_common(12))

@@ -4,6 +4,9 @@ The true errors come from ball arithmetic (tests/hostile.py) wherever a bound is
 ones claim nothing. From order 16 on, where that is slow, the rest of the matrices are scaled
 unimodular ones, whose inverses are known exactly.
 
+Then the families of attack.py: hostile regressors, pipelines and functions, solutions, regions,
+certificates and modules, of all magnitudes and in both floating-point modes, against exact numbers.
+
 python benchmarks/violations.py [matrices per order and dtype]
 """
 
@@ -12,6 +15,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import attack
 import machine
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -147,7 +151,12 @@ def main(m=100_000):
             }
             total += sum(counts[f"violations {x}"] for x in ("cheap", "sharp", "certified"))
             print(key, results[key], flush=True)
-    machine.write("violations", {"violations": total, "by_order_and_dtype": results})
+    score, violations = attack.main()
+    machine.write(
+        "violations",
+        {"violations": total + violations, "by_order_and_dtype": results}
+        | {"by_family_and_mode": score.counts, "found": score.found},
+    )
 
 
 if __name__ == "__main__":
