@@ -87,7 +87,7 @@ def results():
     return {
         InverseReport: CertifiedInverse(linear).report(hostile()),
         RegionCertificate: FeasibleRegionSampler(norm="mahalanobis").fit(arm.data).certificate_,
-        RegionError: certify_region(linear, box),
+        RegionError: certify_region(linear, box, max_time=None),
         TaylorBound: taylor_bound(CENTER, 0.5),
         Counterexample: counterexample(linear, CENTER, 1e6, random_state=0),
         TruncatedMoments: truncated_moments(linear, region(2.0), n_samples=2000, random_state=0),
@@ -336,13 +336,15 @@ def test_nothing_to_certify(capsys):
 def test_boxes_show_the_gap(capsys):
     """The last thing that the bar shows is the gap that is returned."""
     model, sampler = network(max_iter=3).fit(region().sample(500)[0]), region()
-    proof = certify_region(model, sampler, rtol=0.3, max_boxes=3000, verbose=1)
+    proof = certify_region(model, sampler, rtol=0.3, max_boxes=3000, max_time=None, verbose=1)
     err = shown(capsys)
     last = re.findall(r"(\d+)/3000 .*?([\d.e-]+) to ([\d.e-]+), gap ([\d.]+)%", err)[-1]
     assert int(last[0]) == proof.n_boxes
     assert float(last[2]) == pytest.approx(proof.upper, rel=1e-3)
     assert float(last[3]) / 100 == pytest.approx(proof.gap, abs=1e-3)
-    assert certify_region(model, sampler, rtol=0.3, max_boxes=3000).upper == proof.upper
+    assert (
+        certify_region(model, sampler, rtol=0.3, max_boxes=3000, max_time=None).upper == proof.upper
+    )
     assert shown(capsys) == ""
 
 

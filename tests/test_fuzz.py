@@ -1613,7 +1613,7 @@ def fuzz_certify_region(c):
         random_state=[c.seed],
         verbose=[partial(c.rather, (0, False), (-1, "1", None))],
     )
-    options["max_boxes"] = c.count(30)
+    options["max_boxes"], options["max_time"] = c.count(30), None
     found = attempt(bounds.certify_region, model, sampler, **options)
     if found is REFUSED:
         return
@@ -2338,7 +2338,7 @@ def test_powers_of_a_large_radius_overflow():
 def test_worst_case_over_symmetric_matrices(norm):
     """Of a region of symmetric matrices the witness is one, and samples come near its error."""
     sampler = region(norm=norm, structure="symmetric")
-    proof = bounds.certify_region(series(), sampler, rtol=0.05)
+    proof = bounds.certify_region(series(), sampler, rtol=0.05, max_time=None)
     assert np.array_equal(proof.witness, proof.witness.T)
     assert sampler.is_feasible(proof.witness[None])
     X, Y = sampler.sample(20_000)

@@ -513,7 +513,7 @@ def test_structured_models_are_maps_of_all_entries(inner, baseline):
     module = to_module(model, dtype="float64")
     with torch.no_grad():
         np.testing.assert_allclose(module(torch.tensor(X)).numpy(), model.predict(X), atol=1e-12)
-    proof = certify_region(model, region)
+    proof = certify_region(model, region, max_time=None)
     assert np.abs(model.predict(X) - Y).max() <= proof.upper
     with pytest.raises(ValueError, match="whole symmetric"):
         to_module(StructuredInverse(Ridge()).fit(X))
