@@ -15,6 +15,7 @@ from ..geometry import nearest_singular
 from ..geometry._regions import row_norms
 from ..matrices import check_center, is_complex, real_array
 from ..results import Counterexample
+from ..scaling import times_power
 from ._predictions import Errors, Predictions
 
 # Shares of the way to a singular matrix: even steps, then halving what is left, down to the last
@@ -245,9 +246,11 @@ class _Search:
                     inverse=found.inverse[0],
                     prediction=found.predicted[0],
                     bound=float(found.bound[0]),
-                    distance=_normal(float(row_norms((matrix - self.center).reshape(1, -1))[0])),
+                    distance=_distance(matrix, self.center),
                     # Small singular values are far more accurate from the inverse than from A.
-                    singular_distance=_normal(1 / float(np.linalg.norm(found.inverse[0], 2))),
+                    singular_distance=_in_units(
+                        2.0**1000 / float(np.linalg.norm(found.inverse[0], 2))
+                    ),
                     n_predictions=self.errors.count,
                 )
         raise ValueError(
@@ -258,6 +261,19 @@ class _Search:
         )
 
 
-def _normal(distance: float) -> float:
-    """Return a distance that is not 0, though it may have underflowed to that."""
-    return max(distance, float(np.finfo(np.float64).tiny))
+def _distance(A: NDArray, B: NDArray) -> float:
+    """Return the Euclidean distance of two matrices."""
+    moved = float(row_norms((A - B).reshape(1, -1))[0])
+    if moved >= 2.0**-1022:
+        return moved
+    unit = np.array(2.0**1000)
+    with np.errstate(all="ignore"):
+        D = times_power(A, unit) - times_power(B, unit)
+    return _in_units(float(np.linalg.norm(D)))
+
+
+def _in_units(number: float) -> float:
+    """Return a number times 2^-1000, subnormal or not, in every floating-point mode."""
+    if number >= 2.0**-22:
+        return number * 2.0**-1000
+    return float(np.array([int(number * 2.0**74)]).view(np.float64)[0])
