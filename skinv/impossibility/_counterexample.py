@@ -269,7 +269,8 @@ def _distance(A: NDArray, B: NDArray) -> float:
     unit = np.array(2.0**1000)
     with np.errstate(all="ignore"):
         D = times_power(A, unit) - times_power(B, unit)
-    return _in_units(float(np.linalg.norm(D)))
+    size = float(np.linalg.norm(D))
+    return _in_units(size) if np.isfinite(size) else moved  # of huge ones that are the same
 
 
 def _in_units(number: float) -> float:
