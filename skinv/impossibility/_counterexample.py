@@ -248,9 +248,7 @@ class _Search:
                     bound=float(found.bound[0]),
                     distance=_distance(matrix, self.center),
                     # Small singular values are far more accurate from the inverse than from A.
-                    singular_distance=_in_units(
-                        2.0**1000 / float(np.linalg.norm(found.inverse[0], 2))
-                    ),
+                    singular_distance=_reciprocal(float(np.linalg.norm(found.inverse[0], 2))),
                     n_predictions=self.errors.count,
                 )
         raise ValueError(
@@ -271,6 +269,11 @@ def _distance(A: NDArray, B: NDArray) -> float:
         D = times_power(A, unit) - times_power(B, unit)
     size = float(np.linalg.norm(D))
     return _in_units(size) if np.isfinite(size) else moved  # of huge ones that are the same
+
+
+def _reciprocal(number: float) -> float:
+    """Return 1/number, subnormal or not, in every floating-point mode."""
+    return 1 / number if number < 2.0**1021 else _in_units(2.0**1000 / number)
 
 
 def _in_units(number: float) -> float:
