@@ -356,17 +356,13 @@ def embed_complex(Z: Any) -> Any:
     real = Z.real
     if not is_tensor(Z):
         real = real if real.dtype.kind == "f" else real_array(real, "Z")
-        real = real if real.dtype.isnative else as_float64(real)
         dtype = real.dtype
         out = np.empty((*shape[:-2], 2 * n, 2 * n), dtype)
     else:
         real = real if real.is_floating_point() else real.double()
         out = real.new_empty((*shape[:-2], 2 * n, 2 * n))
     out[..., :n, :n] = out[..., n:, n:] = real
-    imaginary = Z.imag if is_complex(Z) else 0.0
-    if isinstance(imaginary, np.ndarray) and not imaginary.dtype.isnative:
-        imaginary = as_float64(imaginary)
-    out[..., n:, :n] = imaginary
+    out[..., n:, :n] = Z.imag if is_complex(Z) else 0.0
     out[..., :n, n:] = -out[..., n:, :n]
     return out
 

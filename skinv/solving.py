@@ -30,7 +30,6 @@ _PIECE, _LARGE_PIECE, _LARGE_ORDER = 2**20, 2**24, 128
 _CONTRACTION, _GOOD = 0.9, 0.5
 # Steps at most, and the share of a correction that the next one must not exceed.
 _STEPS, _PROGRESS = 40, 0.7
-_NUMBER = np.zeros(0)
 _UP = 1 + 2.0**-44
 # Matrices of norms between 1e-19 and 1e19 and right-hand sides of these are not scaled: then the
 # squares that underflow in solutions, residuals and steps are negligible.
@@ -127,7 +126,7 @@ class Anchor:
         with np.errstate(all="ignore"):
             D, n = product_error(P, A), A.shape[-1]
             known = measure(P, A, D, "fro")
-            arithmetic = Arithmetic.of(_NUMBER)
+            arithmetic = Arithmetic.of(A)
             gamma = arithmetic.gamma(n + 2)
             weights = np.abs(P[0]).sum(axis=1)
             off = np.abs(D[0]) + 2 * gamma * (np.abs(P[0]) @ np.abs(A[0]) + np.eye(n))
