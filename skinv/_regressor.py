@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -154,11 +155,20 @@ def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
         UserWarning,
         stacklevel=4,
     )
-    index = np.flatnonzero(~refused)
-    with numbered(index, len(refused)):
-        yield tuple(
-            None if part is None else _safe_indexing(to_host(part), index) for part in (X, *others)
-        )
+    kept = _selected(~refused, X, *others)
+    with numbered(np.flatnonzero(~refused), len(refused)):
+        yield kept
+
+
+def _selected(mask: NDArray[np.bool_], *parts: Any) -> tuple:
+    """Return some of the samples of X, targets and weights; a weight that is a number is of all."""
+    parts = tuple(to_host(part) for part in parts)
+    check_consistent_length(mask, *(part for part in parts if not isinstance(part, Number)))
+    index = np.flatnonzero(mask)
+    return tuple(
+        part if part is None or isinstance(part, Number) else _safe_indexing(part, index)
+        for part in parts
+    )
 
 
 def _missing(X: NDArray, y: Any) -> NDArray[np.bool_]:
@@ -343,11 +353,8 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             warn_of_unanswered(answered)
             if not answered.any():
                 return float("nan")
-            index = np.flatnonzero(answered)
-            X, predicted = _safe_indexing(to_host(X), index), predicted[index]
-            y = None if y is None else _safe_indexing(to_host(y), index)
-            if sample_weight is not None:
-                sample_weight = _safe_indexing(sample_weight, index)
+            predicted = predicted[answered]
+            X, y, sample_weight = _selected(answered, X, y, sample_weight)
         with numbered(np.flatnonzero(answered), len(answered)):
             y = self._true_inverses(X) if y is None else flatten_stack(to_host(y))[0]
             with np.errstate(over="ignore", invalid="ignore"):

@@ -202,6 +202,22 @@ def test_rows_that_are_not_finite_are_answered_by_nan(name, m, dtype):
 # -- scores ----------------------------------------------------------------------------------------
 
 
+WRONG_WEIGHTS = {"short": np.ones(9), "long": np.ones(11), "number": 1.0, "text": "w"}
+
+
+@pytest.mark.parametrize("weight", WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
+def test_wrong_weights_are_refused_beside_unanswered_rows(weight):
+    """Leaving out rows that are not answered hides no mistake, and makes none of another kind."""
+    model = LinearInverseApprox(CENTER).fit()
+    for X in (TRAINING[:10], STREAM):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            with pytest.raises(ValueError, match=r"sample_weight|inconsistent numbers"):
+                model.score(X, sample_weight=weight)
+            with pytest.raises(ValueError, match="inconsistent numbers"):
+                model.score(X, TRAINING[:9])
+
+
 @pytest.mark.parametrize("given", [False, True], ids=["computed", "targets"])
 def test_scores_are_of_what_is_answered(given):
     """Scorers say how many rows went unanswered, score the others, or return NaN."""
