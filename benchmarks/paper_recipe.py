@@ -15,8 +15,8 @@ from torch import nn
 from skinv import LinearInverseApprox, NeuralInverseRegressor
 from skinv.datasets import make_region
 from skinv.form import ModelForm
-from skinv.inference.predictor import EnginePredictorMixin
 from skinv.inspection import activation_regions
+from skinv.learn.inference.predictor import EnginePredictorMixin
 
 BATCH, RATE, WEIGHT_DECAY = 128, 5e-5, 1e-7
 # The periods of the published warm restarts are not known. Ours are so many, of equal length.

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .certified import CertifiedInverse
-from .linear import LinearInverseApprox
+from .learn.linear import LinearInverseApprox
+from .learn.neural import NeuralInverseRegressor
 from .metrics import SingularDistanceScorer
-from .neural import NeuralInverseRegressor
 from .sampling import FeasibleRegionSampler
 from .structured import StructuredInverse
 

@@ -34,7 +34,8 @@ from ._regressor import (
 from .blocks import by_blocks, is_dask
 from .bounds._refine import refine, rounded, with_structure
 from .bounds._residual import check_norm, residual_bound
-from .linear import LinearInverseApprox
+from .learn.linear import LinearInverseApprox
+from .learn.neural import NeuralInverseRegressor
 from .matrices import (
     Layout,
     as_stack,
@@ -55,7 +56,6 @@ from .matrices import (
     training_inverses,
     validate_rows,
 )
-from .neural import NeuralInverseRegressor
 from .progress import progress
 from .projected import moved_rows
 from .refinement import ORDERS

@@ -30,9 +30,9 @@ OLDEST = 2
 #: elsewhere needs its own: the function of a family, scikit-learn's trees, splitters of a search.
 TRUSTED_TYPES = [
     "skinv.certified.CertifiedInverse",
-    "skinv.linear.LinearInverseApprox",
+    "skinv.learn.linear.LinearInverseApprox",
     "skinv.metrics.SingularDistanceScorer",
-    "skinv.neural.NeuralInverseRegressor",
+    "skinv.learn.neural.NeuralInverseRegressor",
     "skinv.sampling.FeasibleRegionSampler",
     "skinv.structured.StructuredInverse",
 ]

@@ -20,7 +20,7 @@ from ._regressor import (
 )
 from .blocks import by_blocks, is_dask
 from .form import ModelForm
-from .linear import LinearInverseApprox, taylor
+from .learn.linear import LinearInverseApprox, taylor
 from .matrices import (
     Layout,
     as_stack,

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
 from skinv.datasets import load_power_flow
-from skinv.inference import engine as engine_module
-from skinv.inference.parts import Parts
-from skinv.inference.predictor import output_indices
+from skinv.learn.inference import engine as engine_module
+from skinv.learn.inference.parts import Parts
+from skinv.learn.inference.predictor import output_indices
 
 MODELS = {
     "order 1": LinearInverseApprox(),

@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="triton is there for Linux only")
 # The interpreter must be asked for before triton is imported.
 PRELUDE = """
 import numpy as np, torch
-import skinv.inference.engine, skinv.refinement
+import skinv.learn.inference.engine, skinv.refinement
 from skinv import LinearInverseApprox, kernels
 from skinv.refinement import newton_schulz
 
@@ -110,7 +110,7 @@ def test_predictions_use_them():
     """A series that is all there is goes to the kernel, whatever else does not."""
     interpret(
         """
-        skinv.inference.engine.kernels_for = kernels_for
+        skinv.learn.inference.engine.kernels_for = kernels_for
         for n, order, expected in ((16, 1, True), (4, 2, True), (4, 1, False), (40, 1, False)):
             A0 = np.eye(n) * 4 + rng.standard_normal((n, n)) / n**0.5
             A = torch.tensor(A0 + 0.05 * rng.standard_normal((9, n, n)), dtype=torch.float32)

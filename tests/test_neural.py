@@ -12,8 +12,8 @@ from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor, neural
+from skinv.learn.training import preparation
 from skinv.matrices import training_inverses
-from skinv.training import preparation
 
 
 def quick(**params):
@@ -167,7 +167,7 @@ def test_large_affine_baselines_are_left_out(monkeypatch):
 @pytest.mark.parametrize("n_hidden", [8, 9, 20, 4, 5])
 def test_taylor_start_is_the_linear_approximation(n_hidden):
     """Before any step init="taylor" equals L: everywhere with 2n² units, in the box with n²."""
-    from skinv.training.preparation import Preparation, taylor_layers
+    from skinv.learn.training.preparation import Preparation, taylor_layers
 
     center, A = random_family(2, 200, spread=0.2)
     X = A.reshape(-1, 4)
@@ -266,7 +266,7 @@ def test_steps_are_taken(region):
 
 def test_no_step_raises(region, monkeypatch):
     """A fit whose loop takes no step is an error, not a model."""
-    from skinv.training.batches import TensorBatches
+    from skinv.learn.training.batches import TensorBatches
 
     X, _, _, _ = region
     monkeypatch.setattr(TensorBatches, "epoch", lambda self, losses=None: (self.x[:0], self.y[:0]))
@@ -465,7 +465,7 @@ def test_affine_baseline_keeps_the_tangent_where_data_hardly_vary():
 
     A plain least-squares fit puts the curvature of the other directions into it, as noise.
     """
-    from skinv.training.preparation import Preparation
+    from skinv.learn.training.preparation import Preparation
 
     rng = np.random.RandomState(0)
     wide, thin = np.array([[1.0, 0.0], [0.0, -1.0]]), np.array([[0.0, 1.0], [0.0, 0.0]])

@@ -18,16 +18,16 @@ from skorch.callbacks import Checkpoint, EpochScoring, Freezer, LRScheduler, Pro
 from test_neural import BatchCounter, adam, error, quick
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
-from skinv.training import gram, normal_equations
-from skinv.training.adam import AdamLoop, _Graph
-from skinv.training.batches import DrawnBatches, TensorBatches, pick, row_losses
-from skinv.training.levenberg_marquardt import LevenbergMarquardt
-from skinv.training.modules import MLP, mlp_forward
-from skinv.training.normal_equations import KINDS
-from skinv.training.preparation import Preparation, random_layers
-from skinv.training.recycling import move_units
-from skinv.training.solvers import choose_solver
-from skinv.training.stream import inverses, stream
+from skinv.learn.training import gram, normal_equations
+from skinv.learn.training.adam import AdamLoop, _Graph
+from skinv.learn.training.batches import DrawnBatches, TensorBatches, pick, row_losses
+from skinv.learn.training.levenberg_marquardt import LevenbergMarquardt
+from skinv.learn.training.modules import MLP, mlp_forward
+from skinv.learn.training.normal_equations import KINDS
+from skinv.learn.training.preparation import Preparation, random_layers
+from skinv.learn.training.recycling import move_units
+from skinv.learn.training.solvers import choose_solver
+from skinv.learn.training.stream import inverses, stream
 
 SIZES = ([3, 2], [3, 5, 2], [1, 1, 1], [4, 32, 4], [3, 5, 4, 2], [1, 1, 1, 1], [2, 3, 2, 5])
 ACTIVATIONS = ("relu", "silu", "tanh")
@@ -591,7 +591,7 @@ def test_drawing_ahead_changes_nothing(monkeypatch):
         rows = torch.arange(start, start + n, dtype=torch.float64)[:, None]
         return rows, rows
 
-    from skinv.training import batches
+    from skinv.learn.training import batches
 
     monkeypatch.setattr(batches, "_BLOCK", 40)
     data = DrawnBatches(draw, 5, 2, n_epochs=7)
@@ -604,7 +604,7 @@ def test_drawing_ahead_changes_nothing(monkeypatch):
 
 def test_errors_of_the_background_arrive(monkeypatch):
     """What fails in the thread fails the fit, and no thread is left."""
-    from skinv.training import batches
+    from skinv.learn.training import batches
 
     monkeypatch.setattr(batches, "_BLOCK", 1)
     sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
@@ -627,7 +627,7 @@ def test_errors_of_the_background_arrive(monkeypatch):
 )
 def test_streams_repeat(solver, activation, monkeypatch):
     """The same seeds give the same bits, however long the background takes."""
-    from skinv.training import batches
+    from skinv.learn.training import batches
 
     monkeypatch.setattr(batches, "_BLOCK", 1)
     predictions = []
@@ -915,7 +915,7 @@ def test_learning_rate_is_the_schedulers_under_the_constant_rate(region):
 
 def test_fit_in_pieces_is_fit_at_once(region, monkeypatch):
     """Data that are brought to the device piece by piece are the same data, but for rounding."""
-    from skinv.training import fitting
+    from skinv.learn.training import fitting
 
     X, Y, X_test, _ = region
     whole = quick(max_iter=3).fit(X, Y).predict(X_test)

@@ -17,11 +17,11 @@ from .._regressor import unwrapped
 from ..bounds._residual import check_norm
 from ..certified import CertifiedInverse
 from ..form import ModelForm
-from ..inference.parts import Parts
-from ..inference.predictor import EnginePredictorMixin
+from ..learn.inference.parts import Parts
+from ..learn.inference.predictor import EnginePredictorMixin
+from ..learn.training.modules import ACTIVATIONS
 from ..refinement import check_order
 from ..structured import StructuredInverse
-from ..training.modules import ACTIVATIONS
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._regressor import unwrapped
 from ..form import ModelForm, defined_in, form_of
 from ..geometry._distance import check_norm
-from ..linear import taylor
+from ..learn.linear import taylor
 from ._calculus import (
     PolynomialLipschitz,
     add,

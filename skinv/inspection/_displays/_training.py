@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..._regressor import unwrapped
+from ...learn.neural import NeuralInverseRegressor
 from ...matrices import real_array
-from ...neural import NeuralInverseRegressor
 from ._style import BLUE, VERMILION, figure_and_axes, require_matplotlib
 
 _OURS = "training loss (1: that of the baseline alone)"

@@ -14,12 +14,12 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._regressor import training_rows
-from .draws import private_generator
-from .form import OTHER_TARGETS, ModelForm
+from .._regressor import training_rows
+from ..draws import private_generator
+from ..form import OTHER_TARGETS, ModelForm
+from ..matrices import as_stack, real_array
+from ..sampling import check_sampler
 from .inference.predictor import EnginePredictorMixin
-from .matrices import as_stack, real_array
-from .sampling import check_sampler
 from .training.preparation import ORDERS, Preparation, random_layers, taylor_layers
 from .training.schedules import SCHEDULES
 

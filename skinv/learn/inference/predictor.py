@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from .._regressor import InverseRegressorMixin
-from ..blocks import by_blocks, is_dask
-from ..form import ModelForm
-from ..matrices import Layout, embed_complex, extract_complex, is_tensor, to_host
+from ..._regressor import InverseRegressorMixin
+from ...blocks import by_blocks, is_dask
+from ...form import ModelForm
+from ...matrices import Layout, embed_complex, extract_complex, is_tensor, to_host
 from .engine import Engine
 
 # Arrays whose memory can be used as it is, unlike that of other subclasses.

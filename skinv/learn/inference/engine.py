@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._kinds import is_tensor, namespace
-from ..form import ModelForm
-from ..progress import progress
-from ..stacks import PIECE_CUDA, Workspace, kernels_for, on_host, products_are_exact
+from ..._kinds import is_tensor, namespace
+from ...form import ModelForm
+from ...progress import progress
+from ...stacks import PIECE_CUDA, Workspace, kernels_for, on_host, products_are_exact
 from .evaluate import evaluate
 from .parts import SHORT, Parts
 from .single import single_function

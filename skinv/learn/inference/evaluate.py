@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..matrices import is_tensor
-from ..stacks import Workspace, add_product, on_host, product
+from ...matrices import is_tensor
+from ...stacks import Workspace, add_product, on_host, product
 from .parts import SHORT, Parts, SeriesPart
 
 

@@ -16,18 +16,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from ._regressor import training_rows
-from .form import OTHER_TARGETS, ModelForm
-from .inference.engine import Engine
-from .inference.predictor import EnginePredictorMixin
-from .matrices import (
+from .._regressor import training_rows
+from ..form import OTHER_TARGETS, ModelForm
+from ..matrices import (
     check_center,
     is_complex,
     matrix_order,
     regular_inverse,
     targets_are_inverses,
 )
-from .persistence import Fitted
+from ..persistence import Fitted
+from .inference.engine import Engine
+from .inference.predictor import EnginePredictorMixin
 
 __all__ = ["LinearInverseApprox"]
 

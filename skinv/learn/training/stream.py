@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..matrices import as_stack, exact_inverse, matrix_order, training_inverses
+from ...matrices import as_stack, exact_inverse, matrix_order, training_inverses
 from .batches import Rows
 from .preparation import Preparation
 

@@ -28,7 +28,8 @@ class InverseNet(NeuralNet):
 
     It is fitted with datasets that know their ``epoch()``, of training and of validation; all else
     is skorch: history, callbacks, optimiser. Without a callback that listens to single batches an
-    epoch of Adam runs in :class:`~skinv.training.adam.AdamLoop`, and is one batch in the history.
+    epoch of Adam runs in :class:`~skinv.learn.training.adam.AdamLoop`, and is one batch in the
+    history.
     An interrupted fit ends with the best weights so far.
 
     Parameters
@@ -44,7 +45,7 @@ class InverseNet(NeuralNet):
 
     Examples
     --------
-    >>> from skinv.training.batches import TensorBatches
+    >>> from skinv.learn.training.batches import TensorBatches
     >>> layers = [(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))]
     >>> net = make_net(layers, "relu", device="cpu", learning_rate=0.1)
     >>> x = torch.linspace(-1, 1, 8)[:, None]

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..form import ModelForm
+from ...form import ModelForm
+from ...matrices import like, matrix_order, regular_inverse
 from ..linear import affine_fit, taylor, varies
-from ..matrices import like, matrix_order, regular_inverse
 
 # Directions of the inputs that vary by less than this share of the largest keep the tangent.
 _FITTED = 1e-2
@@ -46,7 +46,7 @@ class Preparation:
         all, so that the loss is the squared Frobenius error; for other targets of each output. 0
         for outputs that are 0.
     affine : tuple of ndarrays or None
-        What :func:`skinv.linear.affine_fit` returns, on the kept inputs.
+        What :func:`skinv.learn.linear.affine_fit` returns, on the kept inputs.
     center : tuple of ndarrays or None
         Centre and its inverse, for a Taylor baseline.
     order : int

@@ -1,7 +1,8 @@
 """Adam without autograd: the steps of an epoch at the cost of their arithmetic.
 
 The parameters of the module, their gradients and Adam's moments become views of four flat tensors,
-so that one fused kernel updates them all; the gradient comes from :mod:`skinv.training.backprop`.
+so that one fused kernel updates them all; the gradient comes from
+:mod:`skinv.learn.training.backprop`.
 The optimiser of the net keeps owning the moments (its state holds the views), so that callbacks,
 checkpoints and skorch's own loop see what they expect. On CUDA a step is captured in a graph, which
 reads its rows and its learning rate by a counter on the device: replaying needs nothing from the
@@ -36,7 +37,7 @@ class AdamLoop:
 
     Examples
     --------
-    >>> from skinv.training.modules import MLP
+    >>> from skinv.learn.training.modules import MLP
     >>> module = MLP([(np.zeros((1, 1)), np.zeros(1))], "relu")
     >>> loop = AdamLoop(module, torch.optim.Adam(module.parameters(), lr=0.1))
     >>> x = torch.ones(4, 1, dtype=torch.float64)

@@ -91,7 +91,7 @@ def move_units(
     Examples
     --------
     >>> import numpy as np
-    >>> from skinv.training.modules import MLP
+    >>> from skinv.learn.training.modules import MLP
     >>> module = MLP([(np.ones((2, 1)), np.zeros(2)), (np.ones((1, 2)), np.zeros(1))], "relu")
     >>> x = torch.linspace(-1, 1, 99, dtype=torch.float64)[:, None]
     >>> with torch.no_grad():

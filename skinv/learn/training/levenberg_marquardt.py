@@ -44,7 +44,7 @@ class LevenbergMarquardt:
     Examples
     --------
     >>> import numpy as np
-    >>> from skinv.training.modules import MLP
+    >>> from skinv.learn.training.modules import MLP
     >>> module = MLP([(np.zeros((1, 1)), np.zeros(1))], "relu")
     >>> solver = LevenbergMarquardt(module)
     >>> x = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]

@@ -1,0 +1,1 @@
+"""Estimators that learn inverses, what trains them, and what evaluates them."""
