@@ -8,10 +8,57 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .terms import Terms
+
 OTHER_TARGETS = (
     "Got a model of something else than inverses, but only errors of inverses can be bounded over "
     "a region: fit it without y, or with the inverses."
 )
+
+
+@dataclass(frozen=True)
+class ReducedMap:
+    """A polynomial and a perceptron of a few coordinates z = (a − origin) @ projection.
+
+    Parameters
+    ----------
+    origin : ndarray of shape (n_features,)
+    projection : ndarray of shape (n_features, n_components)
+        Coordinates were between −1 and 1 in training.
+    outside : ndarray of shape (n_features, n_outside)
+        Directions that the coordinates do not see; of the same size in training.
+    limits : ndarray of shape (n_outside + n_components,) or None
+        Rows of which a part in another direction, or a coordinate, is past these in magnitude are
+        answered by NaN; None answers all.
+    terms : Terms
+    coef : ndarray of shape (n_terms, n_outputs), or (n_terms, m) if there is a basis
+    layers : list of (weight (n_out, n_in), bias (n_out,))
+        Perceptron of the first coordinates, as many as it has inputs; empty for none.
+    activation : str
+    basis : ndarray of shape (m, n_outputs) or None
+        What the outputs of polynomial and perceptron are multiplied with.
+
+    Examples
+    --------
+    >>> one = np.ones((1, 1))
+    >>> ReducedMap(one[0], one, one[:, :0], None, Terms((1,)), one, [], "relu", None).n_outputs
+    1
+    """
+
+    origin: NDArray[np.float64]
+    projection: NDArray[np.float64]
+    outside: NDArray[np.float64]
+    limits: NDArray[np.float64] | None
+    terms: Terms
+    coef: NDArray[np.float64]
+    layers: list[tuple[NDArray, NDArray]]
+    activation: str
+    basis: NDArray[np.float64] | None
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+        return (self.coef if self.basis is None else self.basis).shape[1]
 
 
 @dataclass(frozen=True)
@@ -35,6 +82,8 @@ class ModelForm:
         inference and export do not know.
     x_mean, x_scale : ndarray of shape (n_features,)
         What the perceptron's inputs are centred and scaled by.
+    reduced : ReducedMap or None
+        Added to the baseline, instead of a perceptron of all entries.
 
     Examples
     --------
@@ -51,6 +100,7 @@ class ModelForm:
     activation: str = "relu"
     x_mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     x_scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
+    reduced: ReducedMap | None = None
 
     @property
     def matrix(self) -> NDArray[np.float64]:

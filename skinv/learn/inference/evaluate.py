@@ -49,6 +49,9 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
         else:
             _affine(h, W, b, out)
         started = True
+    if parts.reduced is not None:
+        parts.reduced.evaluate(E, out, space, lambda h: _activate(h, parts.activation, space))
+        started = True
     if parts.linear is not None:
         if started:
             add_product(out, E, parts.linear, space)

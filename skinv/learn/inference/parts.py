@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...form import ModelForm
 from ...matrices import is_tensor
+from .reduced import ReducedPart
 
 # Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which
 # is faster than two products with n×n matrices (the crossover was measured between 8 and 16).
@@ -126,6 +127,8 @@ class Parts:
         Network on E.
     activation : str
     series : SeriesPart or None
+    reduced : ReducedPart or None
+        In the place of `layers`.
     kept : array of int or None
         Inputs that `linear` and `layers` look at; None is all of them.
     unit : float or array of shape (n_inputs,)
@@ -146,6 +149,7 @@ class Parts:
     layers: list[tuple[Any, Any]] = field(default_factory=list)
     activation: str = "relu"
     series: SeriesPart | None = None
+    reduced: ReducedPart | None = None
     kept: Any = None
     unit: Any = 1.0
     _repeated: dict[str, Any] = field(default_factory=dict)
@@ -185,6 +189,8 @@ class Parts:
             series = SeriesPart.of(B, order, outputs)
             dense = order == 1 and not narrow and _is_dense(n, outputs)
         pivot = form.x_mean if form.layers and form.linear is None else form.origin
+        if form.reduced is not None:
+            pivot = form.reduced.origin
         if form.taylor is not None:
             pivot = center.ravel()
         if single and (form.taylor is None or dense):
@@ -212,6 +218,9 @@ class Parts:
             layers[0] = W, b + (pivot - form.x_mean) @ W
             W, b = layers[-1]
             layers[-1] = W[:, every], b[every] + constant
+        reduced = None
+        if form.reduced is not None:
+            reduced = ReducedPart.of(form.reduced, constant, pivot, every, single=single)
         zero = series is not None and not constant.any()
         parts = cls(
             pivot,
@@ -219,12 +228,14 @@ class Parts:
             None if zero else constant,
             linear,
             layers,
-            form.activation,
+            form.activation if form.reduced is None else form.reduced.activation,
             series,
+            reduced,
         )
         if unit != 1.0:
             parts.unit = unit
             parts.layers[:1] = [(W / unit, b) for W, b in parts.layers[:1]]
+            parts._project(lambda projection: projection / unit)
         elif narrow:
             parts._rescale(_moderate(form, pivot))
         elif parts._is_extreme():
@@ -234,7 +245,13 @@ class Parts:
 
     def _maps(self) -> list[NDArray]:
         """Return the matrices that E is multiplied with."""
-        return [W for W, _ in self.layers[:1]] + ([] if self.linear is None else [self.linear])
+        maps = [W for W, _ in self.layers[:1]] + ([] if self.linear is None else [self.linear])
+        return maps + ([] if self.reduced is None else [self.reduced.projection])
+
+    def _project(self, change: Callable[[NDArray], NDArray]) -> None:
+        """Change the projection on reduced coordinates."""
+        if self.reduced is not None:
+            self.reduced = replace(self.reduced, projection=change(self.reduced.projection))
 
     def _pick(self) -> None:
         """Leave out inputs that nothing depends on, if they are many."""
@@ -250,6 +267,7 @@ class Parts:
             if self.linear is not None:
                 self.linear = self.linear[self.kept]
             self.layers[:1] = [(W[self.kept], b) for W, b in self.layers[:1]]
+            self._project(lambda projection: projection[self.kept])
 
     def _is_extreme(self) -> bool:
         """Tell whether coefficients would leave float32's range, and scaling might help."""
@@ -263,6 +281,7 @@ class Parts:
         if self.linear is not None:
             self.linear = self.linear / columns
         self.layers[:1] = [(W / columns, b) for W, b in self.layers[:1]]
+        self._project(lambda projection: projection / columns)
         if self.series is not None and not self.series.is_thin:
             self.series = replace(self.series, right=self.series.right / unit)
 
@@ -299,6 +318,7 @@ class Parts:
             linear=of(self.linear),
             layers=[(of(W), of(b)) for W, b in self.layers],
             series=series,
+            reduced=None if self.reduced is None else self.reduced.mapped(of),
             kept=of(self.kept),
             _repeated={},
         )
@@ -326,7 +346,9 @@ class Parts:
     @cached_property
     def width(self) -> int:
         """Numbers that are held at once for one matrix, of the widest intermediate result."""
-        return max(len(self.origin), self.n_outputs, *(len(b) for _, b in self.layers), 1)
+        inner = [len(b) for _, b in self.layers]
+        inner += [] if self.reduced is None else [self.reduced.width]
+        return max(len(self.origin), self.n_outputs, *inner, 1)
 
 
 def _power_of_two(numbers: Any) -> Any:
@@ -340,6 +362,8 @@ def _moderate(form: ModelForm, pivot: NDArray) -> Any:
     if form.taylor is None:
         if form.layers:
             return _power_of_two(1 / form.x_scale)
+        if form.reduced is not None:
+            return float(_power_of_two(np.abs(form.reduced.projection).max(initial=0.0) or 1.0))
         largest = np.abs(form.matrix).max(axis=1, initial=0.0)
         return _power_of_two(np.where(largest > 0, largest, 1.0))
     if form.layers:

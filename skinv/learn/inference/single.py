@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from ...stacks import Workspace
+from .evaluate import evaluate
 from .parts import Parts
 
 
@@ -31,6 +33,8 @@ def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
     array([0.45])
     """
     origin, kept = parts.origin, parts.kept
+    if parts.reduced is not None:
+        return _by_evaluation(parts)
     unit = None if parts.unit == 1.0 else origin.dtype.type(parts.unit)
     terms = [term for term in (_network(parts), _series(parts)) if term]
     first = terms[0]
@@ -48,6 +52,24 @@ def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
         if kept is not None:  # NaN and infinity in entries that are not read are to show, too
             out += a.dot(np.zeros_like(a))
         return out
+
+    return function
+
+
+def _by_evaluation(parts: Parts) -> Callable[[NDArray], NDArray]:
+    """Return a batch of one, for what there are no shortcuts for."""
+    dtype = parts.origin.dtype
+
+    def function(a: NDArray) -> NDArray:
+        E = (a if parts.kept is None else a[parts.kept]) - parts.origin
+        if np.ndim(parts.unit) or parts.unit != 1.0:
+            E *= parts.unit
+        out = np.empty((1, parts.n_outputs), dtype)
+        with np.errstate(all="ignore"):
+            evaluate(parts, E[None], out, Workspace())
+            if parts.kept is not None:
+                out += a.dot(np.zeros_like(a))
+        return out[0]
 
     return function
 

@@ -1,0 +1,255 @@
+"""Reduced coordinates of a family of matrices: the few directions in which it moves its inverses.
+
+With B the inverse of the mean, a deviation E of a matrix moves the inverse by −BEB, to first order.
+The coordinates are the principal directions of these effects over the training matrices, in units
+in which rows and columns of the inverses are of a common size: what matters is what moves the
+inverse. For other quantities than inverses they are those of the standardized features. What a few
+coordinates do not see is looked at through a few random directions of the rest (a sketch), so that
+a prediction can tell when it is asked for what the training never showed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.extmath import randomized_svd
+
+from ..matrices import matrix_order, regular_inverse
+from ..units import unit_exponents
+from .linear import varies
+
+# Directions that are looked for, and those of the rest through which that is looked at.
+MOST_COMPONENTS, N_OUTSIDE = 64, 8
+# Numbers of the largest sample of effects that directions are found in.
+_SAMPLE = 2**24
+# Of larger samples the leading directions are found by random projections.
+_EXACT = 2**21
+# Effects below this share of the largest, or of this many roundings, say nothing.
+_SHARE, _ROUNDINGS = 1e-9, 2**8
+# Rows that are worked on at once.
+_CHUNK = 2**12
+
+
+@dataclass
+class Reduction:
+    """Coordinates of rows, scaled so that they are between −1 and 1 over the training data.
+
+    Parameters
+    ----------
+    origin : ndarray of shape (n_features,)
+        The mean of the training rows, rounded to single precision where that is possible.
+    projection : ndarray of shape (n_features, n_components)
+        z = (a − origin) @ projection.
+    weights : ndarray of shape (n_components,)
+        How much each coordinate moves the output, in descending order.
+    y_unit : ndarray of shape (n_outputs,)
+        What outputs are multiplied with for errors to count alike.
+    outside : ndarray of shape (n_features, n_outside)
+        Sketch of what the coordinates do not see, between −1 and 1 over the training data.
+
+    Examples
+    --------
+    >>> X = np.diag([2.0, 4.0]) + np.linspace(-0.1, 0.1, 9)[:, None, None] * np.eye(2)
+    >>> rows, inverses = X.reshape(9, 4), np.linalg.inv(X).reshape(9, 4)
+    >>> r = Directions(rows, inverses, inverses=True).reduction(1, rows)
+    >>> r.projection.shape, r.outside.shape
+    ((4, 1), (4, 3))
+    >>> r.coordinates(rows[:1])
+    array([[1.]])
+    """
+
+    origin: NDArray[np.float64]
+    projection: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    y_unit: NDArray[np.float64]
+    outside: NDArray[np.float64]
+
+    def coordinates(self, rows: NDArray) -> NDArray[np.float64]:
+        """Return the coordinates of rows, of shape (n_samples, n_components)."""
+        return project(rows, self.origin, self.projection)
+
+
+def project(rows: NDArray, origin: NDArray, directions: NDArray) -> NDArray[np.float64]:
+    """Return (rows − origin) @ directions, without memory of the size of the rows."""
+    z = np.empty((len(rows), directions.shape[1]))
+    for start in range(0, len(rows), _CHUNK):
+        piece = slice(start, start + _CHUNK)
+        np.matmul(rows[piece] - origin, directions, out=z[piece])
+    return z
+
+
+class Directions:
+    """The directions in which training rows move the output, the leading ones first.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features), float64
+    targets : ndarray of shape (n_samples, n_outputs), float64
+    inverses : bool
+        Whether the targets are the inverses of the rows.
+    count : int, default=64
+        Number of directions, at most.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+    >>> len(Directions(X, X[:, :1], inverses=False).weights)
+    1
+    """
+
+    def __init__(
+        self, rows: NDArray, targets: NDArray, *, inverses: bool, count: int = MOST_COMPONENTS
+    ):
+        mean = rows.mean(axis=0)
+        with np.errstate(over="ignore", under="ignore"):
+            origin = mean.astype(np.float32).astype(np.float64)
+        exact = np.isfinite(origin) & (np.abs(mean) > np.finfo(np.float32).tiny)
+        self.origin = np.where(exact, origin, mean)
+        effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
+        self.effects = Effects.of_features(rows, targets) if effects is None else effects
+        some = rows[:: max(rows.size // _SAMPLE, 1)]
+        F = self.effects.of(some - self.origin)
+        V, size = leading_directions(F, count)
+        size = size / np.sqrt(max(len(F), 1))
+        # The data are rounded, each number by itself.
+        rounding = np.abs(some).max(axis=0, initial=0.0) * np.finfo(np.float64).eps
+        rounding = _ROUNDINGS * float(np.linalg.norm(self.effects.of(rounding[None])))
+        known = (size > _SHARE * size.max(initial=0.0)) & (size > rounding)
+        self._V, self.weights = V[:, known], size[known]
+        projection = self.effects.adjoint(self._V)
+        self.projection = projection / _positive(
+            np.abs(project(rows, self.origin, projection)).max(axis=0, initial=0.0)
+        )
+
+    def reach(self, count: int, rows: NDArray) -> float:
+        """Return how far rows reach into what the leading directions do not see."""
+        rest = self._rest(count)
+        return float(np.abs(project(rows, self.origin, rest)).max(initial=0.0))
+
+    def reduction(self, count: int, rows: NDArray, reach: float = 0.0) -> Reduction:
+        """Return the coordinates of the leading directions, and a sketch of all the others.
+
+        Parameters
+        ----------
+        count : int
+            Number of directions.
+        rows : ndarray of shape (n_samples, n_features)
+            Training rows.
+        reach : float, default=0.0
+            How far others reach, at least.
+
+        Returns
+        -------
+        Reduction
+        """
+        reach = max(self.reach(count, rows), reach)
+        return Reduction(
+            self.origin,
+            self.projection[:, :count],
+            self.weights[:count],
+            self.effects.y_unit,
+            self._rest(count) / (reach if reach > 0 else 1.0),
+        )
+
+    def _rest(self, count: int) -> NDArray[np.float64]:
+        return self.effects.adjoint(_sketch(self._V[:, :count]))
+
+
+@dataclass
+class Effects:
+    """What deviations do to the output, to first order, in units in which errors count alike.
+
+    Parameters
+    ----------
+    y_unit : ndarray of shape (n_outputs,)
+    inverse : ndarray of shape (n, n) or None
+        Inverse of the mean, for inverses.
+    x_unit : ndarray of shape (n_features,) or None
+        What features are multiplied with, for other outputs.
+
+    Examples
+    --------
+    >>> effects = Effects.of_inverses(np.array([[2.0]]), np.array([[0.5]]), np.array([2.0]))
+    >>> effects.of(np.array([[0.2]]))  # 0.05, in units of 1/4
+    array([[0.2]])
+    """
+
+    y_unit: NDArray[np.float64]
+    inverse: NDArray[np.float64] | None = None
+    x_unit: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of_inverses(cls, rows: NDArray, targets: NDArray, origin: NDArray) -> Effects | None:
+        """Return the effects on inverses, or None if the mean is singular."""
+        n = matrix_order(origin.size)
+        center = origin.reshape(n, n)
+        try:
+            B = regular_inverse(center, float(np.abs(rows).max(initial=0.0)))
+        except ValueError:
+            return None
+        usual = [_root_mean_square(values).reshape(n, n) for values in (rows, targets)]
+        r, c = unit_exponents(*usual)
+        unit = np.ldexp(1.0, np.clip(-(c[:, None] + r), -1000, 1000)).ravel()
+        return cls(unit, inverse=B)
+
+    @classmethod
+    def of_features(cls, rows: NDArray, targets: NDArray) -> Effects:
+        """Return the standardized features: what they do is not known."""
+        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        kept = varies(mean, deviation)
+        x_unit = np.where(kept, 1 / np.where(kept, deviation, 1.0), 0.0)
+        spread = targets.std(axis=0)
+        y_unit = 1 / np.where(spread > 0, spread, 1.0)
+        return cls(y_unit, x_unit=x_unit)
+
+    def of(self, E: NDArray) -> NDArray[np.float64]:
+        """Return the effects of deviations (m, n_features), of shape (m, n_outputs or n_features)."""
+        if self.inverse is None:
+            return E * self.x_unit
+        B, n = self.inverse, len(self.inverse)
+        with np.errstate(all="ignore"):
+            return (B @ E.reshape(-1, n, n) @ B).reshape(len(E), -1) * self.y_unit
+
+    def adjoint(self, V: NDArray) -> NDArray[np.float64]:
+        """Return directions P with E @ P = of(E) @ V."""
+        if self.inverse is None:
+            return self.x_unit[:, None] * V  # type: ignore[index]
+        B, n = self.inverse, len(self.inverse)
+        stack = (V.T * self.y_unit).reshape(-1, n, n)
+        return np.ascontiguousarray((B.T @ stack @ B.T).reshape(len(stack), -1).T)
+
+
+def leading_directions(F: NDArray, count: int) -> tuple[NDArray, NDArray]:
+    """Return the leading right singular vectors of a matrix as columns, and singular values."""
+    count = min(count, *F.shape)
+    if count == 0:
+        return np.zeros((F.shape[1], 0)), np.zeros(0)
+    if F.size <= _EXACT:
+        _, size, Vt = np.linalg.svd(F, full_matrices=False)
+    else:
+        _, size, Vt = randomized_svd(F, count, n_iter=4, random_state=0)
+    return Vt[:count].T, size[:count]
+
+
+def _sketch(V: NDArray) -> NDArray[np.float64]:
+    """Return orthonormal random directions perpendicular to orthonormal ones."""
+    d, k = V.shape
+    count = min(N_OUTSIDE, d - k)
+    if count < 1:
+        return np.zeros((d, 0))
+    draws = np.random.RandomState(0).standard_normal((d, count))
+    for _ in range(2):  # twice is enough
+        draws, _ = np.linalg.qr(draws - V @ (V.T @ draws))
+    return draws
+
+
+def _root_mean_square(values: NDArray) -> NDArray[np.float64]:
+    largest = np.abs(values).max(initial=0.0) or 1.0
+    return np.sqrt(np.mean((values / largest) ** 2, axis=0)) * largest
+
+
+def _positive(size: NDArray) -> NDArray[np.float64]:
+    return np.where(size > 0, size, 1.0)

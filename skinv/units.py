@@ -1,0 +1,114 @@
+"""Units: powers of two that bring the rows and columns of matrices to a common size.
+
+A choice is *equivariant* if it leads to the same scaled matrix whatever powers of two the rows and
+columns came in. Iterations that divide by norms in turn (Ruiz) are not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+
+# Weight of entries that do not matter for the inverse, against 1 in every row for those that do.
+_UNIMPORTANT = 2.0**-10
+# Potentials are rounded down from t + 0.382: halves, which come up all the time, are not near a tie.
+_SHIFT = 0.382
+# Times that rows and columns are then scaled to their largest entries, and what stands for 0.
+_ROUNDS, _NONE = 2, -(2**30)
+
+
+def unit_exponents(
+    A: NDArray, inverse: NDArray | None = None, *, symmetric: bool = False
+) -> tuple[NDArray, NDArray]:
+    """Return exponents of powers of two that scale the rows and columns of a matrix.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n_rows, n_columns)
+        Finite. Only the magnitudes of its entries count.
+    inverse : ndarray of shape (n_columns, n_rows), default=None
+        The inverse of a square matrix, if it is known. Entries then count by a_ij (A⁻¹)_ji, which
+        no scaling changes, so that noise in the place of zeros does no harm.
+    symmetric : bool, default=False
+        Whether rows and columns get the same exponents, for symmetric and Hermitian matrices with a
+        diagonal that is not zero.
+
+    Returns
+    -------
+    rows : ndarray of int of shape (n_rows,)
+    columns : ndarray of int of shape (n_columns,)
+        ``np.ldexp(A, rows[:, None] + columns)`` has entries below 1 and, in every column that is
+        not zero, one of at least 1/2; if symmetric, a diagonal between 1/4 and 1.
+
+    Notes
+    -----
+    The row potentials are the least-squares fit of log₂|a_ij| ≈ −r_i − c_j over the entries that
+    are not zero (Curtis and Reid 1972, "On the automatic scaling of matrices for Gaussian
+    elimination"), relative to one row of each connected component of the pattern, and rounded. Each
+    column then gets the exponent of its largest entry: from there on the scaled matrix is the same
+    whatever powers of two rows and columns were multiplied with. At last rows and columns are
+    scaled to their largest entries in turn.
+
+    Examples
+    --------
+    >>> A = np.array([[1.0, 2.0**-20], [2.0**-20, 2.0**-41]])
+    >>> rows, columns = unit_exponents(A)
+    >>> np.ldexp(A, rows[:, None] + columns)
+    array([[0.5 , 0.5 ],
+           [0.5 , 0.25]])
+    """
+    size = np.abs(A)
+    if symmetric:
+        exponents = -(np.frexp(np.diagonal(size))[1] // 2)
+        exponents[np.diagonal(size) == 0] = 0
+        return exponents, exponents
+    rows = np.zeros(len(A), dtype=int)
+    i, j = np.nonzero(size)
+    if len(i):
+        mantissa, exponent = np.frexp(size[i, j])
+        weight = np.ones(len(i))
+        if inverse is not None:
+            weight = np.abs(A[i, j] * inverse[j, i]) + _UNIMPORTANT
+        rows = _row_potentials(i, j, weight, np.log2(mantissa), exponent, size.shape)
+    exponent = np.where(size > 0, np.frexp(size)[1].astype(np.int64), _NONE)
+    columns = _to_largest(exponent + rows[:, None], axis=0)
+    for _ in range(_ROUNDS):  # of what is the same matrix now, in whatever units it came
+        rows = rows + _to_largest(exponent + rows[:, None] + columns, axis=1)
+        columns = columns + _to_largest(exponent + rows[:, None] + columns, axis=0)
+    return rows, columns
+
+
+def _to_largest(exponent: NDArray, axis: int) -> NDArray:
+    """Return what is to be added for the largest exponents to be 0."""
+    largest = exponent.max(axis=axis, initial=_NONE)
+    return np.where(largest > _NONE // 2, -largest, 0)
+
+
+def _row_potentials(
+    i: NDArray,
+    j: NDArray,
+    weight: NDArray,
+    fraction: NDArray,
+    exponent: NDArray,
+    shape: tuple[int, int],
+) -> NDArray:
+    """Solve the least-squares problem; columns are eliminated, so that it is one of rows."""
+    W = np.zeros(shape)
+    W[i, j] = weight
+    total = W.sum(axis=0)
+    share = W / np.where(total > 0, total, 1.0)
+    # −r_i − c_j ≈ e_ij: with c_j the mean over its column, L r = −(row sums of what is left).
+    laplacian = np.diag(W.sum(axis=1)) - share @ W.T
+    label = connected_components((W > 0) @ (W > 0).T, directed=False)[1]
+    first = np.unique(label, return_index=True)[1]
+    free = np.setdiff1d(np.arange(len(W)), first)
+    potentials = np.zeros(len(W))
+    for values in (fraction, exponent.astype(np.float64)):
+        E = np.zeros(shape)
+        E[i, j] = values
+        left = W * (E - (share * E).sum(axis=0))
+        if len(free):
+            right = -left.sum(axis=1)[free]
+            potentials[free] += np.linalg.solve(laplacian[np.ix_(free, free)], right)
+    return np.floor(potentials + _SHIFT).astype(int)
