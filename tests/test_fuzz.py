@@ -522,7 +522,7 @@ def check_data(found, return_X_y):
 @entry("datasets.load_power_flow")
 def fuzz_load_power_flow(c):
     options = c.options(return_X_y=(True, False, 0, "yes", None))
-    found = attempt(datasets.load_power_flow, c.choice("case9", "case6ww"), **options)
+    found = attempt(datasets.load_power_flow, c.choice("case9", "case6ww", "case30"), **options)
     if found is not REFUSED:
         check_data(found, options.get("return_X_y"))
 

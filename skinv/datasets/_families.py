@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..results import Dataset
 
-_POWER_FLOW_CASES = ("case6ww", "case9")
+_POWER_FLOW_CASES = ("case6ww", "case9", "case30")
 
 _Array = NDArray[np.float64]
 
@@ -18,8 +18,13 @@ def _load(name: str, return_X_y: bool) -> Any:
     folder = resources.files("skinv.datasets")
     filename = f"{name}.npz"
     with (folder / "data" / filename).open("rb") as file, np.load(file) as arrays:
-        matrices: _Array = arrays["matrices"]
         center: _Array = arrays["nominal"]
+        if "varying" in arrays:  # sparse: the other entries are the same in every matrix
+            values: _Array = arrays["values"]
+            matrices = np.tile(center, (len(values), 1, 1))
+            matrices.reshape(len(values), -1)[:, arrays["varying"]] = values
+        else:
+            matrices = arrays["matrices"]
         parameters: _Array = arrays["parameters"]
         parameter_names, rows, columns = (
             arrays[key].tolist() for key in ("parameter_names", "row_names", "column_names")
@@ -55,19 +60,22 @@ def load_power_flow(
     """Load power-flow Jacobians of one grid under varying loads, with their inverses.
 
     The matrices are those that Newton's method inverts to find the voltages of a grid, taken at
-    the solution, with every load's active and reactive power scaled at random by 0.8 to 1.2.
+    the solution. In the small grids every load's active and reactive power is scaled at random by
+    0.8 to 1.2; in the 30-bus grid one factor of 0.7 to 1.2 scales all loads of an area, so the
+    matrices are a function of three numbers.
 
     Parameters
     ----------
-    case : {"case6ww", "case9"}, default="case9"
-        The grid: the 6-bus example of Wood and Wollenberg (n = 8) or the 9-bus case (n = 14).
+    case : {"case6ww", "case9", "case30"}, default="case9"
+        The grid: the 6-bus example of Wood and Wollenberg (n = 8), the 9-bus case (n = 14) or the
+        IEEE 30-bus system in the version of MATPOWER's case30 (n = 53).
     return_X_y : bool, default=False
         If True, return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------
     bunch : :class:`~sklearn.utils.Bunch`
-        Dictionary-like object with n_samples = 1000 and these attributes:
+        Dictionary-like object with n_samples = 1000 (case30: 500) and these attributes:
 
         data : ndarray of shape (n_samples, n * n), float64
             The matrices, each flattened row-major, in per unit and radians.
@@ -75,10 +83,11 @@ def load_power_flow(
             Their inverses, computed by :func:`numpy.linalg.inv` at load.
         matrices : ndarray of shape (n_samples, n, n)
             View of ``data``.
-        parameters : ndarray of shape (n_samples, 6)
+        parameters : ndarray of shape (n_samples, 6), case30: (n_samples, 3)
             The factors by which the loads were scaled.
-        parameter_names : list of 6 str
-            For instance "P5_factor": active power of the load at bus 5.
+        parameter_names : list of 6 str, case30: 3
+            For instance "P5_factor": active power of the load at bus 5; or "area1_factor": active
+            and reactive power of all loads in area 1.
         center : ndarray of shape (n, n)
             The matrix at the case's own loads (all factors 1).
         feature_names : list of n * n str
@@ -108,6 +117,11 @@ def load_power_flow(
     >>> X, y = load_power_flow("case9", return_X_y=True)
     >>> X.shape, y.shape
     ((1000, 196), (1000, 196))
+    >>> grid = load_power_flow("case30")
+    >>> grid.matrices.shape, grid.parameters.shape
+    ((500, 53, 53), (500, 3))
+    >>> grid.parameter_names
+    ['area1_factor', 'area2_factor', 'area3_factor']
     """
     if case not in _POWER_FLOW_CASES:
         raise ValueError(f"Got case={case!r}, but it must be one of {_POWER_FLOW_CASES}.")

@@ -51,20 +51,29 @@ def solved_jacobian(net):
     return J.toarray(), pvpq, pq
 
 
-def power_flow(case):
-    """Jacobians of one grid, each load's P and Q scaled independently."""
+def power_flow(case, n_samples=N_SAMPLES, load_factors=LOAD_FACTORS, by_area=False):
+    """Jacobians of one grid, each load's P and Q scaled independently, or all loads of an area."""
     net = getattr(pandapower.networks, case)()
     P, Q = net.load.p_mw.to_numpy(copy=True), net.load.q_mvar.to_numpy(copy=True)
     nominal, pvpq, pq = solved_jacobian(net)
     number = net.bus.name.astype(int).to_numpy()  # the case's own, from 1
+    if by_area:  # the case's own too; pandapower keeps them as zones
+        areas, factor_of_P = np.unique(net.bus.zone[net.load.bus].astype(int), return_inverse=True)
+        factor_of_Q = factor_of_P
+        parameter_names = [f"area{area}_factor" for area in areas]
+    else:
+        factor_of_P = np.arange(len(P))
+        factor_of_Q = factor_of_P + len(P)
+        parameter_names = [f"{s}{b}_factor" for s in "PQ" for b in number[net.load.bus]]
 
+    low, high = load_factors
     rng = np.random.default_rng(SEED)
-    matrices = np.empty((N_SAMPLES, *nominal.shape))
-    parameters = np.empty((N_SAMPLES, 2 * len(P)))
+    matrices = np.empty((n_samples, *nominal.shape))
+    parameters = np.empty((n_samples, len(parameter_names)))
     k = n_redrawn = 0
-    while k < N_SAMPLES:
-        factors = rng.uniform(*LOAD_FACTORS, size=2 * len(P))
-        net.load.p_mw, net.load.q_mvar = P * factors[: len(P)], Q * factors[len(P) :]
+    while k < n_samples:
+        factors = rng.uniform(low, high, size=len(parameter_names))
+        net.load.p_mw, net.load.q_mvar = P * factors[factor_of_P], Q * factors[factor_of_Q]
         try:
             J, *order = solved_jacobian(net)
         except pp.LoadflowNotConverged:
@@ -76,12 +85,11 @@ def power_flow(case):
         k += 1
 
     settle_constants(matrices, nominal)
-    loads = number[net.load.bus]
     return n_redrawn, {
         "matrices": matrices,
         "parameters": parameters,
         "nominal": nominal,
-        "parameter_names": np.array([f"{s}{b}_factor" for s in "PQ" for b in loads]),
+        "parameter_names": np.array(parameter_names),
         "row_names": np.array([f"dP{b}" for b in number[pvpq]] + [f"dQ{b}" for b in number[pq]]),
         "column_names": np.array(
             [f"dtheta{b}" for b in number[pvpq]] + [f"dV{b}" for b in number[pq]]
@@ -108,16 +116,31 @@ def robot_arm():
     }
 
 
+def varying_entries_only(arrays):
+    """Replace the matrices by the entries that vary: the others are those of the nominal one."""
+    rows = arrays["matrices"].reshape(len(arrays["matrices"]), -1)
+    varying = np.flatnonzero(np.ptp(rows, axis=0))
+    return {
+        "varying": varying,
+        "values": rows[:, varying],
+        **{name: array for name, array in arrays.items() if name != "matrices"},
+    }
+
+
 def main():
     """Write the files and print their sizes and figures."""
     folder = Path(__file__).parent
     for name, (n_redrawn, arrays) in {
         "power_flow_case6ww": power_flow("case6ww"),
         "power_flow_case9": power_flow("case9"),
+        "power_flow_case30": power_flow(
+            "case30", n_samples=500, load_factors=(0.7, 1.2), by_area=True
+        ),
         "robot_arm_puma560": robot_arm(),
     }.items():
         path = folder / f"{name}.npz"
-        np.savez_compressed(path, **arrays)
+        sparse = name == "power_flow_case30"  # 7 of 8 entries are zero in every sample
+        np.savez_compressed(path, **(varying_entries_only(arrays) if sparse else arrays))
         cond = np.linalg.cond(arrays["matrices"])
         smallest = np.linalg.svd(arrays["matrices"], compute_uv=False)[:, -1]
         print(
