@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .certified import CertifiedInverse
 from .learn.linear import LinearInverseApprox
 from .learn.neural import NeuralInverseRegressor
+from .learn.polynomial import PolynomialInverseApprox
 from .metrics import SingularDistanceScorer
 from .sampling import FeasibleRegionSampler
 from .structured import StructuredInverse
@@ -16,6 +17,7 @@ __all__ = [
     "FeasibleRegionSampler",
     "LinearInverseApprox",
     "NeuralInverseRegressor",
+    "PolynomialInverseApprox",
     "SingularDistanceScorer",
     "StructuredInverse",
 ]

@@ -39,7 +39,7 @@ from .matrices import (
     warn_of_single,
 )
 from .persistence import PersistentMixin
-from .rows import numbered, refuse_nonfinite, refused_rows
+from .rows import expecting_unanswered, numbered, refuse_nonfinite, refused_rows
 
 
 def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:
@@ -347,7 +347,8 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             Without `y`, if matrices are singular or of condition number past 1/√eps.
         """
         check_is_fitted(self)
-        predicted = flatten_stack(to_host(self.predict(X)))[0]
+        with expecting_unanswered():  # it is told below
+            predicted = flatten_stack(to_host(self.predict(X)))[0]
         answered = ~np.isnan(predicted.reshape(len(predicted), -1)).any(axis=1)
         if not answered.all():
             warn_of_unanswered(answered)

@@ -60,7 +60,7 @@ from .progress import progress
 from .projected import moved_rows
 from .refinement import ORDERS
 from .results import _PROVEN, InverseReport
-from .rows import list_rows, numbered, refuse_nonfinite
+from .rows import expecting_unanswered, list_rows, numbered, refuse_nonfinite
 from .sampling import FeasibleRegionSampler
 from .scaling import as_float64
 from .solving import (
@@ -720,7 +720,7 @@ class CertifiedInverse(
 
         def ask(part: Any) -> Any:
             part = private(to_host(part) if host else part) if copies else part
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), expecting_unanswered():
                 return self.estimator_.predict(part)
 
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -31,17 +31,22 @@ class ReducedMap:
         Rows of which a part in another direction, or a coordinate, is past these in magnitude are
         answered by NaN; None answers all.
     terms : Terms
+    constant : ndarray of shape (n_outputs,)
     coef : ndarray of shape (n_terms, n_outputs), or (n_terms, m) if there is a basis
     layers : list of (weight (n_out, n_in), bias (n_out,))
         Perceptron of the first coordinates, as many as it has inputs; empty for none.
     activation : str
     basis : ndarray of shape (m, n_outputs) or None
         What the outputs of polynomial and perceptron are multiplied with.
+    single : ReducedMap or None
+        The map for single precision, if that is another: of fewer terms, as more would only add
+        rounding.
 
     Examples
     --------
     >>> one = np.ones((1, 1))
-    >>> ReducedMap(one[0], one, one[:, :0], None, Terms((1,)), one, [], "relu", None).n_outputs
+    >>> options = {"layers": [], "activation": "relu", "basis": None}
+    >>> ReducedMap(one[0], one, one[:, :0], None, Terms((1,)), one[0], one, **options).n_outputs
     1
     """
 
@@ -50,15 +55,33 @@ class ReducedMap:
     outside: NDArray[np.float64]
     limits: NDArray[np.float64] | None
     terms: Terms
+    constant: NDArray[np.float64]
     coef: NDArray[np.float64]
     layers: list[tuple[NDArray, NDArray]]
     activation: str
     basis: NDArray[np.float64] | None
+    single: ReducedMap | None = None
 
     @property
     def n_outputs(self) -> int:
         """Number of outputs."""
-        return (self.coef if self.basis is None else self.basis).shape[1]
+        return self.constant.size
+
+    def to_state(self) -> dict[str, Any]:
+        """Return numbers, strings, arrays, lists and dictionaries that say it all."""
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        state["terms"] = [list(name) for name in self.terms.names]
+        state["layers"] = [list(layer) for layer in self.layers]
+        state["single"] = None if self.single is None else self.single.to_state()
+        return state
+
+    @classmethod
+    def from_state(cls, **state: Any) -> ReducedMap:
+        """Undo :meth:`to_state`."""
+        state["terms"] = Terms.of([tuple(name) for name in state["terms"]])
+        state["layers"] = [(W, b) for W, b in state["layers"]]
+        single = state["single"]
+        return cls(**{**state, "single": None if single is None else cls.from_state(**single)})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .geometry import distance_to_singularity
 from .geometry._regions import row_norms
 from .matrices import as_stack, exact_inverse, flatten_stack, real_array, refuse_single, to_host
 from .results import DistanceProfile
-from .rows import numbered
+from .rows import expecting_unanswered, numbered
 
 __all__ = ["SingularDistanceScorer", "absolute_errors", "relative_errors", "residual_norms"]
 
@@ -346,7 +346,7 @@ class SingularDistanceScorer(BaseEstimator):
                 )
             target = target[index]
         given = X if index.size == len(rows) else _safe_indexing(X, index)
-        with numbered(index, len(rows)):
+        with numbered(index, len(rows)), expecting_unanswered():  # it is told below
             predicted = estimator.predict(given if reads_only(estimator) else private(given))
         target, predicted = _flat_pair(target, predicted)
         answered = np.atleast_1d(~np.isnan(predicted).any(axis=1))

@@ -33,6 +33,7 @@ TRUSTED_TYPES = [
     "skinv.learn.linear.LinearInverseApprox",
     "skinv.metrics.SingularDistanceScorer",
     "skinv.learn.neural.NeuralInverseRegressor",
+    "skinv.learn.polynomial.PolynomialInverseApprox",
     "skinv.sampling.FeasibleRegionSampler",
     "skinv.structured.StructuredInverse",
 ]

@@ -75,6 +75,32 @@ def refuse_nonfinite(array: NDArray, name: str) -> None:
         )
 
 
+# Whether somebody deals with what goes unanswered, and no warning is due.
+_EXPECTED: ContextVar[bool] = ContextVar("expected", default=False)
+
+
+@contextmanager
+def expecting_unanswered() -> Iterator[None]:
+    """Let models answer by NaN without a warning.
+
+    Examples
+    --------
+    >>> with expecting_unanswered():
+    ...     unanswered_is_expected()
+    True
+    """
+    token = _EXPECTED.set(True)
+    try:
+        yield
+    finally:
+        _EXPECTED.reset(token)
+
+
+def unanswered_is_expected() -> bool:
+    """Tell whether somebody deals with what goes unanswered."""
+    return _EXPECTED.get()
+
+
 # -- rows that a region refused ----------------------------------------------------------------
 
 # A NaN with a payload, as R's NA is one: copies, conversions between float32 and float64, and

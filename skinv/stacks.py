@@ -278,6 +278,11 @@ def on_host(X: Any) -> bool:
     return not is_tensor(X) or X.device.type == "cpu"
 
 
+def host_view(X: Any) -> Any:
+    """Return a tensor on the host as an array in the same memory, anything else as it is."""
+    return X.numpy() if is_tensor(X) and X.device.type == "cpu" else X
+
+
 def empty_like(stack: Any) -> Any:
     """Return contiguous memory of the shape and dtype of a stack."""
     if is_tensor(stack):

@@ -45,7 +45,7 @@ def leading_terms(
     if len(weights) == 0 or count < 1:
         return []
     cost = -np.log(rate * np.minimum(weights / weights[0], 1.0))
-    heap = [(float(cost[0]), (0,))]
+    heap: list[tuple[float, tuple[int, ...]]] = [(float(cost[0]), (0,))]
     terms: list[tuple[int, ...]] = []
     while heap and len(terms) < count:
         total, term = heapq.heappop(heap)
@@ -90,6 +90,7 @@ class Terms:
         parts = [tuple(sorted(Counter(term).items())) for term in monomials]
         atoms = sorted((degree, i) for part in parts if len(part) == 1 for i, degree in part)
         degrees = Counter(degree for degree, _ in atoms)
+        place: dict[tuple[tuple[int, int], ...], int]
         place = {((i, degree),): k for k, (degree, i) in enumerate(atoms)}
         factors = []
         for size in range(2, max(map(len, parts), default=0) + 1):
@@ -103,9 +104,7 @@ class Terms:
     @property
     def names(self) -> list[tuple[int, ...]]:
         """The monomials, in the order in which they are computed."""
-        names = [
-            (i,) * degree for degree, count in enumerate(self.powers, 1) for i in range(count)
-        ]
+        names = [(i,) * degree for degree, count in enumerate(self.powers, 1) for i in range(count)]
         for left, right in self.factors:
             names += [names[a] + names[b] for a, b in zip(left, right, strict=True)]
         return names

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 # Weight of entries that do not matter for the inverse, against 1 in every row for those that do.
 _UNIMPORTANT = 2.0**-10
-# Potentials are rounded down from t + 0.382: halves, which come up all the time, are not near a tie.
+# Potentials are rounded down from t + 0.382: halves, which come up all the time, are no ties then.
 _SHIFT = 0.382
 # Times that rows and columns are then scaled to their largest entries, and what stands for 0.
 _ROUNDS, _NONE = 2, -(2**30)

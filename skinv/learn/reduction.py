@@ -11,7 +11,6 @@ a prediction can tell when it is asked for what the training never showed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +47,9 @@ class Reduction:
     y_unit : ndarray of shape (n_outputs,)
         What outputs are multiplied with for errors to count alike.
     outside : ndarray of shape (n_features, n_outside)
-        Sketch of what the coordinates do not see, between −1 and 1 over the training data.
+        Sketch of what the coordinates do not see.
+    reach : float
+        The largest that it is over the training data.
 
     Examples
     --------
@@ -57,7 +58,7 @@ class Reduction:
     >>> r = Directions(rows, inverses, inverses=True).reduction(1, rows)
     >>> r.projection.shape, r.outside.shape
     ((4, 1), (4, 3))
-    >>> r.coordinates(rows[:1])
+    >>> abs(r.coordinates(rows[:1]))
     array([[1.]])
     """
 
@@ -66,6 +67,7 @@ class Reduction:
     weights: NDArray[np.float64]
     y_unit: NDArray[np.float64]
     outside: NDArray[np.float64]
+    reach: float
 
     def coordinates(self, rows: NDArray) -> NDArray[np.float64]:
         """Return the coordinates of rows, of shape (n_samples, n_components)."""
@@ -145,13 +147,13 @@ class Directions:
         -------
         Reduction
         """
-        reach = max(self.reach(count, rows), reach)
         return Reduction(
             self.origin,
             self.projection[:, :count],
             self.weights[:count],
             self.effects.y_unit,
-            self._rest(count) / (reach if reach > 0 else 1.0),
+            self._rest(count),
+            max(self.reach(count, rows), reach),
         )
 
     def _rest(self, count: int) -> NDArray[np.float64]:
@@ -206,7 +208,7 @@ class Effects:
         return cls(y_unit, x_unit=x_unit)
 
     def of(self, E: NDArray) -> NDArray[np.float64]:
-        """Return the effects of deviations (m, n_features), of shape (m, n_outputs or n_features)."""
+        """Return the effects of deviations, one row each."""
         if self.inverse is None:
             return E * self.x_unit
         B, n = self.inverse, len(self.inverse)

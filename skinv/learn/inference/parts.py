@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...form import ModelForm
 from ...matrices import is_tensor
-from .reduced import ReducedPart
+from .coordinates import ReducedPart
 
 # Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which
 # is faster than two products with n×n matrices (the crossover was measured between 8 and 16).

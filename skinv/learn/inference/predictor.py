@@ -34,6 +34,9 @@ class EnginePredictorMixin(InverseRegressorMixin):
 
     _engine: Engine
 
+    def _look_at(self, values: NDArray, rows: NDArray) -> None:
+        """Look at the predictions for rows of an array, before they are returned."""
+
     def _make_form(self) -> Callable[[], ModelForm]:
         """Return a function that returns the model as it is now, whatever is fitted later."""
         raise NotImplementedError
@@ -99,6 +102,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
             out = self._memory(X, out, index, layout)
         verbose = getattr(self, "verbose", 0) > 1
         values = self._engine(X, index, out, getattr(self, "device", "cpu"), verbose)
+        if not is_tensor(values):
+            self._look_at(values, X)
         if index is None:
             return self._restore_prediction(values, layout)
         if not is_complex:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...form import ReducedMap
-from ...stacks import Workspace, product
+from ...stacks import Workspace, host_view, product
 from ...terms import Terms
 
 # Roundings of a coordinate, and of what lies outside, that are not taken for anything else.
@@ -42,7 +42,8 @@ class ReducedPart:
     Examples
     --------
     >>> one = np.ones((1, 1))
-    >>> form = ReducedMap(one[0], one, one[:, :0], None, Terms((1,)), one, [], "relu", None)
+    >>> options = {"layers": [], "activation": "relu", "basis": None}
+    >>> form = ReducedMap(one[0], one, one[:, :0], None, Terms((1,)), 0 * one[0], one, **options)
     >>> part, out = ReducedPart.of(form, np.zeros(1), one[0]), np.empty((1, 1))
     >>> part.evaluate(np.array([[2.0]]), out, Workspace(), None)
     >>> out
@@ -74,7 +75,7 @@ class ReducedPart:
         ----------
         form : ReducedMap
         constant : ndarray of shape (n_outputs,)
-            Added to the outputs that are asked for.
+            Added to the outputs that are asked for, besides the map's own.
         pivot : ndarray of shape (n_features,)
             From which differences are taken.
         outputs : slice or ndarray of int, default=slice(None)
@@ -86,15 +87,21 @@ class ReducedPart:
         -------
         ReducedPart
         """
-        projection = np.hstack([form.outside, form.projection])
-        r = form.outside.shape[1]
+        if single and form.single is not None:
+            form = form.single
+        # What is looked at only comes first: what is outside, and coordinates of no term.
+        used = form.terms.powers[0] if form.terms.powers else 0
+        projection = np.hstack([form.outside, form.projection[:, used:], form.projection[:, :used]])
+        r = projection.shape[1] - used
         shift, limits = ((pivot - form.origin) @ projection)[:, None], None
         if form.limits is not None:
             eps = np.finfo(np.float32 if single else np.float64).eps
             rounding = _ROUNDINGS * eps * np.sqrt(np.square(pivot) @ np.square(projection))
-            limits = np.maximum(form.limits, rounding)[:, None]
+            stated = np.split(form.limits, [form.outside.shape[1], form.outside.shape[1] + used])
+            limits = np.maximum(np.concatenate([stated[0], stated[2], stated[1]]), rounding)
+            limits = limits[:, None]
         layers = [(W, b[:, None]) for W, b in form.layers]
-        coef = form.coef
+        coef, constant = form.coef, form.constant[outputs] + constant
         if layers:
             W, b = layers.pop()
             coef = np.vstack([coef, W.T])
@@ -118,7 +125,7 @@ class ReducedPart:
             projection=of(self.projection),
             shift=of(self.shift),
             limits=of(self.limits),
-            terms=self.terms.mapped(convert),
+            terms=self.terms.mapped(lambda index: host_view(convert(index))),
             layers=[(of(W), of(b)) for W, b in self.layers],
             coef=of(self.coef),
             basis=of(self.basis),
@@ -151,10 +158,10 @@ class ReducedPart:
             looked += self.shift
         one: Any = 1.0
         if self.limits is not None:
-            known = (abs(looked) <= self.limits).all(0)
+            known = (abs(host_view(looked)) <= host_view(self.limits)).all(0)
             one = known / known  # NaN for what is outside, and so is what is added to it
         inside = features[r:]
-        self.terms.evaluate(inside[:n_terms])
+        self.terms.evaluate(host_view(inside[:n_terms]))  # NumPy's loops are faster than torch's
         if self.layers:
             h = inside[: self.layers[0][0].shape[1]]
             for k, (W, b) in enumerate(self.layers):
@@ -170,8 +177,8 @@ class ReducedPart:
         if self.basis is not None:
             few = space.of(E, (self.basis.shape[0], m), "few")
             product(self.coef, inside[:-1], out=few[:-1])
-            few[-1] = one
+            host_view(few)[-1] = one
             product(few.T, self.basis, out=out)
             return
-        inside[-1] = one
+        host_view(inside)[-1] = one
         product(inside.T, self.coef, out=out)

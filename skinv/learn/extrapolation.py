@@ -1,0 +1,111 @@
+"""What a model of a family is asked that it was never shown."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._regressor import InverseRegressorMixin
+from ..form import ReducedMap
+from ..matrices import to_host
+from ..rows import list_rows, unanswered_is_expected
+from .inference.coordinates import ReducedPart
+from .reduction import project
+
+__all__ = ["ExtrapolationWarning"]
+
+
+class ExtrapolationWarning(UserWarning):
+    """Some matrices are far from those that a model was fitted to, and were answered by NaN.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skinv import PolynomialInverseApprox
+    >>> X = np.eye(2) * np.linspace(1, 2, 20)[:, None, None]
+    >>> model = PolynomialInverseApprox().fit(X)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     answer = model.predict(9 * np.eye(2)[None])
+    >>> caught[0].category.__name__, bool(np.isnan(answer).all())
+    ('ExtrapolationWarning', True)
+    """
+
+
+class ExtrapolationMixin(InverseRegressorMixin):
+    """A model that may be in reduced coordinates, and then knows what it was never shown.
+
+    Examples
+    --------
+    >>> from skinv import PolynomialInverseApprox
+    >>> X = np.eye(2) * np.linspace(1, 2, 20)[:, None, None]
+    >>> model = PolynomialInverseApprox().fit(X)
+    >>> model.extrapolates(np.array([1.5 * np.eye(2), 9 * np.eye(2), [[1.5, 1], [1, 1.5]]]))
+    array([False,  True,  True])
+    """
+
+    _map: ReducedMap | None
+    _answers_all: bool
+
+    def _answering(self) -> ReducedMap | None:
+        """Return the map that predictions are made by."""
+        if self._map is None or not self._answers_all:
+            return self._map
+        few, single = self._map.outside[:, :0], self._map.single
+        if single is not None:
+            single = replace(single, outside=few, limits=None)
+        return replace(self._map, outside=few, limits=None, single=single)
+
+    def extrapolates(self, X: Any) -> NDArray[np.bool_]:
+        """Tell which matrices are far from those that the model was fitted to.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices, or features, as for ``predict``.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_samples,)
+            True where ``predict`` answers NaN under ``on_extrapolation="nan"``: for rows that are
+            not finite, that go further along the coordinates than `max_extrapolation` allows, or
+            have too large a part outside them. All False, but for rows that are not finite, for a
+            model without reduced coordinates.
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features.
+        """
+        rows, _ = self._validate_prediction(to_host(X))
+        rows = rows.astype(np.float64, copy=False)
+        outside = ~np.isfinite(rows).all(axis=1)
+        if self._map is None:
+            return outside
+        part = ReducedPart.of(self._map, np.zeros(self._map.n_outputs), self._map.origin)
+        with np.errstate(all="ignore"):
+            looked = np.abs(project(rows, self._map.origin, part.projection))
+            return outside | ~(looked <= part.limits[:, 0]).all(axis=1)
+
+    def _look_at(self, values: NDArray, rows: NDArray) -> None:
+        """Warn if finite rows of an array were answered by NaN."""
+        if self._map is None or self._answers_all or not values.size or unanswered_is_expected():
+            return
+        unanswered = np.isnan(values[:, 0])
+        if not unanswered.any():
+            return
+        flat = rows.reshape(len(rows), -1)
+        unanswered[unanswered] = np.isfinite(flat[unanswered]).all(axis=1)
+        if unanswered.any():
+            warnings.warn(
+                f"Matrices {list_rows(unanswered)} are far from those that "
+                f"{type(self).__name__} was fitted to, and are answered by NaN: fit it to matrices "
+                f"like these, let a CertifiedInverse invert them exactly, or pass a larger "
+                f"max_extrapolation, or on_extrapolation='keep'.",
+                ExtrapolationWarning,
+                stacklevel=4,
+            )

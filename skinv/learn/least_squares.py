@@ -1,0 +1,409 @@
+"""Least squares with polynomials of reduced coordinates, as large as held-out rows say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr, solve_triangular
+
+from ..form import ReducedMap
+from ..terms import Terms, leading_terms
+from .linear import taylor
+from .reduction import MOST_COMPONENTS, Directions, Reduction, leading_directions, project
+
+# One row of so many is held out while the number of terms is chosen, if there are enough.
+_EVERY, _ENOUGH = 5, 10
+# Terms at most, as a share of the rows that they are fitted to.
+_PER_ROW = 0.75
+# Terms that lower the held-out error by less than this are not worth their time.
+_WORTH = 0.1
+# The first-order series is used where the polynomial is not better than that.
+_BETTER = 0.9
+# Of columns that are this close to combinations of others the coefficients are noise.
+_DEPENDENT = 1e-10
+# How fast terms get smaller with their degree is not known: these are tried.
+_RATES = (0.5, 0.15, 0.05, 0.015)
+# Rows that are reduced to triangular form at once.
+_CHUNK = 2**12
+# Outputs past which they are projected on their principal directions first.
+_WIDE, _SAMPLE = 256, 2**24
+# Share of the held-out error that a basis of fewer outputs may add to it, and of the work that it
+# must save.
+_TRUNCATED, _SAVED = 0.1, 0.2
+# Rows that are looked at for that, and for terms in single precision: of so many times fewer.
+_LOOKED_AT, _STEP = 2**10, 1.4
+# No coordinate may go further than if terms were of this degree, at least.
+_LEAST_DEGREE = 3
+
+
+@dataclass
+class Polynomial:
+    """A polynomial of reduced coordinates, fitted to training data.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    monomials : list of tuple of int
+        The terms but for the constant one, the most important ones first.
+    outputs : Outputs
+    R, Z : ndarray of shape (n_terms + 1, n_terms + 1) and (n_terms + 1, n)
+        Least squares in triangular form: of so many leading terms, the constant one first.
+    error : float
+        Root mean square error of held-out rows, in units of the reduction; NaN if there were none.
+
+    Examples
+    --------
+    >>> x = np.linspace(0, 1, 50)[:, None]
+    >>> p = fit_polynomial(x, x**3, inverses=False)
+    >>> len(p.monomials), float(abs(p.predict(x) - x**3).max()) < 1e-12
+    (3, True)
+    """
+
+    reduction: Reduction
+    monomials: list[tuple[int, ...]]
+    outputs: Outputs
+    R: NDArray[np.float64]
+    Z: NDArray[np.float64]
+    error: float
+
+    def coefficients(self, count: int) -> tuple[Terms, NDArray, NDArray]:
+        """Return the first terms, the constant and the coefficients, which are the best ones."""
+        some = self.monomials[:count]
+        terms = Terms.of(some)
+        solved = solve_triangular(self.R[: count + 1, : count + 1], self.Z[: count + 1])
+        constant, coef = self.outputs.restored(np.asarray(solved))
+        place = {name: k for k, name in enumerate(some)}
+        return terms, constant, coef[[place[name] for name in terms.names]]
+
+    def predict(self, rows: NDArray) -> NDArray[np.float64]:
+        """Return the polynomial's values, wherever the rows are."""
+        terms, constant, coef = self.coefficients(len(self.monomials))
+        values = np.empty((len(rows), len(constant)))
+        for start in range(0, len(rows), _CHUNK):
+            z = self.reduction.coordinates(rows[start : start + _CHUNK])
+            np.matmul(design(z, terms), coef, out=values[start : start + _CHUNK])
+        values += constant
+        return values
+
+    def single_count(self, rows: NDArray, targets: NDArray) -> int:
+        """Return how many terms are worth their time in single precision."""
+        some = slice(None, None, max(len(rows) // _LOOKED_AT, 1))
+        reduction, unit = self.reduction, self.reduction.y_unit
+        with np.errstate(all="ignore"):
+            E = rows[some].astype(np.float32) - reduction.origin.astype(np.float32)
+            z = E @ reduction.projection.astype(np.float32)
+        counts, errors = [len(self.monomials)], []
+        while counts[-1] > 1:
+            counts.append(int(counts[-1] / _STEP))
+        for count in counts:
+            terms, constant, coef = self.coefficients(count)
+            with np.errstate(all="ignore"):
+                values = design(z, terms) @ coef.astype(np.float32) + constant.astype(np.float32)
+            errors.append(float(np.mean(((values - targets[some]) * unit) ** 2)))
+        best = min((error for error in errors if error == error), default=np.inf)
+        return counts[max(k for k, e in enumerate(errors) if e <= (1 + _WORTH) ** 2 * best)]
+
+    def to_map(self, rows: NDArray, targets: NDArray, factor: float) -> ReducedMap:
+        """Return what predicts.
+
+        Parameters
+        ----------
+        rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
+            Training data.
+        factor : float
+            How far matrices may go, see :func:`limits_of`.
+
+        Returns
+        -------
+        ReducedMap
+        """
+        single = self.single_count(rows, targets)
+        whole = self._map(len(self.monomials), rows, factor)
+        if single < len(self.monomials):
+            whole = replace(whole, single=self._map(single, rows, factor))
+        return whole
+
+    def _map(self, count: int, rows: NDArray, factor: float) -> ReducedMap:
+        reduction = self.reduction
+        terms, constant, coef = self.coefficients(count)
+        basis = None
+        z = reduction.coordinates(rows[:: max(len(rows) // _LOOKED_AT, 1)])
+        V = output_basis(design(z, terms) @ coef, reduction.y_unit, self.error, len(coef))
+        if V is not None:
+            coef, basis = (coef * reduction.y_unit) @ V, V.T / reduction.y_unit
+        return ReducedMap(
+            origin=reduction.origin,
+            projection=reduction.projection,
+            outside=reduction.outside,
+            limits=limits_of(reduction, terms, factor),
+            terms=terms,
+            constant=constant,
+            coef=coef,
+            layers=[],
+            activation="relu",
+            basis=basis,
+        )
+
+
+def design(z: NDArray, terms: Terms) -> NDArray:
+    """Return the terms of coordinates as columns, the constant one apart."""
+    out = np.empty((len(terms), len(z)), z.dtype)
+    if terms.powers:
+        out[: terms.powers[0]] = z[:, : terms.powers[0]].T
+    terms.evaluate(out)
+    return out.T
+
+
+def fit_polynomial(
+    rows: NDArray,
+    targets: NDArray,
+    *,
+    inverses: bool,
+    n_components: int | None = None,
+    degree: int | None = None,
+    max_terms: int = 256,
+) -> Polynomial | None:
+    """Fit a polynomial of reduced coordinates.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features), float64
+    targets : ndarray of shape (n_samples, n_outputs), float64
+    inverses : bool
+        Whether the targets are the inverses of the rows.
+    n_components, degree : int, default=None
+        Number of coordinates and total degree, at most. With both, all terms are taken, up to
+        `max_terms`; else as many as lower the error of rows held out.
+    max_terms : int, default=256
+        Number of terms, at most.
+
+    Returns
+    -------
+    Polynomial or None
+        None where the first-order series of the inverse does better on the rows held out, and where
+        there are too few to tell.
+    """
+    count = min(n_components or MOST_COMPONENTS, MOST_COMPONENTS, max_terms)
+    stated = n_components is not None and degree is not None
+    held = held_out(len(rows))
+    error = float("nan")
+    if held.any():
+        first = Directions(rows[~held], targets[~held], inverses=inverses, count=count)
+        tried = [_errors(first, rows, targets, held, r, degree, max_terms) for r in _RATES]
+        best = int(np.argmin([errors.min() for errors, _ in tried]))
+        rate, (errors, monomials) = _RATES[best], tried[best]
+        n_terms = len(errors) - 1
+        if not stated:
+            n_terms = int(np.flatnonzero(errors <= (1 + _WORTH) * errors.min())[0])
+        error = float(errors[n_terms])
+        if inverses and not stated and error > _BETTER * _series_error(first, rows, targets, held):
+            return None
+        used = n_used(monomials[:n_terms])
+        unseen = first.reach(used, rows[held])
+    elif inverses and not stated:
+        return None
+    else:
+        unseen = float("inf")
+        rate, n_terms = _RATES[0], max(int(_PER_ROW * len(rows)) - 1, 0)
+    directions = Directions(rows, targets, inverses=inverses, count=count)
+    monomials = leading_terms(directions.weights, rate, min(n_terms, max_terms), degree)
+    reduction = directions.reduction(n_used(monomials), rows, unseen)
+    outputs = Outputs(targets, reduction.y_unit)
+    R, Z = _triangular(reduction.coordinates(rows), outputs, np.arange(len(rows)), monomials)
+    return Polynomial(reduction, monomials, outputs, R, Z, error)
+
+
+def held_out(n_samples: int) -> NDArray[np.bool_]:
+    """Tell which rows are held out."""
+    held = np.zeros(n_samples, dtype=bool)
+    if n_samples >= _ENOUGH:
+        held[_EVERY // 2 :: _EVERY] = True
+    return held
+
+
+def n_used(monomials: list[tuple[int, ...]]) -> int:
+    """Return how many coordinates there are in monomials."""
+    return max((term[-1] + 1 for term in monomials), default=0)
+
+
+class Outputs:
+    """Targets in few columns, all of which count alike.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n_samples, n_outputs)
+    unit : ndarray of shape (n_outputs,)
+        What outputs are multiplied with for errors to count alike.
+
+    Examples
+    --------
+    >>> Outputs(np.array([[1.0], [3.0]]), np.array([2.0])).of(np.array([1]))
+    array([[2.]])
+    """
+
+    def __init__(self, targets: NDArray, unit: NDArray):
+        self._targets, self._unit = targets, unit
+        self.mean = targets.mean(axis=0)
+        self._basis = None
+        if targets.shape[1] > _WIDE:
+            some = targets[:: max(targets.size // _SAMPLE, 1)]
+            self._basis = leading_directions((some - self.mean) * unit, _WIDE)[0]
+
+    def of(self, rows: Any) -> NDArray[np.float64]:
+        """Return some rows."""
+        values = (self._targets[rows] - self.mean) * self._unit
+        return values if self._basis is None else values @ self._basis
+
+    def restored(self, coef: NDArray) -> tuple[NDArray, NDArray]:
+        """Return constant and coefficients of the targets themselves."""
+        coef = (coef if self._basis is None else coef @ self._basis.T) / self._unit
+        return self.mean + coef[0], coef[1:]
+
+
+def _errors(
+    directions: Directions,
+    rows: NDArray,
+    targets: NDArray,
+    held: NDArray[np.bool_],
+    rate: float,
+    degree: int | None,
+    max_terms: int,
+) -> tuple[NDArray[np.float64], list[tuple[int, ...]]]:
+    """Return the errors of held-out rows of the constant, with one term, with two, and so on."""
+    known = np.flatnonzero(~held)
+    unseen = np.flatnonzero(held)[:: max(int(held.sum()) // _CHUNK, 1)]
+    most = min(max_terms, max(int(_PER_ROW * len(known)) - 1, 0))
+    monomials = leading_terms(directions.weights, rate, most, degree)
+    outputs = Outputs(targets, directions.effects.y_unit)
+    z = project(rows[known], directions.origin, directions.projection)
+    R, Z = _triangular(z, outputs, known, monomials)
+    z = project(rows[unseen], directions.origin, directions.projection)
+    basis = _columns(z, monomials)
+    basis = solve_triangular(R, basis.T, trans="T", check_finite=False)
+    left = outputs.of(unseen)
+    errors = np.empty(len(R))
+    for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
+        left -= u[:, None] * c
+        errors[k] = np.sqrt(np.mean(left * left))
+    return np.where(np.isfinite(errors), errors, np.inf), monomials
+
+
+def _columns(z: NDArray, monomials: list[tuple[int, ...]]) -> NDArray[np.float64]:
+    """Return the constant term and monomials, in their order, as columns."""
+    terms = Terms.of(monomials)
+    place = {name: k for k, name in enumerate(terms.names)}
+    columns = np.ones((len(z), 1 + len(monomials)))
+    columns[:, 1:] = design(z, terms)[:, [place[term] for term in monomials]]
+    return columns
+
+
+def _triangular(
+    z: NDArray, outputs: Outputs, index: NDArray[np.intp], monomials: list[tuple[int, ...]]
+) -> tuple[NDArray, NDArray]:
+    """Return R and QᵀY of the QR decomposition of the terms, the constant one first.
+
+    Of terms that depend on those before them, R is 1 on the diagonal and QᵀY is 0.
+    """
+    R, Z = np.zeros((0, len(monomials) + 1)), None
+    for start in range(0, len(z), _CHUNK):
+        piece = slice(start, min(start + _CHUNK, len(z)))
+        y = outputs.of(index[piece])
+        Q, R = qr(np.vstack([R, _columns(z[piece], monomials)]), mode="economic")
+        Z = Q.T @ (y if Z is None else np.vstack([Z, y]))
+    assert Z is not None
+    dependent = np.abs(R.diagonal()) <= _DEPENDENT * np.linalg.norm(R, axis=0)
+    R[dependent] = 0.0
+    R[dependent, dependent] = 1.0
+    Z[dependent] = 0.0
+    return R, Z
+
+
+def _series_error(
+    directions: Directions, rows: NDArray, targets: NDArray, held: NDArray[np.bool_]
+) -> float:
+    """Return the error of the first-order series about the mean, on held-out rows."""
+    inverse = directions.effects.inverse
+    if inverse is None:
+        return float("inf")
+    unseen = np.flatnonzero(held)[:: max(int(held.sum()) // _CHUNK, 1)]
+    center = directions.origin.reshape(inverse.shape)
+    left = taylor(rows[unseen], center, inverse) - targets[unseen]
+    return float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
+
+
+def output_basis(
+    values: NDArray, unit: NDArray, error: float, n_features: int
+) -> NDArray[np.float64] | None:
+    """Return directions in which the outputs vary, if to compute these first is less work.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_outputs)
+        Predictions.
+    unit : ndarray of shape (n_outputs,)
+        What outputs are multiplied with for errors to count alike.
+    error : float
+        Root mean square error of the predictions in these units.
+    n_features : int
+        How many numbers the outputs are linear combinations of.
+
+    Returns
+    -------
+    ndarray of shape (n_outputs, m) or None
+        Orthonormal columns V: values·unit are to be projected on them.
+
+    Examples
+    --------
+    >>> output_basis(np.outer(np.arange(9.0), np.ones(9)), np.ones(9), 0.0, 8).shape
+    (9, 1)
+    """
+    n_outputs = len(unit)
+    some = values[:: max(values.size // _SAMPLE, 1)]
+    V, size = leading_directions((some - some.mean(axis=0)) * unit, min(_WIDE, n_features))
+    tail = np.sqrt(np.cumsum(size[::-1] ** 2)[::-1] / max(some.size, 1))
+    noise = np.finfo(np.float64).eps * (tail[0] if len(tail) else 0.0)
+    m = int((tail > max(_TRUNCATED * (error if error == error else 0.0), noise)).sum())
+    if m * (n_features + n_outputs) > (1 - _SAVED) * n_features * n_outputs:
+        return None
+    return V[:, :m]
+
+
+def limits_of(reduction: Reduction, terms: Terms, factor: float, n_inputs: int = 0) -> NDArray:
+    """Return how far coordinates, and what is outside of them, may go for a prediction.
+
+    Where the highest degree is D, a coordinate that enters with degree d may go factor^(D/d) times
+    as far as in training, so that no term grows more than factor^D; what the coordinates do not see
+    counts as linear.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    terms : Terms
+    factor : float
+    n_inputs : int, default=0
+        Leading coordinates that enter a network, too: with the highest degree.
+
+    Returns
+    -------
+    ndarray of shape (n_outside + n_components,)
+        What is outside first.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0], [2.0], [3.0]])
+    >>> reduction = Directions(X, X, inverses=False).reduction(1, X)
+    >>> limits_of(reduction, Terms((1, 1, 1, 1)), 2.0)
+    array([2.])
+    """
+    k, r = reduction.projection.shape[1], reduction.outside.shape[1]
+    degrees = np.ones(k)
+    for degree, count in enumerate(terms.powers, 1):
+        degrees[:count] = degree
+    highest = max(len(terms.powers), _LEAST_DEGREE)
+    degrees[:n_inputs] = highest
+    with np.errstate(over="ignore"):
+        outside = np.full(r, factor**highest * reduction.reach)
+        return np.concatenate([outside, factor ** (highest / degrees)])
