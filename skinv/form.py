@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,11 @@ class ReducedMap:
     def n_outputs(self) -> int:
         """Number of outputs."""
         return self.constant.size
+
+    def answering_all(self) -> ReducedMap:
+        """Return the same map for all rows, however far they are."""
+        single = None if self.single is None else self.single.answering_all()
+        return replace(self, outside=self.outside[:, :0], limits=None, single=single)
 
     def to_state(self) -> dict[str, Any]:
         """Return numbers, strings, arrays, lists and dictionaries that say it all."""

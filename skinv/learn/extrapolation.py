@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,15 +49,6 @@ class ExtrapolationMixin(InverseRegressorMixin):
 
     _map: ReducedMap | None
     _answers_all: bool
-
-    def _answering(self) -> ReducedMap | None:
-        """Return the map that predictions are made by."""
-        if self._map is None or not self._answers_all:
-            return self._map
-        few, single = self._map.outside[:, :0], self._map.single
-        if single is not None:
-            single = replace(single, outside=few, limits=None)
-        return replace(self._map, outside=few, limits=None, single=single)
 
     def extrapolates(self, X: Any) -> NDArray[np.bool_]:
         """Tell which matrices are far from those that the model was fitted to.

@@ -32,7 +32,7 @@ _CHUNK = 2**12
 _WIDE, _SAMPLE = 256, 2**24
 # Share of the held-out error that a basis of fewer outputs may add to it, and of the work that it
 # must save.
-_TRUNCATED, _SAVED = 0.1, 0.2
+_TRUNCATED, _SAVED = 0.3, 0.2
 # Rows that are looked at for that, and for terms in single precision: of so many times fewer.
 _LOOKED_AT, _STEP = 2**10, 1.4
 # No coordinate may go further than if terms were of this degree, at least.
@@ -106,7 +106,9 @@ class Polynomial:
         best = min((error for error in errors if error == error), default=np.inf)
         return counts[max(k for k, e in enumerate(errors) if e <= (1 + _WORTH) ** 2 * best)]
 
-    def to_map(self, rows: NDArray, targets: NDArray, factor: float) -> ReducedMap:
+    def to_map(
+        self, rows: NDArray, targets: NDArray, factor: float, *, full: bool = False
+    ) -> ReducedMap:
         """Return what predicts.
 
         Parameters
@@ -115,23 +117,27 @@ class Polynomial:
             Training data.
         factor : float
             How far matrices may go, see :func:`limits_of`.
+        full : bool, default=False
+            Whether all outputs are computed from the terms, not from a basis.
 
         Returns
         -------
         ReducedMap
         """
         single = self.single_count(rows, targets)
-        whole = self._map(len(self.monomials), rows, factor)
+        whole = self._map(len(self.monomials), rows, factor, full)
         if single < len(self.monomials):
             whole = replace(whole, single=self._map(single, rows, factor))
         return whole
 
-    def _map(self, count: int, rows: NDArray, factor: float) -> ReducedMap:
+    def _map(self, count: int, rows: NDArray, factor: float, full: bool = False) -> ReducedMap:
         reduction = self.reduction
         terms, constant, coef = self.coefficients(count)
         basis = None
         z = reduction.coordinates(rows[:: max(len(rows) // _LOOKED_AT, 1)])
-        V = output_basis(design(z, terms) @ coef, reduction.y_unit, self.error, len(coef))
+        V = None
+        if not full:
+            V = output_basis(design(z, terms) @ coef, reduction.y_unit, self.error, len(coef))
         if V is not None:
             coef, basis = (coef * reduction.y_unit) @ V, V.T / reduction.y_unit
         return ReducedMap(
@@ -337,12 +343,12 @@ def _series_error(
 def output_basis(
     values: NDArray, unit: NDArray, error: float, n_features: int
 ) -> NDArray[np.float64] | None:
-    """Return directions in which the outputs vary, if to compute these first is less work.
+    """Return directions that hold the outputs, if to compute these first is less work.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples, n_outputs)
-        Predictions.
+        What is to be predicted, but for a constant.
     unit : ndarray of shape (n_outputs,)
         What outputs are multiplied with for errors to count alike.
     error : float
@@ -362,7 +368,7 @@ def output_basis(
     """
     n_outputs = len(unit)
     some = values[:: max(values.size // _SAMPLE, 1)]
-    V, size = leading_directions((some - some.mean(axis=0)) * unit, min(_WIDE, n_features))
+    V, size = leading_directions(some * unit, min(_WIDE, n_features))
     tail = np.sqrt(np.cumsum(size[::-1] ** 2)[::-1] / max(some.size, 1))
     noise = np.finfo(np.float64).eps * (tail[0] if len(tail) else 0.0)
     m = int((tail > max(_TRUNCATED * (error if error == error else 0.0), noise)).sum())
@@ -384,7 +390,7 @@ def limits_of(reduction: Reduction, terms: Terms, factor: float, n_inputs: int =
     terms : Terms
     factor : float
     n_inputs : int, default=0
-        Leading coordinates that enter a network, too: with the highest degree.
+        Leading coordinates that enter a network, too: with degree 2, at least.
 
     Returns
     -------
@@ -403,7 +409,7 @@ def limits_of(reduction: Reduction, terms: Terms, factor: float, n_inputs: int =
     for degree, count in enumerate(terms.powers, 1):
         degrees[:count] = degree
     highest = max(len(terms.powers), _LEAST_DEGREE)
-    degrees[:n_inputs] = highest
+    degrees[:n_inputs] = np.maximum(degrees[:n_inputs], 2)
     with np.errstate(over="ignore"):
         outside = np.full(r, factor**highest * reduction.reach)
         return np.concatenate([outside, factor ** (highest / degrees)])

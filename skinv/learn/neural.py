@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,44 +18,61 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._regressor import training_rows
 from ..draws import private_generator
-from ..form import OTHER_TARGETS, ModelForm
+from ..form import OTHER_TARGETS, ModelForm, ReducedMap
 from ..matrices import as_stack, real_array
 from ..sampling import check_sampler
+from .extrapolation import ExtrapolationMixin
 from .inference.predictor import EnginePredictorMixin
+from .least_squares import fit_polynomial
+from .least_squares import held_out as held_out_rows
+from .reduction import Directions
 from .training.preparation import ORDERS, Preparation, random_layers, taylor_layers
+from .training.residual import Residual
 from .training.schedules import SCHEDULES
 
 __all__ = ["NeuralInverseRegressor"]
 
 # Weights of a layer whose width is not given: past that, training takes minutes and gigabytes.
 _MOST_WEIGHTS = 4_000_000
+# In reduced coordinates: how many the network sees, terms of the polynomial, units at most, and
+# fewer for fewer rows: numbers to fit for each weight, in the share of the rows that is trained on;
+# below the fewest units there is no network.
+_COMPONENTS, _TERMS, _UNITS = 8, 40, 48
+_NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
+# A network that leaves more than this share of the square of what it learns is not worth its time.
+_WORTH = 0.5
 # Matrices to which a stream's scaling and baseline are fitted, at least.
 _FIRST_SAMPLE = 4096
 
 
-class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
-    """Learn the inverses of a region of matrices with a small neural network.
+class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstimator):
+    """Learn the inverses of a family, or a region, of matrices with a small neural network.
 
-    A multilayer perceptron in a skorch net learns what a baseline, affine or a short Taylor series,
-    leaves of the inverse. No network inverts matrices everywhere; train and use this one on a
-    region that keeps away from the singular matrices (:class:`FeasibleRegionSampler`). With targets
-    given it is a general regressor, for any smooth quantity of a matrix.
+    A multilayer perceptron in a skorch net learns what a baseline leaves of the inverse: of a
+    family that moves in few directions a polynomial of its reduced coordinates, which the network
+    sees, too; of matrices that fill their space an affine map or a short Taylor series. No network
+    inverts matrices everywhere; train and use this one on matrices that keep away from the singular
+    ones. With targets given it is a general regressor, for any smooth quantity; its features then
+    may be the parameters of a family, and its targets the inverses.
 
     Parameters
     ----------
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
-        Widths of the hidden layers. "auto" is one layer of 8 units per input that varies, and of
-        fewer, with a warning, where that would be more than 4 million weights (all entries of
-        matrices of order 23 and more): then as many as stay below.
+        Widths of the hidden layers. "auto" in reduced coordinates is one layer of at most 48 units,
+        fewer for few rows, which is set to 0 where rows held out say that it adds nothing. On all
+        entries it is one layer of 8 units per input that varies, and of fewer, with a warning,
+        where that would be more than 4 million weights (matrices of order 23 and more).
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
     baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"
-        What the network starts from: the affine least-squares fit (for inverses, in directions in
-        which the training matrices hardly vary, the tangent), or the Taylor series of the inverse
-        at their mean, of order 1, 2 or 3. "auto" takes the one of "affine" and "taylor2" that
-        leaves less, and "taylor2" where an affine map would have more than 33 million coefficients.
-        For targets that are not inverses, whose derivatives are unknown, it is the affine fit
-        always.
+        What the network starts from. In reduced coordinates "auto" is a polynomial of up to 40
+        terms (as :class:`PolynomialInverseApprox`), "affine" one of degree 1; where the rows are
+        too few for either, "auto" is the first-order series, with no network. On all entries it is
+        the affine least-squares fit (for inverses, in directions in which the training matrices
+        hardly vary, the tangent), or the Taylor series of the inverse at their mean, of order 1, 2
+        or 3. "auto" takes the one of "affine" and "taylor2" that leaves less, and "taylor2" where
+        an affine map would have more than 33 million coefficients. For targets that are not
+        inverses, whose derivatives are unknown, it is the affine fit always.
     solver : {"auto", "adam", "lm"}, default="auto"
         "adam", or "lm" for Levenberg-Marquardt, which takes at most two hidden layers and is by far
         the most accurate for small networks of a smooth activation. "auto" takes it for at most
@@ -105,6 +124,20 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
     callbacks : list of skorch callbacks, default=None
         Copied, then given to the net. Callbacks that listen to single batches make it use skorch's
         own loop, which is several times slower.
+    n_components : int, "auto" or None, default="auto"
+        Number of reduced coordinates that the network sees, which ``fit`` finds as
+        :class:`PolynomialInverseApprox` does. "auto" is 8 if the matrices move in few directions
+        (at most half of the entries), or if there are far more outputs than features, and None if
+        they fill their space, for a Taylor `baseline` and for None, and in ``partial_fit`` and
+        ``fit_sampler``. None is a network on all entries that vary, as in the paper.
+    max_time : float, default=None
+        Seconds after which training stops, with the best model so far; the schedule of learning
+        rates keeps to it. A single step may go beyond it. None has no limit.
+    on_extrapolation : {"nan", "keep"}, default="nan"
+        What ``predict`` answers in reduced coordinates for matrices that are far from the known
+        ones: NaN, with a warning for arrays on the host, or what polynomial and network say.
+    max_extrapolation : float, default=1.5
+        How far that is, see :class:`PolynomialInverseApprox`.
     dtype : {"float32", "float64"}, default="float32"
         Precision of Adam; Levenberg-Marquardt works in float64. Predictions are computed in the
         dtype of their input.
@@ -192,6 +225,14 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         "warm_start": ["boolean"],
         "hard_fraction": [Interval(Real, 0, 1, closed="left")],
         "callbacks": [list, tuple, None],
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
+        "on_extrapolation": [StrOptions({"nan", "keep"})],
+        "max_extrapolation": [Interval(Real, 1, None, closed="left")],
         "dtype": [StrOptions({"float32", "float64"})],
         "device": [str],
         "random_state": ["random_state"],
@@ -221,6 +262,10 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         warm_start: bool = False,
         hard_fraction: float = 0.0,
         callbacks: Sequence[Any] | None = None,
+        n_components: int | str | None = "auto",
+        max_time: float | None = None,
+        on_extrapolation: str = "nan",
+        max_extrapolation: float = 1.5,
         dtype: str = "float32",
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -243,6 +288,10 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         self.warm_start = warm_start
         self.hard_fraction = hard_fraction
         self.callbacks = callbacks
+        self.n_components = n_components
+        self.max_time = max_time
+        self.on_extrapolation = on_extrapolation
+        self.max_extrapolation = max_extrapolation
         self.dtype = dtype
         self.device = device
         self.random_state = random_state
@@ -250,8 +299,8 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        for name in ("learning_rate_init", "weight_decay", "tol"):
-            if not isinstance(getattr(self, name), str):
+        for name in ("learning_rate_init", "weight_decay", "tol", "max_time", "max_extrapolation"):
+            if not isinstance(getattr(self, name), str | None):
                 real_array(getattr(self, name), name)
 
     # -- fitting ---------------------------------------------------------------------------------
@@ -281,9 +330,16 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         AmbiguousShapeWarning
             If `X` could be a single matrix.
         """
+        deadline = self._deadline()
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
-        held_out = None
+        learns, held_out = True, None
+        if not resume:
+            with np.errstate(all="ignore"):
+                learns = self._reduce(rows, targets, inverses)
+        reduced = isinstance(self._preparation, Residual)
+        if not learns:
+            return self._finished()
         if self.early_stopping:
             if len(rows) < 2:
                 raise ValueError(
@@ -294,12 +350,98 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
                 rows, targets, test_size=self.validation_fraction, random_state=self._rng
             )
             held_out = valid_rows, valid_targets
-        if not resume:
+        elif reduced and self.hidden_layer_sizes == "auto":
+            held = held_out_rows(len(rows))
+            held_out = rows[held], targets[held]
+            rows, targets = rows[~held], targets[~held]
+        if not resume and not reduced:
             self._initialize(rows, targets, inverses)
 
         from .training.fitting import train_on_arrays
 
-        train_on_arrays(self, rows, targets, held_out, self.max_iter)
+        train_on_arrays(self, rows, targets, held_out, self.max_iter, deadline=deadline)
+        if reduced and self.hidden_layer_sizes == "auto" and self.best_loss_ > _WORTH:
+            return self._finished()
+        if reduced:
+            self._preparation.settle(targets, self.best_loss_, len(self._layers[-2][1]))
+            self._set_engine()
+        return self
+
+    def _deadline(self) -> float:
+        """Return when a fit that begins now is to stop."""
+        self._validate_params()
+        return math.inf if self.max_time is None else time.monotonic() + float(self.max_time)
+
+    def _reduce(self, rows: NDArray, targets: NDArray, inverses: bool) -> bool:
+        """Find reduced coordinates, if the rows have such; tell if there is a network to train."""
+        self._preparation: Any = None
+        stated = self.n_components is not None and self.n_components != "auto"
+        if self.baseline not in ("auto", "affine") or self.init == "taylor":
+            if stated:
+                raise ValueError(
+                    f"Got n_components={self.n_components} with baseline={self.baseline!r} and "
+                    f"init={self.init!r}, but reduced coordinates have the baselines 'auto' and "
+                    f"'affine': pass one of these, or n_components=None."
+                )
+            return True
+        if self.n_components is None:
+            return True
+        rows = rows.astype(np.float64, copy=False)
+        directions = Directions(rows, targets, inverses=inverses)
+        if not stated and not directions.are_few(targets.shape[1]):
+            return True
+        count = int(self.n_components) if stated else _COMPONENTS
+        found = fit_polynomial(
+            rows,
+            targets,
+            inverses=inverses,
+            degree=1 if self.baseline == "affine" else None,
+            max_terms=max(_TERMS, count),
+        )
+        free = self.hidden_layer_sizes == "auto"
+        if found is None and (stated or not free or self.baseline == "affine"):
+            return True
+        self._set_out(inverses, targets.shape[1])
+        if found is None:
+            self._preparation = Preparation.fit(rows, targets, "taylor", inverses=True)
+            self._layers = [
+                (np.zeros((1, len(self._preparation.kept))), np.zeros(1)),
+                (np.zeros((targets.shape[1], 1)), np.zeros(targets.shape[1])),
+            ]
+            return False
+        self._preparation = Residual.of(
+            found,
+            rows,
+            targets,
+            count,
+            float(self.max_extrapolation),
+            self.on_extrapolation == "keep",
+        )
+        k, m = self._preparation.n_inputs, self._preparation.n_outputs
+        width = int((len(rows) * _TRAINED * m / _NUMBERS - m) / (k + 1 + m))
+        hidden = [min(max(width, 1), _UNITS)] if free else self._hidden_sizes(k, m)
+        self._layers = random_layers([k, *hidden, m], self._rng)
+        return k > 0 and (not free or width >= _FEWEST)
+
+    def _set_out(self, inverses: bool, n_outputs: int) -> None:
+        """Forget what an earlier fit has learned."""
+        self._inverse_targets, self._activation = inverses, self.activation
+        self._solver_state: dict[str, Any] = {}
+        self._net: Any = None
+        self.n_outputs_ = n_outputs
+        self.n_iter_ = 0
+        self.loss_curve_: list[float] = []
+        self.validation_scores_: list[float] | None = None
+
+    def _finished(self) -> NeuralInverseRegressor:
+        """Leave the baseline alone: a network would add nothing."""
+        W, b = self._layers[-1]
+        self._layers = [*self._layers[:-1], (np.zeros_like(W), np.zeros_like(b))]
+        self._net = None
+        if self.n_iter_ == 0:
+            self.solver_, self.best_loss_ = "lm", 1.0
+        self._fitted = True
+        self._set_engine()
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
@@ -323,6 +465,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
         ValueError
             As for :meth:`fit`.
         """
+        deadline = self._deadline()
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, True)
         if not resume:
@@ -330,7 +473,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
 
         from .training.fitting import train_on_arrays
 
-        train_on_arrays(self, rows, targets, None, 1, partial=True)
+        train_on_arrays(self, rows, targets, None, 1, partial=True, deadline=deadline)
         return self
 
     def fit_sampler(self, sampler: Any, n_steps: int | None = None) -> NeuralInverseRegressor:
@@ -360,7 +503,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
             If `n_steps` is not positive, for what is no fitted sampler or for matrices that must
             not be fitted, or if the loss becomes infinite or NaN.
         """
-        self._validate_params()
+        deadline = self._deadline()
         check_sampler(sampler)
         if n_steps is not None and (not isinstance(n_steps, Integral) or n_steps < 1):
             raise ValueError(f"Got n_steps={n_steps!r}, but a positive integer is expected.")
@@ -373,7 +516,7 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
 
         from .training.fitting import train_on_stream
 
-        train_on_stream(self, sampler, None if n_steps is None else int(n_steps))
+        train_on_stream(self, sampler, None if n_steps is None else int(n_steps), deadline)
         return self
 
     def _start(self, X: Any, y: Any, warm: bool) -> tuple[NDArray, NDArray[np.float64], bool, bool]:
@@ -424,15 +567,8 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
             layers = taylor_layers(prepared, rows, center, hidden[0], self._rng)
         else:
             layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], self._rng)
-        self._preparation, self._inverse_targets = prepared, inverses
-        self._activation = self.activation
-        self._layers = layers
-        self._solver_state: dict[str, Any] = {}
-        self._net: Any = None
-        self.n_outputs_ = targets.shape[1]
-        self.n_iter_ = 0
-        self.loss_curve_: list[float] = []
-        self.validation_scores_: list[float] | None = None
+        self._preparation, self._layers = prepared, layers
+        self._set_out(inverses, targets.shape[1])
 
     def _hidden_sizes(self, n_inputs: int, n_outputs: int) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -490,6 +626,15 @@ class NeuralInverseRegressor(EnginePredictorMixin, BaseEstimator):
     def _make_form(self) -> Callable[[], ModelForm]:
         form = self._preparation.form
         return partial(form, self._layers, self._activation, self.n_features_in_)
+
+    @property
+    def _map(self) -> ReducedMap | None:  # type: ignore[override]
+        prepared = self._preparation
+        return prepared.baseline if isinstance(prepared, Residual) else None
+
+    @property
+    def _answers_all(self) -> bool:  # type: ignore[override]
+        return bool(self._preparation.answers_all)
 
     def _n_outputs(self) -> int:
         return self.n_outputs_

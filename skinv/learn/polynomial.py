@@ -198,7 +198,8 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
             center, inverse = self._series
             return partial(ModelForm.series, center, inverse, 1)
         zeros = np.zeros(self._n_targets), np.zeros(self.n_features_in_)
-        return partial(ModelForm, *zeros, reduced=self._answering())
+        reduced = self._map.answering_all() if self._answers_all else self._map
+        return partial(ModelForm, *zeros, reduced=reduced)
 
     def _n_outputs(self) -> int:
         return self._n_targets

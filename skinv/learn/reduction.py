@@ -28,6 +28,9 @@ _SAMPLE = 2**24
 _EXACT = 2**21
 # Effects below this share of the largest, or of this many roundings, say nothing.
 _SHARE, _ROUNDINGS = 1e-9, 2**8
+# Directions are few that leave out this share of the square of all effects; so are features, with
+# so many times more outputs.
+_LEFT_OUT, _MANY = 1e-4, 4
 # Rows that are worked on at once.
 _CHUNK = 2**12
 
@@ -110,6 +113,7 @@ class Directions:
             origin = mean.astype(np.float32).astype(np.float64)
         exact = np.isfinite(origin) & (np.abs(mean) > np.finfo(np.float32).tiny)
         self.origin = np.where(exact, origin, mean)
+        self.n_varying = int(varies(mean, rows.std(axis=0)).sum())
         effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
         self.effects = Effects.of_features(rows, targets) if effects is None else effects
         some = rows[:: max(rows.size // _SAMPLE, 1)]
@@ -125,6 +129,16 @@ class Directions:
         self.projection = projection / _positive(
             np.abs(project(rows, self.origin, projection)).max(axis=0, initial=0.0)
         )
+
+    def are_few(self, n_outputs: int) -> bool:
+        """Tell whether the rows move in few directions, or few features give many outputs."""
+        n_features = self.origin.size
+        if n_outputs > _MANY * n_features:
+            return True
+        square = self.weights**2
+        rest = np.cumsum(square[::-1])[::-1]
+        n_moving = int((rest > _LEFT_OUT * rest[:1].sum()).sum())
+        return n_moving <= self.n_varying // 2
 
     def reach(self, count: int, rows: NDArray) -> float:
         """Return how far rows reach into what the leading directions do not see."""

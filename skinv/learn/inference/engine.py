@@ -26,7 +26,7 @@ _PIECE = 2**22
 _PIECE_NETWORK, _ROWS = 3 * 2**19, 1024
 _MOST_ROWS = 2**14
 # Of terms and hidden units in reduced coordinates.
-_PIECE_REDUCED = 2**20
+_PIECE_REDUCED = 2**21
 # Of arrays that are copied to a device piece by piece.
 _PIECE_COPIED = 2**24
 # Up to so many numbers torch costs more than it saves.

@@ -62,6 +62,21 @@ class Converged(Callback):
             raise KeyboardInterrupt
 
 
+class Deadline(Callback):
+    """Stops the training at the end of an epoch that its net's deadline cut short.
+
+    Examples
+    --------
+    >>> isinstance(Deadline(), Callback)
+    True
+    """
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Stop as skorch's callbacks do."""
+        if net.is_late():
+            raise KeyboardInterrupt
+
+
 class EpochBar(Callback):
     """A tqdm progress bar over epochs that shows the losses.
 

@@ -7,6 +7,8 @@ far as scaling and first weights, and gets its weights and history back.
 from __future__ import annotations
 
 import copy
+import math
+import time
 import warnings
 from typing import Any
 
@@ -17,7 +19,7 @@ from skorch.callbacks import EarlyStopping
 
 from ..inference.engine import resolve_device
 from .batches import Batches, DrawnBatches, TensorBatches
-from .callbacks import Converged, EpochBar, ValidationScore
+from .callbacks import Converged, Deadline, EpochBar, ValidationScore
 from .net import InverseNet, load_solver_state, make_net, solver_state
 from .recycling import Recycling
 from .schedules import learning_rates
@@ -39,6 +41,7 @@ def train_on_arrays(
     n_epochs: int,
     *,
     partial: bool = False,
+    deadline: float = math.inf,
 ) -> None:
     """Train on arrays, under the schedule or, if `partial`, for one epoch without one.
 
@@ -51,6 +54,8 @@ def train_on_arrays(
         Rows and targets for validation.
     n_epochs : int
     partial : bool, default=False
+    deadline : float, default=inf
+        When to stop, on the clock ``time.monotonic``.
     """
     sizes = layer_sizes(model)
     # A model that goes on in smaller portions keeps its solver, unless these are very small.
@@ -76,18 +81,20 @@ def train_on_arrays(
     valid, variance = None, 0.0
     if held_out is not None:
         valid = TensorBatches(*_tensors(model, *held_out, dtype), 2**16)
-        variance = float(np.mean(np.var(held_out[1], axis=0)))
+        variance = model._preparation.variance(held_out[1])
     del rows, targets, held_out
     peak, constant = peak_rate(model), model.learning_rate == "constant"
     if partial:
         rates = np.array([peak * (1.0 if constant else 0.1)])
     else:
         rates = learning_rates(model.learning_rate, n_epochs * data.n_batches, peak)
-    _train(model, solver, data, valid, n_epochs, rates, variance)
+    _train(model, solver, data, valid, n_epochs, rates, variance, deadline=deadline)
 
 
 @np.errstate(all="ignore")  # of what overflows the loss tells
-def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
+def train_on_stream(
+    model: Any, sampler: Any, n_steps: int | None, deadline: float = math.inf
+) -> None:
     """Train on fresh matrices in every step.
 
     Parameters
@@ -98,6 +105,8 @@ def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
         Fitted.
     n_steps : int or None
         Steps; None is 10,000 of Adam, and 1,000 of Levenberg-Marquardt.
+    deadline : float, default=inf
+        When to stop, on the clock ``time.monotonic``.
     """
     sizes = layer_sizes(model)
     solver = choose_solver(model.solver, sizes, model._activation, np.inf, model.callbacks)
@@ -120,7 +129,7 @@ def train_on_stream(model: Any, sampler: Any, n_steps: int | None) -> None:
         seed=int(model._rng.randint(2**31)),
     )
     rates = learning_rates(model.learning_rate, n_epochs * per_epoch, peak_rate(model))
-    _train(model, solver, data, None, n_epochs, rates)
+    _train(model, solver, data, None, n_epochs, rates, deadline=deadline)
 
 
 def layer_sizes(model: Any) -> list[int]:
@@ -174,7 +183,7 @@ def _tensors(
     device, prepared = resolve_device(model.device, strict=True), model._preparation
     options: Any = {"dtype": getattr(torch, dtype), "device": device}
     x = torch.empty(len(rows), len(prepared.kept), **options)
-    y = torch.empty(len(rows), targets.shape[1], **options)
+    y = torch.empty(len(rows), prepared.n_outputs, **options)
     for start in range(0, len(rows), _CHUNK):
         piece = slice(start, start + _CHUNK)
         part = rows[piece].astype(np.float64, copy=False)
@@ -191,6 +200,8 @@ def _train(
     n_epochs: int,
     rates: NDArray,
     variance: float = 0.0,
+    *,
+    deadline: float,
 ) -> None:
     """Run the net, and let the model have its weights and history."""
     constant = model.learning_rate == "constant"
@@ -205,7 +216,7 @@ def _train(
     monitored = "train_loss" if valid is None else "valid_loss"
     # A schedule is run to its end, and so is Levenberg-Marquardt on batches, whose losses vary.
     if solver == "lm":
-        patient = valid is None and data.n_batches > 1
+        patient = data.n_batches > 1 if valid is None else not model.early_stopping
         callbacks.append(Converged())
         if model._activation == "relu" and len(model._layers) == 2 and valid is None:
             callbacks.append(Recycling(n_epochs, int(model._rng.randint(2**31))))
@@ -220,6 +231,8 @@ def _train(
                 sink=_silent,
             )
         )
+    if deadline < math.inf:
+        callbacks.append(Deadline())
     bar = EpochBar(n_epochs)
     if model.verbose:
         callbacks.append(bar)
@@ -227,6 +240,7 @@ def _train(
     # A callback may schedule a constant rate, but not another schedule.
     net.rates = None if constant else rates
     net.max_epochs = n_epochs
+    net.started, net.deadline = time.monotonic(), deadline
     try:
         net.partial_fit(data, valid)
     finally:

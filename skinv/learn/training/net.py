@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from .modules import MLP
 
 # Levenberg-Marquardt takes its last steps on batches that are so much larger.
 _LAST_PART, _LARGER = 0.8, 4
+# Steps of Adam after which a deadline is looked at.
+_PART = 64
 _BATCH_EVENTS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
@@ -55,6 +59,8 @@ class InverseNet(NeuralNet):
     """
 
     optimizer_: Any
+    # On the clock time.monotonic: when to stop, and when training began.
+    deadline, started = math.inf, 0.0
 
     def __init__(
         self,
@@ -125,13 +131,27 @@ class InverseNet(NeuralNet):
         if self.solver == "lm" and len(self.history) == int(_LAST_PART * self.max_epochs) + 1 > 5:
             dataset_train.enlarge(_LARGER)
 
+    def is_late(self) -> bool:
+        """Tell whether the time for training is over."""
+        return self.deadline < math.inf and time.monotonic() >= self.deadline
+
     def was_interrupted(self) -> bool:
         """Tell whether the last fit was stopped from outside, and not by a callback."""
-        return self.interrupted_ and not any(
-            (isinstance(callback, Converged) and callback.stopped_)
-            or (isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience)
-            for _, callback in self.callbacks_
+        return (
+            self.interrupted_
+            and not self.is_late()
+            and not any(
+                (isinstance(callback, Converged) and callback.stopped_)
+                or (isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience)
+                for _, callback in self.callbacks_
+            )
         )
+
+    def _keep_up(self) -> None:
+        """Go on in the schedule of rates, if the time is going faster than the steps."""
+        if self.deadline < math.inf and self.rates is not None:
+            share = (time.monotonic() - self.started) / (self.deadline - self.started)
+            self.n_steps_ = max(self.n_steps_, int(min(share, 1.0) * len(self.rates)))
 
     def best_loss(self) -> float:
         """Return the smallest loss of an epoch in the last fit, of validation if there was any."""
@@ -186,18 +206,30 @@ class InverseNet(NeuralNet):
         if len(x) == 0:
             return 0.0, 0
         if self.solver == "lm":
-            total = 0.0
+            total, rows = 0.0, 0
             for pair in zip(x.split(dataset.batch_size), y.split(dataset.batch_size), strict=True):
                 total += self.optimizer_.step(*pair) * len(pair[0])
-            return total, len(x)
+                rows += len(pair[0])
+                if self.is_late():
+                    break
+            return total, rows
         if self._loop is None:
             self._loop = AdamLoop(self.module_, self.optimizer_)
-        rates = None
-        if self.rates is not None:
-            steps = np.arange(self.n_steps_, self.n_steps_ + -(-len(x) // dataset.batch_size))
-            rates = self.rates[np.minimum(steps, len(self.rates) - 1)]
-            self.n_steps_ += len(steps)
-        return float(self._loop.steps(x, y, dataset.batch_size, rates)), len(x)
+        # With a deadline the epoch goes in parts, after each of which it can end.
+        part = len(x) if self.deadline == math.inf else _PART * dataset.batch_size
+        total, rows = 0.0, 0
+        for xs, ys in zip(x.split(part), y.split(part), strict=True):
+            rates = None
+            if self.rates is not None:
+                self._keep_up()
+                steps = np.arange(self.n_steps_, self.n_steps_ + -(-len(xs) // dataset.batch_size))
+                rates = self.rates[np.minimum(steps, len(self.rates) - 1)]
+                self.n_steps_ += len(steps)
+            total += float(self._loop.steps(xs, ys, dataset.batch_size, rates))
+            rows += len(xs)
+            if self.is_late():
+                break
+        return total, rows
 
     def _validate(self, dataset: Any) -> tuple[float, int]:
         """Return the summed loss of a data set and its number of rows."""
@@ -217,7 +249,10 @@ class InverseNet(NeuralNet):
                 predicted = self.module_(batch[0])
             loss = torch.tensor(self.optimizer_.step(*batch), dtype=torch.float64)
             return {"loss": loss, "y_pred": predicted}
+        if self.is_late() and len(self.history) > 1:
+            raise KeyboardInterrupt
         if self.rates is not None:
+            self._keep_up()
             rate = float(self.rates[min(self.n_steps_, len(self.rates) - 1)])
             for group in self.optimizer_.param_groups:
                 group["lr"] = rate

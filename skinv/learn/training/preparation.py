@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ...form import ModelForm
 from ...matrices import like, matrix_order, regular_inverse
 from ..linear import affine_fit, taylor, varies
+from .residual import Residual
 
 # Directions of the inputs that vary by less than this share of the largest keep the tangent.
 _FITTED = 1e-2
@@ -163,6 +164,20 @@ class Preparation:
         if left_by_series * max(n_samples - n_fitted, 0) < left * n_samples:
             self.center, self.order, self.affine = series.center, series.order, None
 
+    @classmethod
+    def from_state(cls, **state: Any) -> Preparation | Residual:
+        """Return what was stored, whichever it is of the two."""
+        return Residual.from_state(**state) if "directions" in state else cls(**state)
+
+    def variance(self, targets: NDArray) -> float:
+        """Return the variance of targets, averaged over outputs."""
+        return float(np.mean(np.var(targets, axis=0)))
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of the network."""
+        return len(self.y_mean)
+
     def inputs(self, rows: Any) -> Any:
         """Return what the network sees of rows, in their dtype."""
         return (self._varying(rows) - like(self.x_mean, rows)) / like(self.x_scale, rows)
@@ -241,12 +256,15 @@ class Preparation:
             wide[-1] = (W * self.y_scale[:, None], b * self.y_scale + self.y_mean)
         x_mean, x_scale = np.zeros(n_features), np.ones(n_features)
         x_mean[self.kept], x_scale[self.kept] = self.x_mean, self.x_scale
-        n_outputs = len(self.y_mean)
+        n_outputs = self.n_outputs
         origin, constant = np.zeros(n_features), np.zeros(n_outputs)
+        if not wide[-1][0].any():  # no network at all
+            wide, constant = [], wide[-1][1]
         linear = None
         if self.affine is not None:
             linear = np.zeros((n_features, n_outputs))
-            origin[self.kept], constant, linear[self.kept] = self.affine
+            origin[self.kept], fitted, linear[self.kept] = self.affine
+            constant = constant + fitted
         taylor = None if self.center is None else (*self.center, self.order)
         return ModelForm(constant, origin, linear, taylor, wide, activation, x_mean, x_scale)
 

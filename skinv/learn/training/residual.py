@@ -1,0 +1,216 @@
+"""What a polynomial of reduced coordinates leaves, as a small network learns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...form import ModelForm, ReducedMap
+from ...matrices import like
+from ..least_squares import Polynomial, design, limits_of, output_basis
+from ..reduction import leading_directions
+
+# Principal directions of what is left that are learned, at most, and the share of its square that
+# may be left out.
+_MOST_DIRECTIONS, _LEFT_OUT = 32, 1e-4
+
+
+@dataclass
+class Residual:
+    """Scaling and baseline of a network in reduced coordinates.
+
+    It stands where :class:`skinv.learn.training.preparation.Preparation` does for all entries.
+
+    Parameters
+    ----------
+    baseline : ReducedMap
+        The polynomial, with all outputs as they are.
+    n_inputs : int
+        Leading coordinates that the network sees.
+    y_unit : ndarray of shape (n_outputs,)
+        What outputs are multiplied with for errors to count alike.
+    directions : ndarray of shape (n_outputs, m)
+        Orthonormal: of residuals in these units, what the network learns.
+    y_scale : ndarray of shape (m,)
+        Root mean square of that, the same for all.
+    basis : ndarray of shape (n_outputs, b) or None
+        Orthonormal: what is computed first of outputs in these units, and all others from it.
+    answers_all : bool
+        Whether matrices far from the known ones are answered.
+
+    Examples
+    --------
+    >>> from skinv.learn.least_squares import fit_polynomial
+    >>> x = np.linspace(0, 1, 50)[:, None]
+    >>> found = fit_polynomial(x, np.sin(9 * x), inverses=False, max_terms=3)
+    >>> residual = Residual.of(found, x, np.sin(9 * x), 1, 1.5)
+    >>> residual.inputs(x).shape, residual.n_outputs
+    ((50, 1), 1)
+    """
+
+    baseline: ReducedMap
+    n_inputs: int
+    y_unit: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    y_scale: NDArray[np.float64]
+    basis: NDArray[np.float64] | None
+    answers_all: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        found: Polynomial,
+        rows: NDArray,
+        targets: NDArray,
+        n_inputs: int,
+        factor: float,
+        answers_all: bool = False,
+    ) -> Residual:
+        """Look at what a polynomial leaves of training data.
+
+        Parameters
+        ----------
+        found : Polynomial
+        rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
+        n_inputs : int
+            Coordinates for the network, at most.
+        factor : float
+            How far matrices may go, see :func:`skinv.learn.least_squares.limits_of`.
+        answers_all : bool, default=False
+
+        Returns
+        -------
+        Residual
+        """
+        unit = found.reduction.y_unit
+        left = (targets - found.predict(rows)) * unit
+        V, size = leading_directions(left, _MOST_DIRECTIONS)
+        share = np.cumsum(size[::-1] ** 2)[::-1] / max(float(np.sum(size**2)), 1e-300)
+        m = max(int((share > _LEFT_OUT).sum()), 1)
+        if V.shape[1] == 0:
+            V = np.zeros((len(unit), 1))
+        V = V[:, :m]
+        scale = float(np.sqrt(np.mean((left @ V) ** 2))) or 1.0
+        baseline = found.to_map(rows, targets, factor, full=True)
+        used = baseline.terms.powers[0] if baseline.terms.powers else 0
+        n_inputs = min(n_inputs, used)
+        baseline = replace(
+            baseline, limits=limits_of(found.reduction, baseline.terms, factor, n_inputs)
+        )
+        return cls(
+            baseline,
+            n_inputs,
+            unit,
+            V,
+            np.full(V.shape[1], scale),
+            None,
+            answers_all,
+        )
+
+    def settle(self, targets: NDArray, loss: float, n_hidden: int) -> None:
+        """Choose a basis of the outputs, for a network that leaves some loss on unseen rows."""
+        scale = self.y_scale[0] * np.sqrt(self.n_outputs / len(self.y_unit))
+        n_features = len(self.baseline.coef) + n_hidden
+        values = targets - self.baseline.constant
+        self.basis = output_basis(values, self.y_unit, scale * np.sqrt(loss), n_features)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of the network."""
+        return len(self.y_scale)
+
+    @property
+    def kept(self) -> NDArray[np.intp]:
+        """The inputs of the network."""
+        return np.arange(self.n_inputs)
+
+    def inputs(self, rows: Any) -> Any:
+        """Return what the network sees of rows, in their dtype."""
+        projection = self.baseline.projection[:, : self.n_inputs]
+        return (rows - like(self.baseline.origin, rows)) @ like(projection, rows)
+
+    def outputs(self, rows: NDArray, targets: NDArray) -> NDArray[np.float64]:
+        """Return what the network is to learn of targets."""
+        baseline = self.baseline
+        z = (rows - baseline.origin) @ baseline.projection
+        left = targets - design(z, baseline.terms) @ baseline.coef - baseline.constant
+        return np.asarray((left * self.y_unit) @ self.directions / self.y_scale)
+
+    def variance(self, targets: NDArray) -> float:
+        """Return the variance of targets, as the network's outputs share it."""
+        return float(np.sum(np.var(targets * self.y_unit, axis=0))) / self.n_outputs
+
+    def _spread(self) -> NDArray[np.float64]:
+        """Return what takes the network's outputs to those of the model, (m, n_outputs)."""
+        return self.y_scale[:, None] * self.directions.T / self.y_unit
+
+    def fold(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> list:
+        """Return the layers of the same network on all features and outputs.
+
+        Parameters
+        ----------
+        layers : list of (weight (n_out, n_in), bias (n_out,))
+            The network on coordinates.
+        n_features : int
+
+        Returns
+        -------
+        list of (coef (n_in, n_out), intercept (n_out,)), float64
+            In scikit-learn's orientation.
+        """
+        folded = [(W.T.astype(np.float64), b.astype(np.float64)) for W, b in layers]
+        W, b = folded[0]
+        first = self.baseline.projection[:, : self.n_inputs] @ W
+        folded[0] = (first, b - self.baseline.origin @ first)
+        W, b = folded[-1]
+        folded[-1] = (W @ self._spread(), b @ self._spread())
+        return folded
+
+    def form(
+        self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
+    ) -> ModelForm:
+        """Return the whole model.
+
+        Parameters
+        ----------
+        layers : list of (weight (n_out, n_in), bias (n_out,))
+            The network on coordinates.
+        activation : str
+        n_features : int
+
+        Returns
+        -------
+        ModelForm
+        """
+        baseline = self.baseline
+        wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
+        W, b = wide[-1]
+        W, b, coef, basis = self._spread().T @ W, self._spread().T @ b, baseline.coef, None
+        if self.basis is not None:
+            to_basis, basis = self.y_unit[:, None] * self.basis, self.basis.T / self.y_unit
+            W, b, coef = to_basis.T @ W, to_basis.T @ b, coef @ to_basis
+        wide[-1] = W, b
+        whole = replace(
+            baseline,
+            coef=coef,
+            layers=wide if W.any() else [],
+            activation=activation,
+            basis=basis,
+        )
+        if self.answers_all:
+            whole = whole.answering_all()
+        zeros = np.zeros(baseline.n_outputs), np.zeros(n_features)
+        return ModelForm(*zeros, reduced=whole)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return numbers, arrays, lists and dictionaries that say it all."""
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        return state | {"baseline": self.baseline.to_state()}
+
+    @classmethod
+    def from_state(cls, **state: Any) -> Residual:
+        """Undo :meth:`to_state`."""
+        return cls(**{**state, "baseline": ReducedMap.from_state(**state["baseline"])})
