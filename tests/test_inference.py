@@ -25,11 +25,13 @@ MODELS = {
     "order 4": LinearInverseApprox(order=4),
     "lstsq": LinearInverseApprox(method="lstsq"),
     "silu": NeuralInverseRegressor(10, baseline=None, max_iter=2, random_state=0),
-    "relu": NeuralInverseRegressor((8, 6), "relu", baseline="affine", max_iter=2, random_state=0),
+    "relu": NeuralInverseRegressor(
+        (8, 6), "relu", baseline="affine", n_components=None, max_iter=2, random_state=0
+    ),
     "tanh": NeuralInverseRegressor(7, "tanh", baseline="taylor", max_iter=2, random_state=0),
     "taylor2": NeuralInverseRegressor(7, baseline="taylor2", max_iter=2, random_state=0),
     "no layer": NeuralInverseRegressor(
-        [], baseline="affine", solver="adam", max_iter=2, random_state=0
+        [], baseline="affine", solver="adam", n_components=None, max_iter=2, random_state=0
     ),
 }
 ORDERS = (1, 2, 3, 5, 8, 9, 16)

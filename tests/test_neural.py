@@ -11,8 +11,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
 
-from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor, neural
-from skinv.learn.training import preparation
+from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
+from skinv.learn.training import preparation, setup
 from skinv.matrices import training_inverses
 
 
@@ -131,7 +131,7 @@ def test_auto_width_counts_varying_inputs(region):
 def test_auto_width_has_a_limit(monkeypatch):
     """A layer of too many weights is made narrower, and the warning says to what and why."""
     X = random_family(3, 40)[1]
-    monkeypatch.setattr(neural, "_MOST_WEIGHTS", 1000)
+    monkeypatch.setattr(setup, "_MOST_WEIGHTS", 1000)
     message = (
         r"but 72 units for 9 inputs and 9 outputs have .* 0\.0 GiB: 55 units .* are trained instead"
         r".* hidden_layer_sizes=55"
@@ -146,10 +146,10 @@ def test_auto_width_has_a_limit(monkeypatch):
 
 def test_auto_width_of_large_matrices():
     """8 units per entry up to order 22; past that at most 4 million weights, and gigabytes told."""
-    assert NeuralInverseRegressor()._auto_width(22**2, 22**2) == 8 * 22**2
+    assert setup._auto_width(22**2, 22**2, "float32") == 8 * 22**2
     for n, memory in ((23, "0.1 GiB"), (64, "4.0 GiB"), (128, "64.0 GiB")):
         with pytest.warns(UserWarning, match=memory):
-            width = NeuralInverseRegressor()._auto_width(n**2, n**2)
+            width = setup._auto_width(n**2, n**2, "float32")
         assert 4e6 - 2 * n**2 < width * 2 * n**2 <= 4e6
 
 

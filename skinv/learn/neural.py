@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
@@ -19,28 +18,18 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .._regressor import training_rows
 from ..draws import private_generator
 from ..form import OTHER_TARGETS, ModelForm, ReducedMap
-from ..matrices import as_stack, real_array
+from ..matrices import real_array
 from ..sampling import check_sampler
 from .extrapolation import ExtrapolationMixin
 from .inference.predictor import EnginePredictorMixin
-from .least_squares import fit_polynomial
 from .least_squares import held_out as held_out_rows
-from .reduction import Directions
-from .training.preparation import ORDERS, Preparation, random_layers, taylor_layers
+from .training.preparation import ORDERS, Preparation
 from .training.residual import Residual
 from .training.schedules import SCHEDULES
+from .training.setup import drop_network, has_free_width, settle, start, start_reduced
 
 __all__ = ["NeuralInverseRegressor"]
 
-# Weights of a layer whose width is not given: past that, training takes minutes and gigabytes.
-_MOST_WEIGHTS = 4_000_000
-# In reduced coordinates: how many the network sees, terms of the polynomial, units at most, and
-# fewer for fewer rows: numbers to fit for each weight, in the share of the rows that is trained on;
-# below the fewest units there is no network.
-_COMPONENTS, _TERMS, _UNITS = 8, 40, 48
-_NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
-# A network that leaves more than this share of the square of what it learns is not worth its time.
-_WORTH = 0.5
 # Matrices to which a stream's scaling and baseline are fitted, at least.
 _FIRST_SAMPLE = 4096
 
@@ -240,6 +229,8 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
     }
 
     n_outputs_: int
+    _rng: np.random.RandomState
+    _net: Any
     _stored: ClassVar = {"_preparation": Preparation}
 
     def __init__(
@@ -333,13 +324,14 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
         deadline = self._deadline()
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
-        learns, held_out = True, None
+        held_out, learns = None, True
         if not resume:
             with np.errstate(all="ignore"):
-                learns = self._reduce(rows, targets, inverses)
+                found = start_reduced(self, rows, targets, inverses)
+            if found is None:
+                start(self, rows, targets, inverses)
+            learns = found is not False
         reduced = isinstance(self._preparation, Residual)
-        if not learns:
-            return self._finished()
         if self.early_stopping:
             if len(rows) < 2:
                 raise ValueError(
@@ -350,99 +342,26 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
                 rows, targets, test_size=self.validation_fraction, random_state=self._rng
             )
             held_out = valid_rows, valid_targets
-        elif reduced and self.hidden_layer_sizes == "auto":
+        elif reduced and has_free_width(self):
             held = held_out_rows(len(rows))
-            held_out = rows[held], targets[held]
+            held_out = (rows[held], targets[held]) if held.any() else None
             rows, targets = rows[~held], targets[~held]
-        if not resume and not reduced:
-            self._initialize(rows, targets, inverses)
+        if learns:
+            from .training.fitting import train_on_arrays
 
-        from .training.fitting import train_on_arrays
-
-        train_on_arrays(self, rows, targets, held_out, self.max_iter, deadline=deadline)
-        if reduced and self.hidden_layer_sizes == "auto" and self.best_loss_ > _WORTH:
-            return self._finished()
+            train_on_arrays(self, rows, targets, held_out, self.max_iter, deadline=deadline)
+        else:
+            drop_network(self)
+            self._fitted = True
         if reduced:
-            self._preparation.settle(targets, self.best_loss_, len(self._layers[-2][1]))
-            self._set_engine()
+            settle(self, targets)
+        self._set_engine()
         return self
 
     def _deadline(self) -> float:
         """Return when a fit that begins now is to stop."""
         self._validate_params()
         return math.inf if self.max_time is None else time.monotonic() + float(self.max_time)
-
-    def _reduce(self, rows: NDArray, targets: NDArray, inverses: bool) -> bool:
-        """Find reduced coordinates, if the rows have such; tell if there is a network to train."""
-        self._preparation: Any = None
-        stated = self.n_components is not None and self.n_components != "auto"
-        if self.baseline not in ("auto", "affine") or self.init == "taylor":
-            if stated:
-                raise ValueError(
-                    f"Got n_components={self.n_components} with baseline={self.baseline!r} and "
-                    f"init={self.init!r}, but reduced coordinates have the baselines 'auto' and "
-                    f"'affine': pass one of these, or n_components=None."
-                )
-            return True
-        if self.n_components is None:
-            return True
-        rows = rows.astype(np.float64, copy=False)
-        directions = Directions(rows, targets, inverses=inverses)
-        if not stated and not directions.are_few(targets.shape[1]):
-            return True
-        count = int(self.n_components) if stated else _COMPONENTS
-        found = fit_polynomial(
-            rows,
-            targets,
-            inverses=inverses,
-            degree=1 if self.baseline == "affine" else None,
-            max_terms=max(_TERMS, count),
-        )
-        free = self.hidden_layer_sizes == "auto"
-        if found is None and (stated or not free or self.baseline == "affine"):
-            return True
-        self._set_out(inverses, targets.shape[1])
-        if found is None:
-            self._preparation = Preparation.fit(rows, targets, "taylor", inverses=True)
-            self._layers = [
-                (np.zeros((1, len(self._preparation.kept))), np.zeros(1)),
-                (np.zeros((targets.shape[1], 1)), np.zeros(targets.shape[1])),
-            ]
-            return False
-        self._preparation = Residual.of(
-            found,
-            rows,
-            targets,
-            count,
-            float(self.max_extrapolation),
-            self.on_extrapolation == "keep",
-        )
-        k, m = self._preparation.n_inputs, self._preparation.n_outputs
-        width = int((len(rows) * _TRAINED * m / _NUMBERS - m) / (k + 1 + m))
-        hidden = [min(max(width, 1), _UNITS)] if free else self._hidden_sizes(k, m)
-        self._layers = random_layers([k, *hidden, m], self._rng)
-        return k > 0 and (not free or width >= _FEWEST)
-
-    def _set_out(self, inverses: bool, n_outputs: int) -> None:
-        """Forget what an earlier fit has learned."""
-        self._inverse_targets, self._activation = inverses, self.activation
-        self._solver_state: dict[str, Any] = {}
-        self._net: Any = None
-        self.n_outputs_ = n_outputs
-        self.n_iter_ = 0
-        self.loss_curve_: list[float] = []
-        self.validation_scores_: list[float] | None = None
-
-    def _finished(self) -> NeuralInverseRegressor:
-        """Leave the baseline alone: a network would add nothing."""
-        W, b = self._layers[-1]
-        self._layers = [*self._layers[:-1], (np.zeros_like(W), np.zeros_like(b))]
-        self._net = None
-        if self.n_iter_ == 0:
-            self.solver_, self.best_loss_ = "lm", 1.0
-        self._fitted = True
-        self._set_engine()
-        return self
 
     def partial_fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
         """Train for one epoch on a batch of data, going on from where training was.
@@ -469,7 +388,7 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, True)
         if not resume:
-            self._initialize(rows, targets, inverses)
+            start(self, rows, targets, inverses)
 
         from .training.fitting import train_on_arrays
 
@@ -512,7 +431,7 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
         first = sampler.sample(n_first, return_inverse=False)
         rows, targets, inverses, resume = self._start(first, None, self.warm_start)
         if not resume:
-            self._initialize(rows, targets, inverses, center=sampler.center_)
+            start(self, rows, targets, inverses, center=sampler.center_)
 
         from .training.fitting import train_on_stream
 
@@ -537,68 +456,6 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
         else:
             self._rng = private_generator(self.random_state)
         return rows, targets, inverses, resume
-
-    def _initialize(
-        self, rows: NDArray, targets: NDArray, inverses: bool, center: NDArray | None = None
-    ) -> None:
-        """Fit scaling and baseline, and set up the first weights."""
-        if self.init == "taylor" and not (
-            inverses and self.activation == "relu" and self.baseline is None
-        ):
-            raise ValueError(
-                f"init='taylor' is a ReLU network for inverses without a baseline; got "
-                f"activation={self.activation!r}, baseline={self.baseline!r}"
-                f"{'' if inverses else ' and targets that are not inverses'}: pass "
-                f"activation='relu', baseline=None and no y, or init='default'."
-            )
-        with np.errstate(all="ignore"):
-            prepared = Preparation.fit(
-                rows, targets, self.baseline, inverses=inverses, center=center
-            )
-        hidden = self._hidden_sizes(len(prepared.kept), targets.shape[1])
-        if self.init == "taylor":
-            if len(hidden) != 1:
-                raise ValueError(
-                    f"init='taylor' needs one hidden layer, got hidden_layer_sizes={hidden}: pass "
-                    f"a single number, or init='default'."
-                )
-            if center is None:
-                center = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
-            layers = taylor_layers(prepared, rows, center, hidden[0], self._rng)
-        else:
-            layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], self._rng)
-        self._preparation, self._layers = prepared, layers
-        self._set_out(inverses, targets.shape[1])
-
-    def _hidden_sizes(self, n_inputs: int, n_outputs: int) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        if isinstance(sizes, str):
-            return [self._auto_width(max(n_inputs, 1), n_outputs)]
-        hidden = np.atleast_1d(np.asarray(sizes, dtype=object))
-        if hidden.ndim > 1 or not all(isinstance(n, Integral) and int(n) >= 1 for n in hidden):
-            raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths are integers >= 1.")
-        return [int(size) for size in hidden]
-
-    def _auto_width(self, n_inputs: int, n_outputs: int) -> int:
-        """Return 8 units per input, or what there is room for, with a warning."""
-        width, each = 8 * n_inputs, n_inputs + n_outputs
-        room = max(_MOST_WEIGHTS // each, 1)
-        if width <= room:
-            return width
-        # Weights, gradients and the two moments of Adam.
-        memory = 4 * width * each * np.dtype(self.dtype).itemsize
-        warnings.warn(
-            f"hidden_layer_sizes='auto' is a layer of 8 units per input, but {width} units for "
-            f"{n_inputs} inputs and {n_outputs} outputs have {width * each / 1e6:.0f} million "
-            f"weights, and their training would take {memory / 2**30:.1f} GiB: {room} units "
-            f"({room * each / 1e6:.1f} million weights) are trained instead. Pass "
-            f"hidden_layer_sizes={room} for these without the warning, or other widths; or pass X "
-            f"with fewer inputs that vary, such as the parameters of a family of matrices, with "
-            f"their inverses as y.",
-            UserWarning,
-            stacklevel=5,
-        )
-        return room
 
     # -- what is fitted --------------------------------------------------------------------------
 

@@ -120,6 +120,7 @@ class Directions:
         F = self.effects.of(some - self.origin)
         V, size = leading_directions(F, count)
         size = size / np.sqrt(max(len(F), 1))
+        self._square = float(np.sum(F * F)) / max(len(F), 1)
         # The data are rounded, each number by itself.
         rounding = np.abs(some).max(axis=0, initial=0.0) * np.finfo(np.float64).eps
         rounding = _ROUNDINGS * float(np.linalg.norm(self.effects.of(rounding[None])))
@@ -135,10 +136,9 @@ class Directions:
         n_features = self.origin.size
         if n_outputs > _MANY * n_features:
             return True
-        square = self.weights**2
-        rest = np.cumsum(square[::-1])[::-1]
-        n_moving = int((rest > _LEFT_OUT * rest[:1].sum()).sum())
-        return n_moving <= self.n_varying // 2
+        left_out = self._square - np.cumsum(self.weights**2)
+        enough = np.flatnonzero(left_out <= _LEFT_OUT * self._square)
+        return len(enough) > 0 and int(enough[0]) + 1 <= self.n_varying // 2
 
     def reach(self, count: int, rows: NDArray) -> float:
         """Return how far rows reach into what the leading directions do not see."""

@@ -16,6 +16,7 @@ from torch import nn
 
 from .adam import AdamLoop
 from .batches import row_losses
+from .best_weights import BestWeights
 from .callbacks import Converged
 from .levenberg_marquardt import LevenbergMarquardt
 from .modules import MLP
@@ -100,7 +101,7 @@ class InverseNet(NeuralNet):
         """Run the epochs; interrupted, go back to the best weights so far."""
         self.interrupted_ = False
         self._loop: AdamLoop | None = None
-        self._best = _Best(self.module_)
+        self._best = BestWeights(self.module_)
         self._smallest: dict[str, float] = {}
         try:
             return super().fit_loop(X, y, epochs=epochs, **params)
@@ -271,41 +272,6 @@ def _listens(callback: Any) -> bool:
     return any(
         getattr(type(callback), event) is not getattr(Callback, event) for event in _BATCH_EVENTS
     )
-
-
-class _Best:
-    """The best weights so far, those of the start included.
-
-    Before the first epoch is over nothing is known of their losses; then what is there is compared
-    with the start, and with a network of zeros, which leaves the baseline alone.
-    """
-
-    def __init__(self, module: MLP) -> None:
-        self.loss = np.inf
-        self._start = module.copied()
-        self._weights: list[torch.Tensor] | None = None
-
-    def offer(self, module: MLP, loss: float) -> None:
-        if loss < self.loss:
-            self.loss, self._weights = loss, module.copied()
-
-    def restore(self, module: MLP, dataset: Any) -> None:
-        rows = dataset.sample()
-        candidates = [self._start]
-        if self._weights is not None:
-            candidates.append(self._weights)
-        else:
-            zeros = [torch.zeros_like(p) for p in self._start]
-            candidates += [module.copied(), zeros]
-        losses = []
-        for weights in candidates:
-            module.restore(weights)
-            loss = float(row_losses(module)(rows).mean())
-            losses.append(loss if np.isfinite(loss) else np.inf)
-        best = int(np.argmin(losses))
-        module.restore(candidates[best])
-        if self._weights is None:
-            self.loss = losses[best]
 
 
 class _Epochs:

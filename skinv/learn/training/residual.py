@@ -67,6 +67,8 @@ class Residual:
         targets: NDArray,
         n_inputs: int,
         factor: float,
+        *,
+        constant: bool = False,
         answers_all: bool = False,
     ) -> Residual:
         """Look at what a polynomial leaves of training data.
@@ -79,6 +81,8 @@ class Residual:
             Coordinates for the network, at most.
         factor : float
             How far matrices may go, see :func:`skinv.learn.least_squares.limits_of`.
+        constant : bool, default=False
+            Whether the mean is the baseline, instead.
         answers_all : bool, default=False
 
         Returns
@@ -86,7 +90,11 @@ class Residual:
         Residual
         """
         unit = found.reduction.y_unit
-        left = (targets - found.predict(rows)) * unit
+        baseline = found.to_map(rows, targets, factor, full=True)
+        if constant:
+            mean, coef = targets.mean(axis=0), np.zeros_like(baseline.coef)
+            baseline = replace(baseline, constant=mean, coef=coef, single=None)
+        left = (targets - (baseline.constant if constant else found.predict(rows))) * unit
         V, size = leading_directions(left, _MOST_DIRECTIONS)
         share = np.cumsum(size[::-1] ** 2)[::-1] / max(float(np.sum(size**2)), 1e-300)
         m = max(int((share > _LEFT_OUT).sum()), 1)
@@ -94,7 +102,6 @@ class Residual:
             V = np.zeros((len(unit), 1))
         V = V[:, :m]
         scale = float(np.sqrt(np.mean((left @ V) ** 2))) or 1.0
-        baseline = found.to_map(rows, targets, factor, full=True)
         used = baseline.terms.powers[0] if baseline.terms.powers else 0
         n_inputs = min(n_inputs, used)
         baseline = replace(
@@ -192,7 +199,13 @@ class Residual:
         if self.basis is not None:
             to_basis, basis = self.y_unit[:, None] * self.basis, self.basis.T / self.y_unit
             W, b, coef = to_basis.T @ W, to_basis.T @ b, coef @ to_basis
-        wide[-1] = W, b
+        if len(wide) == 1:  # linear in the coordinates
+            coef, wide = coef.copy(), []
+            coef[: self.n_inputs] += W.T
+            constant = b if basis is None else b @ basis
+            baseline = replace(baseline, constant=baseline.constant + constant)
+        else:
+            wide[-1] = W, b
         whole = replace(
             baseline,
             coef=coef,

@@ -1,0 +1,238 @@
+"""What a network starts from: scaling, baseline, and the first weights, as many as there should be.
+
+:class:`skinv.NeuralInverseRegressor` hands itself over, validated, and gets these as attributes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...matrices import as_stack
+from ..least_squares import fit_polynomial
+from ..reduction import Directions
+from .preparation import ORDERS, Preparation, random_layers, taylor_layers
+from .residual import Residual
+
+# Weights of a layer whose width is not given: past that, training takes minutes and gigabytes.
+_MOST_WEIGHTS = 4_000_000
+# In reduced coordinates: how many the network sees, terms of the polynomial, units at most, and
+# fewer for fewer rows: numbers to fit for each weight, in the share of the rows that is trained on;
+# below the fewest units there is no network.
+_COMPONENTS, _TERMS, _UNITS = 8, 40, 48
+_NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
+# A network that leaves more than this share of the square of what it learns is not worth its time.
+_WORTH = 0.5
+
+
+def start_reduced(model: Any, rows: NDArray, targets: NDArray, inverses: bool) -> bool | None:
+    """Start in reduced coordinates, if the training data have such.
+
+    Parameters
+    ----------
+    model : NeuralInverseRegressor
+    rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
+    inverses : bool
+        Whether the targets are the inverses of the rows.
+
+    Returns
+    -------
+    bool or None
+        Whether there is a network to train; None if all entries are to be used instead.
+
+    Raises
+    ------
+    ValueError
+        For a number of coordinates with what needs all entries.
+    """
+    stated, free = isinstance(model.n_components, Integral), has_free_width(model)
+    on_entries = model.init == "taylor" or (model.baseline in ORDERS and inverses)
+    if stated and on_entries:
+        raise ValueError(
+            f"Got n_components={model.n_components} with baseline={model.baseline!r} and "
+            f"init={model.init!r}, which are of all entries: pass n_components=None, or "
+            f"baseline='auto', 'affine' or None."
+        )
+    if model.n_components is None or on_entries or (model.baseline is None and not stated):
+        return None
+    rows = rows.astype(np.float64, copy=False)
+    if not stated and not Directions(rows, targets, inverses=inverses).are_few(targets.shape[1]):
+        return None
+    count = int(model.n_components) if stated else _COMPONENTS
+    found = fit_polynomial(
+        rows,
+        targets,
+        inverses=inverses,
+        degree=None if model.baseline == "auto" else 1,
+        max_terms=max(_TERMS, count),
+    )
+    if found is None and (stated or not free or model.baseline != "auto"):
+        return None
+    _set_out(model, inverses, targets.shape[1])
+    if found is None:
+        model._preparation = Preparation.fit(rows, targets, "taylor", inverses=True)
+        model._layers = _zeros([len(model._preparation.kept), 1, targets.shape[1]])
+        return False
+    model._preparation = prepared = Residual.of(
+        found,
+        rows,
+        targets,
+        count,
+        float(model.max_extrapolation),
+        constant=model.baseline is None,
+        answers_all=model.on_extrapolation == "keep",
+    )
+    k, m = prepared.n_inputs, prepared.n_outputs
+    width = int((len(rows) * _TRAINED * m / _NUMBERS - m) / (k + 1 + m))
+    hidden = [min(max(width, 1), _UNITS)] if free else hidden_sizes(model, k, m)
+    model._layers = random_layers([k, *hidden, m], model._rng)
+    return k > 0 and (not free or width >= _FEWEST)
+
+
+def settle(model: Any, targets: NDArray) -> bool:
+    """Look at what a network in reduced coordinates has learned; tell if it is worth its time.
+
+    Parameters
+    ----------
+    model : NeuralInverseRegressor
+        Trained.
+    targets : ndarray of shape (n_samples, n_outputs)
+
+    Returns
+    -------
+    bool
+        False if the network was set to 0.
+    """
+    worth = not (has_free_width(model) and model.best_loss_ > _WORTH)
+    if not worth:
+        drop_network(model)
+    n_hidden = model._layers[-1][0].shape[1] if worth else 0
+    model._preparation.settle(targets, model.best_loss_ if worth else 1.0, n_hidden)
+    return worth
+
+
+def drop_network(model: Any) -> None:
+    """Set the last layer to 0, which leaves the baseline."""
+    W, b = model._layers[-1]
+    model._layers = [*model._layers[:-1], (np.zeros_like(W), np.zeros_like(b))]
+    model._net = None
+
+
+def has_free_width(model: Any) -> bool:
+    """Tell whether the widths of the layers were left to the fit."""
+    return isinstance(model.hidden_layer_sizes, str)
+
+
+def start(
+    model: Any, rows: NDArray, targets: NDArray, inverses: bool, center: NDArray | None = None
+) -> None:
+    """Start on all entries that vary.
+
+    Parameters
+    ----------
+    model : NeuralInverseRegressor
+    rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
+    inverses : bool
+        Whether the targets are the inverses of the rows.
+    center : ndarray of shape (n, n), default=None
+        Centre of a Taylor series; the mean of the rows if None.
+
+    Raises
+    ------
+    ValueError
+        For ``init="taylor"`` with other parameters than it needs.
+    """
+    if model.init == "taylor" and not (
+        inverses and model.activation == "relu" and model.baseline is None
+    ):
+        raise ValueError(
+            f"init='taylor' is a ReLU network for inverses without a baseline; got "
+            f"activation={model.activation!r}, baseline={model.baseline!r}"
+            f"{'' if inverses else ' and targets that are not inverses'}: pass "
+            f"activation='relu', baseline=None and no y, or init='default'."
+        )
+    with np.errstate(all="ignore"):
+        prepared = Preparation.fit(rows, targets, model.baseline, inverses=inverses, center=center)
+    hidden = hidden_sizes(model, len(prepared.kept), targets.shape[1])
+    if model.init == "taylor":
+        if len(hidden) != 1:
+            raise ValueError(
+                f"init='taylor' needs one hidden layer, got hidden_layer_sizes={hidden}: pass "
+                f"a single number, or init='default'."
+            )
+        if center is None:
+            center = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
+        layers = taylor_layers(prepared, rows, center, hidden[0], model._rng)
+    else:
+        layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], model._rng)
+    _set_out(model, inverses, targets.shape[1])
+    model._preparation, model._layers = prepared, layers
+
+
+def _set_out(model: Any, inverses: bool, n_outputs: int) -> None:
+    """Forget what an earlier fit has learned."""
+    model._inverse_targets, model._activation = inverses, model.activation
+    model._solver_state, model._net = {}, None
+    model.n_outputs_, model.n_iter_ = n_outputs, 0
+    model.loss_curve_, model.validation_scores_ = [], None
+    # Of a network that is not trained.
+    model.solver_, model.best_loss_ = "lm", 1.0
+
+
+def hidden_sizes(model: Any, n_inputs: int, n_outputs: int) -> list[int]:
+    """Return the widths of the hidden layers.
+
+    Parameters
+    ----------
+    model : NeuralInverseRegressor
+    n_inputs, n_outputs : int
+        Of the network.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ValueError
+        For what are no widths.
+    """
+    sizes = model.hidden_layer_sizes
+    if has_free_width(model):
+        return [_auto_width(max(n_inputs, 1), n_outputs, model.dtype)]
+    hidden = np.atleast_1d(np.asarray(sizes, dtype=object))
+    if hidden.ndim > 1 or not all(isinstance(n, Integral) and int(n) >= 1 for n in hidden):
+        raise ValueError(f"Got hidden_layer_sizes={sizes}, but widths are integers >= 1.")
+    return [int(size) for size in hidden]
+
+
+def _auto_width(n_inputs: int, n_outputs: int, dtype: str) -> int:
+    """Return 8 units per input, or what there is room for, with a warning."""
+    width, each = 8 * n_inputs, n_inputs + n_outputs
+    room = max(_MOST_WEIGHTS // each, 1)
+    if width <= room:
+        return width
+    # Weights, gradients and the two moments of Adam.
+    memory = 4 * width * each * np.dtype(dtype).itemsize
+    warnings.warn(
+        f"hidden_layer_sizes='auto' is a layer of 8 units per input, but {width} units for "
+        f"{n_inputs} inputs and {n_outputs} outputs have {width * each / 1e6:.0f} million "
+        f"weights, and their training would take {memory / 2**30:.1f} GiB: {room} units "
+        f"({room * each / 1e6:.1f} million weights) are trained instead. Pass "
+        f"hidden_layer_sizes={room} for these without the warning, or other widths; n_components "
+        f"for a network in reduced coordinates; or X with fewer inputs that vary, such as the "
+        f"parameters of a family of matrices, with their inverses as y.",
+        UserWarning,
+        stacklevel=5,
+    )
+    return room
+
+
+def _zeros(sizes: list[int]) -> list[tuple[NDArray, NDArray]]:
+    """Return layers of no effect."""
+    return [(np.zeros((n, m)), np.zeros(n)) for m, n in pairwise(sizes)]
