@@ -72,6 +72,38 @@ class ReducedMap:
         single = None if self.single is None else self.single.answering_all()
         return replace(self, outside=self.outside[:, :0], limits=None, single=single)
 
+    def unpacked(self, pack: NDArray, unpack: NDArray) -> ReducedMap:
+        """Return the map of whole matrices, this one being of their free numbers.
+
+        Parameters
+        ----------
+        pack : ndarray of shape (n_entries, n_features)
+            ``rows @ pack`` are the free numbers of matrices.
+        unpack : ndarray of shape (n_features, n_entries)
+            ``numbers @ unpack`` are the matrices again, and so are inverses.
+
+        Returns
+        -------
+        ReducedMap
+        """
+        layers, coef, basis = self.layers, self.coef, self.basis
+        if basis is None:
+            coef = coef @ unpack
+            layers = layers[:-1] + [(unpack.T @ W, b @ unpack) for W, b in layers[-1:]]
+        else:
+            basis = basis @ unpack
+        return replace(
+            self,
+            origin=self.origin @ unpack,
+            projection=pack @ self.projection,
+            outside=pack @ self.outside,
+            constant=self.constant @ unpack,
+            coef=coef,
+            layers=layers,
+            basis=basis,
+            single=None if self.single is None else self.single.unpacked(pack, unpack),
+        )
+
     def to_state(self) -> dict[str, Any]:
         """Return numbers, strings, arrays, lists and dictionaries that say it all."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}

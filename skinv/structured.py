@@ -376,4 +376,5 @@ class StructuredInverse(
             form.activation,
             form.x_mean @ U if layers else np.zeros(0),
             np.ones(len(entries)),
+            None if form.reduced is None else form.reduced.unpacked(P, U),
         )

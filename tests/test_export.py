@@ -1,5 +1,7 @@
 """Torch modules and ONNX files are the model: its values, and the derivatives of the inverse."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,9 +11,19 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
+from skinv import (
+    CertifiedInverse,
+    LinearInverseApprox,
+    NeuralInverseRegressor,
+    PolynomialInverseApprox,
+    StructuredInverse,
+)
 from skinv.datasets import load_power_flow, load_robot_arm
 from skinv.export import to_module, to_onnx
+from skinv.export._module import InverseModule
+from skinv.form import ModelForm, ReducedMap
+from skinv.learn.inference.engine import Engine
+from skinv.terms import Terms
 
 MODELS = {
     "first order": LinearInverseApprox(),
@@ -397,3 +409,175 @@ def test_without_onnx(fitted, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r"pip install 'skinv\[onnx\]'"):
         to_onnx(fitted["n = 2", "silu"], tmp_path / "m.onnx")
+
+
+# -- reduced coordinates ---------------------------------------------------------------------------
+
+
+def with_map(scale=1.0, basis=False, layers=True, **changes):
+    """Return a model with a polynomial and a perceptron made by hand, and rows that it answers."""
+    rng = np.random.default_rng(0)
+    model = PolynomialInverseApprox().fit(np.linspace(1, 2, 20)[:, None, None] * np.eye(3))
+    directions = np.linalg.qr(rng.standard_normal((9, 9)))[0]
+    terms = Terms.of([(0,), (1,), (2,), (0, 0), (0, 1), (0, 0, 1), (0, 1, 2), (0, 0, 0)])
+    m = 4 if basis else 9
+    shapes = [(5, 2), (6, 5), (m, 6)] if layers else []
+    made = ReducedMap(
+        origin=(3 + rng.standard_normal(9)) / scale,
+        projection=scale * directions[:, :4] * [5, 10, 1000, 2000],
+        outside=scale * directions[:, 4:6],
+        limits=np.array([0.05, 0.05, 1.5, 1.5, 20, 40]),
+        terms=terms,
+        constant=rng.standard_normal(9),
+        coef=0.3 * rng.standard_normal((len(terms), m)),
+        layers=[(0.3 * rng.standard_normal(s), rng.standard_normal(s[0])) for s in shapes],
+        activation="silu",
+        basis=rng.standard_normal((m, 9)) if basis else None,
+    )
+    model._map = replace(made, **changes)
+    model._set_engine()
+    return model, made.origin + rng.uniform(-1, 1, (50, 4)) @ np.linalg.pinv(made.projection)
+
+
+@pytest.fixture(scope="module")
+def reduced(families):
+    """Models in reduced coordinates, and rows that they answer."""
+    X = families["grid"]
+    rounded = X.astype(np.float16).astype(float)
+    constant = {"layers": False, "terms": Terms(()), "coef": np.zeros((0, 9))}
+    return {
+        "grid": (PolynomialInverseApprox().fit(X[:300]), X[300:]),
+        "rounded grid": (PolynomialInverseApprox().fit(rounded[:300]), rounded[300:]),
+        "perceptron": with_map(),
+        "basis": with_map(basis=True),
+        "large matrices": with_map(1e-3),
+        "small matrices": with_map(1e4),  # whose projection is past float16's range
+        "constant": with_map(**constant),
+        "constant everywhere": with_map(**constant, limits=None),
+    }
+
+
+REDUCED = [
+    *[("grid", dtype) for dtype in ("float64", "float32")],
+    *[("rounded grid", dtype) for dtype in ("float64", "float32", "float16")],
+    *[(n, dtype) for n in ("perceptron", "basis") for dtype in ("float64", "float32", "float16")],
+    *[(n, "float16") for n in ("large matrices", "small matrices", "constant")],
+    ("constant", "float64"),
+    ("constant everywhere", "float64"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Matrices .* are far from those")
+@pytest.mark.parametrize(("name", "dtype"), REDUCED)
+def test_reduced_coordinates(name, dtype, reduced, tmp_path):
+    """Modules and files are predict, which is NaN far from the training."""
+    model, X = reduced[name]
+    X = np.vstack([X, 1.5 * X[:1], np.full_like(X[:1], 6e4)]).astype(dtype)
+    expected = model.predict(X).astype(float)
+    assert np.isfinite(expected[:-2]).all()
+    assert np.isnan(expected[-2:]).all() or "everywhere" in name
+    path = to_onnx(model, tmp_path / "m.onnx", dtype=dtype)
+    tolerance = {"rtol": 0, "atol": PRECISION[dtype] * np.nanmax(np.abs(expected))}
+    for values in (to_module(model, dtype=dtype)(torch.tensor(X)).detach().numpy(), *run(path, X)):
+        assert values.dtype == X.dtype
+        np.testing.assert_allclose(values.astype(float), expected, **tolerance)
+    for rows in (X[:0], X[:1]):
+        assert run(path, rows)[0].shape == rows.shape
+    proto = onnx.load(path)
+    assert {(s.domain, s.version) for s in proto.opset_import} == {("", 18)}
+    assert all(node.domain == "" for node in proto.graph.node)
+
+
+def test_reduced_coordinates_beside_an_affine_part():
+    """In half precision the scale of inputs is that of the affine part, whatever the projection."""
+    model, X = with_map(1e4)
+    blind = np.arange(9) == 4
+    moved = replace(model._map, projection=model._map.projection * ~blind[:, None], limits=None)
+    X[:, blind] += np.linspace(1, 2, 50)[:, None]
+    linear = np.where(blind[:, None], 1.0, 1e3)
+    form = ModelForm(np.zeros(9), X.mean(axis=0), linear * np.ones((9, 9)), reduced=moved)
+    A = torch.tensor(X).half()
+    values = InverseModule(form, torch.float16)(A).detach()
+    expected = Engine(lambda: form, 9)(A.double().numpy())
+    assert relative(values, expected) < PRECISION["float16"]
+
+
+def test_gradients_beside_rows_that_are_far(reduced):
+    """Rows far away leave the gradients of others, and of weights, as they are."""
+    model, X = reduced["perceptron"]
+    module = to_module(model, dtype="float64")
+    good = torch.tensor(X[:3], requires_grad=True)
+    assert torch.autograd.gradcheck(module, (good,))
+    far = torch.tensor([[1e200], [np.inf], [np.nan]], dtype=torch.float64).expand(3, 9)
+    batch = torch.cat([good.detach(), far]).requires_grad_()
+    alone = torch.autograd.grad(module(good).square().sum(), (good, *module.parameters()))
+    loss = module(batch)[:3].square().sum()
+    beside = torch.autograd.grad(loss, (batch, *module.parameters()))
+    assert (beside[0][3:] == 0).all()
+    for one, other in zip((beside[0][:3], *beside[1:]), alone, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_perceptron_of_coordinates_can_be_trained_further(reduced):
+    """All of its layers are parameters, and a step moves the answers, but not the model's."""
+    for name in ("perceptron", "basis"):
+        model, X = reduced[name]
+        before = model.predict(X)
+        module = to_module(model, dtype="float64")
+        assert len(list(module.parameters())) == 2 * 3
+        optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+        losses = []
+        for _ in range(2):
+            optimizer.zero_grad()
+            losses.append(module(torch.tensor(X)).square().mean())
+            losses[-1].backward()
+            assert all(parameter.grad.any() for parameter in module.parameters())
+            optimizer.step()
+        assert losses[1] < losses[0]
+        np.testing.assert_array_equal(model.predict(X), before)
+
+
+@quiet
+def test_reduced_coordinates_are_captured(reduced):
+    """As one graph, for any batch, and for single matrices that are mapped over."""
+    model, X = reduced["grid"]
+    module, A = to_module(model, 1), torch.tensor(X, dtype=torch.float32)
+    expected = module(A)
+    torch.testing.assert_close(torch.func.vmap(module)(A), expected)
+    torch.testing.assert_close(module(A.view(-1, 8, 8)).reshape(A.shape), expected)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+    exported = torch.export.export(
+        module, (A,), dynamic_shapes={"A": {0: torch.export.Dim("m")}}
+    ).module()
+    for captured in (compiled, exported):
+        torch.testing.assert_close(captured(A[:7]), expected[:7])
+    with torch.autocast("cpu", torch.bfloat16):  # what is outside is computed in full
+        assert module(A).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_refined_reduced_coordinates(dtype, reduced, tmp_path):
+    """A step refines what is answered; of what is not, the residual is NaN, too."""
+    model, X = reduced["grid"]
+    X = np.vstack([X, 2 * X[:1]]).astype(dtype)
+    certified = CertifiedInverse(model)
+    path = to_onnx(certified, tmp_path / "c.onnx", n_refine=1, dtype=dtype)
+    module = to_module(certified, 1, dtype=dtype)
+    exact = np.linalg.inv(X[:-1].reshape(-1, 8, 8).astype(float)).reshape(-1, 64)
+    for inverse, residual in (run(path, X), (out.numpy() for out in module(torch.tensor(X)))):
+        assert np.isnan(inverse[-1]).all()
+        assert np.isnan(residual[-1])
+        assert relative(inverse[:-1], exact) < PRECISION[dtype]
+        assert residual[:-1].max() < {"float64": 1e-12, "float32": 1e-3}[dtype]
+
+
+def test_reduced_coordinates_of_structured_matrices():
+    """A polynomial of the free numbers is one of all entries."""
+    E = np.random.default_rng(0).standard_normal((2, 4, 4))
+    t = np.stack(np.meshgrid(*2 * [np.linspace(-1, 1, 15)]), axis=-1).reshape(-1, 2)
+    A = 5 * np.eye(4) + 0.5 * np.einsum("st,tij->sij", t, E + E.swapaxes(1, 2))
+    for baseline in (None, "taylor"):
+        model = StructuredInverse(PolynomialInverseApprox(), baseline=baseline).fit(A)
+        values = to_module(model, dtype="float64")(torch.tensor(A))
+        np.testing.assert_allclose(values, model.predict(A), atol=1e-12)

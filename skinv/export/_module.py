@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from ..learn.inference.predictor import EnginePredictorMixin
 from ..learn.training.modules import ACTIVATIONS
 from ..refinement import check_order
 from ..structured import StructuredInverse
+from ._reduced import ReducedModule, hold
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -47,25 +47,29 @@ def to_module(
 
     Parameters
     ----------
-    model : LinearInverseApprox, NeuralInverseRegressor, StructuredInverse or CertifiedInverse
-        Fitted. Frozen estimators and fitted searches are looked into, pipelines are not.
+    model : estimator
+        Fitted: a LinearInverseApprox, PolynomialInverseApprox or NeuralInverseRegressor, or a
+        StructuredInverse or CertifiedInverse of one. Frozen estimators and fitted searches are
+        looked into, pipelines are not.
     n_refine : int, default=0
         Number of Newton-Schulz steps after the prediction.
     order : {2, 3, 4}, default=None
         Order of the steps; None is that of a CertifiedInverse, else 2.
     dtype : {"float32", "float64", "float16", "bfloat16"} or torch.dtype, default="float32"
         Precision of the weights, and of the input that is expected. In half precision differences
-        to the centre, residuals and refinement are computed in float32.
+        to the centre, reduced coordinates, residuals and refinement are computed in float32.
 
     Returns
     -------
     InverseModule
         Takes tensors of shape (..., n*n) or (..., n, n), on the host or the device it is moved to,
         and returns the inverses in the same shape; other quantities than inverses as
-        (..., n_outputs). That of a CertifiedInverse returns a pair: inverses, and the norms of the
-        residuals I − AX of shape (...), which bound their relative errors where they are below 1,
-        but for rounding; there is no fallback in it. The weights of a network are parameters, and
-        can be trained further; all else is buffers. It is a copy: neither changes the other.
+        (..., n_outputs); NaN where ``predict`` answers NaN because a matrix is far from those that
+        the model was fitted to. That of a CertifiedInverse returns a pair: inverses, and the norms
+        of the residuals I − AX of shape (...), which bound their relative errors where they are
+        below 1, but for rounding; there is no fallback in it. The weights of a network are
+        parameters, and can be trained further; all else is buffers. It is a copy: neither changes
+        the other.
 
     Raises
     ------
@@ -106,9 +110,9 @@ def to_module(
             )
     if not isinstance(model, EnginePredictorMixin | StructuredInverse):
         raise ValueError(
-            f"Got {type(model).__name__}, but only LinearInverseApprox, NeuralInverseRegressor, "
-            f"and a StructuredInverse or CertifiedInverse of them can be exported; of a pipeline "
-            f"pass the last step."
+            f"Got {type(model).__name__}, but only LinearInverseApprox, PolynomialInverseApprox, "
+            f"NeuralInverseRegressor, and a StructuredInverse or CertifiedInverse of them can be "
+            f"exported; of a pipeline pass the last step."
         )
     check_is_fitted(model)
     if not isinstance(n_refine, Integral) or n_refine < 0:
@@ -178,21 +182,20 @@ class InverseModule(nn.Module):
         parts = Parts.of(form, single=dtype.itemsize < 8, narrow=self.half_precision)
         wide = torch.float32 if self.half_precision else dtype
 
-        def hold(name: str, array: NDArray | None, kind: torch.dtype = dtype) -> None:
-            tensor = None if array is None else torch.tensor(np.ascontiguousarray(array)).to(kind)
-            self.register_buffer(name, tensor)
-
-        hold("origin", parts.origin, wide)
-        hold("kept", parts.kept, torch.int64)
+        hold(self, "origin", parts.origin, wide)
+        hold(self, "kept", parts.kept, torch.int64)
         scale = np.asarray(parts.unit)
-        hold("scale", scale if np.any(scale != 1.0) else None, wide)
-        hold("constant", None if parts.layers else parts.constant)
-        hold("linear", parts.linear)
+        hold(self, "scale", scale if np.any(scale != 1.0) else None, wide)
+        inside = parts.layers or parts.reduced is not None
+        hold(self, "constant", None if inside else parts.constant, dtype)
+        hold(self, "linear", parts.linear, dtype)
         series = parts.series
         self.series_order = 0 if series is None else series.order
-        hold("series_right", None if series is None else series.right)
-        hold("series_left", None if series is None else series.left)
-        hold("identity", np.eye(self.n) if series is not None else None)
+        hold(self, "series_right", None if series is None else series.right, dtype)
+        hold(self, "series_left", None if series is None else series.left, dtype)
+        hold(self, "identity", np.eye(self.n) if series is not None else None, dtype)
+        part = parts.reduced
+        self.reduced = None if part is None else ReducedModule(part, parts.activation, dtype, wide)
         self.weights = nn.ParameterList(torch.tensor(W.T.copy()).to(dtype) for W, _ in parts.layers)
         self.biases = nn.ParameterList(torch.tensor(b).to(dtype) for _, b in parts.layers)
         if not all(bool(t.isfinite().all()) for t in (*self.parameters(), *self.buffers())):
@@ -250,9 +253,9 @@ class InverseModule(nn.Module):
             )
         if self.scale is not None:
             E = E * self.scale
+        out: Any = None if self.reduced is None else self.reduced(E)
         if self.half_precision:
             E = E.to(self.input_dtype)
-        out: Any = None
         if len(self.weights):
             h = E
             for k, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):

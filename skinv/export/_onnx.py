@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ._module import InverseModule, to_module
+from ._reduced import ReducedModule
 
 # Known to the runtimes of the last years: onnxruntime 1.14, TensorRT 8.6 and later.
 _OPSET, _IR_VERSION = 18, 8
@@ -28,7 +30,7 @@ def to_onnx(
 
     Parameters
     ----------
-    model : LinearInverseApprox, NeuralInverseRegressor, StructuredInverse or CertifiedInverse
+    model : estimator
         Fitted, as for :func:`skinv.export.to_module`.
     path : path-like
         File to write.
@@ -37,8 +39,8 @@ def to_onnx(
     order : {2, 3, 4}, default=None
         Order of the steps; None is that of a CertifiedInverse, else 2.
     dtype : {"float32", "float16", "float64"} or torch.dtype, default="float32"
-        Precision of input, output and weights. In half precision differences to the centre,
-        residuals and refinement are computed in float32.
+        Precision of input, output and weights. In half precision differences to the centre, reduced
+        coordinates, residuals and refinement are computed in float32.
     layout : {"rows", "stack"}, default="rows"
         Whether the input has shape (n_samples, n*n) or (n_samples, n, n).
 
@@ -64,8 +66,9 @@ def to_onnx(
     Notes
     -----
     The operators are MatMul, Gemm, Add, Sub, Mul, Reshape, Transpose, Cast, Gather, those of the
-    activation and, for residuals, reductions, all of opset 18. ONNX has no operator for the
-    inverse; this is what replaces it.
+    activation, for reduced coordinates Slice and Concat, and Abs, LessOrEqual, ReduceMin and Where
+    for the NaN of what is far from the training, and for residuals other reductions, all of opset
+    18. ONNX has no operator for the inverse; this is what replaces it.
 
     Examples
     --------
@@ -143,6 +146,15 @@ class _Graph:
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self("Cast", name, to=kind)
 
+    def narrowed(self, name: str) -> str:
+        return name if self.dtype == self.wide else self.cast(name, self.dtype)
+
+    def slice(self, name: str, start: int, stop: int, size: int, axis: int = 0) -> str:
+        """Take a part of an axis; of all of it onnxruntime would warn."""
+        if stop - start == size:
+            return name
+        return self("Slice", name, *(self.constant([k], np.int64) for k in (start, stop, axis)))
+
     def reshape(self, name: str, *shape: int, output: str | None = None) -> str:
         return self("Reshape", name, self.constant(shape, np.int64), output=output)
 
@@ -174,55 +186,122 @@ def _build(graph: _Graph, module: InverseModule, layout: str) -> None:
         graph.outputs.append(graph.value("residual", (), graph.wide))
 
 
-def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
-    def array(tensor: Any) -> NDArray:
-        return tensor.detach().double().cpu().numpy()
+def _array(tensor: Tensor) -> NDArray:
+    return tensor.detach().double().cpu().numpy()
 
+
+def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
     E = A
     if module.kept is not None:
         E = graph("Gather", E, graph.constant(module.kept.numpy(), np.int64), axis=1)
     if module.half_precision:
         E = graph.cast(E, graph.wide)
-    E = graph("Sub", E, graph.constant(array(module.origin), graph.wide))
+    E = graph("Sub", E, graph.constant(_array(module.origin), graph.wide))
     if module.scale is not None:
-        E = graph("Mul", E, graph.constant(array(module.scale), graph.wide))
-    if module.half_precision:
-        E = graph.cast(E, graph.dtype)
-    terms = []
+        E = graph("Mul", E, graph.constant(_array(module.scale), graph.wide))
+    terms = [] if module.reduced is None else [_reduced(graph, module.reduced, E)]
+    E = graph.narrowed(E)
     if len(module.weights):
         h = E
         for k, (W, b) in enumerate(zip(module.weights, module.biases, strict=True)):
             if k:
                 h = _activation(graph, module.activation, h)
-            h = graph("Gemm", h, graph.constant(array(W)), graph.constant(array(b)), transB=1)
+            h = graph("Gemm", h, graph.constant(_array(W)), graph.constant(_array(b)), transB=1)
         terms.append(h)
     if module.linear is not None and module.constant is not None:
-        constants = graph.constant(array(module.linear)), graph.constant(array(module.constant))
+        constants = graph.constant(_array(module.linear)), graph.constant(_array(module.constant))
         terms.append(graph("Gemm", E, *constants))
     elif module.linear is not None:
-        terms.append(graph("MatMul", E, graph.constant(array(module.linear))))
+        terms.append(graph("MatMul", E, graph.constant(_array(module.linear))))
     elif module.constant is not None:
-        terms.append(graph.constant(array(module.constant)))
+        terms.append(graph.constant(_array(module.constant)))
     if module.series_order:
-        terms.append(_series(graph, module, E, array))
+        terms.append(_series(graph, module, E))
     out = terms[0]
     for term in terms[1:]:
         out = graph("Add", out, term)
     return out
 
 
-def _series(graph: _Graph, module: InverseModule, E: str, array: Any) -> str:
+def _reduced(graph: _Graph, module: ReducedModule, E: str) -> str:
+    """Write the arithmetic of a map in reduced coordinates, with a column for each matrix."""
+    looked = graph("MatMul", E, graph.constant(_array(module.projection), graph.wide))
+    if module.shift is not None:
+        looked = graph("Add", looked, graph.constant(_array(module.shift), graph.wide))
+    n_looked = module.projection.shape[1]
+    z = graph.slice(looked, module.n_outside, n_looked, n_looked, axis=1)
+    z = graph("Transpose", graph.narrowed(z), perm=[1, 0])
+    features, coef = _terms(graph, module, z), _array(module.coef)
+    if len(module.weights):
+        features.append(_hidden(graph, module, z))
+        coef = np.vstack([coef, _array(module.weights[-1]).T])
+    if not features:  # the same for each matrix
+        features = [graph("Transpose", graph.narrowed(E), perm=[1, 0])]
+        coef = np.zeros((len(module.projection), coef.shape[1]))
+    out = graph("Concat", *features, axis=0)
+    constant = graph.constant(_array(module.constant_row))
+    if module.basis is None:
+        out = graph("Gemm", out, graph.constant(coef), constant, transA=1)
+    else:
+        few = graph("Gemm", out, graph.constant(coef), transA=1)
+        out = graph("Gemm", few, graph.constant(_array(module.basis)), constant)
+    if module.limits is None:
+        return out
+    limits = graph.constant(_array(module.limits), graph.wide)
+    known = graph.cast(graph("LessOrEqual", graph("Abs", looked), limits), np.int32)
+    known = graph("ReduceMin", known, graph.constant([1], np.int64), keepdims=1)
+    return graph("Where", graph.cast(known, np.bool_), out, graph.constant(np.nan))
+
+
+def _terms(graph: _Graph, module: ReducedModule, z: str) -> list[str]:
+    """Write the terms of coordinates, if there are any."""
+    if not module.powers:
+        return []
+    powers, atoms = module.powers, [z]
+
+    def leading(k: int, count: int) -> str:
+        return graph.slice(atoms[k], 0, count, powers[k])
+
+    for k, count in enumerate(powers[1:], 1):  # of degree k + 1
+        new = graph("Mul", leading(0, count), leading(k - 1, count))
+        new = graph("Mul", new, graph.constant((2 * k + 1) / (k + 1)))
+        before = graph.constant(k / (k + 1))
+        if k > 1:
+            before = graph("Mul", leading(k - 2, count), before)
+        atoms.append(graph("Sub", new, before))
+    values = graph("Concat", *atoms, axis=0)
+    for pair in module.products:
+        left, right = (
+            graph("Gather", values, graph.constant(index.cpu().numpy(), np.int64), axis=0)
+            for index in pair
+        )
+        values = graph("Concat", values, graph("Mul", left, right), axis=0)
+    return [values]
+
+
+def _hidden(graph: _Graph, module: ReducedModule, z: str) -> str:
+    """Write the last hidden units of the perceptron of coordinates."""
+    n_components = module.projection.shape[1] - module.n_outside
+    h = graph.slice(z, 0, module.weights[0].shape[1], n_components)
+    for W, b in zip(module.weights[:-1], module.biases[:-1], strict=True):
+        h = graph("Gemm", graph.constant(_array(W)), h, graph.constant(_array(b)[:, None]))
+        h = _activation(graph, module.activation, h)
+    return h
+
+
+def _series(graph: _Graph, module: InverseModule, E: str) -> str:
     n = module.n
     identity = graph.constant(np.eye(n))
     # All rows of all matrices in one product.
-    N = graph("MatMul", graph.reshape(E, -1, n), graph.constant(array(module.series_right)))
+    N = graph("MatMul", graph.reshape(E, -1, n), graph.constant(_array(module.series_right)))
     N = graph.reshape(N, -1, n, n)
     P = graph("Add", N, identity)
     for _ in range(module.series_order - 1):
         P = graph("Add", graph("MatMul", N, P), identity)
     # From the right: onnxruntime up to 1.31 refuses to multiply one matrix by none.
     out = graph.reshape(graph("Transpose", P, perm=[0, 2, 1]), -1, n)
-    out = graph.reshape(graph("MatMul", out, graph.constant(array(module.series_left).T)), -1, n, n)
+    left = graph.constant(_array(module.series_left).T)
+    out = graph.reshape(graph("MatMul", out, left), -1, n, n)
     return graph.reshape(graph("Transpose", out, perm=[0, 2, 1]), -1, n * n)
 
 
@@ -250,8 +329,7 @@ def _refinement(graph: _Graph, module: InverseModule, A: str, X: str) -> tuple[s
         for _ in range(module.order - 1):
             Y = graph("Add", X, graph("MatMul", Y, R))
         X = Y
-    if module.half_precision:
-        X = graph.cast(X, graph.dtype)
+    X = graph.narrowed(X)
     if module.norm is None:
         return X, None
     R = graph("Sub", identity, graph("MatMul", A, widened(X)))

@@ -324,14 +324,12 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
         deadline = self._deadline()
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
-        held_out, learns = None, True
+        learns: bool | None = True
         if not resume:
             with np.errstate(all="ignore"):
-                found = start_reduced(self, rows, targets, inverses)
-            if found is None:
-                start(self, rows, targets, inverses)
-            learns = found is not False
-        reduced = isinstance(self._preparation, Residual)
+                learns = start_reduced(self, rows, targets, inverses)
+        reduced = learns is not None and isinstance(self._preparation, Residual)
+        held_out = None
         if self.early_stopping:
             if len(rows) < 2:
                 raise ValueError(
@@ -346,7 +344,9 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
             held = held_out_rows(len(rows))
             held_out = (rows[held], targets[held]) if held.any() else None
             rows, targets = rows[~held], targets[~held]
-        if learns:
+        if learns is None:
+            start(self, rows, targets, inverses)
+        if learns is not False:
             from .training.fitting import train_on_arrays
 
             train_on_arrays(self, rows, targets, held_out, self.max_iter, deadline=deadline)

@@ -362,7 +362,7 @@ def _moderate(form: ModelForm, pivot: NDArray) -> Any:
     if form.taylor is None:
         if form.layers:
             return _power_of_two(1 / form.x_scale)
-        if form.reduced is not None:
+        if form.reduced is not None and form.linear is None:
             return float(_power_of_two(np.abs(form.reduced.projection).max(initial=0.0) or 1.0))
         largest = np.abs(form.matrix).max(axis=1, initial=0.0)
         return _power_of_two(np.where(largest > 0, largest, 1.0))
