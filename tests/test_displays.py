@@ -30,6 +30,7 @@ from skinv.datasets import make_region
 from skinv.inspection import (
     CoefficientDisplay,
     ErrorByDistanceDisplay,
+    ParetoDisplay,
     SingularSetDisplay,
     TrainingDisplay,
     TruncatedMomentsDisplay,
@@ -818,7 +819,9 @@ def test_moments_of_a_model(linear):
 # -- the convention --------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["error", "error by sampler", "coefficients", "training", "moments"])
+@pytest.fixture(
+    params=["error", "error by sampler", "coefficients", "training", "moments", "pareto"]
+)
 def make(request, sampler, linear, network, moments):
     """A function that makes one of the displays on given axes."""
     X = sampler.sample(30, return_inverse=False)
@@ -830,6 +833,9 @@ def make(request, sampler, linear, network, moments):
         "coefficients": lambda ax=None: CoefficientDisplay.from_estimator(linear, sampler, ax=ax),
         "training": lambda ax=None: TrainingDisplay.from_estimator(network, ax=ax),
         "moments": lambda ax=None: TruncatedMomentsDisplay.from_moments(moments, ax=ax),
+        "pareto": lambda ax=None: ParetoDisplay.from_matrices(
+            X, candidates={"LAPACK": np.linalg.inv}, n_repeats=1, ax=ax
+        ),
     }[request.param]
 
 
@@ -881,6 +887,7 @@ def test_without_matplotlib(make, sampler, monkeypatch):
         lambda: SingularSetDisplay.from_sampler(sampler),
         lambda: ErrorByDistanceDisplay.from_sampler(None, None),
         lambda: TruncatedMomentsDisplay.from_estimator(None, None),
+        lambda: ParetoDisplay.from_matrices(None),
     ):
         with pytest.raises(ImportError, match=r"pip install 'skinv\[plot\]'"):
             call()

@@ -1919,6 +1919,50 @@ def fuzz_error_display_of_sampler(c):
     assert display is REFUSED or len(display.errors) + display.n_left_out == m
 
 
+@entry("inspection.ParetoDisplay.from_matrices")
+def fuzz_pareto_display(c):
+    X = c.matrices(2, c.of(4, 7, 2), calm=True)
+    y = c.of(None, partial(inverses_of, c, X))
+    right = {"a": np.linalg.inv, "b": series()}, {"c": Ridge(), 5: LinearInverseApprox(order=2)}
+    wrong = *JUNK[:9], {"a": None}, {"a": LinearInverseApprox}, {"a": Liar("few")}, {"": region()}
+    display = attempt(
+        *(inspection.ParetoDisplay.from_matrices, X, y),
+        candidates=c.rather(right, wrong),
+        **c.options(
+            test_size=[0.5, partial(c.number, 0.3, 1, np.int64(2))],
+            metric=[partial(c.choice, "median_relative_error", "max_relative_error")],
+            dtype=[partial(c.choice, "float32", "float64"), None],
+            max_time=[partial(c.number, 5.0), None],
+            random_state=[c.seed],
+        ),
+        batch_size=c.count(9),
+        n_repeats=c.count(1),
+        ax=some_axes(c),
+        refused=(ValueError, OSError),
+    )
+    if display is REFUSED:
+        return
+    assert len(repr(display).splitlines()) == 2 + len(display.results)
+    for row in display.results:
+        assert row["failure"] or row["microseconds_per_matrix"] > 0
+        assert row["failure"] or row["max_relative_error"] >= row["median_relative_error"] >= 0
+
+
+def ParetoDisplay(c):
+    keys = "microseconds_per_matrix", "median_relative_error", "max_relative_error"
+    keys += "mean_absolute_error", "fit_seconds"
+    numbers = partial(c.of, 1e-12, 0.5, 1.0, 3e5, np.nan, np.inf)
+    rows = [
+        {key: numbers() for key in keys}
+        | {"name": c.of(None, name_of(c)), "unanswered": c.of(0, 3), "failure": c.of(None, "why")}
+        for _ in range(c.of(0, 1, 2, 9))
+    ]
+    return inspection.ParetoDisplay(results=rows, metric=c.of(*keys[1:4]), setting=c.of("", "ä"))
+
+
+fuzz_plot(ParetoDisplay, lambda c: c.options(table=[c.flag]))
+
+
 @entry("inspection.SingularSetDisplay.from_sampler")
 def fuzz_singular_set_display(c):
     kind = c.choice("slices", "3d")

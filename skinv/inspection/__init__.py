@@ -3,6 +3,7 @@
 from ._displays import (
     CoefficientDisplay,
     ErrorByDistanceDisplay,
+    ParetoDisplay,
     SingularSetDisplay,
     TrainingDisplay,
     TruncatedMomentsDisplay,
@@ -12,6 +13,7 @@ from ._regions import activation_regions
 __all__ = [
     "CoefficientDisplay",
     "ErrorByDistanceDisplay",
+    "ParetoDisplay",
     "SingularSetDisplay",
     "TrainingDisplay",
     "TruncatedMomentsDisplay",

@@ -1,0 +1,361 @@
+"""Errors on unseen matrices and times of candidates, side by side: what ParetoDisplay draws."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import train_test_split
+
+from .._regressor import private, reads_only
+from ..geometry._regions import row_norms
+from ..learn.linear import LinearInverseApprox
+from ..learn.neural import NeuralInverseRegressor
+from ..learn.polynomial import PolynomialInverseApprox
+from ..matrices import (
+    Layout,
+    as_stack,
+    check_inverse_targets,
+    exact_inverse,
+    flatten_stack,
+    real_array,
+    restore_layout,
+    to_host,
+    warn_of_single,
+)
+from ..rows import expecting_unanswered, refuse_nonfinite
+
+# Columns of a table of results.
+METRICS = ("median_relative_error", "max_relative_error", "mean_absolute_error")
+# What a clock measures, at least, in seconds.
+_SHORTEST = 2e-3
+
+
+def default_candidates(inverses: bool, random_state: Any) -> dict[str, Any]:
+    """Return what is compared where nothing else is asked for.
+
+    Parameters
+    ----------
+    inverses : bool
+        Whether inverses are wanted, of which there are a series and LAPACK.
+    random_state : int, RandomState instance or None
+        Of the network.
+
+    Returns
+    -------
+    dict
+        Estimators and functions by name.
+
+    Examples
+    --------
+    >>> list(default_candidates(False, None))
+    ['polynomial', 'network']
+    """
+    learned = {
+        "polynomial": PolynomialInverseApprox(),
+        "network": NeuralInverseRegressor(random_state=random_state),
+    }
+    if not inverses:
+        return learned
+    series = {f"series of order {k}": LinearInverseApprox(order=k) for k in (1, 2, 3)}
+    return {**series, **learned, "LAPACK": np.linalg.inv}
+
+
+def check_candidates(candidates: Any) -> None:
+    """Raise a ValueError unless these are estimators and functions by name.
+
+    Parameters
+    ----------
+    candidates : object
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> check_candidates({"LAPACK": np.linalg.inv})
+    """
+    if not isinstance(candidates, Mapping) or not candidates:
+        raise ValueError(
+            f"Got candidates of type {type(candidates).__name__}, but a dictionary of names and "
+            f"estimators is expected."
+        )
+    for name, candidate in candidates.items():
+        estimates = hasattr(candidate, "fit") and hasattr(candidate, "predict")
+        if isinstance(candidate, type) or not (estimates or callable(candidate)):
+            raise ValueError(
+                f"Got {candidate!r} as candidate {name!r}, but an estimator with fit and predict "
+                f"is expected, or a function of stacks of matrices, such as numpy.linalg.inv."
+            )
+
+
+def measure(
+    X: Any,
+    y: Any,
+    candidates: Mapping[Any, Any],
+    *,
+    test_size: Any = 0.5,
+    dtype: str | None = None,
+    batch_size: int = 1000,
+    n_repeats: int = 15,
+    max_time: float | None = None,
+    random_state: Any = None,
+) -> tuple[list[dict[str, Any]], str]:
+    """Fit candidates to known matrices, and measure errors and times on others.
+
+    Parameters
+    ----------
+    X, y, candidates, test_size, dtype, batch_size, n_repeats, max_time, random_state
+        As for :meth:`skinv.inspection.ParetoDisplay.from_matrices`.
+
+    Returns
+    -------
+    results : list of dict
+        As for :class:`skinv.inspection.ParetoDisplay`.
+    setting : str
+        What was measured.
+
+    Raises
+    ------
+    ValueError
+        For matrices that are not finite, not square or too ill-conditioned, targets that do not
+        belong to them, and fewer than two of them.
+
+    Examples
+    --------
+    >>> X = np.array([[2.0], [2.1], [1.9], [2.2]])
+    >>> results, setting = measure(X, None, {"LAPACK": np.linalg.inv}, random_state=0)
+    >>> setting
+    '2 known and 2 unseen matrices of order 1, float64, 1000 at once'
+    >>> results[0]["max_relative_error"]
+    0.0
+    """
+    rows, layout = _loaded(X, "X", dtype)
+    y_layout = layout
+    if y is None:
+        warn_of_single(X)
+        targets = reference_inverse(as_stack(rows)).reshape(rows.shape)
+    else:
+        targets, y_layout = _loaded(y, "y", "float64")
+        if len(targets) != len(rows):
+            raise ValueError(f"Got y of {len(targets)} rows, but X of {len(rows)}.")
+    known, unseen = train_test_split(
+        np.arange(len(rows)), test_size=test_size, random_state=random_state
+    )
+    truth = targets[unseen].reshape(len(unseen), -1)
+    batch = _restored(rows[np.resize(unseen, batch_size)], layout)
+
+    results: list[dict[str, Any]] = []
+    predictors: dict[int, Any] = {}
+    for k, (name, candidate) in enumerate(candidates.items()):
+        row = {"name": str(name), "microseconds_per_matrix": np.nan}
+        row |= dict.fromkeys((*METRICS, "fit_seconds"), np.nan)
+        row |= {"unanswered": 0, "failure": None}
+        results.append(row)
+        try:
+            predictor = _Predictor(candidate, y is None)
+            row["fit_seconds"] = predictor.fit(
+                _restored(rows[known], layout), _restored(targets[known], y_layout), max_time
+            )
+            with expecting_unanswered():
+                predicted = predictor.predict(_restored(rows[unseen], layout))
+            row |= errors(predicted, truth)
+            predictor.n_calls = 1 + int(_SHORTEST / max(predictor.seconds(batch), 1e-9))
+        except Exception as error:  # whatever a candidate raises, the others go on
+            row["failure"] = f"{type(error).__name__}: {error}"
+        else:
+            predictors[k] = predictor
+    for k, seconds in times(predictors, batch, n_repeats).items():
+        results[k]["microseconds_per_matrix"] = 1e6 * seconds / batch_size
+
+    n = math.isqrt(rows.shape[1]) // (2 if layout == Layout.COMPLEX else 1)
+    what = f"matrices of order {n}" if y is None else f"rows of {rows.shape[1]} features"
+    kind = "complex, " if layout == Layout.COMPLEX else ""
+    return results, (
+        f"{len(known)} known and {len(unseen)} unseen {what}, {kind}{rows.dtype}, "
+        f"{batch_size} at once"
+    )
+
+
+class _Predictor:
+    """A copy of an estimator, or a function of stacks, which needs no fit."""
+
+    def __init__(self, candidate: Any, takes_stacks: bool):
+        self.model: Any = clone(candidate) if hasattr(candidate, "fit") else None
+        self.function, self.takes_stacks = candidate, takes_stacks
+        self.n_calls = 1
+
+    def fit(self, X: Any, y: Any, max_time: float | None) -> float:
+        """Fit, and return how many seconds it took."""
+        if self.model is None:
+            return 0.0
+        if max_time is not None:
+            names = [p for p in self.model.get_params() if p.split("__")[-1] == "max_time"]
+            self.model.set_params(**dict.fromkeys(names, max_time))
+        start = time.perf_counter()
+        self.model.fit(X, y)
+        return time.perf_counter() - start
+
+    def predict(self, X: Any) -> Any:
+        if self.model is not None:
+            return self.model.predict(X)
+        return self.function(as_stack(X) if self.takes_stacks and X.ndim == 2 else X)
+
+    def seconds(self, batch: Any) -> float:
+        """Return the time of a call, averaged over `n_calls`."""
+        taken = 0.0
+        with expecting_unanswered():
+            for _ in range(self.n_calls):
+                given = batch if reads_only(self.model) else private(batch)
+                start = time.perf_counter()
+                self.predict(given)
+                taken += time.perf_counter() - start
+        return taken / self.n_calls
+
+
+def _loaded(values: Any, name: str, dtype: str | None) -> tuple[NDArray, Layout]:
+    """Return an array, or what a file holds, as finite real rows, and how they came."""
+    if isinstance(values, (str, os.PathLike)):
+        values = np.load(values, mmap_mode="r", allow_pickle=False)
+    rows, layout = flatten_stack(to_host(values))
+    if dtype is None:
+        dtype = "float32" if getattr(rows, "dtype", None) == np.float32 else "float64"
+    with np.errstate(over="ignore"):
+        rows = real_array(rows, name).astype(dtype, copy=False)
+    if rows.ndim != 2 and not (name == "y" and rows.ndim == 1):
+        raise ValueError(
+            f"Got {name} of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, "
+            f"n, n) are expected; a single matrix A is A[None]."
+        )
+    refuse_nonfinite(rows, name)
+    return rows, layout
+
+
+def _restored(rows: NDArray, layout: Layout) -> NDArray:
+    """Return complex matrices as a stack, all others as rows, which every regressor takes."""
+    return restore_layout(rows, layout) if layout == Layout.COMPLEX else rows
+
+
+def reference_inverse(A: NDArray) -> NDArray[np.float64]:
+    """Return inverses that are right almost to the last digit.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n_samples, n, n)
+        Finite matrices.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n, n), float64
+
+    Raises
+    ------
+    ValueError
+        For matrices that are singular or of a condition number past 1/√eps; their rows are named.
+
+    Notes
+    -----
+    LAPACK's inverses X after two steps X ← X + X(I − AX), with residuals of about 75 bits: of A and
+    X the leading bits are split off, whose products a double holds exactly, whatever the order of
+    the sum (Ozaki, Ogita, Oishi and Rump 2012, "Error-free transformations of matrix multiplication
+    by using fast routines of matrix multiplication and its applications").
+
+    Examples
+    --------
+    >>> reference_inverse(np.array([[[3.0]]]))
+    array([[[0.33333333]]])
+    """
+    A = A.astype(np.float64, copy=False)
+    X = exact_inverse(A)
+    check_inverse_targets(A, X)
+    bits = (52 - math.ceil(math.log2(A.shape[-1]))) // 2
+    with np.errstate(all="ignore"):
+        head = _leading(A, bits, axis=2)
+        for _ in range(2):
+            lead = _leading(X, bits, axis=1)
+            residual = np.eye(A.shape[-1]) - head @ lead
+            residual -= head @ (X - lead) + (A - head) @ X
+            improved = X + X @ residual
+            X = np.where(np.isfinite(improved).all(axis=(1, 2), keepdims=True), improved, X)
+    return X
+
+
+def _leading(stack: NDArray[np.float64], bits: int, axis: int) -> NDArray[np.float64]:
+    """Round to multiples of 2^−bits of the largest entry along an axis, up to a power of two."""
+    _, exponent = np.frexp(np.abs(stack).max(axis=axis, keepdims=True))
+    unit = np.ldexp(1.0, exponent - bits)
+    return np.rint(stack / unit) * unit
+
+
+def errors(predicted: Any, truth: NDArray[np.float64]) -> dict[str, Any]:
+    """Return errors of the rows that are answered, and how many are not.
+
+    Parameters
+    ----------
+    predicted : array-like or tensor
+        What a model returned; NaN stands for no answer.
+    truth : ndarray of shape (n_samples, n_targets)
+
+    Returns
+    -------
+    dict
+        Some columns of a row of results.
+
+    Raises
+    ------
+    ValueError
+        For predictions of another shape.
+
+    Examples
+    --------
+    >>> errors([[3.0, 4.5], [np.nan, 1.0]], np.array([[3.0, 4.0], [1.0, 1.0]]))
+    {'unanswered': 1, 'median_relative_error': 0.1, ..., 'mean_absolute_error': 0.25}
+    """
+    rows = real_array(flatten_stack(to_host(predicted))[0], "predictions")
+    if rows.shape[:1] != truth.shape[:1] or rows.size != truth.size:
+        raise ValueError(f"Got predictions of shape {rows.shape}, but {truth.shape} is expected.")
+    rows = rows.reshape(truth.shape)
+    answered = ~np.isnan(rows).any(axis=1)
+    found: dict[str, Any] = {"unanswered": int(np.count_nonzero(~answered))}
+    if not answered.any():
+        return found | {"failure": "none of the unseen rows is answered"}
+    with np.errstate(all="ignore"):
+        difference = rows[answered] - truth[answered]
+        norm = row_norms(difference)
+        norm = np.where(np.isnan(norm), np.inf, norm)  # of infinite predictions
+        relative = np.where(norm == 0, 0.0, norm / row_norms(truth[answered]))
+        values = np.median(relative), relative.max(), np.abs(difference).mean()
+    return found | dict(zip(METRICS, map(float, values), strict=True))
+
+
+def times(predictors: Mapping[int, Any], batch: Any, n_repeats: int) -> dict[int, float]:
+    """Return the seconds that each predictor takes for a batch: medians over rounds.
+
+    Parameters
+    ----------
+    predictors : dict of objects with a method `seconds`
+        In each round it is every one's turn, so that what slows the machine slows them all.
+    batch : ndarray
+        What all predict.
+    n_repeats : int
+        Number of rounds.
+
+    Returns
+    -------
+    dict of float
+
+    Examples
+    --------
+    >>> found = times({3: _Predictor(np.linalg.inv, True)}, np.ones((10, 1)), 2)
+    >>> list(found), found[3] > 0
+    ([3], True)
+    """
+    rounds = [[p.seconds(batch) for p in predictors.values()] for _ in range(n_repeats)]
+    return dict(zip(predictors, map(float, np.median(rounds, axis=0)), strict=True))
