@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from .terms import Terms
 
+# Roundings of a coordinate, and of what lies outside, that are not taken for anything else.
+_ROUNDINGS = 16
+
 OTHER_TARGETS = (
     "Got a model of something else than inverses, but only errors of inverses can be bounded over "
     "a region: fit it without y, or with the inverses."
@@ -66,6 +69,15 @@ class ReducedMap:
     def n_outputs(self) -> int:
         """Number of outputs."""
         return self.constant.size
+
+    def tolerating(self, eps: float) -> ReducedMap:
+        """Return the same map for rows that were rounded to a relative spacing."""
+        if self.limits is None:
+            return self
+        directions = np.hstack([self.outside, self.projection])
+        rounding = _ROUNDINGS * eps * np.sqrt(np.square(self.origin) @ np.square(directions))
+        single = None if self.single is None else self.single.tolerating(eps)
+        return replace(self, limits=np.maximum(self.limits, rounding), single=single)
 
     def answering_all(self) -> ReducedMap:
         """Return the same map for all rows, however far they are."""
@@ -199,6 +211,36 @@ class ModelForm:
         return cls(np.zeros(n_out), zeros, None, None, layers, activation, zeros, np.ones(n_in))
 
 
+def on_entries(form: ModelForm) -> ModelForm:
+    """Return a form that is no map of reduced coordinates.
+
+    Parameters
+    ----------
+    form : ModelForm
+
+    Returns
+    -------
+    ModelForm
+        The same.
+
+    Raises
+    ------
+    ValueError
+        For one that is.
+
+    Examples
+    --------
+    >>> on_entries(ModelForm.affine(np.zeros(1), np.zeros(1), np.eye(1))).layers
+    []
+    """
+    if form.reduced is not None:
+        raise ValueError(
+            "Got a model in reduced coordinates, a polynomial, of which nothing can be said here "
+            "yet: fit a NeuralInverseRegressor with n_components=None, or a LinearInverseApprox."
+        )
+    return form
+
+
 def defined_in(model: Any, package: str, *methods: str) -> bool:
     """Tell whether methods of a model are those of a package, not of a class derived from it.
 
@@ -240,7 +282,7 @@ def form_of(model: Any) -> ModelForm | None:
     Raises
     ------
     ValueError
-        If weights are not finite.
+        If weights are not finite, and for models in reduced coordinates.
 
     Examples
     --------
@@ -254,7 +296,7 @@ def form_of(model: Any) -> ModelForm | None:
     form = None
     if hasattr(model, "_make_form") and defined_in(model, "skinv."):
         check_is_fitted(model)
-        form = model._make_form()()
+        form = on_entries(model._make_form()())
     elif isinstance(model, MLPRegressor) and defined_in(model, "sklearn."):
         check_is_fitted(model)
         if model.out_activation_ == "identity":

@@ -29,9 +29,11 @@ MODELS = {
     "first order": LinearInverseApprox(),
     "third order": LinearInverseApprox(order=3),
     "lstsq": LinearInverseApprox(method="lstsq"),
-    "silu": NeuralInverseRegressor(24, max_iter=3, random_state=0),
+    "silu": NeuralInverseRegressor(24, n_components=None, max_iter=3, random_state=0),
     "relu": NeuralInverseRegressor((12, 10), "relu", baseline=None, max_iter=3, random_state=0),
-    "tanh": NeuralInverseRegressor(16, "tanh", baseline="affine", max_iter=3, random_state=0),
+    "tanh": NeuralInverseRegressor(
+        16, "tanh", baseline="affine", n_components=None, max_iter=3, random_state=0
+    ),
 }
 # Between what half precision keeps, rounded once, and some roundings on the way.
 PRECISION = {"float64": 1e-13, "float32": 1e-5, "float16": 3e-3, "bfloat16": 4e-2}

@@ -1,6 +1,4 @@
-"""The promise on real matrices: a tenth of the tangent's error, on a half never seen."""
-
-import time
+"""The promise on real matrices: what is learned of one half holds on the other."""
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
 )
 from skinv.datasets import load_power_flow, load_robot_arm, make_region
 
@@ -21,28 +20,27 @@ FAMILIES = {
 }
 
 
-@pytest.mark.slow
+# What the network's defaults reach on the half that they never saw, against the first order.
+SHARES = {"case6ww": 800, "case9": 1000, "puma560": 200}
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_tenth_of_the_first_order_error(name, record_property):
-    """Trained on samples of the known half's ellipsoid, tested on the other half inside of it."""
+def test_learned_from_the_known_half_alone(name):
+    """The defaults of both learned estimators, and no matrix of the other half goes unanswered."""
     family = FAMILIES[name]()
     X_known, X_unseen, _, Y_unseen = train_test_split(
         family.data, family.target, test_size=0.5, random_state=0
     )
-    sampler = FeasibleRegionSampler(norm="mahalanobis", random_state=0).fit(X_known)
-    inside = sampler.is_feasible(X_unseen)
-    assert inside.mean() > 0.95
-    X, Y = sampler.sample(40_000)
-    linear = LinearInverseApprox().fit(X_known)
-    start = time.perf_counter()
-    neural = NeuralInverseRegressor(max_iter=50, random_state=0).fit(X, Y)
-    record_property("seconds", time.perf_counter() - start)  # reported, not asserted
-    linear_error, neural_error = (
-        np.abs(model.predict(X_unseen[inside]) - Y_unseen[inside]).mean()
-        for model in (linear, neural)
+    models = (
+        LinearInverseApprox(),
+        NeuralInverseRegressor(random_state=0),
+        PolynomialInverseApprox(),
     )
-    record_property("ratio", float(linear_error / neural_error))
-    assert neural_error <= linear_error / 10
+    first_order, network, polynomial = (
+        np.abs(model.fit(X_known).predict(X_unseen) - Y_unseen).mean() for model in models
+    )
+    assert network <= first_order / SHARES[name]
+    assert polynomial <= network
 
 
 @pytest.mark.parametrize("name", ["2x2-first", "2x2-second", "3x3", "16x16"])

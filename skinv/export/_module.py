@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -179,6 +180,9 @@ class InverseModule(nn.Module):
         self.activation, self.single_output = form.activation, single_output
         self.n_refine, self.order, self.norm = n_refine, order, norm
         self.half_precision, self.input_dtype = dtype.itemsize < 4, dtype
+        if self.half_precision and form.reduced is not None:
+            reduced = form.reduced.tolerating(torch.finfo(dtype).eps)
+            form = replace(form, reduced=reduced)
         parts = Parts.of(form, single=dtype.itemsize < 8, narrow=self.half_precision)
         wide = torch.float32 if self.half_precision else dtype
 

@@ -61,7 +61,8 @@ class ExtrapolationMixin(InverseRegressorMixin):
         Returns
         -------
         ndarray of bool of shape (n_samples,)
-            True where ``predict`` answers NaN under ``on_extrapolation="nan"``: for rows that are
+            True where ``predict`` answers NaN under ``on_extrapolation="nan"``, but for rounding at
+            the limits: for rows that are
             not finite, that go further along the coordinates than `max_extrapolation` allows, or
             have too large a part outside them. All False, but for rows that are not finite, for a
             model without reduced coordinates.
@@ -71,14 +72,16 @@ class ExtrapolationMixin(InverseRegressorMixin):
         ValueError
             For a wrong number of features.
         """
-        rows, _ = self._validate_prediction(to_host(X))
-        rows = rows.astype(np.float64, copy=False)
+        rows, _ = self._validate_prediction(to_host(X), keep_half=True)
+        known, eps = self._map, float(np.finfo(rows.dtype).eps)
+        single, rows = rows.dtype.itemsize < 8, rows.astype(np.float64, copy=False)
         outside = ~np.isfinite(rows).all(axis=1)
-        if self._map is None:
+        if known is None:
             return outside
-        part = ReducedPart.of(self._map, np.zeros(self._map.n_outputs), self._map.origin)
+        known = known.tolerating(eps)
+        part = ReducedPart.of(known, np.zeros(known.n_outputs), known.origin, single=single)
         with np.errstate(all="ignore"):
-            looked = np.abs(project(rows, self._map.origin, part.projection))
+            looked = np.abs(project(rows, known.origin, part.projection))
             return outside | ~(looked <= part.limits[:, 0]).all(axis=1)
 
     def _look_at(self, values: NDArray, rows: NDArray) -> None:

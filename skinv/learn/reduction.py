@@ -117,7 +117,7 @@ class Directions:
         effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
         self.effects = Effects.of_features(rows, targets) if effects is None else effects
         some = rows[:: max(rows.size // _SAMPLE, 1)]
-        F = self.effects.of(some - self.origin)
+        F = self.effects.of(some - mean)
         V, size = leading_directions(F, count)
         size = size / np.sqrt(max(len(F), 1))
         self._square = float(np.sum(F * F)) / max(len(F), 1)
@@ -227,15 +227,15 @@ class Effects:
             return E * self.x_unit
         B, n = self.inverse, len(self.inverse)
         with np.errstate(all="ignore"):
-            return (B @ E.reshape(-1, n, n) @ B).reshape(len(E), -1) * self.y_unit
+            return (B @ E.reshape(len(E), n, n) @ B).reshape(len(E), n * n) * self.y_unit
 
     def adjoint(self, V: NDArray) -> NDArray[np.float64]:
         """Return directions P with E @ P = of(E) @ V."""
         if self.inverse is None:
             return self.x_unit[:, None] * V  # type: ignore[index]
         B, n = self.inverse, len(self.inverse)
-        stack = (V.T * self.y_unit).reshape(-1, n, n)
-        return np.ascontiguousarray((B.T @ stack @ B.T).reshape(len(stack), -1).T)
+        stack = (V.T * self.y_unit).reshape(V.shape[1], n, n)
+        return np.ascontiguousarray((B.T @ stack @ B.T).reshape(len(stack), n * n).T)
 
 
 def leading_directions(F: NDArray, count: int) -> tuple[NDArray, NDArray]:

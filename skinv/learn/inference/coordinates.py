@@ -12,9 +12,6 @@ from ...form import ReducedMap
 from ...stacks import Workspace, host_view, product
 from ...terms import Terms
 
-# Roundings of a coordinate, and of what lies outside, that are not taken for anything else.
-_ROUNDINGS = 16
-
 
 @dataclass
 class ReducedPart:
@@ -95,11 +92,10 @@ class ReducedPart:
         r = projection.shape[1] - used
         shift, limits = ((pivot - form.origin) @ projection)[:, None], None
         if form.limits is not None:
-            eps = np.finfo(np.float32 if single else np.float64).eps
-            rounding = _ROUNDINGS * eps * np.sqrt(np.square(pivot) @ np.square(projection))
-            stated = np.split(form.limits, [form.outside.shape[1], form.outside.shape[1] + used])
-            limits = np.maximum(np.concatenate([stated[0], stated[2], stated[1]]), rounding)
-            limits = limits[:, None]
+            eps = float(np.finfo(np.float32 if single else np.float64).eps)
+            stated = np.asarray(form.tolerating(eps).limits)
+            outside, first, rest = np.split(stated, np.cumsum([form.outside.shape[1], used]))
+            limits = np.concatenate([outside, rest, first])[:, None]
         layers = [(W, b[:, None]) for W, b in form.layers]
         coef, constant = form.coef, form.constant[outputs] + constant
         if layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ..._kinds import is_tensor, namespace
 from ...form import ModelForm
 from ...progress import progress
-from ...stacks import PIECE_CUDA, Workspace, kernels_for, on_host, products_are_exact
+from ...stacks import PIECE_CUDA, Arithmetic, Workspace, kernels_for, on_host, products_are_exact
 from .evaluate import evaluate
 from .parts import SHORT, Parts
 from .single import single_function
@@ -109,6 +110,7 @@ class Engine:
         self._parts: dict[Any, Parts] = {}
         self._functions: dict[Any, Callable] = {}
         self._devices: dict[str, Any] = {}
+        self._engines: dict[Any, Engine] = {}
 
     def __call__(
         self,
@@ -142,6 +144,9 @@ class Engine:
         if len(X) == 0 or n_outputs == 0:
             empty = X.new_empty if is_tensor(X) else lambda shape: np.empty(shape, X.dtype)
             return empty((len(X), n_outputs)) if out is None else out
+        engine = self if X.dtype.itemsize >= 4 else self._tolerant(X)
+        if engine is not self:
+            return engine(X, outputs, out, device, verbose)
         if is_tensor(X):
             return self._tensors(X, outputs, out, verbose)
         wide = np.dtype(np.float32) if X.dtype.itemsize < 4 else X.dtype
@@ -155,6 +160,18 @@ class Engine:
         else:
             self._many(X, parts, outputs, out, device, verbose)
         return out
+
+    def _tolerant(self, X: Any) -> Engine:
+        """Return the engine for matrices that were rounded to half precision."""
+        engine = self._engines.get(X.dtype)
+        if engine is None:
+            form, engine = self._make_form(), self
+            if form.reduced is not None:
+                wide = replace(form, reduced=form.reduced.tolerating(2 * Arithmetic.of(X).unit))
+                engine = Engine(lambda: wide, self.n_outputs)
+                engine._engines[X.dtype] = engine
+            self._engines[X.dtype] = engine
+        return engine
 
     def parts(
         self, dtype: Any, device: Any = None, outputs: NDArray[np.intp] | None = None
