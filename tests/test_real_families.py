@@ -36,11 +36,11 @@ def test_learned_from_the_known_half_alone(name):
         NeuralInverseRegressor(random_state=0),
         PolynomialInverseApprox(),
     )
-    first_order, network, polynomial = (
+    first_order, learned, polynomial = (
         np.abs(model.fit(X_known).predict(X_unseen) - Y_unseen).mean() for model in models
     )
-    assert network <= first_order / SHARES[name]
-    assert polynomial <= network
+    assert learned <= first_order / SHARES[name]
+    assert polynomial <= learned
 
 
 @pytest.mark.parametrize("name", ["2x2-first", "2x2-second", "3x3", "16x16"])

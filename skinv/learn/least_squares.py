@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.linalg import qr, solve_triangular
 
 from ..form import ReducedMap
+from ..matrices import matrix_order, regular_inverse
 from ..terms import Terms, leading_terms
 from .linear import taylor
 from .reduction import MOST_COMPONENTS, Directions, Reduction, leading_directions, project
@@ -32,7 +33,7 @@ _CHUNK = 2**12
 _WIDE, _SAMPLE = 256, 2**24
 # Share of the held-out error that a basis of fewer outputs may add to it, and of the work that it
 # must save.
-_TRUNCATED, _SAVED = 0.3, 0.2
+_TRUNCATED, _SAVED = 0.1, 0.2
 # Rows that are looked at for that, and for terms in single precision: of so many times fewer.
 _LOOKED_AT, _STEP = 2**10, 1.4
 # No coordinate may go further than if terms were of this degree, at least.
@@ -197,10 +198,14 @@ def fit_polynomial(
     held = held_out(len(rows))
     error = float("nan")
     if held.any():
-        first = Directions(rows[~held], targets[~held], inverses=inverses, count=count)
-        tried = [_errors(first, rows, targets, held, r, degree, max_terms) for r in _RATES]
-        best = int(np.argmin([errors.min() for errors, _ in tried]))
-        rate, (errors, monomials) = _RATES[best], tried[best]
+        known = rows[~held], targets[~held]
+        tried: list[tuple[Any, ...]] = []
+        for by_features in (False, True) if inverses else (False,):
+            first = Directions(*known, inverses=inverses, count=count, by_features=by_features)
+            for rate in _RATES:
+                found = _errors(first, rows, targets, held, rate, degree, max_terms)
+                tried.append((found[0].min(), len(tried), rate, first, by_features, *found))
+        _, _, rate, first, by_features, errors, monomials = min(tried)
         n_terms = len(errors) - 1
         if not stated:
             n_terms = int(np.flatnonzero(errors <= (1 + _WORTH) * errors.min())[0])
@@ -213,8 +218,8 @@ def fit_polynomial(
         return None
     else:
         unseen = float("inf")
-        rate, n_terms = _RATES[0], max(int(_PER_ROW * len(rows)) - 1, 0)
-    directions = Directions(rows, targets, inverses=inverses, count=count)
+        rate, n_terms, by_features = _RATES[0], max(int(_PER_ROW * len(rows)) - 1, 0), False
+    directions = Directions(rows, targets, inverses=inverses, count=count, by_features=by_features)
     monomials = leading_terms(directions.weights, rate, min(n_terms, max_terms), degree)
     reduction = directions.reduction(n_used(monomials), rows, unseen)
     outputs = Outputs(targets, reduction.y_unit)
@@ -331,11 +336,13 @@ def _series_error(
     directions: Directions, rows: NDArray, targets: NDArray, held: NDArray[np.bool_]
 ) -> float:
     """Return the error of the first-order series about the mean, on held-out rows."""
-    inverse = directions.effects.inverse
-    if inverse is None:
+    n = matrix_order(rows.shape[1])
+    center = directions.origin.reshape(n, n)
+    try:
+        inverse = regular_inverse(center)
+    except ValueError:
         return float("inf")
     unseen = np.flatnonzero(held)[:: max(int(held.sum()) // _CHUNK, 1)]
-    center = directions.origin.reshape(inverse.shape)
     left = taylor(rows[unseen], center, inverse) - targets[unseen]
     return float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
 

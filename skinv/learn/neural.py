@@ -26,7 +26,15 @@ from .least_squares import held_out as held_out_rows
 from .training.preparation import ORDERS, Preparation
 from .training.residual import Residual
 from .training.schedules import SCHEDULES
-from .training.setup import drop_network, has_free_width, settle, start, start_reduced
+from .training.setup import (
+    ROUGH,
+    TERMS,
+    drop_network,
+    has_free_width,
+    settle,
+    start,
+    start_reduced,
+)
 
 __all__ = ["NeuralInverseRegressor"]
 
@@ -54,8 +62,9 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
     baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"
-        What the network starts from. In reduced coordinates "auto" is a polynomial of up to 40
-        terms (as :class:`PolynomialInverseApprox`), "affine" one of degree 1; where the rows are
+        What the network starts from. In reduced coordinates "auto" is a polynomial of up to 36
+        terms (as :class:`PolynomialInverseApprox`), or up to 256 where the held-out error would be
+        above 1e-3 otherwise, "affine" one of degree 1; where the rows are
         too few for either, "auto" is the first-order series, with no network. On all entries it is
         the affine least-squares fit (for inverses, in directions in which the training matrices
         hardly vary, the tangent), or the Taylor series of the inverse at their mean, of order 1, 2
@@ -324,12 +333,29 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
         deadline = self._deadline()
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
+        for max_terms in TERMS:
+            error = self._train(rows, targets, inverses, resume, max_terms, deadline)
+            if resume or error <= ROUGH:
+                break
+        self._set_engine()
+        return self
+
+    def _train(
+        self,
+        rows: NDArray,
+        targets: NDArray,
+        inverses: bool,
+        resume: bool,
+        max_terms: int,
+        deadline: float,
+    ) -> float:
+        """Train; return the relative error of rows held out, 0 where nothing is chosen by it."""
         learns: bool | None = True
         if not resume:
             with np.errstate(all="ignore"):
-                learns = start_reduced(self, rows, targets, inverses)
+                learns = start_reduced(self, rows, targets, inverses, max_terms)
         reduced = learns is not None and isinstance(self._preparation, Residual)
-        held_out = None
+        free, held_out = has_free_width(self) and not self.early_stopping, None
         if self.early_stopping:
             if len(rows) < 2:
                 raise ValueError(
@@ -340,7 +366,7 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
                 rows, targets, test_size=self.validation_fraction, random_state=self._rng
             )
             held_out = valid_rows, valid_targets
-        elif reduced and has_free_width(self):
+        elif reduced and free:
             held = held_out_rows(len(rows))
             held_out = (rows[held], targets[held]) if held.any() else None
             rows, targets = rows[~held], targets[~held]
@@ -353,10 +379,10 @@ class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstim
         else:
             drop_network(self)
             self._fitted = True
-        if reduced:
-            settle(self, targets)
-        self._set_engine()
-        return self
+        if not reduced:
+            return 0.0
+        error = settle(self, targets, free)
+        return error if free and self.baseline == "auto" else 0.0
 
     def _deadline(self) -> float:
         """Return when a fit that begins now is to stop."""

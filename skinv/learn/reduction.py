@@ -21,7 +21,7 @@ from ..units import unit_exponents
 from .linear import varies
 
 # Directions that are looked for, and those of the rest through which that is looked at.
-MOST_COMPONENTS, N_OUTSIDE = 64, 8
+MOST_COMPONENTS, N_OUTSIDE = 64, 6
 # Numbers of the largest sample of effects that directions are found in.
 _SAMPLE = 2**24
 # Of larger samples the leading directions are found by random projections.
@@ -97,6 +97,9 @@ class Directions:
         Whether the targets are the inverses of the rows.
     count : int, default=64
         Number of directions, at most.
+    by_features : bool, default=False
+        Whether to look at the standardized features in any case, which is better where matrices
+        vary so widely that the first order says little of their inverses.
 
     Examples
     --------
@@ -106,7 +109,13 @@ class Directions:
     """
 
     def __init__(
-        self, rows: NDArray, targets: NDArray, *, inverses: bool, count: int = MOST_COMPONENTS
+        self,
+        rows: NDArray,
+        targets: NDArray,
+        *,
+        inverses: bool,
+        count: int = MOST_COMPONENTS,
+        by_features: bool = False,
     ):
         mean = rows.mean(axis=0)
         with np.errstate(over="ignore", under="ignore"):
@@ -115,17 +124,23 @@ class Directions:
         self.origin = np.where(exact, origin, mean)
         self.n_varying = int(varies(mean, rows.std(axis=0)).sum())
         effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
-        self.effects = Effects.of_features(rows, targets) if effects is None else effects
+        if effects is None or by_features:
+            effects = Effects.of_features(
+                rows, targets, None if effects is None else effects.y_unit
+            )
+        self.effects = effects
         some = rows[:: max(rows.size // _SAMPLE, 1)]
         F = self.effects.of(some - mean)
         V, size = leading_directions(F, count)
         size = size / np.sqrt(max(len(F), 1))
-        self._square = float(np.sum(F * F)) / max(len(F), 1)
+        self._square = float(np.vdot(F, F)) / max(len(F), 1)
         # The data are rounded, each number by itself.
         rounding = np.abs(some).max(axis=0, initial=0.0) * np.finfo(np.float64).eps
         rounding = _ROUNDINGS * float(np.linalg.norm(self.effects.of(rounding[None])))
         known = (size > _SHARE * size.max(initial=0.0)) & (size > rounding)
         self._V, self.weights = V[:, known], size[known]
+        if self.effects.varying is not None:
+            self._V = self._V * self.effects.varying[:, None]
         projection = self.effects.adjoint(self._V)
         self.projection = projection / _positive(
             np.abs(project(rows, self.origin, projection)).max(axis=0, initial=0.0)
@@ -184,7 +199,10 @@ class Effects:
     inverse : ndarray of shape (n, n) or None
         Inverse of the mean, for inverses.
     x_unit : ndarray of shape (n_features,) or None
-        What features are multiplied with, for other outputs.
+        What features are multiplied with, for other outputs, and for widely varying matrices.
+    varying : ndarray of bool of shape (n_features,) or None
+        Which features vary: the others have no effects, but are looked at outside of the
+        coordinates.
 
     Examples
     --------
@@ -196,6 +214,7 @@ class Effects:
     y_unit: NDArray[np.float64]
     inverse: NDArray[np.float64] | None = None
     x_unit: NDArray[np.float64] | None = None
+    varying: NDArray[np.bool_] | None = None
 
     @classmethod
     def of_inverses(cls, rows: NDArray, targets: NDArray, origin: NDArray) -> Effects | None:
@@ -212,19 +231,26 @@ class Effects:
         return cls(unit, inverse=B)
 
     @classmethod
-    def of_features(cls, rows: NDArray, targets: NDArray) -> Effects:
-        """Return the standardized features: what they do is not known."""
+    def of_features(cls, rows: NDArray, targets: NDArray, y_unit: NDArray | None = None) -> Effects:
+        """Return the standardized features, of matrices if units of their inverses are given."""
         mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-        kept = varies(mean, deviation)
-        x_unit = np.where(kept, 1 / np.where(kept, deviation, 1.0), 0.0)
-        spread = targets.std(axis=0)
-        y_unit = 1 / np.where(spread > 0, spread, 1.0)
-        return cls(y_unit, x_unit=x_unit)
+        varying = varies(mean, deviation)
+        if y_unit is None:
+            spread = targets.std(axis=0)
+            y_unit = 1 / np.where(spread > 0, spread, 1.0)
+            still = 1 / np.where(mean != 0, np.abs(mean), 1.0)
+        else:  # in the units of A, changes of its constant entries count as those of others
+            n = matrix_order(mean.size)
+            still = (1 / y_unit).reshape(n, n).T.ravel()
+            usual = float(np.sqrt(np.mean(np.square((deviation * still)[varying])))) or 1.0
+            still = still / (usual if varying.any() else 1.0)
+        x_unit = np.where(varying, 1 / np.where(varying, deviation, 1.0), still)
+        return cls(y_unit, x_unit=x_unit, varying=varying)
 
     def of(self, E: NDArray) -> NDArray[np.float64]:
         """Return the effects of deviations, one row each."""
         if self.inverse is None:
-            return E * self.x_unit
+            return np.asarray(E * np.where(self.varying, self.x_unit, 0.0))  # type: ignore[arg-type]
         B, n = self.inverse, len(self.inverse)
         with np.errstate(all="ignore"):
             return (B @ E.reshape(len(E), n, n) @ B).reshape(len(E), n * n) * self.y_unit

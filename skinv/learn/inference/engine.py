@@ -283,10 +283,13 @@ class Engine:
         """Predict rows of an array by torch, or by NumPy if that is what the parts are."""
         torch, d, wide = sys.modules["torch"], len(host.origin), host.origin.dtype
         exact, in_place = is_tensor(parts.origin), np.may_share_memory(X, out)
+        direct = exact and host.is_direct and X.dtype == wide and not in_place
         for piece in _pieces(len(X), host, wide.itemsize, verbose):
             x, part = X[piece], out[piece]
-            E = space.of(example, (len(x), d), "E")
-            if x.flags.carray and host.kept is None and exact:
+            E = None if direct and x.flags.carray else space.of(example, (len(x), d), "E")
+            if E is None:
+                E = torch.from_numpy(x).view(len(x), d)
+            elif x.flags.carray and host.kept is None and exact:
                 _differences(torch.from_numpy(x), parts, E)
             else:  # read-only memory and files, which torch does not take
                 _differences(x, host, E.numpy())
@@ -317,7 +320,8 @@ class Engine:
         """Predict rows of an array on a GPU."""
         torch, wide = sys.modules["torch"], host.origin.dtype
         space = Workspace()
-        step = max(_PIECE_COPIED // (wide.itemsize * parts.width), 1)
+        width = max(parts.width, len(host.origin), parts.n_outputs)
+        step = max(_PIECE_COPIED // (wide.itemsize * width), 1)
         for piece in _steps(len(X), step, verbose):
             x = X[piece]
             bad = None if _sum_is_finite(x) else _not_finite(x)
@@ -349,8 +353,12 @@ class Engine:
                 seen = None
                 if parts.kept is not None or parts.layers:
                     seen = 0 * x.reshape(x.shape[0], -1).sum(1, dtype=wide)
-                E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
-                _differences(x, parts, E)
+                apart = out.data_ptr() != X.data_ptr()
+                if apart and parts.is_direct and x.is_contiguous() and x.dtype == wide:
+                    E = x.reshape(x.shape[0], -1)
+                else:
+                    E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
+                    _differences(x, parts, E)
                 if part.dtype == wide:
                     evaluate(parts, E, part, space)
                 else:

@@ -190,7 +190,9 @@ class Parts:
             dense = order == 1 and not narrow and _is_dense(n, outputs)
         pivot = form.x_mean if form.layers and form.linear is None else form.origin
         if form.reduced is not None:
-            pivot = form.reduced.origin
+            # In double precision sums of products round no more than the entries did.
+            direct = form.linear is None and form.taylor is None and not (single or narrow)
+            pivot = np.zeros(form.origin.size) if direct else form.reduced.origin
         if form.taylor is not None:
             pivot = center.ravel()
         if single and (form.taylor is None or dense):
@@ -346,9 +348,17 @@ class Parts:
     @cached_property
     def width(self) -> int:
         """Numbers that are held at once for one matrix, of the widest intermediate result."""
+        if self.reduced is not None and self.is_direct:
+            return self.reduced.width
         inner = [len(b) for _, b in self.layers]
         inner += [] if self.reduced is None else [self.reduced.width]
         return max(len(self.origin), self.n_outputs, *inner, 1)
+
+    @cached_property
+    def is_direct(self) -> bool:
+        """Whether rows need no differences."""
+        plain = self.reduced is not None and self.kept is None and np.ndim(self.unit) == 0
+        return bool(plain and self.unit == 1.0 and not self.origin.any())
 
 
 def _power_of_two(numbers: Any) -> Any:

@@ -117,12 +117,18 @@ class Residual:
             answers_all,
         )
 
-    def settle(self, targets: NDArray, loss: float, n_hidden: int) -> None:
-        """Choose a basis of the outputs, for a network that leaves some loss on unseen rows."""
+    def settle(self, targets: NDArray, loss: float, n_hidden: int) -> float:
+        """Choose a basis of the outputs, for a network that leaves some loss on unseen rows.
+
+        Returns the root mean square error that it leaves, relative to the targets.
+        """
         scale = self.y_scale[0] * np.sqrt(self.n_outputs / len(self.y_unit))
         n_features = len(self.baseline.coef) + n_hidden
         values = targets - self.baseline.constant
-        self.basis = output_basis(values, self.y_unit, scale * np.sqrt(loss), n_features)
+        error = scale * np.sqrt(loss)
+        self.basis = output_basis(values, self.y_unit, error, n_features)
+        size = float(np.sqrt(np.mean((targets * self.y_unit) ** 2)))
+        return error / size if size > 0 else 0.0
 
     @property
     def n_outputs(self) -> int:

@@ -21,16 +21,20 @@ from .residual import Residual
 
 # Weights of a layer whose width is not given: past that, training takes minutes and gigabytes.
 _MOST_WEIGHTS = 4_000_000
-# In reduced coordinates: how many the network sees, terms of the polynomial, units at most, and
+# Terms of a polynomial in reduced coordinates: more, where the relative error is not small then.
+TERMS, ROUGH = (36, 256), 1e-3
+# In reduced coordinates: how many the network sees, units at most, and
 # fewer for fewer rows: numbers to fit for each weight, in the share of the rows that is trained on;
 # below the fewest units there is no network.
-_COMPONENTS, _TERMS, _UNITS = 8, 40, 48
+_COMPONENTS, _UNITS = 8, 48
 _NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
 # A network that leaves more than this share of the square of what it learns is not worth its time.
 _WORTH = 0.5
 
 
-def start_reduced(model: Any, rows: NDArray, targets: NDArray, inverses: bool) -> bool | None:
+def start_reduced(
+    model: Any, rows: NDArray, targets: NDArray, inverses: bool, max_terms: int
+) -> bool | None:
     """Start in reduced coordinates, if the training data have such.
 
     Parameters
@@ -39,6 +43,8 @@ def start_reduced(model: Any, rows: NDArray, targets: NDArray, inverses: bool) -
     rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
     inverses : bool
         Whether the targets are the inverses of the rows.
+    max_terms : int
+        Of the polynomial.
 
     Returns
     -------
@@ -69,7 +75,7 @@ def start_reduced(model: Any, rows: NDArray, targets: NDArray, inverses: bool) -
         targets,
         inverses=inverses,
         degree=None if model.baseline == "auto" else 1,
-        max_terms=max(_TERMS, count),
+        max_terms=max(max_terms, count),
     )
     if found is None and (stated or not free or model.baseline != "auto"):
         return None
@@ -94,26 +100,27 @@ def start_reduced(model: Any, rows: NDArray, targets: NDArray, inverses: bool) -
     return k > 0 and (not free or width >= _FEWEST)
 
 
-def settle(model: Any, targets: NDArray) -> bool:
-    """Look at what a network in reduced coordinates has learned; tell if it is worth its time.
+def settle(model: Any, targets: NDArray, free: bool) -> float:
+    """Look at what a network in reduced coordinates has learned; drop it if that is not much.
 
     Parameters
     ----------
     model : NeuralInverseRegressor
         Trained.
     targets : ndarray of shape (n_samples, n_outputs)
+    free : bool
+        Whether it may be dropped.
 
     Returns
     -------
-    bool
-        False if the network was set to 0.
+    float
+        Root mean square error, relative to the targets.
     """
-    worth = not (has_free_width(model) and model.best_loss_ > _WORTH)
+    worth = not (free and model.best_loss_ > _WORTH)
     if not worth:
         drop_network(model)
     n_hidden = model._layers[-1][0].shape[1] if worth else 0
-    model._preparation.settle(targets, model.best_loss_ if worth else 1.0, n_hidden)
-    return worth
+    return float(model._preparation.settle(targets, model.best_loss_ if worth else 1.0, n_hidden))
 
 
 def drop_network(model: Any) -> None:
