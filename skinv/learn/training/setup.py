@@ -28,6 +28,8 @@ TERMS, ROUGH = (36, 256), 1e-3
 # below the fewest units there is no network.
 _COMPONENTS, _UNITS = 8, 48
 _NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
+# Rows that say whether all rows move in few directions.
+_LOOKED_AT = 1000
 # A network that leaves more than this share of the square of what it learns is not worth its time.
 _WORTH = 0.5
 
@@ -67,8 +69,11 @@ def start_reduced(
     if model.n_components is None or on_entries or (model.baseline is None and not stated):
         return None
     rows = rows.astype(np.float64, copy=False)
-    if not stated and not Directions(rows, targets, inverses=inverses).are_few(targets.shape[1]):
-        return None
+    if not stated:
+        some = slice(None, None, max(len(rows) // _LOOKED_AT, 1))
+        directions = Directions(rows[some], targets[some], inverses=inverses)
+        if not directions.are_few(targets.shape[1]):
+            return None
     count = int(model.n_components) if stated else _COMPONENTS
     found = fit_polynomial(
         rows,

@@ -15,6 +15,8 @@ from skorch.callbacks.training import ParamMapper
 # benchmarks/results/training.json.
 _LM_PARAMETERS = {"relu": 600, "silu": 3000, "tanh": 3000}
 _LM_HIDDEN, _LM_TARGETS, _LM_MEMORY = 2, 4, 4 * 2**30
+# Operations of a step past which it takes minutes: that is refused.
+_LM_OPERATIONS = 1e12
 # Numbers to fit per parameter in each of its steps, and how many of these make an epoch: fewer
 # where they take long.
 _LM_BATCH, _LM_STEPS, _LM_LONG = 16, 10, 6000
@@ -51,7 +53,8 @@ def choose_solver(
     ------
     ValueError
         If "lm" is asked for a network of more than two hidden layers, one whose normal matrices
-        would take more than 4 GiB, or with callbacks that need gradients.
+        would take more than 4 GiB or whose steps would take minutes, or with callbacks that need
+        gradients.
 
     Examples
     --------
@@ -71,6 +74,12 @@ def choose_solver(
         raise ValueError(
             f"Got a network of {n_parameters} parameters with solver='lm', whose normal matrices "
             f"would take {lm_memory(sizes) / 2**30:.0f} GiB; use solver='adam'."
+        )
+    if requested == "lm" and lm_operations(sizes) > _LM_OPERATIONS:
+        raise ValueError(
+            f"Got a network of {n_parameters} parameters with solver='lm', of which a single step "
+            f"would take {lm_operations(sizes):.0e} operations, minutes: use solver='adam', fewer "
+            f"units, or n_components for fewer inputs."
         )
     on_gradients = [c for c in callbacks or [] if _works_on_gradients(c)]
     if requested == "lm" and on_gradients:
@@ -140,6 +149,28 @@ def lm_memory(sizes: list[int]) -> int:
     blocks = [(n_in + 1) * n_out for n_in, n_out in pairwise(sizes[:-1])]
     mixed = sizes[-1] * blocks[0] * (sum(blocks[1:]) + sizes[-2] + 1) if len(blocks) == 2 else 0
     return 8 * (4 * sum(blocks) ** 2 + 2 * mixed)
+
+
+def lm_operations(sizes: list[int]) -> float:
+    """Return about how many operations a step of Levenberg-Marquardt takes.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Widths of the layers; at most two hidden ones.
+
+    Returns
+    -------
+    float
+        For the normal matrix of the inner layers, and its factorisation.
+
+    Examples
+    --------
+    >>> lm_operations([4, 32, 4]) < 1e8
+    True
+    """
+    inner = float(sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes[:-1])))
+    return inner**3 / 3 + inner**2 * lm_batch_size(sizes)
 
 
 def count_parameters(sizes: list[int]) -> int:
