@@ -149,7 +149,7 @@ class Directions:
     def are_few(self, n_outputs: int) -> bool:
         """Tell whether the rows move in few directions, or few features give many outputs."""
         n_features = self.origin.size
-        if n_outputs > _MANY * n_features:
+        if n_outputs > _MANY * n_features or len(self.weights) == 0:
             return True
         left_out = self._square - np.cumsum(self.weights**2)
         enough = np.flatnonzero(left_out <= _LEFT_OUT * self._square)
@@ -237,7 +237,8 @@ class Effects:
         varying = varies(mean, deviation)
         if y_unit is None:
             spread = targets.std(axis=0)
-            y_unit = 1 / np.where(spread > 0, spread, 1.0)
+            known = varies(targets.mean(axis=0), spread)  # others are rounding, and count little
+            y_unit = 1 / np.where(known, spread, spread.max(initial=0.0) or 1.0)
             still = 1 / np.where(mean != 0, np.abs(mean), 1.0)
         else:  # in the units of A, changes of its constant entries count as those of others
             n = matrix_order(mean.size)

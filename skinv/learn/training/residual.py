@@ -16,6 +16,8 @@ from ..reduction import leading_directions
 # Principal directions of what is left that are learned, at most, and the share of its square that
 # may be left out.
 _MOST_DIRECTIONS, _LEFT_OUT = 32, 1e-4
+# Share of the targets that is their rounding.
+_ROUNDING = 1e-13
 
 
 @dataclass
@@ -101,7 +103,7 @@ class Residual:
         if V.shape[1] == 0:
             V = np.zeros((len(unit), 1))
         V = V[:, :m]
-        scale = float(np.sqrt(np.mean((left @ V) ** 2))) or 1.0
+        scale = float(np.sqrt(np.mean((left @ V) ** 2))) or np.finfo(np.float64).tiny
         used = baseline.terms.powers[0] if baseline.terms.powers else 0
         n_inputs = min(n_inputs, used)
         baseline = replace(
@@ -129,6 +131,11 @@ class Residual:
         self.basis = output_basis(values, self.y_unit, error, n_features)
         size = float(np.sqrt(np.mean((targets * self.y_unit) ** 2)))
         return error / size if size > 0 else 0.0
+
+    def is_rounding(self, targets: NDArray) -> bool:
+        """Tell whether rounding is all that is left."""
+        largest = float(np.abs(targets * self.y_unit).max(initial=0.0))
+        return bool(self.y_scale[0] <= _ROUNDING * largest)
 
     @property
     def n_outputs(self) -> int:

@@ -102,7 +102,8 @@ def start_reduced(
     width = int((len(rows) * _TRAINED * m / _NUMBERS - m) / (k + 1 + m))
     hidden = [min(max(width, 1), _UNITS)] if free else hidden_sizes(model, k, m)
     model._layers = random_layers([k, *hidden, m], model._rng)
-    return k > 0 and (not free or width >= _FEWEST)
+    nothing = k == 0 or prepared.is_rounding(targets)
+    return not free or (width >= _FEWEST and not nothing)
 
 
 def settle(model: Any, targets: NDArray, free: bool) -> float:
