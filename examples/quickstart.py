@@ -96,8 +96,8 @@ print(display)
 # -------------------
 #
 # The ellipsoid of the known half is a region with a proof: there is no singular matrix in it.
-# Beyond, nobody has promised anything. Some matrices are led to their nearest singular matrix: the series
-# answers all the way, ever worse, and the polynomial stops where it knows nothing.
+# Beyond, nobody has promised anything. Some matrices are led to their nearest singular matrix: the
+# series answers all the way, ever worse, and the polynomial stops where it knows nothing.
 # :class:`~skinv.CertifiedInverse` proves each answer, and asks LAPACK where there is none.
 
 region = FeasibleRegionSampler(norm="mahalanobis", random_state=0).fit(known)
