@@ -18,7 +18,7 @@ def test_examples_run(capsys, tmp_path, monkeypatch):
     """The examples of the README run one after another and print what they promise."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     rng = np.random.default_rng(0)
     family = 5 * np.eye(4) + 0.3 * rng.standard_normal((800, 4, 4))
     family[700] = 1.0  # singular
@@ -29,7 +29,9 @@ def test_examples_run(capsys, tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), scope)
     printed = capsys.readouterr().out
     assert printed.startswith("Inverses: 799 of 800 proven to be within tol (")
-    assert "inside, R2 = 0.99" in printed
+    assert "0 unanswered, R2 = 0.9999" in printed
+    assert re.search(r"\* LAPACK ", printed)
+    assert "inside, R2 = 1.000000" in printed
     assert "\ncertified 0.0" in printed
     assert "proven: 498 of 500" in printed
     assert "['refined' 'refined' 'refined' 'singular' 'not finite']" in printed

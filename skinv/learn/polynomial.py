@@ -79,7 +79,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
     A non-intrusive reduced-basis method (Hesthaven and Ubbiali 2018, "Non-intrusive reduced order
     modeling of nonlinear problems using neural networks"). The coordinates are principal directions
     of the first-order effects BEB of deviations E, B being the inverse of the mean, with rows and
-    columns scaled to common units (:mod:`skinv.units`). Terms are products of Legendre polynomials;
+    columns scaled to common units (``skinv.units``). Terms are products of Legendre polynomials;
     least squares with the leading ones are nested, so that a single QR decomposition tells the
     held-out errors of them all.
 
