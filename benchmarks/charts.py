@@ -94,3 +94,58 @@ def table3(results, path):
     figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def families(results, path):
+    """Plot error against time per matrix of all methods, one panel for each family."""
+    groups = {
+        "numpy.linalg.inv": ("numpy", "X", COLORS[1]),
+        "series, orders 1–3": ("series", "o", COLORS[0]),
+        "PolynomialInverseApprox, at most 256 and 64 terms": ("PolynomialI", "D", COLORS[4]),
+        "NeuralInverseRegressor": ("Neural", "^", COLORS[3]),
+        "scikit-learn: best pipeline, or by degree": ("scikit", "s", COLORS[6]),
+        "polynomials by degree": ("polynomial,", "P", COLORS[2]),
+    }
+    columns = 4
+    rows = -(-len(results) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(14, 3.6 * rows + 0.8), squeeze=False, constrained_layout=True
+    )
+    handles = {}
+    for ax, (name, result) in zip(axes.flat, results.items(), strict=False):
+        for label, (word, marker, color) in groups.items():
+            for dtype in ("float32", "float64"):
+                mine = [m[dtype] for key, m in result["methods"].items() if key.startswith(word)]
+                mine = [m for m in mine if m["median_relative_error"]]
+                if not mine:
+                    continue
+                points = ax.scatter(
+                    [m["microseconds_per_matrix"]["median"] for m in mine],
+                    [m["median_relative_error"]["median"] for m in mine],
+                    marker=marker,
+                    s=45,
+                    edgecolors=color,
+                    facecolors=color if dtype == "float32" else "none",
+                    zorder=3,
+                )
+                if dtype == "float32":
+                    handles[label] = points
+        ax.set(xscale="log", yscale="log", title=f"{name}, n = {result['n']}")
+        ax.grid(True, which="major", color="0.9")
+        ax.set_axisbelow(True)
+    for ax in axes.flat[len(results) :]:
+        ax.set_axis_off()
+    for ax in axes[:, 0]:
+        ax.set_ylabel("median relative error (Frobenius)")
+    for ax in axes.flat[max(0, len(results) - columns) : len(results)]:
+        ax.set_xlabel("µs per matrix, one thread")
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        title="filled: float32, hollow: float64",
+    )
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
