@@ -216,6 +216,10 @@ def measure(name, options):
             f" fit {result['fit_seconds']['median']:.1f} s, NaN {row['nan_answers']}",
             flush=True,
         )
+    if "splu_and_one_solve_microseconds" in outcome:
+        print(
+            f"  splu and one solve: {outcome['splu_and_one_solve_microseconds']['median']:.0f} us"
+        )
     return outcome
 
 

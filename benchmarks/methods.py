@@ -45,7 +45,7 @@ def polynomials(n, m, seed):
     for degree in range(2, 9):
         terms = comb(n * n + degree, degree)
         if terms <= min(MOST_TERMS["polynomial"], m // 4):
-            model = PolynomialInverseApprox(degree=degree, n_components=n * n)
+            model = PolynomialInverseApprox(degree=degree, n_components=n * n, max_terms=terms)
             found[f"polynomial, degree {degree}"] = model, False
         if terms <= min(MOST_TERMS["scikit-learn"], m // 4):
             pipeline = make_pipeline(
