@@ -201,7 +201,8 @@ def measure(name, options):
         start = time.perf_counter()
         runs.append(seed_of(name, seed, options.rounds, options.quick))
         print(f"{name} seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
-    outcome = summary(runs)
+    settings = {key: getattr(options, key) for key in ("seeds", "rounds", "quick")}
+    outcome = settings | summary(runs)
     if name in BOXES:
         outcome["polynomial_at_the_time_of_the_network"] = {
             kind: nearest(outcome["methods"], kind) for kind in ("polynomial, ", "scikit-learn, ")
@@ -241,14 +242,13 @@ def main():
         options.seeds, options.rounds = 1, 2
     path = machine.RESULTS / "families.json"
     results = json.loads(path.read_text())["results"] if options.families else {}
+    results = {name: results[name] for name in names if name in results}
     warnings.filterwarnings("ignore", message=".*far from")  # counted
     torch.set_num_threads(1)
     with threadpool_limits(1):
         for name in options.families or names:
             results[name] = measure(name, options)
-    settings = {"threads": 1, "seeds": options.seeds, "rounds": options.rounds}
-    settings |= {"quick": options.quick}
-    machine.write("families", {"settings": settings, "results": results})
+            machine.write("families", {"settings": {"threads": 1}, "results": results})
     charts.families(results, path.with_name("families_pareto.png"))
 
 
