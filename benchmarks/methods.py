@@ -40,7 +40,7 @@ def learners(n_features, seed):
 
 
 def polynomials(n, m, seed):
-    """Return what learns a box: the package's, and polynomials of all entries, of degrees 2 to 8."""
+    """Return what learns a box: the package's, and polynomials of all entries by degree."""
     found = skinv_learners(seed)
     for degree in range(2, 9):
         terms = comb(n * n + degree, degree)
