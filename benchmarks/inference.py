@@ -26,77 +26,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
-REPEATS = 7
+from inference_runtimes import gpu, memory, onnx
+from inference_table3 import REGIONS, table3
+from timing import in_turns, microseconds, near, ratio, refined, relative_errors, spread
+
 SIZES = {8: 100_000, 16: 50_000, 32: 20_000, 64: 10_000}
-REGIONS = {"2x2-first": 32, "3x3": 72, "16x16": 1024}  # and hidden units
-PARTS = ["linear", "networks", "single", "table3", "pareto", "precision", "onnx", "memory", "gpu"]
-
-
-def in_turns(methods, m, repeats=REPEATS, calls=1):
-    """Time methods in turns: microseconds per matrix, {name: [one per turn]}.
-
-    Each is called once before it is timed: memory that was given back a while ago, while another
-    method ran, is several times as dear on a virtual machine as what was given back just now.
-    """
-    taken = {name: [] for name in methods}
-    for _ in range(repeats):
-        for name, method in methods.items():
-            method()
-            start = time.perf_counter()
-            for _ in range(calls):
-                method()
-            taken[name].append((time.perf_counter() - start) / calls / m * 1e6)
-    return taken
-
-
-def middle(values):
-    return sorted(values)[len(values) // 2]
-
-
-def spread(values):
-    return {"median": round(middle(values), 4), "range": [round(f(values), 4) for f in (min, max)]}
-
-
-def microseconds(taken):
-    return {name: spread(values) for name, values in taken.items()}
-
-
-def ratio(taken, slow, fast):
-    """Return how many times as long one method takes as another."""
-    return spread([a / b for a, b in zip(taken[slow], taken[fast], strict=True)])
-
-
-def near(n, m, seed=0):
-    """Return a centre of condition number 5 and m matrices with ‖A₀⁻¹E‖₂ about 0.1."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    U, _, Vt = np.linalg.svd(rng.standard_normal((n, n)))
-    center = (U * np.linspace(1.0, 5.0, n)) @ Vt
-    return center, center + 0.05 / np.sqrt(n) * rng.standard_normal((m, n, n))
-
-
-def relative_errors(X, A, most=1000):
-    """Return the mean relative error in the Frobenius norm, against a reference of 19 digits."""
-    import numpy as np
-
-    A = np.asarray(A, dtype=np.float64)[:most]
-    exact = np.linalg.inv(A).astype(np.longdouble)
-    exact = exact + exact @ (np.eye(A.shape[1]) - A.astype(np.longdouble) @ exact)
-    difference = np.asarray(X, dtype=np.float64).reshape(-1, *A.shape[1:])[:most] - exact
-    errors = np.linalg.norm(difference, axis=(1, 2)) / np.linalg.norm(exact, axis=(1, 2))
-    return float(np.mean(errors))
-
-
-def refined(model, A, steps=1):
-    """Predict and refine."""
-    from skinv.refinement import newton_schulz
-
-    return newton_schulz(A, model.predict(A), steps, overwrite_x=True)
 
 
 def linear(quick):
@@ -300,80 +237,6 @@ def single(quick):
     return results
 
 
-def contenders(region, hidden, quick):
-    """Return fitted models and exact methods for a region: {name: function of (m, n, n)}."""
-    import numpy as np
-    import scipy.linalg
-    import torch
-
-    from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
-    from skinv.datasets import make_region
-
-    sampler = make_region(region, random_state=0).sampler
-    X, Y = sampler.sample(2000 if quick else 20_000)
-    settings = {"max_iter": 2 if quick else 15, "random_state": 0}
-    models = {
-        "2-FC": NeuralInverseRegressor(hidden, "relu", baseline=None, **settings).fit(X, Y),
-        "3-FC": NeuralInverseRegressor((hidden,) * 2, "relu", baseline=None, **settings).fit(X, Y),
-        "2-FC, defaults": NeuralInverseRegressor(hidden, **settings).fit(X, Y),
-        "first order": LinearInverseApprox(sampler.center_).fit(),
-        "second order": LinearInverseApprox(sampler.center_, order=2).fit(),
-    }
-    methods = {name: model.predict for name, model in models.items()}
-    certified = CertifiedInverse(models["second order"], tol=1e-4).fit(X)
-    methods["CertifiedInverse, 1e-4"] = certified.predict
-    methods["numpy.linalg.inv"] = np.linalg.inv
-    methods["torch.linalg.inv"] = lambda A: torch.linalg.inv(torch.from_numpy(A)).numpy()
-    # One by one, whatever the batch.
-    methods["scipy.linalg.inv, singly"] = lambda A: np.array([scipy.linalg.inv(a) for a in A])
-    methods["numpy.linalg.inv, singly"] = lambda A: np.array([np.linalg.inv(a) for a in A])
-    inverse = models["2-FC"].inverse_function("float32")
-    methods["2-FC, inverse_function"] = lambda A: np.array([inverse(a) for a in A])
-    try:
-        import jax
-    except ImportError:
-        pass
-    else:
-        compiled = jax.jit(jax.numpy.linalg.inv)
-        methods["jax.numpy.linalg.inv"] = lambda A: np.asarray(compiled(A))
-    A = sampler.sample(10_000, return_inverse=False).astype(np.float32)
-    n = len(sampler.center_)
-    return methods, A.reshape(-1, n, n)
-
-
-def table3(quick):
-    results = []
-    for region, hidden in REGIONS.items():
-        hidden = 256 if region == "16x16" and quick else hidden
-        methods, A = contenders(region, hidden, quick)
-        some = A[:2000]
-        errors = {name: relative_errors(method(some), some) for name, method in methods.items()}
-        times = {}
-        for batch in (1, 100, 10_000):
-            m = {1: 200, 100: 2000}.get(batch, 10_000)
-
-            def whole(method, batch=batch, m=m, A=A):
-                return lambda: [method(A[k : k + batch]) for k in range(0, m, batch)]
-
-            chosen = {
-                name: whole(method)
-                for name, method in methods.items()
-                if batch == 1 or not name.endswith(("singly", "inverse_function"))
-            }
-            taken = in_turns(chosen, m, repeats=3 if quick else 5)
-            times[str(batch)] = microseconds(taken)
-            print(region, batch, times[str(batch)]["2-FC"], file=sys.stderr)
-        results.append(
-            {
-                "region": region,
-                "hidden": hidden,
-                "mean_relative_error": errors,
-                "microseconds_per_matrix": times,
-            }
-        )
-    return results
-
-
 def pareto(quick):
     import numpy as np
     import torch
@@ -461,136 +324,9 @@ def precision(quick):
     return results
 
 
-def onnx(quick):
-    import tempfile
-
-    import numpy as np
-    import onnxruntime
-
-    from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
-    from skinv.datasets import load_power_flow, load_robot_arm, make_region
-    from skinv.export import to_onnx
-
-    families = {"2x2-first": make_region("2x2-first", random_state=0).sampler.sample(4000)[0]}
-    families["case9"], families["puma560"] = load_power_flow("case9").data, load_robot_arm().data
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    results = []
-    for family, data in families.items():
-        known, unseen = data[: len(data) // 2], data[len(data) // 2 :]
-        m = 10_000
-        X = np.tile(unseen, (-(-m // len(unseen)), 1))[:m]
-        models = {
-            "first order": LinearInverseApprox(),
-            "third order": LinearInverseApprox(order=3),
-            "network": NeuralInverseRegressor(max_iter=5, random_state=0),
-        }
-        for name, model in models.items():
-            model.fit(known)
-            certified = CertifiedInverse(model, tol=1e-4).fit(known)
-            for dtype in ("float32", "float16"):
-                given = X.astype(dtype)
-                with tempfile.TemporaryDirectory() as folder:
-                    path = to_onnx(model, f"{folder}/m.onnx", dtype=dtype)
-                    session = onnxruntime.InferenceSession(path, options)
-                    with_step = onnxruntime.InferenceSession(
-                        to_onnx(certified, f"{folder}/c.onnx", n_refine=1, dtype=dtype), options
-                    )
-                A = given.astype(float).reshape(m, *[int(given.shape[1] ** 0.5)] * 2)
-                predicted = model.predict(given).astype(float)
-                (values,) = session.run(None, {"X": given})
-                inverse, _ = with_step.run(None, {"X": given})
-                taken = in_turns(
-                    {
-                        "onnxruntime": partial(session.run, None, {"X": given}),
-                        "onnxruntime, refined": partial(with_step.run, None, {"X": given}),
-                        "predict": partial(model.predict, given),
-                        "numpy.linalg.inv": partial(np.linalg.inv, A.astype(np.float32)),
-                    },
-                    m,
-                    repeats=3 if quick else 5,
-                )
-                results.append(
-                    {
-                        "family": family,
-                        "model": name,
-                        "dtype": dtype,
-                        "largest difference to predict, relative": float(
-                            np.abs(values - predicted).max() / np.abs(predicted).max()
-                        ),
-                        "mean relative error": relative_errors(values, A),
-                        "mean relative error, refined": relative_errors(inverse, A),
-                        "microseconds_per_matrix": microseconds(taken),
-                    }
-                )
-                print(family, name, dtype, list(results[-1].values())[3:6], file=sys.stderr)
-    return results
-
-
-def memory(quick):
-    import resource
-
-    import numpy as np
-
-    from skinv import LinearInverseApprox, NeuralInverseRegressor
-
-    def peak():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-    m = 100_000 if quick else 1_000_000
-    center, few = near(16, 1000)
-    models = {
-        "first order": LinearInverseApprox(center).fit(),
-        "third order": LinearInverseApprox(center, order=3).fit(),
-        "network": NeuralInverseRegressor(256, solver="adam", max_iter=1).fit(few),
-    }
-    for model in models.values():
-        model.predict(few.astype(np.float32))
-    A = np.tile(few.astype(np.float32), (m // 1000, 1, 1))
-    size, results = A.nbytes / 2**20, {}
-    for name, model in models.items():
-        before = peak()
-        model.predict(A)
-        results[name] = round(peak() - before)
-        print(name, results[name], file=sys.stderr)
-        # A peak is reached once: the next one shows only what it needs beyond it.
-    return {"input_mb": round(size), "growth_of_the_peak_mb": results}
-
-
-def gpu(quick):
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    from skinv import LinearInverseApprox
-    from skinv.refinement import newton_schulz
-
-    def timed(method, repeats=20):
-        method()
-        torch.cuda.synchronize()
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(repeats):
-            method()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) / repeats * 1e3
-
-    results = []
-    for n, m in ((4, 4_000_000), (8, 1_000_000), (16, 1_000_000), (32, 250_000)):
-        center, matrices = near(n, 10_000)
-        A = torch.from_numpy(matrices).float().cuda().repeat(m // 10_000, 1, 1)
-        model, out = LinearInverseApprox(center).fit(), torch.empty_like(A)
-        X = model.predict(A)
-        times = {
-            "copy": timed(partial(out.copy_, A)),
-            "predict": timed(partial(model.predict, A, out=out)),
-            "newton_schulz": timed(partial(newton_schulz, A, X, overwrite_x=True)),
-            "torch.linalg.inv": timed(partial(torch.linalg.inv, A), 3),
-        }
-        results.append({"n": n, "batch": m, "microseconds": times})
-        print(results[-1], file=sys.stderr)
-    return results
+PARTS = {
+    f.__name__: f for f in (linear, networks, single, table3, pareto, precision, onnx, memory, gpu)
+}
 
 
 def run_part(part, threads, quick):
@@ -614,7 +350,7 @@ def main():
         import torch
 
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        print(json.dumps(globals()[options.worker](options.quick)))
+        print(json.dumps(PARTS[options.worker](options.quick)))
         return
     import charts
     import machine

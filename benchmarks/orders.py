@@ -1,11 +1,11 @@
-"""Error of the Taylor series of orders 1 to 3 on the data of families.py; no training, seconds.
+"""Error of the Taylor series of orders 1 to 3 on the data of problems.py; no training, seconds.
 
 python benchmarks/orders.py
 """
 
 import machine
 import numpy as np
-from families import FAMILIES, REGIONS, mean_error, problem
+from problems import FAMILIES, REGIONS, mean_error, problem
 
 from skinv import LinearInverseApprox
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from families import problem
 from joblib import Parallel, delayed
+from problems import problem
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn

@@ -1,5 +1,9 @@
-"""Print the README's tables from the files in results."""
+"""Print the README's tables from the files in results; --write puts them where they belong.
 
+python benchmarks/table.py [--write]
+"""
+
+import argparse
 import json
 from pathlib import Path
 
@@ -11,6 +15,13 @@ TITLES = {
     "2x2-second": "2×2 second",
     "3x3": "3×3",
     "16x16": "16×16",
+}
+FAMILY_TITLES = TITLES | {
+    "case30": "30-bus grid (case30)",
+    "case30, from its factors": "the same, from its 3 load factors",
+    "arm mass": "mass matrices, 7-link arm",
+    "plate": "stiffness of a plate",
+    "grid": "100-bus grid",
 }
 
 
@@ -25,29 +36,61 @@ def median(values):
     return sorted(values)[len(values) // 2]
 
 
-def table():
-    """Return the Markdown table: medians over the seeds, ratios with their range."""
+def families_table():
+    """Return the Markdown table of families: errors, and times as multiples of LAPACK's."""
+    lines = [
+        "| matrices | n | `numpy.linalg.inv`, µs | series, order 2 | scikit-learn pipeline "
+        "| `PolynomialInverseApprox` | `NeuralInverseRegressor` |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in load("families")["results"].items():
+        methods = row["methods"]
+        # Of a box: the polynomials that take as long as the network, or the least longer.
+        boxes = row.get("polynomial_at_the_time_of_the_network", {})
+        columns = [
+            "series 2",
+            boxes.get("scikit-learn, ", "scikit-learn pipeline"),
+            boxes.get("polynomial, ", "PolynomialInverseApprox"),
+            "NeuralInverseRegressor",
+        ]
+        micro = methods["numpy.linalg.inv"]["float64"]["microseconds_per_matrix"]["median"]
+        cells = [
+            FAMILY_TITLES[name],
+            f"{row['n']}",
+            f"{micro:.2f}" if micro < 10 else f"{micro:.0f}",
+        ]
+        for column in columns:
+            if column not in methods:
+                cells.append("–")
+                continue
+            figures = methods[column]["float64"]
+            error, ratio = (
+                figures[k]["median"] for k in ("median_relative_error", "ratio_to_lapack")
+            )
+            cell = f"{error:.0e}, {ratio:.2g}×"
+            degree = column.rpartition("degree ")[2]
+            cells.append(f"{cell} (degree {degree})" if degree != column else cell)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def network_table():
+    """Return the Markdown table of times by order, of the guide."""
+    names = ["2x2-first", "3x3", "puma560", "case6ww", "case9", "plate", "case30", "grid"]
     results = load("families")["results"]
     lines = [
-        "| matrices | n | first order: error | network: error | ratio (range) | fit, s "
-        "| `numpy.linalg.inv` | linear | network |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| n | " + " | ".join(str(results[name]["n"]) for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
     ]
-    for name, title in TITLES.items():
-        row = results[name]
-        errors = [run["errors"] for run in row["runs"]]
-        times = row["microseconds_per_matrix"]["batch"]
-        low, high = row["ratio_range"]
-        lines.append(
-            f"| {title} | {row['n']} "
-            f"| {median([e['taylor'] for e in errors]):.1e} "
-            f"| {median([e['neural'] for e in errors]):.1e} "
-            f"| {row['median_ratio_to_taylor']:.3g} ({low:.3g}–{high:.3g}) "
-            f"| {median([run['fit_seconds'] for run in row['runs']]):.0f} "
-            f"| {times['numpy.linalg.inv']['median']:.2f} "
-            f"| {times['taylor']['median']:.2f} "
-            f"| {times['neural']['median']:.2f} |"
-        )
+    for label, method in {
+        "`NeuralInverseRegressor`": "NeuralInverseRegressor",
+        "`PolynomialInverseApprox`": "PolynomialInverseApprox",
+        "`numpy.linalg.inv`": "numpy.linalg.inv",
+        "`LinearInverseApprox`": "series 1",
+    }.items():
+        figures = [results[name]["methods"][method]["float64"] for name in names]
+        times = [f["microseconds_per_matrix"]["median"] for f in figures]
+        lines.append(f"| {label} | {' | '.join(f'{t:.2f}' for t in times)} |")
     return "\n".join(lines)
 
 
@@ -248,16 +291,41 @@ def paper_table():
     return "\n".join(lines)
 
 
+def rewritten(text, table):
+    """Return text with the table in place of that of the same two first lines."""
+    head = "\n".join(table.splitlines()[:2]) + "\n"
+    before, found, after = text.partition(head)
+    if not found:
+        return text
+    rest = after.splitlines(keepends=True)
+    rows = next((k for k, line in enumerate(rest) if not line.startswith("|")), len(rest))
+    return before + table + "\n" + "".join(rest[rows:])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="put them into the README and guide")
+    tables = [
+        families_table(),
+        inverse_table(),
+        solve_table(),
+        region_table(),
+        recipe_table(),
+        budget_table(),
+        speed_table(),
+        batch_table(),
+        paper_table(),
+    ]
+    if not parser.parse_args().write:
+        print("\n\n".join(tables))
+        return
+    root = RESULTS.parents[1]
+    for page, mine in {"README.md": tables, "docs/guide/which_tool.md": [network_table()]}.items():
+        text = (root / page).read_text(encoding="utf-8")
+        for table in mine:
+            text = rewritten(text, table)
+        (root / page).write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    for make in (
-        table,
-        inverse_table,
-        solve_table,
-        region_table,
-        recipe_table,
-        budget_table,
-        speed_table,
-        batch_table,
-        paper_table,
-    ):
-        print(make() + "\n")
+    main()

@@ -33,7 +33,7 @@ from functools import partial
 import machine
 import numpy as np
 import torch
-from families import FAMILIES, REGIONS, mean_error, problem
+from problems import FAMILIES, REGIONS, mean_error, problem
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor

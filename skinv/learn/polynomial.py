@@ -43,7 +43,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
         Number of terms, at most: the time of a prediction is proportional to it. The terms are
         those of the largest importance, which is the product of those of its factors; as many are
         taken as lower the error of the rows held out. If `degree` and `n_components` are both
-        given, all terms are taken that there are.
+        given, all terms are taken that there are, up to this number.
     on_extrapolation : {"nan", "keep"}, default="nan"
         What ``predict`` answers for matrices that are far from what was known, where polynomials
         are worth nothing: NaN, with a warning for arrays on the host, or the polynomial's value.
