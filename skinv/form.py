@@ -41,6 +41,9 @@ class ReducedMap:
     single : ReducedMap or None
         The map for single precision, if that is another: of fewer terms, as more would only add
         rounding.
+    size : ndarray of shape (n_features,) or None
+        Largest magnitudes of the features in training, which say how large their rounding is; None
+        is those of the origin.
 
     Examples
     --------
@@ -61,6 +64,7 @@ class ReducedMap:
     activation: str
     basis: NDArray[np.float64] | None
     single: ReducedMap | None = None
+    size: NDArray[np.float64] | None = None
 
     @property
     def n_outputs(self) -> int:

@@ -82,13 +82,15 @@ class ExtrapolationMixin(InverseRegressorMixin):
             For a wrong number of features.
         """
         rows, _ = self._validate_prediction(to_host(X))
+        single = rows.dtype.itemsize < 8
         rows = rows.astype(np.float64, copy=False)
         outside = ~np.isfinite(rows).all(axis=1)
         if self._map is None:
             return outside
-        part = ReducedPart.of(self._map, np.zeros(self._map.n_outputs), self._map.origin)
+        constant, origin = np.zeros(self._map.n_outputs), self._map.origin
+        part = ReducedPart.of(self._map, constant, origin, single=single)
         with np.errstate(all="ignore"):
-            looked = np.abs(project(rows, self._map.origin, part.projection))
+            looked = np.abs(project(rows, origin, part.projection))
             return outside | ~(looked <= part.limits[:, 0]).all(axis=1)
 
     def _look_at(self, values: NDArray, rows: NDArray) -> None:

@@ -91,10 +91,12 @@ class Polynomial:
     def single_count(self, rows: NDArray, targets: NDArray) -> int:
         """Return how many terms are worth their time in single precision."""
         some = slice(None, None, max(len(rows) // _LOOKED_AT, 1))
-        reduction, unit = self.reduction, self.reduction.y_unit
+        origin, unit = self.reduction.origin, self.reduction.y_unit
         with np.errstate(all="ignore"):
-            E = rows[some].astype(np.float32) - reduction.origin.astype(np.float32)
-            z = E @ reduction.projection.astype(np.float32)
+            pivot = origin.astype(np.float32)
+            shift = (pivot - origin) @ self.reduction.projection
+            z = (rows[some].astype(np.float32) - pivot) @ self.reduction.projection.astype("f")
+            z += shift.astype("f")
         counts, errors = [len(self.monomials)], []
         while counts[-1] > 1:
             counts.append(int(counts[-1] / _STEP))
@@ -103,8 +105,9 @@ class Polynomial:
             with np.errstate(all="ignore"):
                 values = design(z, terms) @ coef.astype(np.float32) + constant.astype(np.float32)
             errors.append(float(np.mean(((values - targets[some]) * unit) ** 2)))
-        best = min((error for error in errors if error == error), default=np.inf)
-        return counts[max(k for k, e in enumerate(errors) if e <= (1 + _WORTH) ** 2 * best)]
+        known = np.where(np.isfinite(errors), errors, np.inf)  # of what leaves float32's range
+        enough = known <= (1 + _WORTH) ** 2 * known.min()
+        return counts[int(np.flatnonzero(enough)[-1])] if np.isfinite(known).any() else counts[0]
 
     def to_map(self, rows: NDArray, targets: NDArray, factor: float) -> ReducedMap:
         """Return what predicts.
@@ -131,9 +134,12 @@ class Polynomial:
         terms, constant, coef = self.coefficients(count)
         basis = None
         z = reduction.coordinates(rows[:: max(len(rows) // _LOOKED_AT, 1)])
-        V = output_basis(design(z, terms) @ coef, reduction.y_unit, self.error, len(coef))
-        if V is not None:
-            coef, basis = (coef * reduction.y_unit) @ V, V.T / reduction.y_unit
+        values, unit = design(z, terms) @ coef, reduction.y_unit
+        V = output_basis(values, unit, self.error, len(coef))
+        if V is not None:  # what is left out does not vary, but it need not be 0
+            mean = values.mean(axis=0) * unit
+            constant = constant + (mean - (mean @ V) @ V.T) / unit
+            coef, basis = (coef * unit) @ V, V.T / unit
         return ReducedMap(
             origin=reduction.origin,
             projection=reduction.projection,
@@ -145,6 +151,7 @@ class Polynomial:
             layers=[],
             activation="relu",
             basis=basis,
+            size=np.abs(rows).max(axis=0),
         )
 
 
@@ -257,6 +264,14 @@ class Outputs:
         values = (self._targets[rows] - self.mean) * self._unit
         return values if self._basis is None else values @ self._basis
 
+    def lost(self, rows: Any) -> float:
+        """Return the sum of the squares of what the columns do not see of some rows."""
+        if self._basis is None:
+            return 0.0
+        values = (self._targets[rows] - self.mean) * self._unit
+        values -= (values @ self._basis) @ self._basis.T
+        return float(np.vdot(values, values))
+
     def restored(self, coef: NDArray) -> tuple[NDArray, NDArray]:
         """Return constant and coefficients of the targets themselves."""
         coef = (coef if self._basis is None else coef @ self._basis.T) / self._unit
@@ -283,11 +298,11 @@ def _errors(
     z = project(rows[unseen], directions.origin, directions.projection)
     basis = _columns(z, monomials)
     basis = solve_triangular(R, basis.T, trans="T", check_finite=False)
-    left = outputs.of(unseen)
+    left, lost = outputs.of(unseen), outputs.lost(unseen)
     errors = np.empty(len(R))
     for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
         left -= u[:, None] * c
-        errors[k] = np.sqrt(np.mean(left * left))
+        errors[k] = np.sqrt((np.vdot(left, left) + lost) / (len(left) * targets.shape[1]))
     return np.where(np.isfinite(errors), errors, np.inf), monomials
 
 
@@ -405,5 +420,5 @@ def limits_of(reduction: Reduction, terms: Terms, factor: float, n_inputs: int =
     highest = max(len(terms.powers), _LEAST_DEGREE)
     degrees[:n_inputs] = highest
     with np.errstate(over="ignore"):
-        outside = np.full(r, factor**highest * reduction.reach)
+        outside = np.full(r, np.float64(factor) ** highest * reduction.reach)
         return np.concatenate([outside, factor ** (highest / degrees)])

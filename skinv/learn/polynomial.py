@@ -151,6 +151,8 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
 
     def _fit(self, X: Any, y: Any) -> PolynomialInverseApprox:
         self._validate_params()
+        for name in ("_series", "_map", "_engine"):  # of an earlier fit
+            self.__dict__.pop(name, None)
         factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
         rows, targets, self._inverse_targets = self._validate_training(X, y)
         rows = rows.astype(np.float64, copy=False)

@@ -39,7 +39,7 @@ class Reduction:
     Parameters
     ----------
     origin : ndarray of shape (n_features,)
-        The mean of the training rows, rounded to single precision where that is possible.
+        The mean of the training rows.
     projection : ndarray of shape (n_features, n_components)
         z = (a − origin) @ projection.
     weights : ndarray of shape (n_components,)
@@ -105,11 +105,7 @@ class Directions:
     def __init__(
         self, rows: NDArray, targets: NDArray, *, inverses: bool, count: int = MOST_COMPONENTS
     ):
-        mean = rows.mean(axis=0)
-        with np.errstate(over="ignore", under="ignore"):
-            origin = mean.astype(np.float32).astype(np.float64)
-        exact = np.isfinite(origin) & (np.abs(mean) > np.finfo(np.float32).tiny)
-        self.origin = np.where(exact, origin, mean)
+        self.origin = rows.mean(axis=0)
         effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
         self.effects = Effects.of_features(rows, targets) if effects is None else effects
         some = rows[:: max(rows.size // _SAMPLE, 1)]
@@ -200,12 +196,7 @@ class Effects:
     @classmethod
     def of_features(cls, rows: NDArray, targets: NDArray) -> Effects:
         """Return the standardized features: what they do is not known."""
-        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-        kept = varies(mean, deviation)
-        x_unit = np.where(kept, 1 / np.where(kept, deviation, 1.0), 0.0)
-        spread = targets.std(axis=0)
-        y_unit = 1 / np.where(spread > 0, spread, 1.0)
-        return cls(y_unit, x_unit=x_unit)
+        return cls(_standardizing(targets), x_unit=_standardizing(rows))
 
     def of(self, E: NDArray) -> NDArray[np.float64]:
         """Return the effects of deviations, one row each."""
@@ -213,15 +204,15 @@ class Effects:
             return E * self.x_unit
         B, n = self.inverse, len(self.inverse)
         with np.errstate(all="ignore"):
-            return (B @ E.reshape(-1, n, n) @ B).reshape(len(E), -1) * self.y_unit
+            return (B @ E.reshape(-1, n, n) @ B).reshape(E.shape) * self.y_unit
 
     def adjoint(self, V: NDArray) -> NDArray[np.float64]:
         """Return directions P with E @ P = of(E) @ V."""
         if self.inverse is None:
             return self.x_unit[:, None] * V  # type: ignore[index]
         B, n = self.inverse, len(self.inverse)
-        stack = (V.T * self.y_unit).reshape(-1, n, n)
-        return np.ascontiguousarray((B.T @ stack @ B.T).reshape(len(stack), -1).T)
+        stack = (V.T * self.y_unit).reshape(V.shape[1], n, n)
+        return np.ascontiguousarray((B.T @ stack @ B.T).reshape(V.shape[::-1]).T)
 
 
 def leading_directions(F: NDArray, count: int) -> tuple[NDArray, NDArray]:
@@ -248,9 +239,20 @@ def _sketch(V: NDArray) -> NDArray[np.float64]:
     return draws
 
 
+def _standardizing(values: NDArray) -> NDArray[np.float64]:
+    """Return what columns are multiplied with for a standard deviation of 1.
+
+    Those that hold nothing but rounding count by what is usual elsewhere: they say nothing, but
+    that they change is seen.
+    """
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    usual = np.hypot(mean, deviation).max(initial=0.0) or 1.0
+    return 1 / np.where(varies(mean, deviation), deviation, usual)
+
+
 def _root_mean_square(values: NDArray) -> NDArray[np.float64]:
-    largest = np.abs(values).max(initial=0.0) or 1.0
-    return np.sqrt(np.mean((values / largest) ** 2, axis=0)) * largest
+    largest = np.abs(values).max(axis=0, initial=0.0)  # of each, whatever units the others are in
+    return np.sqrt(np.mean((values / _positive(largest)) ** 2, axis=0)) * largest
 
 
 def _positive(size: NDArray) -> NDArray[np.float64]:

@@ -96,7 +96,8 @@ class ReducedPart:
         shift, limits = ((pivot - form.origin) @ projection)[:, None], None
         if form.limits is not None:
             eps = np.finfo(np.float32 if single else np.float64).eps
-            rounding = _ROUNDINGS * eps * np.sqrt(np.square(pivot) @ np.square(projection))
+            size = np.abs(pivot) if form.size is None else form.size
+            rounding = _ROUNDINGS * eps * np.linalg.norm(size[:, None] * projection, axis=0)
             stated = np.split(form.limits, [form.outside.shape[1], form.outside.shape[1] + used])
             limits = np.maximum(np.concatenate([stated[0], stated[2], stated[1]]), rounding)
             limits = limits[:, None]
