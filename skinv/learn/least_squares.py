@@ -12,7 +12,14 @@ from scipy.linalg import qr, solve_triangular
 from ..form import ReducedMap
 from ..terms import Terms, leading_terms
 from .linear import taylor
-from .reduction import MOST_COMPONENTS, Directions, Reduction, leading_directions, project
+from .reduction import (
+    MOST_COMPONENTS,
+    Directions,
+    Reduction,
+    leading_directions,
+    project,
+    some_of,
+)
 
 # One row of so many is held out while the number of terms is chosen, if there are enough.
 _EVERY, _ENOUGH = 5, 10
@@ -90,7 +97,7 @@ class Polynomial:
 
     def single_count(self, rows: NDArray, targets: NDArray) -> int:
         """Return how many terms are worth their time in single precision."""
-        some = slice(None, None, max(len(rows) // _LOOKED_AT, 1))
+        some = some_of(len(rows), _LOOKED_AT)
         origin, unit = self.reduction.origin, self.reduction.y_unit
         with np.errstate(all="ignore"):
             pivot = origin.astype(np.float32)
@@ -133,7 +140,7 @@ class Polynomial:
         reduction = self.reduction
         terms, constant, coef = self.coefficients(count)
         basis = None
-        z = reduction.coordinates(rows[:: max(len(rows) // _LOOKED_AT, 1)])
+        z = reduction.coordinates(rows[some_of(len(rows), _LOOKED_AT)])
         values, unit = design(z, terms) @ coef, reduction.y_unit
         V = output_basis(values, unit, self.error, len(coef))
         if V is not None:  # what is left out does not vary, but it need not be 0
@@ -227,7 +234,7 @@ def held_out(n_samples: int) -> NDArray[np.bool_]:
     """Tell which rows are held out."""
     held = np.zeros(n_samples, dtype=bool)
     if n_samples >= _ENOUGH:
-        held[_EVERY // 2 :: _EVERY] = True
+        held[some_of(n_samples, n_samples // _EVERY)] = True
     return held
 
 
@@ -256,7 +263,7 @@ class Outputs:
         self.mean = targets.mean(axis=0)
         self._basis = None
         if targets.shape[1] > _WIDE:
-            some = targets[:: max(targets.size // _SAMPLE, 1)]
+            some = targets[some_of(len(targets), _SAMPLE // targets.shape[1])]
             self._basis = leading_directions((some - self.mean) * unit, _WIDE)[0]
 
     def of(self, rows: Any) -> NDArray[np.float64]:
@@ -278,6 +285,11 @@ class Outputs:
         return self.mean + coef[0], coef[1:]
 
 
+def _looked_at(held: NDArray[np.bool_]) -> NDArray[np.intp]:
+    index = np.flatnonzero(held)
+    return index[some_of(len(index), _CHUNK)]
+
+
 def _errors(
     directions: Directions,
     rows: NDArray,
@@ -289,7 +301,7 @@ def _errors(
 ) -> tuple[NDArray[np.float64], list[tuple[int, ...]]]:
     """Return the errors of held-out rows of the constant, with one term, with two, and so on."""
     known = np.flatnonzero(~held)
-    unseen = np.flatnonzero(held)[:: max(int(held.sum()) // _CHUNK, 1)]
+    unseen = _looked_at(held)
     most = min(max_terms, max(int(_PER_ROW * len(known)) - 1, 0))
     monomials = leading_terms(directions.weights, rate, most, degree)
     outputs = Outputs(targets, directions.effects.y_unit)
@@ -343,7 +355,7 @@ def _series_error(
     inverse = directions.effects.inverse
     if inverse is None:
         return float("inf")
-    unseen = np.flatnonzero(held)[:: max(int(held.sum()) // _CHUNK, 1)]
+    unseen = _looked_at(held)
     center = directions.origin.reshape(inverse.shape)
     left = taylor(rows[unseen], center, inverse) - targets[unseen]
     return float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
@@ -376,7 +388,7 @@ def output_basis(
     (9, 1)
     """
     n_outputs = len(unit)
-    some = values[:: max(values.size // _SAMPLE, 1)]
+    some = values[some_of(len(values), _SAMPLE // n_outputs)]
     V, size = leading_directions((some - some.mean(axis=0)) * unit, min(_WIDE, n_features))
     tail = np.sqrt(np.cumsum(size[::-1] ** 2)[::-1] / max(some.size, 1))
     noise = np.finfo(np.float64).eps * (tail[0] if len(tail) else 0.0)

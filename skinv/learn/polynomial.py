@@ -176,7 +176,13 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
     def _keep_series(self, rows: NDArray) -> None:
         n = matrix_order(rows.shape[1])
         center = rows.mean(axis=0).reshape(n, n)
-        inverse = regular_inverse(center, float(np.abs(rows).max()))
+        try:
+            inverse = regular_inverse(center, float(np.abs(rows).max()))
+        except ValueError as error:
+            raise ValueError(
+                f"Got {len(rows)} matrices, which are too few for a polynomial, and whose mean is "
+                f"singular or nearly so, so that there is no series about it: pass 10 at least."
+            ) from error
         self._own(_series=np.stack([center, inverse]))
         self._map: ReducedMap | None = None
         self.n_components_, self.n_terms_, self.degree_ = 0, 0, 1

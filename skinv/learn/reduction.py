@@ -11,6 +11,7 @@ a prediction can tell when it is asked for what the training never showed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,32 @@ class Reduction:
         return project(rows, self.origin, self.projection)
 
 
+def some_of(n_rows: int, most: int) -> Any:
+    """Return what selects some rows of many, evenly but at random: they may be those of a grid.
+
+    Parameters
+    ----------
+    n_rows : int
+    most : int
+        Number of rows, at most; but one.
+
+    Returns
+    -------
+    slice or ndarray of int
+        All of them, or indices in ascending order.
+
+    Examples
+    --------
+    >>> some_of(10, 20), len(some_of(20, 10))
+    (slice(None, None, None), 10)
+    """
+    most = max(most, 1)
+    if n_rows <= most:
+        return slice(None)
+    place = np.arange(most) + np.random.RandomState(0).uniform(size=most)
+    return np.minimum(place * (n_rows / most), n_rows - 1).astype(np.intp)
+
+
 def project(rows: NDArray, origin: NDArray, directions: NDArray) -> NDArray[np.float64]:
     """Return (rows − origin) @ directions, without memory of the size of the rows."""
     z = np.empty((len(rows), directions.shape[1]))
@@ -108,7 +135,7 @@ class Directions:
         self.origin = rows.mean(axis=0)
         effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
         self.effects = Effects.of_features(rows, targets) if effects is None else effects
-        some = rows[:: max(rows.size // _SAMPLE, 1)]
+        some = rows[some_of(len(rows), _SAMPLE // self.origin.size)]
         F = self.effects.of(some - self.origin)
         V, size = leading_directions(F, count)
         size = size / np.sqrt(max(len(F), 1))
