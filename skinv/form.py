@@ -14,6 +14,11 @@ OTHER_TARGETS = (
     "Got a model of something else than inverses, but only errors of inverses can be bounded over "
     "a region: fit it without y, or with the inverses."
 )
+REDUCED = (
+    "Got a model that is a polynomial of reduced coordinates, which can neither be bounded over a "
+    "region nor exported: use a LinearInverseApprox for that, or let a CertifiedInverse bound the "
+    "errors of single matrices."
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,7 @@ def form_of(model: Any) -> ModelForm | None:
     -------
     ModelForm or None
         Of skinv's regressors and scikit-learn's ``MLPRegressor``, if they predict what these
-        classes do, and no other function of it.
+        classes do, and no other function of it. Polynomials of reduced coordinates are neither.
 
     Raises
     ------
@@ -222,6 +227,8 @@ def form_of(model: Any) -> ModelForm | None:
     if hasattr(model, "_make_form") and defined_in(model, "skinv."):
         check_is_fitted(model)
         form = model._make_form()()
+        if form.reduced is not None:
+            return None
     elif isinstance(model, MLPRegressor) and defined_in(model, "sklearn."):
         check_is_fitted(model)
         if model.out_activation_ == "identity":

@@ -19,7 +19,7 @@ from ._regressor import (
     unwrapped,
 )
 from .blocks import by_blocks, is_dask
-from .form import ModelForm
+from .form import REDUCED, ModelForm
 from .learn.linear import LinearInverseApprox, taylor
 from .matrices import (
     Layout,
@@ -356,6 +356,8 @@ class StructuredInverse(
 
     def _full_form(self, form: ModelForm) -> ModelForm:
         """Return a form of free numbers as one of whole matrices, which it first projects."""
+        if form.reduced is not None:
+            raise ValueError(REDUCED)
         structure = self._structure
         entries = np.arange(len(structure.source))
         U = np.zeros((len(structure.first), len(entries)))

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from sklearn.utils.validation import check_is_fitted
 
 from .._regressor import unwrapped
-from ..form import ModelForm
+from ..form import REDUCED, ModelForm
 from ..geometry._regularity import check_region
 from ..matrices import real_array
 from ..progress import progress
@@ -193,7 +193,10 @@ def _model_form(model: Any) -> ModelForm:
             f"NeuralInverseRegressor and StructuredInverse can be bounded over a region."
         )
     check_is_fitted(model)
-    return model._model_form()
+    form: ModelForm = model._model_form()
+    if form.reduced is not None:
+        raise ValueError(REDUCED)
+    return form
 
 
 def _closed_form(form: ModelForm, sampler: Any, problem: Any) -> float:

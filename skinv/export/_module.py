@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .._regressor import unwrapped
 from ..bounds._residual import check_norm
 from ..certified import CertifiedInverse
-from ..form import ModelForm
+from ..form import REDUCED, ModelForm
 from ..learn.inference.parts import Parts
 from ..learn.inference.predictor import EnginePredictorMixin
 from ..learn.training.modules import ACTIVATIONS
@@ -119,6 +119,8 @@ def to_module(
     dtype = _torch_dtype(dtype)
     plain = not n_refine and certified is None
     form = model._make_form()() if plain else model._model_form()
+    if form.reduced is not None:
+        raise ValueError(REDUCED)
     return InverseModule(
         form,
         dtype,
