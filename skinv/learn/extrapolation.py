@@ -109,5 +109,5 @@ class ExtrapolationMixin(InverseRegressorMixin):
                 f"like these, let a CertifiedInverse invert them exactly, or pass a larger "
                 f"max_extrapolation, or on_extrapolation='keep'.",
                 ExtrapolationWarning,
-                stacklevel=4,
+                stacklevel=3,
             )

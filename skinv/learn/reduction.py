@@ -272,7 +272,9 @@ def _standardizing(values: NDArray) -> NDArray[np.float64]:
     Those that hold nothing but rounding count by what is usual elsewhere: they say nothing, but
     that they change is seen.
     """
-    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    largest = np.abs(values).max(axis=0, initial=0.0)
+    share = values / _positive(largest)  # squares of others would overflow
+    mean, deviation = share.mean(axis=0) * largest, share.std(axis=0) * largest
     usual = np.hypot(mean, deviation).max(initial=0.0) or 1.0
     return 1 / np.where(varies(mean, deviation), deviation, usual)
 
