@@ -95,6 +95,19 @@ class Polynomial:
         values += constant
         return values
 
+    def rounded(self, rows: NDArray) -> Polynomial:
+        """Return the same terms, fitted to the training rows as they are in single precision.
+
+        What is rounding then does not go by coordinates in which the rows hardly move.
+        """
+        with np.errstate(all="ignore"):
+            single = rows.astype(np.float32)
+        if np.array_equal(single, rows) or not np.isfinite(single).all():
+            return self
+        z = self.reduction.coordinates(single)
+        R, Z = _triangular(z, self.outputs, np.arange(len(rows)), self.monomials)
+        return replace(self, R=R, Z=Z)
+
     def single_count(self, rows: NDArray, targets: NDArray) -> int:
         """Return how many terms are worth their time in single precision."""
         some = some_of(len(rows), _LOOKED_AT)
@@ -130,10 +143,11 @@ class Polynomial:
         -------
         ReducedMap
         """
-        single = self.single_count(rows, targets)
         whole = self._map(len(self.monomials), rows, factor)
-        if single < len(self.monomials):
-            whole = replace(whole, single=self._map(single, rows, factor))
+        single = self.rounded(rows)
+        count = single.single_count(rows, targets)
+        if single is not self or count < len(self.monomials):
+            whole = replace(whole, single=single._map(count, rows, factor))
         return whole
 
     def _map(self, count: int, rows: NDArray, factor: float) -> ReducedMap:
