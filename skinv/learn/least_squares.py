@@ -230,7 +230,8 @@ def fit_polynomial(
         if inverses and not stated and error > _BETTER * _series_error(first, rows, targets, held):
             return None
         used = n_used(monomials[:n_terms])
-        unseen = first.reach(used, rows[held])
+        # What moves the output by no more than the error of the polynomial is not far.
+        unseen = max(first.reach(used, rows[held]), error)
     elif inverses and not stated:
         return None
     else:
