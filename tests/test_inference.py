@@ -13,7 +13,12 @@ import torch
 from sklearn.base import clone
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
+from skinv import (
+    CertifiedInverse,
+    LinearInverseApprox,
+    NeuralInverseRegressor,
+    PolynomialInverseApprox,
+)
 from skinv.datasets import load_power_flow
 from skinv.learn.inference import engine as engine_module
 from skinv.learn.inference.parts import Parts
@@ -31,6 +36,7 @@ MODELS = {
     "no layer": NeuralInverseRegressor(
         [], baseline="affine", solver="adam", max_iter=2, random_state=0
     ),
+    "polynomial": PolynomialInverseApprox(3, 4, on_extrapolation="keep"),
 }
 ORDERS = (1, 2, 3, 5, 8, 9, 16)
 EPS = {np.float16: 1e-3, np.float32: 2e-6, np.float64: 1e-12}
@@ -62,8 +68,18 @@ def fitted():
 
 def naive(model, A):
     """Evaluate a fitted model as its definition says, in float64 and one matrix at a time."""
+    single = np.asarray(A).dtype.itemsize < 8
     A = np.asarray(A, dtype=np.float64)
     rows = A.reshape(len(A), -1)
+    if isinstance(model, PolynomialInverseApprox):
+        form = model._map.single if single and model._map.single else model._map
+        z = (rows - form.origin) @ form.projection
+        legendre = np.array([np.ones_like(z), z, (3 * z**2 - 1) / 2, (5 * z**3 - 3 * z) / 2])
+        out = np.tile(form.constant, (len(A), 1))
+        for name, coef in zip(form.terms.names, form.coef, strict=True):
+            term = np.prod([legendre[name.count(i)][:, i] for i in set(name)], axis=0)
+            out += np.outer(term, coef if form.basis is None else coef @ form.basis)
+        return out
     if isinstance(model, LinearInverseApprox):
         if model.method == "lstsq":
             return rows @ model.coef_.T + model.intercept_

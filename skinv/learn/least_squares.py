@@ -347,13 +347,20 @@ def _triangular(
 ) -> tuple[NDArray, NDArray]:
     """Return R and QᵀY of the QR decomposition of the terms, the constant one first.
 
-    Of terms that depend on those before them, R is 1 on the diagonal and QᵀY is 0.
+    Of terms that depend on those before them, R is 1 on the diagonal and QᵀY is 0. Raises for what
+    is not finite.
     """
     R, Z = np.zeros((0, len(monomials) + 1)), None
     for start in range(0, len(z), _CHUNK):
         piece = slice(start, min(start + _CHUNK, len(z)))
-        y = outputs.of(index[piece])
-        Q, R = qr(np.vstack([R, _columns(z[piece], monomials)]), mode="economic")
+        y, columns = outputs.of(index[piece]), _columns(z[piece], monomials)
+        if not (np.isfinite(columns).all() and np.isfinite(y).all()):
+            raise ValueError(
+                "Got training data whose numbers are apart by hundreds of orders of magnitude, or "
+                "at the ends of the range, of which no polynomial can be fitted: scale them, and "
+                "drop rows that are far from all others."
+            )
+        Q, R = qr(np.vstack([R, columns]), mode="economic", check_finite=False)
         Z = Q.T @ (y if Z is None else np.vstack([Z, y]))
     assert Z is not None
     dependent = np.abs(R.diagonal()) <= _DEPENDENT * np.linalg.norm(R, axis=0)
@@ -372,8 +379,10 @@ def _series_error(
         return float("inf")
     unseen = _looked_at(held)
     center = directions.origin.reshape(inverse.shape)
-    left = taylor(rows[unseen], center, inverse) - targets[unseen]
-    return float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
+    with np.errstate(all="ignore"):
+        left = taylor(rows[unseen], center, inverse) - targets[unseen]
+        error = float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
+    return error if error == error else float("inf")
 
 
 def output_basis(

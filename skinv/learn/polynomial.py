@@ -156,19 +156,20 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
         factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
         rows, targets, self._inverse_targets = self._validate_training(X, y)
         rows = rows.astype(np.float64, copy=False)
-        found = fit_polynomial(
-            rows,
-            targets,
-            inverses=self._inverse_targets,
-            n_components=None if self.n_components == "auto" else int(self.n_components),
-            degree=None if self.degree == "auto" else int(self.degree),
-            max_terms=int(self.max_terms),
-        )
         self._n_targets = targets.shape[1]
+        with np.errstate(all="ignore"):  # of numbers of very different size
+            found = fit_polynomial(
+                rows,
+                targets,
+                inverses=self._inverse_targets,
+                n_components=None if self.n_components == "auto" else int(self.n_components),
+                degree=None if self.degree == "auto" else int(self.degree),
+                max_terms=int(self.max_terms),
+            )
+            if found is not None:
+                self._keep(found, rows, targets, factor)
         if found is None:
             self._keep_series(rows)
-        else:
-            self._keep(found, rows, targets, factor)
         self._answers_all = self.on_extrapolation == "keep"
         self._set_engine()
         return self

@@ -137,6 +137,7 @@ class Directions:
         self.effects = Effects.of_features(rows, targets) if effects is None else effects
         some = rows[some_of(len(rows), _SAMPLE // self.origin.size)]
         F = self.effects.of(some - self.origin)
+        F[~np.isfinite(F).all(axis=1)] = 0.0  # of rows that are far beyond all others
         V, size = leading_directions(F, count)
         size = size / np.sqrt(max(len(F), 1))
         # The data are rounded, each number by itself.
@@ -276,7 +277,8 @@ def _standardizing(values: NDArray) -> NDArray[np.float64]:
     share = values / _positive(largest)  # squares of others would overflow
     mean, deviation = share.mean(axis=0) * largest, share.std(axis=0) * largest
     usual = np.hypot(mean, deviation).max(initial=0.0) or 1.0
-    return 1 / np.where(varies(mean, deviation), deviation, usual)
+    size = np.where(varies(mean, deviation), deviation, usual)
+    return 1 / np.maximum(size, np.finfo(np.float64).tiny)
 
 
 def _root_mean_square(values: NDArray) -> NDArray[np.float64]:

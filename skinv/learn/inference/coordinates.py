@@ -89,6 +89,13 @@ class ReducedPart:
         """
         if single and form.single is not None:
             form = form.single
+        with np.errstate(all="ignore"):
+            return cls._of(form, constant, pivot, outputs, single)
+
+    @classmethod
+    def _of(
+        cls, form: ReducedMap, constant: NDArray, pivot: NDArray, outputs: Any, single: bool
+    ) -> ReducedPart:
         # What is looked at only comes first: what is outside, and coordinates of no term.
         used = form.terms.powers[0] if form.terms.powers else 0
         projection = np.hstack([form.outside, form.projection[:, used:], form.projection[:, :used]])
@@ -99,7 +106,7 @@ class ReducedPart:
             size = np.abs(pivot) if form.size is None else form.size
             rounding = _ROUNDINGS * eps * np.linalg.norm(size[:, None] * projection, axis=0)
             stated = np.split(form.limits, [form.outside.shape[1], form.outside.shape[1] + used])
-            limits = np.maximum(np.concatenate([stated[0], stated[2], stated[1]]), rounding)
+            limits = np.concatenate([stated[0], stated[2], stated[1]]) + rounding
             limits = limits[:, None]
         layers = [(W, b[:, None]) for W, b in form.layers]
         coef, constant = form.coef, form.constant[outputs] + constant
