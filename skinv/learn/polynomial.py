@@ -38,12 +38,12 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
     degree : int or "auto", default="auto"
         Total degree of the terms, at most. "auto" has no limit.
     n_components : int or "auto", default="auto"
-        Number of coordinates, at most; "auto" is 64.
+        Number of coordinates, at most; "auto" is 64, and more are not taken.
     max_terms : int, default=256
         Number of terms, at most: the time of a prediction is proportional to it. The terms are
         those of the largest importance, which is the product of those of its factors; as many are
         taken as lower the error of the rows held out. If `degree` and `n_components` are both
-        given, all terms are taken that there are.
+        given, all terms are taken that there are, up to this and three for every five rows.
     on_extrapolation : {"nan", "keep"}, default="nan"
         What ``predict`` answers for matrices that are far from what was known, where polynomials
         are worth nothing: NaN, with a warning for arrays on the host, or the polynomial's value.
@@ -81,7 +81,9 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
     of the first-order effects BEB of deviations E, B being the inverse of the mean, with rows and
     columns scaled to common units (:mod:`skinv.units`). Terms are products of Legendre polynomials;
     least squares with the leading ones are nested, so that a single QR decomposition tells the
-    held-out errors of them all.
+    held-out errors of them all. For predictions in single precision the same terms are fitted to
+    rows rounded to it. Rounding to half precision takes matrices out of most families: they are
+    answered by NaN, unless the training matrices were rounded like that.
 
     Examples
     --------
