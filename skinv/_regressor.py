@@ -181,7 +181,7 @@ def _missing(X: NDArray, y: Any) -> NDArray[np.bool_]:
     if not missing.any() or len(y) != len(X):
         return none
     few = np.flatnonzero(~missing)
-    if targets_are_inverses(X[few], np.asarray(_safe_indexing(y, few))):
+    if few.size and targets_are_inverses(X[few], np.asarray(_safe_indexing(y, few))):
         return none
     return missing
 

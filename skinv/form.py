@@ -44,6 +44,9 @@ class ReducedMap:
     single : ReducedMap or None
         The map for single precision, if that is another: of fewer terms, as more would only add
         rounding.
+    size : ndarray of shape (n_features,) or None
+        Largest magnitudes of the features in training, which say how large their rounding is; None
+        is those of the origin.
 
     Examples
     --------
@@ -64,6 +67,7 @@ class ReducedMap:
     activation: str
     basis: NDArray[np.float64] | None
     single: ReducedMap | None = None
+    size: NDArray[np.float64] | None = None
 
     @property
     def n_outputs(self) -> int:
@@ -75,9 +79,10 @@ class ReducedMap:
         if self.limits is None:
             return self
         directions = np.hstack([self.outside, self.projection])
-        rounding = _ROUNDINGS * eps * np.sqrt(np.square(self.origin) @ np.square(directions))
+        size = np.abs(self.origin) if self.size is None else self.size
+        rounding = _ROUNDINGS * eps * np.linalg.norm(size[:, None] * directions, axis=0)
         single = None if self.single is None else self.single.tolerating(eps)
-        return replace(self, limits=np.maximum(self.limits, rounding), single=single)
+        return replace(self, limits=self.limits + rounding, single=single)
 
     def answering_all(self) -> ReducedMap:
         """Return the same map for all rows, however far they are."""
@@ -114,6 +119,7 @@ class ReducedMap:
             layers=layers,
             basis=basis,
             single=None if self.single is None else self.single.unpacked(pack, unpack),
+            size=None if self.size is None else self.size @ np.abs(unpack),
         )
 
     def to_state(self) -> dict[str, Any]:
@@ -277,7 +283,7 @@ def form_of(model: Any) -> ModelForm | None:
     -------
     ModelForm or None
         Of skinv's regressors and scikit-learn's ``MLPRegressor``, if they predict what these
-        classes do, and no other function of it.
+        classes do, and no other function of it. Polynomials of reduced coordinates are neither.
 
     Raises
     ------

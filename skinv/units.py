@@ -60,7 +60,7 @@ def unit_exponents(
     """
     size = np.abs(A)
     if symmetric:
-        exponents = -(np.frexp(np.diagonal(size))[1] // 2)
+        exponents = -((np.frexp(np.diagonal(size))[1] + 1) // 2)
         exponents[np.diagonal(size) == 0] = 0
         return exponents, exponents
     rows = np.zeros(len(A), dtype=int)

@@ -27,6 +27,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
 )
 from skinv._regressor import InverseRegressorMixin
 
@@ -258,6 +259,7 @@ REGRESSORS = {
     "taylor 2": LinearInverseApprox(order=2),
     "lstsq": LinearInverseApprox(method="lstsq"),
     "neural": NeuralInverseRegressor((8,), max_iter=5, random_state=0),
+    "polynomial": PolynomialInverseApprox(),
     "linear": LinearRegression(),
     "MLP": MLPRegressor(hidden_layer_sizes=(8,), max_iter=5, random_state=0),
     "neighbours": KNeighborsRegressor(3),

@@ -112,8 +112,8 @@ CASES = [
     ("l2", net("silu", 5, 4)),
     ("l1", net("tanh", 8, baseline=None)),
     ("l1", net("relu", 5, 4, baseline="taylor")),
-    ("ellipsoid", net("relu", 8)),
-    ("ellipsoid", net("silu", 8, dtype="float64")),
+    ("ellipsoid", net("relu", 8, n_components=None)),
+    ("ellipsoid", net("silu", 8, dtype="float64", n_components=None)),
     ("3x3 l2", net("tanh", 8)),
 ]
 every_case = pytest.mark.parametrize(

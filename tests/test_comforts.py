@@ -35,6 +35,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     SingularDistanceScorer,
     StructuredInverse,
 )
@@ -300,7 +301,9 @@ def shown(capsys):
 
 @pytest.mark.parametrize("as_tensor", [False, True])
 @pytest.mark.parametrize(
-    "estimator", [LinearInverseApprox(), network(max_iter=3), Ridge(1e-3)], ids=lambda e: str(e)[:6]
+    "estimator",
+    [LinearInverseApprox(), PolynomialInverseApprox(), network(max_iter=3), Ridge(1e-3)],
+    ids=lambda e: str(e)[:6],
 )
 def test_certifying_shows_progress(monkeypatch, capsys, estimator, as_tensor):
     """The bar ends at the number of finite rows; the answers are the same bits as without it.
@@ -464,6 +467,7 @@ ESTIMATORS = {
     "linear": LinearInverseApprox(),
     "lstsq": LinearInverseApprox(method="lstsq"),
     "neural": network(max_iter=2),
+    "polynomial": PolynomialInverseApprox(),
     "structured": StructuredInverse(LinearInverseApprox(method="lstsq"), "symmetric"),
     "certified": CertifiedInverse(LinearInverseApprox()),
     "pipeline": make_pipeline(FeasibleRegionSampler(), CertifiedInverse(LinearInverseApprox())),
@@ -538,7 +542,10 @@ def kind(request):
 
 
 REGRESSORS = {
-    **{name: ESTIMATORS[name] for name in ("linear", "lstsq", "neural", "certified", "pipeline")},
+    **{
+        name: ESTIMATORS[name]
+        for name in ("linear", "lstsq", "neural", "polynomial", "certified", "pipeline")
+    },
     "around a pipeline": CertifiedInverse(
         make_pipeline(FeasibleRegionSampler(), LinearInverseApprox())
     ),

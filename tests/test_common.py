@@ -26,6 +26,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     StructuredInverse,
 )
 
@@ -39,6 +40,7 @@ CONFIGURATIONS = {
             (LinearInverseApprox(method="lstsq"), {"tol": 1e-10, "order": 3, "norm": "inf"}),
             (Ridge(alpha=1e-3), {"fallback": "keep", "max_refine": 2}),
             (NeuralInverseRegressor(8, max_iter=5, random_state=0), {"norm": "1"}),
+            (PolynomialInverseApprox(), {}),
         )
     ],
     "LinearInverseApprox": [
@@ -46,6 +48,12 @@ CONFIGURATIONS = {
         *(AdaptedRegressor(LinearInverseApprox(order=order)) for order in (1, 2, 3)),
         AdaptedRegressor(LinearInverseApprox([[3.0, 1.0], [1.0, 2.0]])),
         AdaptedRegressor(LinearInverseApprox(method="lstsq")),
+    ],
+    "PolynomialInverseApprox": [
+        PolynomialInverseApprox(),
+        PolynomialInverseApprox(2, 12, max_terms=64, on_extrapolation="keep"),
+        AdaptedRegressor(PolynomialInverseApprox()),
+        AdaptedRegressor(PolynomialInverseApprox(3, 4, max_extrapolation=2)),
     ],
     "FeasibleRegionSampler": [
         AdaptedTransformer(FeasibleRegionSampler(**params))
@@ -166,6 +174,12 @@ def test_parameter_constraints_are_complete(name):
         (partial(StructuredInverse, Ridge()), {"baseline": "affine"}),
         (LinearInverseApprox, {"order": 0}),
         (LinearInverseApprox, {"method": "newton"}),
+        (PolynomialInverseApprox, {"degree": 0}),
+        (PolynomialInverseApprox, {"degree": "many"}),
+        (PolynomialInverseApprox, {"n_components": 0}),
+        (PolynomialInverseApprox, {"max_terms": 0}),
+        (PolynomialInverseApprox, {"on_extrapolation": "raise"}),
+        (PolynomialInverseApprox, {"max_extrapolation": 0.9}),
         (NeuralInverseRegressor, {"hidden_layer_sizes": 0}),
         (NeuralInverseRegressor, {"hidden_layer_sizes": (8, 0)}),
         (NeuralInverseRegressor, {"hidden_layer_sizes": "large"}),

@@ -38,6 +38,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     SingularDistanceScorer,
     StructuredInverse,
     bounds,
@@ -693,6 +694,10 @@ def estimators(c, owner):
     """Return one of the fitted models of inverses of a class, and the order of its matrices."""
     if owner == "NeuralInverseRegressor":
         make, n = c.of((relu, 2), (silu, 2), (partial(relu, 3), 3), (scalar, 2), (stopped, 2))
+    elif owner == "PolynomialInverseApprox":
+        pool = (polynomial, 2), (partial(polynomial, 1), 1), (partial(polynomial, 3), 3)
+        kept, few = partial(polynomial, outside="keep"), partial(polynomial, m=5)
+        make, n = c.of(*pool, (kept, 2), (few, 2), (complex_polynomial, 4), (quantity, 2))
     else:
         pool = [(series, 2), (partial(series, 2, 2), 2), (partial(series, 2, 3), 2), (affine, 2)]
         pool += [(partial(series, 1), 1), (partial(series, 3), 3), (complex_series, 4)]
@@ -720,6 +725,22 @@ def relu(n=2):
 @cache
 def silu():
     return _network(2, "silu")
+
+
+@cache
+def polynomial(n=2, m=200, outside="nan"):
+    return PolynomialInverseApprox(on_extrapolation=outside).fit(training(n, m))
+
+
+@cache
+def complex_polynomial():
+    rows = training()
+    return PolynomialInverseApprox().fit((rows + 0.1j * rows[::-1]).reshape(-1, 2, 2))
+
+
+@cache
+def quantity():
+    return PolynomialInverseApprox().fit(training(), training()[:, 0] ** 2)
 
 
 @cache
@@ -793,11 +814,11 @@ def check_series(model, X, P):
             assert np.abs(p - true).max() <= 200 * eps * bound.max()
 
 
-@for_each("LinearInverseApprox", "NeuralInverseRegressor")
+@for_each("LinearInverseApprox", "NeuralInverseRegressor", "PolynomialInverseApprox")
 def predict(c, owner):
     model, n = estimators(c, owner)
     X = matrices_for(c, n)
-    one = model is scalar()
+    one = model in (scalar(), quantity())
     options, shape = {}, ()
     if X.numbers is not None:
         shape = X.numbers.shape[:1] if one else X.numbers.shape
@@ -824,7 +845,7 @@ def predict(c, owner):
         check_series(model, X, P)
 
 
-@for_each("LinearInverseApprox", "NeuralInverseRegressor")
+@for_each("LinearInverseApprox", "NeuralInverseRegressor", "PolynomialInverseApprox")
 def inverse_function(c, owner):
     model, n = estimators(c, owner)
     dtype = c.rather(
@@ -838,10 +859,10 @@ def inverse_function(c, owner):
         X = attempt(function, A)
     if X is not REFUSED and A.layout == "one":
         assert type(X) is np.ndarray
-        assert X.size == (1 if model is scalar() else A.numbers.size)
+        assert X.size == (1 if model in (scalar(), quantity()) else A.numbers.size)
 
 
-@for_each("LinearInverseApprox", "NeuralInverseRegressor")
+@for_each("LinearInverseApprox", "NeuralInverseRegressor", "PolynomialInverseApprox")
 def score(c, owner):
     model, n = estimators(c, owner)
     X = c.matrices(n, calm=True)
@@ -849,6 +870,22 @@ def score(c, owner):
     options = c.options(sample_weight=[weights(c, X)])
     found = attempt(model.score, X, y, **options)
     assert found is REFUSED or isinstance(found, float)
+
+
+@entry("PolynomialInverseApprox.extrapolates")
+def fuzz_extrapolates(c):
+    model, n = estimators(c, "PolynomialInverseApprox")
+    X = matrices_for(c, n)
+    far = attempt(model.extrapolates, X)
+    if far is REFUSED or X.numbers is None:
+        return
+    assert type(far) is np.ndarray
+    assert far.dtype == bool
+    assert far.shape == (len(X.numbers),)
+    assert far[~np.isfinite(X.stack).all(axis=(1, 2))].all()
+    if model.on_extrapolation == "nan" and not X.is_tensor:
+        P = on_host(model.predict(X.value)).reshape(len(far), -1 if len(far) else 1)
+        assert np.isnan(P[far]).all()
 
 
 def weights(c, X):
@@ -1438,9 +1475,9 @@ def fuzz_structured_fit(c):
 # -- fitting ---------------------------------------------------------------------------------------
 
 
-def data_and_targets(c, n=2):
+def data_and_targets(c, n=2, sizes=(1, 2, 8)):
     """Return training data and targets, that need not belong together."""
-    X = None if c.slips(8) else c.matrices(n, c.of(1, 2, 8), calm=True)
+    X = None if c.slips(8) else c.matrices(n, c.of(*sizes), calm=True)
     if c.one_in(2):
         return X, None
     m = len(X.numbers) if X is not None and X.right else 3
@@ -1469,6 +1506,39 @@ def fuzz_linear_fit(c):
     if hasattr(model, "inverse_"):
         assert np.isfinite(model.inverse_).all()
         assert repr(model)
+
+
+@entry("PolynomialInverseApprox.fit")
+def fuzz_polynomial_fit(c):
+    n = c.of(1, 2, 2, 3)
+    params = c.options(
+        degree=["auto", c.count],
+        n_components=["auto", c.count],
+        max_terms=[256, c.count],
+        on_extrapolation=["nan", partial(c.choice, "keep")],
+        max_extrapolation=[partial(c.number, 1.5)],
+    )
+    model = PolynomialInverseApprox(**params)
+    if c.one_in(2):
+        rows = training(n, c.of(1, 9, 10, 50)) * c.of(1, 1, 1e-200, 1e30, 1e200)
+        X, y = (
+            Given(c.contained(rows), rows, "rows"),
+            c.of(None, rows[:, 0], rows * (rows[:, :1] / rows.max())),
+        )
+    else:
+        X, y = data_and_targets(c, n, sizes=(1, 5, 12))
+    fitted = attempt(model.fit, X, y)
+    if fitted is REFUSED:
+        return
+    assert fitted is model
+    assert 0 <= model.n_components_ <= 64
+    assert 0 <= model.degree_ <= model.n_terms_ + 1
+    new = c.matrices(n, dtypes=("f8", "f4"))
+    attempt(model.predict, new)
+    attempt(model.extrapolates, new)
+    if X.right:
+        finite = np.isfinite(X.stack).all(axis=(1, 2))
+        assert not model.extrapolates(X.value)[finite].any()
 
 
 def network(c):
@@ -2188,6 +2258,8 @@ def fuzzers():
 
 
 @pytest.mark.filterwarnings("ignore:.* matrices went unanswered:UserWarning")
+@pytest.mark.filterwarnings("ignore:.* training matrices are not finite:UserWarning")
+@pytest.mark.filterwarnings("ignore:Matrices .* are far from those that:UserWarning")
 @pytest.mark.filterwarnings("ignore:The Taylor series diverges:UserWarning")
 @pytest.mark.filterwarnings("ignore:Got an array of shape .*, which is taken for:UserWarning")
 @pytest.mark.parametrize("fuzz", fuzzers())

@@ -15,6 +15,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     SingularDistanceScorer,
 )
 
@@ -22,6 +23,7 @@ REGRESSORS = {
     "taylor": LinearInverseApprox(),
     "lstsq": LinearInverseApprox(method="lstsq"),
     "neural": NeuralInverseRegressor(max_iter=5, random_state=0),
+    "polynomial": PolynomialInverseApprox(),
 }
 
 

@@ -52,6 +52,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     SingularDistanceScorer,
 )
 from skinv.export import to_onnx
@@ -64,6 +65,7 @@ REGRESSORS = {
     "taylor": LinearInverseApprox(),
     "lstsq": LSTSQ,
     "neural": NETWORK,
+    "polynomial": PolynomialInverseApprox(),
     "certified": CertifiedInverse(LinearInverseApprox(), max_refine=0, fallback="keep"),
     "certified pipeline": CertifiedInverse(
         make_pipeline(FeasibleRegionSampler(on_infeasible="project"), NETWORK)
@@ -74,7 +76,7 @@ CONTAINERS = [np.asarray]
 if parse_version(sklearn.__version__) >= parse_version("1.7"):
     CONTAINERS.append(torch.tensor)
 # Those that learn any quantity of a matrix.
-GENERAL = {"lstsq": LSTSQ, "neural": NETWORK}
+GENERAL = {"lstsq": LSTSQ, "neural": NETWORK, "polynomial": PolynomialInverseApprox()}
 
 
 @pytest.fixture(params=REGRESSORS)

@@ -25,6 +25,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     StructuredInverse,
 )
 
@@ -177,6 +178,7 @@ ESTIMATORS = {
     "mean": lambda C, W: LinearInverseApprox(),
     "affine": lambda C, W: LinearInverseApprox(method="lstsq"),
     "network": lambda C, W: NeuralInverseRegressor(3, max_iter=1, random_state=0),
+    "polynomial": lambda C, W: PolynomialInverseApprox(),
     "structured": lambda C, W: StructuredInverse(LinearRegression()),
     "certified": lambda C, W: CertifiedInverse(LinearInverseApprox(C)),
     "frozen": lambda C, W: CertifiedInverse(FrozenEstimator(LinearInverseApprox(C).fit([C]))),

@@ -23,6 +23,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     SingularDistanceScorer,
     StructuredInverse,
 )
@@ -114,6 +115,7 @@ def test_memory_mapped_model(trained, tmp_path):
     [
         LinearInverseApprox(),
         LinearInverseApprox(method="lstsq"),
+        PolynomialInverseApprox(),
         FeasibleRegionSampler(norm="mahalanobis", random_state=0),
     ],
     ids=repr,
@@ -135,6 +137,7 @@ NAMES = {name.rsplit(".", 1)[1]: name for name in TRUSTED_TYPES}
 ALL = {
     "taylor": (LinearInverseApprox(order=2), ["LinearInverseApprox"]),
     "lstsq": (LinearInverseApprox(method="lstsq"), ["LinearInverseApprox"]),
+    "polynomial": (PolynomialInverseApprox(), ["PolynomialInverseApprox"]),
     "lm": (NETWORK, ["NeuralInverseRegressor"]),
     "adam": (
         NeuralInverseRegressor(8, solver="adam", max_iter=3, early_stopping=True, random_state=0),

@@ -22,6 +22,7 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     SingularDistanceScorer,
     StructuredInverse,
     bounds,
@@ -119,10 +120,11 @@ def test_frames_and_blocks_do_not_remember():
         LinearInverseApprox(),
         LinearInverseApprox(method="lstsq"),
         NeuralInverseRegressor(4, max_iter=1, random_state=0),
+        PolynomialInverseApprox(),
         CertifiedInverse(LinearInverseApprox()),
         CertifiedInverse(Ridge()),
     ],
-    ids=["series", "affine", "network", "certified", "certified ridge"],
+    ids=["series", "affine", "network", "polynomial", "certified", "certified ridge"],
 )
 def test_training_rows_outside_the_region_are_left_out(model):
     """With a warning, from targets and weights too; messages count rows as the caller does."""
@@ -152,7 +154,8 @@ def test_nan_of_the_data_is_refused_in_fit(bad):
     """Only what a region refused is left out, not what came in as NaN, be it a whole row."""
     X = TRAINING.copy()
     X[4] = bad
-    for model in (LinearInverseApprox(), NeuralInverseRegressor(max_iter=1), REGION):
+    fitting = LinearInverseApprox(), NeuralInverseRegressor(max_iter=1), PolynomialInverseApprox()
+    for model in (*fitting, REGION):
         for step in (model, CertifiedInverse(LinearInverseApprox()), make_pipeline(REGION, model)):
             with pytest.raises(ValueError, match=r"NaN or infinity.*rows \[4\] \(1 of 200\)"):
                 clone(step).fit(X)
@@ -163,6 +166,7 @@ ANSWERING = {
     "affine": LinearInverseApprox(method="lstsq"),
     "network": NeuralInverseRegressor(5, max_iter=1, random_state=0),
     "tanh": NeuralInverseRegressor(5, "tanh", baseline=None, max_iter=1, random_state=0),
+    "polynomial": PolynomialInverseApprox(),
     "structured": StructuredInverse(Ridge()),
 }
 
@@ -248,6 +252,7 @@ FITTING = {
     "series": LinearInverseApprox(),
     "affine": LinearInverseApprox(method="lstsq"),
     "network": NeuralInverseRegressor(2, max_iter=1, random_state=0),
+    "polynomial": PolynomialInverseApprox(),
     "region": FeasibleRegionSampler(),
     "structured": StructuredInverse(Ridge()),
     "certified": CertifiedInverse(LinearInverseApprox()),

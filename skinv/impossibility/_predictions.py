@@ -12,6 +12,7 @@ from ..bounds import residual_bound
 from ..geometry._regions import row_norms
 from ..matrices import exact_inverse, to_host
 from ..refinement import newton_schulz
+from ..rows import expecting_unanswered
 from ._models import held_module
 
 # Past this relative error an inverse says little of what it is compared with.
@@ -69,7 +70,8 @@ class Predictions:
         """Return the predictions for matrices (m, n, n) as float64 (m, n, n)."""
         rows = np.array(stack, dtype=np.float64).reshape(len(stack), -1)  # a copy
         try:
-            predicted = self._predict(rows)
+            with expecting_unanswered():  # these rows are not the caller's
+                predicted = self._predict(rows)
         except np.linalg.LinAlgError:  # of a model that inverts, at a singular matrix
             predicted = np.concatenate([self._predict_one(row[None]) for row in rows])
         except (RuntimeError, *self._of_networks) as exception:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._regressor import InverseRegressorMixin
 from ..form import ReducedMap
 from ..matrices import to_host
 from ..rows import list_rows, unanswered_is_expected
+from ..stacks import Arithmetic
 from .inference.coordinates import ReducedPart
+from .inference.predictor import EnginePredictorMixin
 from .reduction import project
 
 __all__ = ["ExtrapolationWarning"]
@@ -35,7 +36,7 @@ class ExtrapolationWarning(UserWarning):
     """
 
 
-class ExtrapolationMixin(InverseRegressorMixin):
+class ExtrapolationMixin(EnginePredictorMixin):
     """A model that may be in reduced coordinates, and then knows what it was never shown.
 
     Examples
@@ -72,9 +73,9 @@ class ExtrapolationMixin(InverseRegressorMixin):
         ValueError
             For a wrong number of features.
         """
-        rows, _ = self._validate_prediction(to_host(X), keep_half=True)
-        known, eps = self._map, float(np.finfo(rows.dtype).eps)
-        single, rows = rows.dtype.itemsize < 8, rows.astype(np.float64, copy=False)
+        rows, _ = self._validate_batch(X)
+        known, eps, single = self._map, 2 * Arithmetic.of(rows).unit, rows.dtype.itemsize < 8
+        rows = to_host(rows).reshape(len(rows), self.n_features_in_).astype(np.float64, copy=False)
         outside = ~np.isfinite(rows).all(axis=1)
         if known is None:
             return outside
@@ -100,5 +101,5 @@ class ExtrapolationMixin(InverseRegressorMixin):
                 f"like these, let a CertifiedInverse invert them exactly, or pass a larger "
                 f"max_extrapolation, or on_extrapolation='keep'.",
                 ExtrapolationWarning,
-                stacklevel=4,
+                stacklevel=3,
             )

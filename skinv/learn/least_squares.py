@@ -13,7 +13,14 @@ from ..form import ReducedMap
 from ..matrices import matrix_order, regular_inverse
 from ..terms import Terms, leading_terms
 from .linear import taylor
-from .reduction import MOST_COMPONENTS, Directions, Reduction, leading_directions, project
+from .reduction import (
+    MOST_COMPONENTS,
+    Directions,
+    Reduction,
+    leading_directions,
+    project,
+    some_of,
+)
 
 # One row of so many is held out while the number of terms is chosen, if there are enough.
 _EVERY, _ENOUGH = 5, 10
@@ -89,13 +96,28 @@ class Polynomial:
         values += constant
         return values
 
+    def rounded(self, rows: NDArray) -> Polynomial:
+        """Return the same terms, fitted to the training rows as they are in single precision.
+
+        What is rounding then does not go by coordinates in which the rows hardly move.
+        """
+        with np.errstate(all="ignore"):
+            single = rows.astype(np.float32)
+        if np.array_equal(single, rows) or not np.isfinite(single).all():
+            return self
+        z = self.reduction.coordinates(single)
+        R, Z = _triangular(z, self.outputs, np.arange(len(rows)), self.monomials)
+        return replace(self, R=R, Z=Z)
+
     def single_count(self, rows: NDArray, targets: NDArray) -> int:
         """Return how many terms are worth their time in single precision."""
-        some = slice(None, None, max(len(rows) // _LOOKED_AT, 1))
-        reduction, unit = self.reduction, self.reduction.y_unit
+        some = some_of(len(rows), _LOOKED_AT)
+        origin, unit = self.reduction.origin, self.reduction.y_unit
         with np.errstate(all="ignore"):
-            E = rows[some].astype(np.float32) - reduction.origin.astype(np.float32)
-            z = E @ reduction.projection.astype(np.float32)
+            pivot = origin.astype(np.float32)
+            shift = (pivot - origin) @ self.reduction.projection
+            z = (rows[some].astype(np.float32) - pivot) @ self.reduction.projection.astype("f")
+            z += shift.astype("f")
         counts, errors = [len(self.monomials)], []
         while counts[-1] > 1:
             counts.append(int(counts[-1] / _STEP))
@@ -104,8 +126,9 @@ class Polynomial:
             with np.errstate(all="ignore"):
                 values = design(z, terms) @ coef.astype(np.float32) + constant.astype(np.float32)
             errors.append(float(np.mean(((values - targets[some]) * unit) ** 2)))
-        best = min((error for error in errors if error == error), default=np.inf)
-        return counts[max(k for k, e in enumerate(errors) if e <= (1 + _WORTH) ** 2 * best)]
+        known = np.where(np.isfinite(errors), errors, np.inf)  # of what leaves float32's range
+        enough = known <= (1 + _WORTH) ** 2 * known.min()
+        return counts[int(np.flatnonzero(enough)[-1])] if np.isfinite(known).any() else counts[0]
 
     def to_map(
         self, rows: NDArray, targets: NDArray, factor: float, *, full: bool = False
@@ -125,22 +148,23 @@ class Polynomial:
         -------
         ReducedMap
         """
-        single = self.single_count(rows, targets)
         whole = self._map(len(self.monomials), rows, factor, full)
-        if single < len(self.monomials):
-            whole = replace(whole, single=self._map(single, rows, factor))
+        single = self.rounded(rows)
+        count = single.single_count(rows, targets)
+        if single is not self or count < len(self.monomials):
+            whole = replace(whole, single=single._map(count, rows, factor, full))
         return whole
 
     def _map(self, count: int, rows: NDArray, factor: float, full: bool = False) -> ReducedMap:
         reduction = self.reduction
         terms, constant, coef = self.coefficients(count)
         basis = None
-        z = reduction.coordinates(rows[:: max(len(rows) // _LOOKED_AT, 1)])
-        V = None
+        z = reduction.coordinates(rows[some_of(len(rows), _LOOKED_AT)])
+        V, unit = None, reduction.y_unit
         if not full:
-            V = output_basis(design(z, terms) @ coef, reduction.y_unit, self.error, len(coef))
+            V = output_basis(design(z, terms) @ coef, unit, self.error, len(coef))
         if V is not None:
-            coef, basis = (coef * reduction.y_unit) @ V, V.T / reduction.y_unit
+            coef, basis = (coef * unit) @ V, V.T / unit
         return ReducedMap(
             origin=reduction.origin,
             projection=reduction.projection,
@@ -152,6 +176,7 @@ class Polynomial:
             layers=[],
             activation="relu",
             basis=basis,
+            size=np.abs(rows).max(axis=0),
         )
 
 
@@ -213,7 +238,8 @@ def fit_polynomial(
         if inverses and not stated and error > _BETTER * _series_error(first, rows, targets, held):
             return None
         used = n_used(monomials[:n_terms])
-        unseen = first.reach(used, rows[held])
+        # What moves the output by no more than the error of the polynomial is not far.
+        unseen = max(first.reach(used, rows[held]), error)
     elif inverses and not stated:
         return None
     else:
@@ -231,7 +257,7 @@ def held_out(n_samples: int) -> NDArray[np.bool_]:
     """Tell which rows are held out."""
     held = np.zeros(n_samples, dtype=bool)
     if n_samples >= _ENOUGH:
-        held[_EVERY // 2 :: _EVERY] = True
+        held[some_of(n_samples, n_samples // _EVERY)] = True
     return held
 
 
@@ -260,7 +286,7 @@ class Outputs:
         self.mean = targets.mean(axis=0)
         self._basis = None
         if targets.shape[1] > _WIDE:
-            some = targets[:: max(targets.size // _SAMPLE, 1)]
+            some = targets[some_of(len(targets), _SAMPLE // targets.shape[1])]
             self._basis = leading_directions((some - self.mean) * unit, _WIDE)[0]
 
     def of(self, rows: Any) -> NDArray[np.float64]:
@@ -268,10 +294,23 @@ class Outputs:
         values = (self._targets[rows] - self.mean) * self._unit
         return values if self._basis is None else values @ self._basis
 
+    def lost(self, rows: Any) -> float:
+        """Return the sum of the squares of what the columns do not see of some rows."""
+        if self._basis is None:
+            return 0.0
+        values = (self._targets[rows] - self.mean) * self._unit
+        values -= (values @ self._basis) @ self._basis.T
+        return float(np.vdot(values, values))
+
     def restored(self, coef: NDArray) -> tuple[NDArray, NDArray]:
         """Return constant and coefficients of the targets themselves."""
         coef = (coef if self._basis is None else coef @ self._basis.T) / self._unit
         return self.mean + coef[0], coef[1:]
+
+
+def _looked_at(held: NDArray[np.bool_]) -> NDArray[np.intp]:
+    index = np.flatnonzero(held)
+    return index[some_of(len(index), _CHUNK)]
 
 
 def _errors(
@@ -285,7 +324,7 @@ def _errors(
 ) -> tuple[NDArray[np.float64], list[tuple[int, ...]]]:
     """Return the errors of held-out rows of the constant, with one term, with two, and so on."""
     known = np.flatnonzero(~held)
-    unseen = np.flatnonzero(held)[:: max(int(held.sum()) // _CHUNK, 1)]
+    unseen = _looked_at(held)
     most = min(max_terms, max(int(_PER_ROW * len(known)) - 1, 0))
     monomials = leading_terms(directions.weights, rate, most, degree)
     outputs = Outputs(targets, directions.effects.y_unit)
@@ -294,11 +333,11 @@ def _errors(
     z = project(rows[unseen], directions.origin, directions.projection)
     basis = _columns(z, monomials)
     basis = solve_triangular(R, basis.T, trans="T", check_finite=False)
-    left = outputs.of(unseen)
+    left, lost = outputs.of(unseen), outputs.lost(unseen)
     errors = np.empty(len(R))
     for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
         left -= u[:, None] * c
-        errors[k] = np.sqrt(np.mean(left * left))
+        errors[k] = np.sqrt((np.vdot(left, left) + lost) / (len(left) * targets.shape[1]))
     return np.where(np.isfinite(errors), errors, np.inf), monomials
 
 
@@ -316,13 +355,20 @@ def _triangular(
 ) -> tuple[NDArray, NDArray]:
     """Return R and QᵀY of the QR decomposition of the terms, the constant one first.
 
-    Of terms that depend on those before them, R is 1 on the diagonal and QᵀY is 0.
+    Of terms that depend on those before them, R is 1 on the diagonal and QᵀY is 0. Raises for what
+    is not finite.
     """
     R, Z = np.zeros((0, len(monomials) + 1)), None
     for start in range(0, len(z), _CHUNK):
         piece = slice(start, min(start + _CHUNK, len(z)))
-        y = outputs.of(index[piece])
-        Q, R = qr(np.vstack([R, _columns(z[piece], monomials)]), mode="economic")
+        y, columns = outputs.of(index[piece]), _columns(z[piece], monomials)
+        if not (np.isfinite(columns).all() and np.isfinite(y).all()):
+            raise ValueError(
+                "Got training data whose numbers are apart by hundreds of orders of magnitude, or "
+                "at the ends of the range, of which no polynomial can be fitted: scale them, and "
+                "drop rows that are far from all others."
+            )
+        Q, R = qr(np.vstack([R, columns]), mode="economic", check_finite=False)
         Z = Q.T @ (y if Z is None else np.vstack([Z, y]))
     assert Z is not None
     dependent = np.abs(R.diagonal()) <= _DEPENDENT * np.linalg.norm(R, axis=0)
@@ -342,9 +388,11 @@ def _series_error(
         inverse = regular_inverse(center)
     except ValueError:
         return float("inf")
-    unseen = np.flatnonzero(held)[:: max(int(held.sum()) // _CHUNK, 1)]
-    left = taylor(rows[unseen], center, inverse) - targets[unseen]
-    return float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
+    unseen = _looked_at(held)
+    with np.errstate(all="ignore"):
+        left = taylor(rows[unseen], center, inverse) - targets[unseen]
+        error = float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
+    return error if error == error else float("inf")
 
 
 def output_basis(
@@ -374,7 +422,7 @@ def output_basis(
     (9, 1)
     """
     n_outputs = len(unit)
-    some = values[:: max(values.size // _SAMPLE, 1)]
+    some = values[some_of(len(values), _SAMPLE // n_outputs)]
     V, size = leading_directions(some * unit, min(_WIDE, n_features))
     tail = np.sqrt(np.cumsum(size[::-1] ** 2)[::-1] / max(some.size, 1))
     noise = np.finfo(np.float64).eps * (tail[0] if len(tail) else 0.0)
@@ -418,5 +466,5 @@ def limits_of(reduction: Reduction, terms: Terms, factor: float, n_inputs: int =
     highest = max(len(terms.powers), _LEAST_DEGREE)
     degrees[:n_inputs] = np.maximum(degrees[:n_inputs], 2)
     with np.errstate(over="ignore"):
-        outside = np.full(r, factor**highest * reduction.reach)
+        outside = np.full(r, np.float64(factor) ** highest * reduction.reach)
         return np.concatenate([outside, factor ** (highest / degrees)])

@@ -21,7 +21,6 @@ from ..form import OTHER_TARGETS, ModelForm, ReducedMap
 from ..matrices import real_array
 from ..sampling import check_sampler
 from .extrapolation import ExtrapolationMixin
-from .inference.predictor import EnginePredictorMixin
 from .least_squares import held_out as held_out_rows
 from .training.preparation import ORDERS, Preparation
 from .training.residual import Residual
@@ -42,7 +41,7 @@ __all__ = ["NeuralInverseRegressor"]
 _FIRST_SAMPLE = 4096
 
 
-class NeuralInverseRegressor(ExtrapolationMixin, EnginePredictorMixin, BaseEstimator):
+class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
     """Learn the inverses of a family, or a region, of matrices with a small neural network.
 
     A multilayer perceptron in a skorch net learns what a baseline leaves of the inverse: of a

@@ -17,13 +17,12 @@ from ..form import OTHER_TARGETS, ModelForm, ReducedMap
 from ..matrices import matrix_order, real_array, regular_inverse
 from ..persistence import Fitted
 from .extrapolation import ExtrapolationMixin
-from .inference.predictor import EnginePredictorMixin
 from .least_squares import Polynomial, fit_polynomial
 
 __all__ = ["PolynomialInverseApprox"]
 
 
-class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEstimator):
+class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
     """Approximate the inverses of a family of matrices by polynomials of a few coordinates.
 
     Matrices that come from a model with few parameters move in few directions, and so do their
@@ -38,12 +37,12 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
     degree : int or "auto", default="auto"
         Total degree of the terms, at most. "auto" has no limit.
     n_components : int or "auto", default="auto"
-        Number of coordinates, at most; "auto" is 64.
+        Number of coordinates, at most; "auto" is 64, and more are not taken.
     max_terms : int, default=256
         Number of terms, at most: the time of a prediction is proportional to it. The terms are
         those of the largest importance, which is the product of those of its factors; as many are
         taken as lower the error of the rows held out. If `degree` and `n_components` are both
-        given, all terms are taken that there are, up to this number.
+        given, all terms are taken that there are, up to this and three for every five rows.
     on_extrapolation : {"nan", "keep"}, default="nan"
         What ``predict`` answers for matrices that are far from what was known, where polynomials
         are worth nothing: NaN, with a warning for arrays on the host, or the polynomial's value.
@@ -81,7 +80,9 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
     of the first-order effects BEB of deviations E, B being the inverse of the mean, with rows and
     columns scaled to common units (``skinv.units``). Terms are products of Legendre polynomials;
     least squares with the leading ones are nested, so that a single QR decomposition tells the
-    held-out errors of them all.
+    held-out errors of them all. For predictions in single precision the same terms are fitted to
+    rows rounded to it. Of matrices in half precision only what exceeds their rounding is taken for
+    extrapolation.
 
     Examples
     --------
@@ -151,22 +152,25 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
 
     def _fit(self, X: Any, y: Any) -> PolynomialInverseApprox:
         self._validate_params()
+        for name in ("_series", "_map", "_engine"):  # of an earlier fit
+            self.__dict__.pop(name, None)
         factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
         rows, targets, self._inverse_targets = self._validate_training(X, y)
         rows = rows.astype(np.float64, copy=False)
-        found = fit_polynomial(
-            rows,
-            targets,
-            inverses=self._inverse_targets,
-            n_components=None if self.n_components == "auto" else int(self.n_components),
-            degree=None if self.degree == "auto" else int(self.degree),
-            max_terms=int(self.max_terms),
-        )
         self._n_targets = targets.shape[1]
+        with np.errstate(all="ignore"):  # of numbers of very different size
+            found = fit_polynomial(
+                rows,
+                targets,
+                inverses=self._inverse_targets,
+                n_components=None if self.n_components == "auto" else int(self.n_components),
+                degree=None if self.degree == "auto" else int(self.degree),
+                max_terms=int(self.max_terms),
+            )
+            if found is not None:
+                self._keep(found, rows, targets, factor)
         if found is None:
             self._keep_series(rows)
-        else:
-            self._keep(found, rows, targets, factor)
         self._answers_all = self.on_extrapolation == "keep"
         self._set_engine()
         return self
@@ -174,7 +178,13 @@ class PolynomialInverseApprox(ExtrapolationMixin, EnginePredictorMixin, BaseEsti
     def _keep_series(self, rows: NDArray) -> None:
         n = matrix_order(rows.shape[1])
         center = rows.mean(axis=0).reshape(n, n)
-        inverse = regular_inverse(center, float(np.abs(rows).max()))
+        try:
+            inverse = regular_inverse(center, float(np.abs(rows).max()))
+        except ValueError as error:
+            raise ValueError(
+                f"Got {len(rows)} matrices, which are too few for a polynomial, and whose mean is "
+                f"singular or nearly so, so that there is no series about it: pass 10 at least."
+            ) from error
         self._own(_series=np.stack([center, inverse]))
         self._map: ReducedMap | None = None
         self.n_components_, self.n_terms_, self.degree_ = 0, 0, 1

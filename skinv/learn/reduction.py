@@ -11,6 +11,7 @@ a prediction can tell when it is asked for what the training never showed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class Reduction:
     Parameters
     ----------
     origin : ndarray of shape (n_features,)
-        The mean of the training rows, rounded to single precision where that is possible.
+        The mean of the training rows.
     projection : ndarray of shape (n_features, n_components)
         z = (a − origin) @ projection.
     weights : ndarray of shape (n_components,)
@@ -75,6 +76,32 @@ class Reduction:
     def coordinates(self, rows: NDArray) -> NDArray[np.float64]:
         """Return the coordinates of rows, of shape (n_samples, n_components)."""
         return project(rows, self.origin, self.projection)
+
+
+def some_of(n_rows: int, most: int) -> Any:
+    """Return what selects some rows of many, evenly but at random: they may be those of a grid.
+
+    Parameters
+    ----------
+    n_rows : int
+    most : int
+        Number of rows, at most; but one.
+
+    Returns
+    -------
+    slice or ndarray of int
+        All of them, or indices in ascending order.
+
+    Examples
+    --------
+    >>> some_of(10, 20), len(some_of(20, 10))
+    (slice(None, None, None), 10)
+    """
+    most = max(most, 1)
+    if n_rows <= most:
+        return slice(None)
+    place = np.arange(most) + np.random.RandomState(0).uniform(size=most)
+    return np.minimum(place * (n_rows / most), n_rows - 1).astype(np.intp)
 
 
 def project(rows: NDArray, origin: NDArray, directions: NDArray) -> NDArray[np.float64]:
@@ -117,20 +144,16 @@ class Directions:
         count: int = MOST_COMPONENTS,
         by_features: bool = False,
     ):
-        mean = rows.mean(axis=0)
-        with np.errstate(over="ignore", under="ignore"):
-            origin = mean.astype(np.float32).astype(np.float64)
-        exact = np.isfinite(origin) & (np.abs(mean) > np.finfo(np.float32).tiny)
-        self.origin = np.where(exact, origin, mean)
-        self.n_varying = int(varies(mean, rows.std(axis=0)).sum())
+        self.origin = rows.mean(axis=0)
+        self.n_varying = int(varies(self.origin, rows.std(axis=0)).sum())
         effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
         if effects is None or by_features:
-            effects = Effects.of_features(
-                rows, targets, None if effects is None else effects.y_unit
-            )
+            unit = None if effects is None else effects.y_unit
+            effects = Effects.of_features(rows, targets, unit)
         self.effects = effects
-        some = rows[:: max(rows.size // _SAMPLE, 1)]
-        F = self.effects.of(some - mean)
+        some = rows[some_of(len(rows), _SAMPLE // self.origin.size)]
+        F = self.effects.of(some - self.origin)
+        F[~np.isfinite(F).all(axis=1)] = 0.0  # of rows that are far beyond all others
         V, size = leading_directions(F, count)
         size = size / np.sqrt(max(len(F), 1))
         self._square = float(np.vdot(F, F)) / max(len(F), 1)
@@ -233,19 +256,15 @@ class Effects:
     @classmethod
     def of_features(cls, rows: NDArray, targets: NDArray, y_unit: NDArray | None = None) -> Effects:
         """Return the standardized features, of matrices if units of their inverses are given."""
-        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-        varying = varies(mean, deviation)
+        x_unit, varying = _standardizing(rows)
         if y_unit is None:
-            spread = targets.std(axis=0)
-            known = varies(targets.mean(axis=0), spread)  # others are rounding, and count little
-            y_unit = 1 / np.where(known, spread, spread.max(initial=0.0) or 1.0)
-            still = 1 / np.where(mean != 0, np.abs(mean), 1.0)
+            y_unit, _ = _standardizing(targets)
         else:  # in the units of A, changes of its constant entries count as those of others
-            n = matrix_order(mean.size)
+            n = matrix_order(x_unit.size)
             still = (1 / y_unit).reshape(n, n).T.ravel()
-            usual = float(np.sqrt(np.mean(np.square((deviation * still)[varying])))) or 1.0
-            still = still / (usual if varying.any() else 1.0)
-        x_unit = np.where(varying, 1 / np.where(varying, deviation, 1.0), still)
+            if varying.any():
+                still *= np.exp(np.mean(np.log(x_unit[varying] / still[varying])))
+            x_unit = np.where(varying, x_unit, still)
         return cls(y_unit, x_unit=x_unit, varying=varying)
 
     def of(self, E: NDArray) -> NDArray[np.float64]:
@@ -254,7 +273,7 @@ class Effects:
             return np.asarray(E * np.where(self.varying, self.x_unit, 0.0))  # type: ignore[arg-type]
         B, n = self.inverse, len(self.inverse)
         with np.errstate(all="ignore"):
-            return (B @ E.reshape(len(E), n, n) @ B).reshape(len(E), n * n) * self.y_unit
+            return (B @ E.reshape(len(E), n, n) @ B).reshape(E.shape) * self.y_unit
 
     def adjoint(self, V: NDArray) -> NDArray[np.float64]:
         """Return directions P with E @ P = of(E) @ V."""
@@ -262,7 +281,7 @@ class Effects:
             return self.x_unit[:, None] * V  # type: ignore[index]
         B, n = self.inverse, len(self.inverse)
         stack = (V.T * self.y_unit).reshape(V.shape[1], n, n)
-        return np.ascontiguousarray((B.T @ stack @ B.T).reshape(len(stack), n * n).T)
+        return np.ascontiguousarray((B.T @ stack @ B.T).reshape(V.shape[::-1]).T)
 
 
 def leading_directions(F: NDArray, count: int) -> tuple[NDArray, NDArray]:
@@ -289,9 +308,24 @@ def _sketch(V: NDArray) -> NDArray[np.float64]:
     return draws
 
 
+def _standardizing(values: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return what columns are multiplied with for a standard deviation of 1, and which vary.
+
+    Those that hold nothing but rounding count by what is usual elsewhere: they say nothing, but
+    that they change is seen.
+    """
+    largest = np.abs(values).max(axis=0, initial=0.0)
+    share = values / _positive(largest)  # squares of others would overflow
+    mean, deviation = share.mean(axis=0) * largest, share.std(axis=0) * largest
+    usual = np.hypot(mean, deviation).max(initial=0.0) or 1.0
+    varying = varies(mean, deviation)
+    size = np.where(varying, deviation, usual)
+    return 1 / np.maximum(size, np.finfo(np.float64).tiny), varying
+
+
 def _root_mean_square(values: NDArray) -> NDArray[np.float64]:
-    largest = np.abs(values).max(initial=0.0) or 1.0
-    return np.sqrt(np.mean((values / largest) ** 2, axis=0)) * largest
+    largest = np.abs(values).max(axis=0, initial=0.0)  # of each, whatever units the others are in
+    return np.sqrt(np.mean((values / _positive(largest)) ** 2, axis=0)) * largest
 
 
 def _positive(size: NDArray) -> NDArray[np.float64]:

@@ -86,6 +86,13 @@ class ReducedPart:
         """
         if single and form.single is not None:
             form = form.single
+        with np.errstate(all="ignore"):
+            return cls._of(form, constant, pivot, outputs, single)
+
+    @classmethod
+    def _of(
+        cls, form: ReducedMap, constant: NDArray, pivot: NDArray, outputs: Any, single: bool
+    ) -> ReducedPart:
         # What is looked at only comes first: what is outside, and coordinates of no term.
         used = form.terms.powers[0] if form.terms.powers else 0
         projection = np.hstack([form.outside, form.projection[:, used:], form.projection[:, :used]])

@@ -197,7 +197,8 @@ class Parts:
             pivot = center.ravel()
         if single and (form.taylor is None or dense):
             with np.errstate(over="ignore"):
-                pivot = pivot.astype(np.float32).astype(np.float64)
+                rounded = pivot.astype(np.float32).astype(np.float64)
+            pivot = np.where(np.isfinite(rounded), rounded, pivot)
         constant = form.constant[every]
         if form.linear is not None:
             constant = constant + (pivot - form.origin) @ form.linear[:, every]
@@ -241,7 +242,8 @@ class Parts:
         elif narrow:
             parts._rescale(_moderate(form, pivot))
         elif parts._is_extreme():
-            parts._rescale(float(_power_of_two(1 / np.abs(pivot).max())))
+            largest = max(float(np.abs(pivot).max()), np.finfo(np.float64).tiny)
+            parts._rescale(float(_power_of_two(1 / largest)))
         parts._pick()
         return parts
 

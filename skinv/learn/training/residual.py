@@ -205,31 +205,42 @@ class Residual:
         -------
         ModelForm
         """
-        baseline = self.baseline
         wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
-        W, b = wide[-1]
+        whole = self._with_network(self.baseline, wide, activation)
+        if self.answers_all:
+            whole = whole.answering_all()
+        zeros = np.zeros(whole.n_outputs), np.zeros(n_features)
+        return ModelForm(*zeros, reduced=whole)
+
+    def _with_network(
+        self, baseline: ReducedMap, layers: list[tuple[NDArray, NDArray]], activation: str
+    ) -> ReducedMap:
+        """Return a polynomial with the network on top of it."""
+        W, b = layers[-1]
         W, b, coef, basis = self._spread().T @ W, self._spread().T @ b, baseline.coef, None
         if self.basis is not None:
             to_basis, basis = self.y_unit[:, None] * self.basis, self.basis.T / self.y_unit
             W, b, coef = to_basis.T @ W, to_basis.T @ b, coef @ to_basis
-        if len(wide) == 1:  # linear in the coordinates
-            coef, wide = coef.copy(), []
+        constant, inner = baseline.constant, [*layers[:-1], (W, b)]
+        if len(inner) == 1:  # linear in the coordinates
+            coef, inner = coef.copy(), []
             coef[: self.n_inputs] += W.T
-            constant = b if basis is None else b @ basis
-            baseline = replace(baseline, constant=baseline.constant + constant)
-        else:
-            wide[-1] = W, b
-        whole = replace(
+            constant = constant + (b if basis is None else b @ basis)
+        single = baseline.single
+        # In single precision fewer terms say that rounding is all that is left.
+        if single is not None and len(single.terms) == len(baseline.terms):
+            single = self._with_network(single, layers, activation)
+        elif single is not None and self.basis is not None:
+            single = replace(single, coef=single.coef @ to_basis, basis=basis)
+        return replace(
             baseline,
+            constant=constant,
             coef=coef,
-            layers=wide if W.any() else [],
+            layers=inner if W.any() else [],
             activation=activation,
             basis=basis,
+            single=single,
         )
-        if self.answers_all:
-            whole = whole.answering_all()
-        zeros = np.zeros(baseline.n_outputs), np.zeros(n_features)
-        return ModelForm(*zeros, reduced=whole)
 
     def to_state(self) -> dict[str, Any]:
         """Return numbers, arrays, lists and dictionaries that say it all."""

@@ -241,7 +241,7 @@ def _auto_width(n_inputs: int, n_outputs: int, dtype: str) -> int:
         f"for a network in reduced coordinates; or X with fewer inputs that vary, such as the "
         f"parameters of a family of matrices, with their inverses as y.",
         UserWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
     return room
 
