@@ -42,11 +42,13 @@ class ReducedMap:
     basis : ndarray of shape (m, n_outputs) or None
         What the outputs of polynomial and perceptron are multiplied with.
     single : ReducedMap or None
-        The map for single precision, if that is another: of fewer terms, as more would only add
-        rounding.
+        The map for rows in the next lower precision, if that is another: of fewer terms, as more
+        would only add rounding, and fitted to rows that are rounded.
     size : ndarray of shape (n_features,) or None
         Largest magnitudes of the features in training, which say how large their rounding is; None
         is those of the origin.
+    spacing : float
+        Relative spacing of the numbers that this is the map for.
 
     Examples
     --------
@@ -68,6 +70,7 @@ class ReducedMap:
     basis: NDArray[np.float64] | None
     single: ReducedMap | None = None
     size: NDArray[np.float64] | None = None
+    spacing: float = 0.0
 
     @property
     def n_outputs(self) -> int:
@@ -75,14 +78,15 @@ class ReducedMap:
         return self.constant.size
 
     def tolerating(self, eps: float) -> ReducedMap:
-        """Return the same map for rows that were rounded to a relative spacing."""
+        """Return the map for rows that were rounded to a relative spacing."""
+        if self.single is not None and self.single.spacing < 2 * eps:
+            return self.single.tolerating(eps)
         if self.limits is None:
             return self
         directions = np.hstack([self.outside, self.projection])
         size = np.abs(self.origin) if self.size is None else self.size
         rounding = _ROUNDINGS * eps * np.linalg.norm(size[:, None] * directions, axis=0)
-        single = None if self.single is None else self.single.tolerating(eps)
-        return replace(self, limits=self.limits + rounding, single=single)
+        return replace(self, limits=self.limits + rounding)
 
     def answering_all(self) -> ReducedMap:
         """Return the same map for all rows, however far they are."""

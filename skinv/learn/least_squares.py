@@ -43,6 +43,8 @@ _WIDE, _SAMPLE = 256, 2**24
 _TRUNCATED, _SAVED = 0.1, 0.2
 # Rows that are looked at for that, and for terms in single precision: of so many times fewer.
 _LOOKED_AT, _STEP = 2**10, 1.4
+# Bits of numbers in lower precisions, the lowest one first, and how many terms are enough for them.
+_LOWER: tuple[tuple[int, int | None], ...] = ((8, 64), (11, 64), (24, None))
 # No coordinate may go further than if terms were of this degree, at least.
 _LEAST_DEGREE = 3
 
@@ -97,20 +99,16 @@ class Polynomial:
         return values
 
     def rounded(self, rows: NDArray) -> Polynomial:
-        """Return the same terms, fitted to the training rows as they are in single precision.
+        """Return the same terms, fitted to the training rows as they are in a lower precision.
 
         What is rounding then does not go by coordinates in which the rows hardly move.
         """
-        with np.errstate(all="ignore"):
-            single = rows.astype(np.float32)
-        if np.array_equal(single, rows) or not np.isfinite(single).all():
-            return self
-        z = self.reduction.coordinates(single)
+        z = self.reduction.coordinates(rows)
         R, Z = _triangular(z, self.outputs, np.arange(len(rows)), self.monomials)
         return replace(self, R=R, Z=Z)
 
     def single_count(self, rows: NDArray, targets: NDArray) -> int:
-        """Return how many terms are worth their time in single precision."""
+        """Return how many terms are worth their time in single precision, of rounded rows."""
         some = some_of(len(rows), _LOOKED_AT)
         origin, unit = self.reduction.origin, self.reduction.y_unit
         with np.errstate(all="ignore"):
@@ -148,12 +146,20 @@ class Polynomial:
         -------
         ReducedMap
         """
-        whole = self._map(len(self.monomials), rows, factor, full)
-        single = self.rounded(rows)
-        count = single.single_count(rows, targets)
-        if single is not self or count < len(self.monomials):
-            whole = replace(whole, single=single._map(count, rows, factor, full))
-        return whole
+        lower: ReducedMap | None = None
+        for bits, most in _LOWER:
+            some = replace(self, monomials=self.monomials[:most])
+            rounded = rounded_to(rows, bits)
+            same = np.array_equal(rounded, rows)
+            fitted = some if same else some.rounded(rounded)
+            count = fitted.single_count(rounded, targets)
+            if not same or count < len(self.monomials):
+                lower = replace(
+                    fitted._map(count, rows, factor, full or most is not None),
+                    single=lower,
+                    spacing=2.0 ** (1 - bits),
+                )
+        return replace(self._map(len(self.monomials), rows, factor, full), single=lower)
 
     def _map(self, count: int, rows: NDArray, factor: float, full: bool = False) -> ReducedMap:
         reduction = self.reduction
@@ -178,6 +184,27 @@ class Polynomial:
             basis=basis,
             size=np.abs(rows).max(axis=0),
         )
+
+
+def rounded_to(rows: NDArray, bits: int) -> NDArray[np.float64]:
+    """Return numbers rounded to so many bits.
+
+    Parameters
+    ----------
+    rows : ndarray
+    bits : int
+
+    Returns
+    -------
+    ndarray, float64
+
+    Examples
+    --------
+    >>> rounded_to(np.array([1.3, -5.1]), 3)
+    array([ 1.25, -5.  ])
+    """
+    mantissa, exponent = np.frexp(rows)
+    return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
 
 
 def design(z: NDArray, terms: Terms) -> NDArray:

@@ -84,24 +84,19 @@ class ReducedPart:
         -------
         ReducedPart
         """
-        if single and form.single is not None:
-            form = form.single
+        form = form.tolerating(float(np.finfo(np.float32 if single else np.float64).eps))
         with np.errstate(all="ignore"):
-            return cls._of(form, constant, pivot, outputs, single)
+            return cls._of(form, constant, pivot, outputs)
 
     @classmethod
-    def _of(
-        cls, form: ReducedMap, constant: NDArray, pivot: NDArray, outputs: Any, single: bool
-    ) -> ReducedPart:
+    def _of(cls, form: ReducedMap, constant: NDArray, pivot: NDArray, outputs: Any) -> ReducedPart:
         # What is looked at only comes first: what is outside, and coordinates of no term.
         used = form.terms.powers[0] if form.terms.powers else 0
         projection = np.hstack([form.outside, form.projection[:, used:], form.projection[:, :used]])
         r = projection.shape[1] - used
         shift, limits = ((pivot - form.origin) @ projection)[:, None], None
         if form.limits is not None:
-            eps = float(np.finfo(np.float32 if single else np.float64).eps)
-            stated = np.asarray(form.tolerating(eps).limits)
-            outside, first, rest = np.split(stated, np.cumsum([form.outside.shape[1], used]))
+            outside, first, rest = np.split(form.limits, np.cumsum([form.outside.shape[1], used]))
             limits = np.concatenate([outside, rest, first])[:, None]
         layers = [(W, b[:, None]) for W, b in form.layers]
         coef, constant = form.coef, form.constant[outputs] + constant
