@@ -872,9 +872,9 @@ def score(c, owner):
     assert found is REFUSED or isinstance(found, float)
 
 
-@entry("PolynomialInverseApprox.extrapolates")
-def fuzz_extrapolates(c):
-    model, n = estimators(c, "PolynomialInverseApprox")
+@for_each("PolynomialInverseApprox", "NeuralInverseRegressor")
+def extrapolates(c, owner):
+    model, n = estimators(c, owner)
     X = matrices_for(c, n)
     far = attempt(model.extrapolates, X)
     if far is REFUSED or X.numbers is None:
@@ -1548,6 +1548,10 @@ def network(c):
         return [right, partial(c.rather, (right,), wrong)]
 
     params = c.options(
+        n_components=rather(None, 2, "auto", 0, 1.5, "all"),
+        max_time=[partial(c.number, 10.0)],
+        on_extrapolation=["keep", partial(c.choice, "nan")],
+        max_extrapolation=[partial(c.number, 2.0)],
         hidden_layer_sizes=rather((2, 2), [1], 0, (0,), "many", 1.5, (1.5,), (), None, np.nan),
         activation=["relu", partial(c.choice, "tanh", "silu")],
         baseline=[None, "affine", "taylor", partial(c.choice, "taylor3")],

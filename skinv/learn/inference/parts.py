@@ -133,6 +133,8 @@ class Parts:
         Inputs that `linear` and `layers` look at; None is all of them.
     unit : float or array of shape (n_inputs,)
         Powers of two, 1 but for matrices of extreme magnitude and for half precision.
+    centered_at_0 : bool
+        Whether the origin is 0.
 
     Examples
     --------
@@ -152,6 +154,7 @@ class Parts:
     reduced: ReducedPart | None = None
     kept: Any = None
     unit: Any = 1.0
+    centered_at_0: bool = False
     _repeated: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -234,6 +237,7 @@ class Parts:
             form.activation if form.reduced is None else form.reduced.activation,
             series,
             reduced,
+            centered_at_0=reduced is not None and not pivot.any(),
         )
         if unit != 1.0:
             parts.unit = unit
@@ -358,11 +362,11 @@ class Parts:
         inner += [] if self.reduced is None else [self.reduced.width]
         return max(len(self.origin), self.n_outputs, *inner, 1)
 
-    @cached_property
+    @property
     def is_direct(self) -> bool:
         """Whether rows need no differences."""
-        plain = self.reduced is not None and self.kept is None and np.ndim(self.unit) == 0
-        return bool(plain and self.unit == 1.0 and not self.origin.any())
+        plain = self.centered_at_0 and self.reduced is not None and self.kept is None
+        return plain and np.ndim(self.unit) == 0 and self.unit == 1.0
 
 
 def _power_of_two(numbers: Any) -> Any:
