@@ -319,7 +319,7 @@ class Parts:
         series = self.series
         if series is not None:
             series = replace(series, **{k: of(getattr(series, k)) for k in _SERIES_ARRAYS})
-        mapped = replace(
+        return replace(
             self,
             origin=of(self.origin),
             constant=of(self.constant),
@@ -330,8 +330,6 @@ class Parts:
             kept=of(self.kept),
             _repeated={},
         )
-        mapped.is_direct = self.is_direct  # here, where no number of a device is asked for
-        return mapped
 
     def repeated(self, name: str, row: Any, m: int) -> Any:
         """Return a row m times over, from memory that is kept by a name.
