@@ -26,10 +26,11 @@ from .training.preparation import ORDERS, Preparation
 from .training.residual import Residual
 from .training.schedules import SCHEDULES
 from .training.setup import (
-    ROUGH,
-    TERMS,
+    TIERS,
+    Tier,
     drop_network,
     has_free_width,
+    is_worth,
     settle,
     start,
     start_reduced,
@@ -54,22 +55,24 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
     Parameters
     ----------
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
-        Widths of the hidden layers. "auto" in reduced coordinates is one layer of at most 48 units,
-        fewer for few rows, which is set to 0 where rows held out say that it adds nothing. On all
-        entries it is one layer of 8 units per input that varies, and of fewer, with a warning,
-        where that would be more than 4 million weights (matrices of order 23 and more).
+        Widths of the hidden layers. "auto" in reduced coordinates is one layer of at most 40 units,
+        or 64 where 40 are not enough, and fewer for few rows; it is set to 0 where rows held out
+        say that it adds nothing. On all entries it is one layer of 8 units per input that varies,
+        and of fewer, with a warning, where that would be more than 4 million weights (matrices of
+        order 23 and more).
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
     baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"
         What the network starts from. In reduced coordinates "auto" is a polynomial of up to 36
-        terms (as :class:`PolynomialInverseApprox`), or up to 256 where the held-out error would be
-        above 1e-3 otherwise, "affine" one of degree 1; where the rows are
-        too few for either, "auto" is the first-order series, with no network. On all entries it is
-        the affine least-squares fit (for inverses, in directions in which the training matrices
-        hardly vary, the tangent), or the Taylor series of the inverse at their mean, of order 1, 2
-        or 3. "auto" takes the one of "affine" and "taylor2" that leaves less, and "taylor2" where
-        an affine map would have more than 33 million coefficients. For targets that are not
-        inverses, whose derivatives are unknown, it is the affine fit always.
+        terms (as :class:`PolynomialInverseApprox`), up to 64 where the relative error of rows held
+        out would be above 2e-5, and up to 256 where it would still be above 1e-3; "affine" is one
+        of degree 1; where the rows are too few for either, "auto" is the first-order series, with
+        no network. On all entries it is the affine least-squares fit (for inverses, in directions
+        in which the training matrices hardly vary, the tangent), or the Taylor series of the
+        inverse at their mean, of order 1, 2 or 3. "auto" takes the one of "affine" and "taylor2"
+        that leaves less, and "taylor2" where an affine map would have more than 33 million
+        coefficients. For targets that are not inverses, whose derivatives are unknown, it is the
+        affine fit always.
     solver : {"auto", "adam", "lm"}, default="auto"
         "adam", or "lm" for Levenberg-Marquardt, which takes at most two hidden layers and is by far
         the most accurate for small networks of a smooth activation. "auto" takes it for at most
@@ -161,8 +164,8 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
     validation_scores_ : list of float or None
         R² on the validation set after each epoch, if `early_stopping`.
     best_loss_ : float
-        The smallest validation loss of the last fit if `early_stopping`, else its smallest
-        training loss.
+        The smallest validation loss of the last fit if `early_stopping`, or if widths were chosen
+        by rows held out, on all of which it was trained again; else its smallest training loss.
     solver_ : {"adam", "lm"}
         The solver of the last fit.
     net_ : skorch.NeuralNet
@@ -238,6 +241,8 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
 
     n_outputs_: int
     _rng: np.random.RandomState
+    _solver_state: dict[str, Any]
+    loss_curve_: list[float]
     _net: Any
     _stored: ClassVar = {"_preparation": Preparation}
 
@@ -332,9 +337,9 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         deadline = self._deadline()
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
-        for max_terms in TERMS:
-            error = self._train(rows, targets, inverses, resume, max_terms, deadline)
-            if resume or error <= ROUGH:
+        for tier in TIERS:
+            error = self._train(rows, targets, inverses, resume, tier, deadline)
+            if resume or error <= tier.enough:
                 break
         self._set_engine()
         return self
@@ -345,14 +350,15 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         targets: NDArray,
         inverses: bool,
         resume: bool,
-        max_terms: int,
+        tier: Tier,
         deadline: float,
     ) -> float:
         """Train; return the relative error of rows held out, 0 where nothing is chosen by it."""
         learns: bool | None = True
+        everything = rows, targets
         if not resume:
             with np.errstate(all="ignore"):
-                learns = start_reduced(self, rows, targets, inverses, max_terms)
+                learns = start_reduced(self, rows, targets, inverses, tier)
         reduced = learns is not None and isinstance(self._preparation, Residual)
         free, held_out = has_free_width(self) and not self.early_stopping, None
         if self.early_stopping:
@@ -374,7 +380,10 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         if learns is not False:
             from .training.fitting import train_on_arrays
 
+            before = self._layers
             train_on_arrays(self, rows, targets, held_out, self.max_iter, deadline=deadline)
+            if reduced and free and held_out is not None and is_worth(self):
+                self._train_again(*everything, before, deadline)
         else:
             drop_network(self)
             self._fitted = True
@@ -382,6 +391,23 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
             return 0.0
         error = settle(self, targets, free)
         return error if free and self.baseline == "auto" else 0.0
+
+    def _train_again(
+        self,
+        rows: NDArray,
+        targets: NDArray,
+        layers: list[tuple[NDArray, NDArray]],
+        deadline: float,
+    ) -> None:
+        """Train on all rows, to the epoch that was the best one for those held out."""
+        from .training.fitting import train_on_arrays
+
+        losses = [row["valid_loss"] for row in self.net_.history if "valid_loss" in row]
+        known = self.best_loss_, self.validation_scores_
+        self._layers, self._solver_state, self._net = layers, {}, None
+        self.n_iter_, self.loss_curve_ = 0, []
+        train_on_arrays(self, rows, targets, None, int(np.argmin(losses)) + 1, deadline=deadline)
+        self.best_loss_, self.validation_scores_ = known
 
     def _deadline(self) -> float:
         """Return when a fit that begins now is to stop."""

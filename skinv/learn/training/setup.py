@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +22,30 @@ from .residual import Residual
 
 # Weights of a layer whose width is not given: past that, training takes minutes and gigabytes.
 _MOST_WEIGHTS = 4_000_000
-# Terms of a polynomial in reduced coordinates: more, where the relative error is not small then.
-TERMS, ROUGH = (36, 256), 1e-3
-# In reduced coordinates: how many the network sees, units at most, and
-# fewer for fewer rows: numbers to fit for each weight, in the share of the rows that is trained on;
-# below the fewest units there is no network.
-_COMPONENTS, _UNITS = 8, 48
+# In reduced coordinates: how many the network sees; numbers to fit for each weight, in the share of
+# the rows that is trained on, which makes it narrower for few rows; and the fewest units.
+_COMPONENTS = 8
 _NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
 # Rows that say whether all rows move in few directions.
 _LOOKED_AT = 1000
 # A network that leaves more than this share of the square of what it learns is not worth its time.
-_WORTH = 0.5
+_WORTH = 0.7
+
+
+class Tier(NamedTuple):
+    """Terms of the polynomial and units at most, and the relative error that is small enough."""
+
+    max_terms: int
+    max_units: int
+    enough: float
+
+
+# The next one is tried where the error of rows held out is not small enough.
+TIERS = (Tier(36, 40, 2e-5), Tier(64, 64, 1e-3), Tier(256, 64, math.inf))
 
 
 def start_reduced(
-    model: Any, rows: NDArray, targets: NDArray, inverses: bool, max_terms: int
+    model: Any, rows: NDArray, targets: NDArray, inverses: bool, tier: Tier
 ) -> bool | None:
     """Start in reduced coordinates, if the training data have such.
 
@@ -45,8 +55,7 @@ def start_reduced(
     rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
     inverses : bool
         Whether the targets are the inverses of the rows.
-    max_terms : int
-        Of the polynomial.
+    tier : Tier
 
     Returns
     -------
@@ -80,7 +89,7 @@ def start_reduced(
         targets,
         inverses=inverses,
         degree=None if model.baseline == "auto" else 1,
-        max_terms=max(max_terms, count),
+        max_terms=max(tier.max_terms, count),
     )
     if found is None and (stated or not free or model.baseline != "auto"):
         return None
@@ -100,7 +109,7 @@ def start_reduced(
     )
     k, m = prepared.n_inputs, prepared.n_outputs
     width = int((len(rows) * _TRAINED * m / _NUMBERS - m) / (k + 1 + m))
-    hidden = [min(max(width, 1), _UNITS)] if free else hidden_sizes(model, k, m)
+    hidden = [min(max(width, 1), tier.max_units)] if free else hidden_sizes(model, k, m)
     model._layers = random_layers([k, *hidden, m], model._rng)
     nothing = k == 0 or prepared.is_rounding(targets)
     return not free or (width >= _FEWEST and not nothing)
@@ -122,11 +131,16 @@ def settle(model: Any, targets: NDArray, free: bool) -> float:
     float
         Root mean square error, relative to the targets.
     """
-    worth = not (free and model.best_loss_ > _WORTH)
+    worth = not free or is_worth(model)
     if not worth:
         drop_network(model)
     n_hidden = model._layers[-1][0].shape[1] if worth else 0
     return float(model._preparation.settle(targets, model.best_loss_ if worth else 1.0, n_hidden))
+
+
+def is_worth(model: Any) -> bool:
+    """Tell whether a network has learned enough to be worth its time."""
+    return bool(model.best_loss_ <= _WORTH)
 
 
 def drop_network(model: Any) -> None:
