@@ -29,7 +29,7 @@ class ReducedMap:
     projection : ndarray of shape (n_features, n_components)
         Coordinates were between −1 and 1 in training.
     outside : ndarray of shape (n_features, n_outside)
-        Directions that the coordinates do not see; of the same size in training.
+        Directions that the coordinates do not see.
     limits : ndarray of shape (n_outside + n_components,) or None
         Rows of which a part in another direction, or a coordinate, is past these in magnitude are
         answered by NaN; None answers all.
@@ -42,8 +42,8 @@ class ReducedMap:
     basis : ndarray of shape (m, n_outputs) or None
         What the outputs of polynomial and perceptron are multiplied with.
     single : ReducedMap or None
-        The map for rows in the next lower precision, if that is another: of fewer terms, as more
-        would only add rounding, and fitted to rows that are rounded.
+        The map for rows in the next lower precision, if that is another: fitted to rounded rows,
+        and of fewer terms where more would only add rounding.
     size : ndarray of shape (n_features,) or None
         Largest magnitudes of the features in training, which say how large their rounding is; None
         is those of the origin.
@@ -287,7 +287,7 @@ def form_of(model: Any) -> ModelForm | None:
     -------
     ModelForm or None
         Of skinv's regressors and scikit-learn's ``MLPRegressor``, if they predict what these
-        classes do, and no other function of it. Polynomials of reduced coordinates are neither.
+        classes do, and no other function of it.
 
     Raises
     ------

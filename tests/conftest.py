@@ -28,3 +28,14 @@ def random_family(n, n_samples, spread=0.1, seed=0):
     rng = np.random.RandomState(seed)
     center = rng.standard_normal((n, n)) + 2 * np.sqrt(n) * np.eye(n)
     return center, center + spread * rng.standard_normal((n_samples, n, n))
+
+
+@pytest.fixture
+def closed_figures():
+    """Start and end without figures, and draw small ones."""
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+    with plt.rc_context({"figure.dpi": 40}):
+        yield
+    plt.close("all")

@@ -36,6 +36,7 @@ from skinv.inspection import (
     TruncatedMomentsDisplay,
 )
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
 CENTERS = {
     "first": [[3.0, 1.0], [1.0, 2.0]],
     "second": [[1.0, 2.0], [3.0, -1.0]],
@@ -58,15 +59,6 @@ class Inverse:
         A = np.asarray(X, dtype=float)
         n = int(A.shape[1] ** 0.5)
         return self.factor * np.linalg.inv(A.reshape(-1, n, n)).reshape(A.shape)
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    """Start and end without figures, and draw small ones."""
-    plt.close("all")
-    with plt.rc_context({"figure.dpi": 40}):
-        yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -21,18 +20,10 @@ from skinv.inspection._displays._pareto import pareto_front
 from skinv.inspection._pareto import default_candidates, errors, reference_inverse
 from skinv.matrices import AmbiguousShapeWarning, embed_complex
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
 U = 2.0**-53
 KEYS = ["microseconds_per_matrix", "median_relative_error", "max_relative_error"]
 KEYS += ["mean_absolute_error", "unanswered", "fit_seconds"]
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    """Start and end without figures, and draw small ones."""
-    plt.close("all")
-    with plt.rc_context({"figure.dpi": 40}):
-        yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -63,10 +63,9 @@ class ExtrapolationMixin(EnginePredictorMixin):
         -------
         ndarray of bool of shape (n_samples,)
             True where ``predict`` answers NaN under ``on_extrapolation="nan"``, but for rounding at
-            the limits: for rows that are
-            not finite, that go further along the coordinates than `max_extrapolation` allows, or
-            have too large a part outside them. All False, but for rows that are not finite, for a
-            model without reduced coordinates.
+            the limits: for rows that are not finite, that go further along the coordinates than
+            `max_extrapolation` allows, or have too large a part outside them. All False, but for
+            rows that are not finite, for a model without reduced coordinates.
 
         Raises
         ------
@@ -74,12 +73,13 @@ class ExtrapolationMixin(EnginePredictorMixin):
             For a wrong number of features.
         """
         rows, _ = self._validate_batch(X)
-        known, eps, single = self._map, 2 * Arithmetic.of(rows).unit, rows.dtype.itemsize < 8
+        known, single = self._map, rows.dtype.itemsize < 8
+        if known is not None and rows.dtype.itemsize < 4:
+            known = known.tolerating(2 * Arithmetic.of(rows).unit)
         rows = to_host(rows).reshape(len(rows), self.n_features_in_).astype(np.float64, copy=False)
         outside = ~np.isfinite(rows).all(axis=1)
         if known is None:
             return outside
-        known = known.tolerating(eps)
         part = ReducedPart.of(known, np.zeros(known.n_outputs), known.origin, single=single)
         with np.errstate(all="ignore"):
             looked = np.abs(project(rows, known.origin, part.projection))

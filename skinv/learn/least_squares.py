@@ -164,10 +164,9 @@ class Polynomial:
     def _map(self, count: int, rows: NDArray, factor: float, full: bool = False) -> ReducedMap:
         reduction = self.reduction
         terms, constant, coef = self.coefficients(count)
-        basis = None
-        z = reduction.coordinates(rows[some_of(len(rows), _LOOKED_AT)])
-        V, unit = None, reduction.y_unit
+        V, basis, unit = None, None, reduction.y_unit
         if not full:
+            z = reduction.coordinates(rows[some_of(len(rows), _LOOKED_AT)])
             V = output_basis(design(z, terms) @ coef, unit, self.error, len(coef))
         if V is not None:
             coef, basis = (coef * unit) @ V, V.T / unit
@@ -254,8 +253,9 @@ def fit_polynomial(
         tried: list[tuple[Any, ...]] = []
         for by_features in (False, True) if inverses else (False,):
             first = Directions(*known, inverses=inverses, count=count, by_features=by_features)
+            trial = _Trial(first, rows, targets, held)
             for rate in _RATES:
-                found = _errors(first, rows, targets, held, rate, degree, max_terms)
+                found = trial.errors(rate, degree, max_terms)
                 tried.append((found[0].min(), len(tried), rate, first, by_features, *found))
         _, _, rate, first, by_features, errors, monomials = min(tried)
         n_terms = len(errors) - 1
@@ -340,32 +340,36 @@ def _looked_at(held: NDArray[np.bool_]) -> NDArray[np.intp]:
     return index[some_of(len(index), _CHUNK)]
 
 
-def _errors(
-    directions: Directions,
-    rows: NDArray,
-    targets: NDArray,
-    held: NDArray[np.bool_],
-    rate: float,
-    degree: int | None,
-    max_terms: int,
-) -> tuple[NDArray[np.float64], list[tuple[int, ...]]]:
-    """Return the errors of held-out rows of the constant, with one term, with two, and so on."""
-    known = np.flatnonzero(~held)
-    unseen = _looked_at(held)
-    most = min(max_terms, max(int(_PER_ROW * len(known)) - 1, 0))
-    monomials = leading_terms(directions.weights, rate, most, degree)
-    outputs = Outputs(targets, directions.effects.y_unit)
-    z = project(rows[known], directions.origin, directions.projection)
-    R, Z = _triangular(z, outputs, known, monomials)
-    z = project(rows[unseen], directions.origin, directions.projection)
-    basis = _columns(z, monomials)
-    basis = solve_triangular(R, basis.T, trans="T", check_finite=False)
-    left, lost = outputs.of(unseen), outputs.lost(unseen)
-    errors = np.empty(len(R))
-    for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
-        left -= u[:, None] * c
-        errors[k] = np.sqrt((np.vdot(left, left) + lost) / (len(left) * targets.shape[1]))
-    return np.where(np.isfinite(errors), errors, np.inf), monomials
+class _Trial:
+    """Least squares on the rows that are not held out, and what it leaves of those that are."""
+
+    def __init__(
+        self, directions: Directions, rows: NDArray, targets: NDArray, held: NDArray[np.bool_]
+    ):
+        self._weights, self._n_outputs = directions.weights, targets.shape[1]
+        self._outputs = Outputs(targets, directions.effects.y_unit)
+        self._known, unseen = np.flatnonzero(~held), _looked_at(held)
+        self._z, self._z_unseen = (
+            project(rows[index], directions.origin, directions.projection)
+            for index in (self._known, unseen)
+        )
+        self._left, self._lost = self._outputs.of(unseen), self._outputs.lost(unseen)
+
+    def errors(
+        self, rate: float, degree: int | None, max_terms: int
+    ) -> tuple[NDArray[np.float64], list[tuple[int, ...]]]:
+        """Return the errors of the constant, with one term, with two, and so on, and the terms."""
+        most = min(max_terms, max(int(_PER_ROW * len(self._known)) - 1, 0))
+        monomials = leading_terms(self._weights, rate, most, degree)
+        R, Z = _triangular(self._z, self._outputs, self._known, monomials)
+        basis = _columns(self._z_unseen, monomials)
+        basis = solve_triangular(R, basis.T, trans="T", check_finite=False)
+        left, errors = self._left.copy(), np.empty(len(R))
+        for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
+            left -= u[:, None] * c
+            square = np.vdot(left, left) + self._lost
+            errors[k] = np.sqrt(square / (len(left) * self._n_outputs))
+        return np.where(np.isfinite(errors), errors, np.inf), monomials
 
 
 def _columns(z: NDArray, monomials: list[tuple[int, ...]]) -> NDArray[np.float64]:

@@ -46,8 +46,6 @@ class Reduction:
         The mean of the training rows.
     projection : ndarray of shape (n_features, n_components)
         z = (a − origin) @ projection.
-    weights : ndarray of shape (n_components,)
-        How much each coordinate moves the output, in descending order.
     y_unit : ndarray of shape (n_outputs,)
         What outputs are multiplied with for errors to count alike.
     outside : ndarray of shape (n_features, n_outside)
@@ -68,7 +66,6 @@ class Reduction:
 
     origin: NDArray[np.float64]
     projection: NDArray[np.float64]
-    weights: NDArray[np.float64]
     y_unit: NDArray[np.float64]
     outside: NDArray[np.float64]
     reach: float
@@ -202,7 +199,6 @@ class Directions:
         return Reduction(
             self.origin,
             self.projection[:, :count],
-            self.weights[:count],
             self.effects.y_unit,
             self._rest(count),
             max(self.reach(count, rows), reach),

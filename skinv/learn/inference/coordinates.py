@@ -29,7 +29,6 @@ class ReducedPart:
     terms : Terms
     layers : list of (weight (n_out, n_in), bias (n_out, 1))
         Hidden layers, on the first coordinates.
-    activation : callable
     coef : array of shape (n_terms + n_hidden + 1, n_outputs), or (n_basis, n_terms + n_hidden)
         What terms and hidden units are multiplied with; the last row is the constant. Transposed,
         and without the constant, if there is a basis.

@@ -169,7 +169,7 @@ def lm_operations(sizes: list[int]) -> float:
     >>> lm_operations([4, 32, 4]) < 1e8
     True
     """
-    inner = float(sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes[:-1])))
+    inner = float(count_parameters(sizes[:-1]))
     return inner**3 / 3 + inner**2 * lm_batch_size(sizes)
 
 
