@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 def leading_terms(
     weights: NDArray, rate: float, count: int, max_degree: int | None = None
-) -> list[tuple[int, ...]]:
+) -> tuple[list[tuple[int, ...]], NDArray[np.float64]]:
     """Return the most important monomials of coordinates, the most important ones first.
 
     The importance of a monomial is the product of those of its factors: what a Taylor series says
@@ -34,28 +34,33 @@ def leading_terms(
 
     Returns
     -------
-    list of tuple of int
+    terms : list of tuple of int
         The coordinates that are multiplied, in ascending order.
+    importance : ndarray of shape (n_terms,)
+        In descending order, below 1.
 
     Examples
     --------
-    >>> leading_terms(np.array([5.0, 1.0]), 0.5, 4)
-    [(0,), (0, 0), (0, 0, 0), (1,)]
+    >>> terms, importance = leading_terms(np.array([5.0, 1.0]), 0.5, 4)
+    >>> terms, importance
+    ([(0,), (0, 0), (0, 0, 0), (1,)], array([0.5  , 0.25 , 0.125, 0.1  ]))
     """
     if len(weights) == 0 or count < 1:
-        return []
+        return [], np.zeros(0)
     cost = -np.log(rate * np.minimum(weights / weights[0], 1.0))
     heap: list[tuple[float, tuple[int, ...]]] = [(float(cost[0]), (0,))]
     terms: list[tuple[int, ...]] = []
+    totals: list[float] = []
     while heap and len(terms) < count:
         total, term = heapq.heappop(heap)
         terms.append(term)
+        totals.append(total)
         last = term[-1]
         if last + 1 < len(cost):  # each is reached once: the last factor moves on, or is doubled
             heapq.heappush(heap, (total - cost[last] + cost[last + 1], (*term[:-1], last + 1)))
         if max_degree is None or len(term) < max_degree:
             heapq.heappush(heap, (total + cost[last], (*term, last)))
-    return terms
+    return terms, np.exp(-np.array(totals))
 
 
 @dataclass(frozen=True)

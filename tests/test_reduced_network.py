@@ -61,7 +61,7 @@ def test_prediction_is_polynomial_plus_perceptron(network):
 
 def test_the_network_adds_to_the_polynomial(network):
     """What it leaves of rows held out is what it says, and is less than the polynomial leaves."""
-    assert network.best_loss_ < 0.5
+    assert network.best_loss_ < 0.7
     polynomial = PolynomialInverseApprox(max_terms=36).fit(KNOWN)
     assert error(network) < 0.7 * error(polynomial)
     assert network.validation_scores_[-1] > 0.999

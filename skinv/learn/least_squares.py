@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,16 +25,16 @@ from .reduction import (
 
 # One row of so many is held out while the number of terms is chosen, if there are enough.
 _EVERY, _ENOUGH = 5, 10
-# Terms at most, as a share of the rows that they are fitted to.
-_PER_ROW = 0.75
 # Terms that lower the held-out error by less than this are not worth their time.
 _WORTH = 0.1
 # The first-order series is used where the polynomial is not better than that.
 _BETTER = 0.9
-# Of columns that are this close to combinations of others the coefficients are noise.
-_DEPENDENT = 1e-10
-# How fast terms get smaller with their degree is not known: these are tried.
+# How fast terms get smaller with their degree is not known, nor how much of them is noise: these
+# are tried, the rates with the first ridge.
 _RATES = (0.5, 0.15, 0.05, 0.015)
+_RIDGES = (1e-10, 1e-6, 1e-8, 1e-12, 1e-14)
+# Importance of terms that count as much as others still less important.
+_LEAST = 1e-100
 # Rows that are reduced to triangular form at once.
 _CHUNK = 2**12
 # Outputs past which they are projected on their principal directions first.
@@ -59,6 +60,9 @@ class Polynomial:
     monomials : list of tuple of int
         The terms but for the constant one, the most important ones first.
     outputs : Outputs
+    penalty : ndarray of shape (n_terms,)
+        What coefficients are multiplied with beside the residuals whose squares they are to
+        minimize.
     R, Z : ndarray of shape (n_terms + 1, n_terms + 1) and (n_terms + 1, n)
         Least squares in triangular form: of so many leading terms, the constant one first.
     error : float
@@ -75,6 +79,7 @@ class Polynomial:
     reduction: Reduction
     monomials: list[tuple[int, ...]]
     outputs: Outputs
+    penalty: NDArray[np.float64]
     R: NDArray[np.float64]
     Z: NDArray[np.float64]
     error: float
@@ -105,6 +110,7 @@ class Polynomial:
         """
         z = self.reduction.coordinates(rows)
         R, Z = _triangular(z, self.outputs, np.arange(len(rows)), self.monomials)
+        R, Z = _penalized(R, Z, self.penalty[: len(self.monomials)])
         return replace(self, R=R, Z=Z)
 
     def single_count(self, rows: NDArray, targets: NDArray) -> int:
@@ -255,29 +261,36 @@ def fit_polynomial(
             first = Directions(*known, inverses=inverses, count=count, by_features=by_features)
             trial = _Trial(first, rows, targets, held)
             for rate in _RATES:
-                found = trial.errors(rate, degree, max_terms)
-                tried.append((found[0].min(), len(tried), rate, first, by_features, *found))
-        _, _, rate, first, by_features, errors, monomials = min(tried)
+                [errors] = trial.errors(rate, _RIDGES[:1], degree, max_terms)
+                tried.append((errors.min(), len(tried), rate, errors, first, trial, by_features))
+        _, _, rate, errors, first, trial, by_features = min(tried)
+        others = trial.errors(rate, _RIDGES[1:], degree, max_terms)
+        found = dict(zip(_RIDGES, [errors, *others], strict=True))
+        least = min(each.min() for each in found.values())
+        ridge = max(size for size in found if found[size].min() <= (1 + _WORTH) * least)
+        errors = found[ridge]
         n_terms = len(errors) - 1
         if not stated:
             n_terms = int(np.flatnonzero(errors <= (1 + _WORTH) * errors.min())[0])
         error = float(errors[n_terms])
         if inverses and not stated and error > _BETTER * _series_error(first, rows, targets, held):
             return None
-        used = n_used(monomials[:n_terms])
+        used = n_used(leading_terms(first.weights, rate, n_terms, degree)[0])
         # What moves the output by no more than the error of the polynomial is not far.
         unseen = max(first.reach(used, rows[held]), error)
     elif inverses and not stated:
         return None
     else:
         unseen = float("inf")
-        rate, n_terms, by_features = _RATES[0], max(int(_PER_ROW * len(rows)) - 1, 0), False
+        rate, ridge, n_terms, by_features = _RATES[0], _RIDGES[0], max_terms, False
+    n_terms = min(n_terms, len(rows) - 1)
     directions = Directions(rows, targets, inverses=inverses, count=count, by_features=by_features)
-    monomials = leading_terms(directions.weights, rate, min(n_terms, max_terms), degree)
+    monomials, importance = leading_terms(directions.weights, rate, n_terms, degree)
     reduction = directions.reduction(n_used(monomials), rows, unseen)
     outputs = Outputs(targets, reduction.y_unit)
     R, Z = _triangular(reduction.coordinates(rows), outputs, np.arange(len(rows)), monomials)
-    return Polynomial(reduction, monomials, outputs, R, Z, error)
+    penalty = _penalty(importance, ridge, len(rows))
+    return Polynomial(reduction, monomials, outputs, penalty, *_penalized(R, Z, penalty), error)
 
 
 def held_out(n_samples: int) -> NDArray[np.bool_]:
@@ -356,20 +369,24 @@ class _Trial:
         self._left, self._lost = self._outputs.of(unseen), self._outputs.lost(unseen)
 
     def errors(
-        self, rate: float, degree: int | None, max_terms: int
-    ) -> tuple[NDArray[np.float64], list[tuple[int, ...]]]:
-        """Return the errors of the constant, with one term, with two, and so on, and the terms."""
-        most = min(max_terms, max(int(_PER_ROW * len(self._known)) - 1, 0))
-        monomials = leading_terms(self._weights, rate, most, degree)
-        R, Z = _triangular(self._z, self._outputs, self._known, monomials)
-        basis = _columns(self._z_unseen, monomials)
-        basis = solve_triangular(R, basis.T, trans="T", check_finite=False)
-        left, errors = self._left.copy(), np.empty(len(R))
-        for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
-            left -= u[:, None] * c
-            square = np.vdot(left, left) + self._lost
-            errors[k] = np.sqrt(square / (len(left) * self._n_outputs))
-        return np.where(np.isfinite(errors), errors, np.inf), monomials
+        self, rate: float, ridges: Sequence[float], degree: int | None, max_terms: int
+    ) -> list[NDArray[np.float64]]:
+        """Return the errors of the constant, with one term, with two, and so on, of each ridge."""
+        most = min(max_terms, len(self._known) - 1)
+        monomials, importance = leading_terms(self._weights, rate, most, degree)
+        known = _triangular(self._z, self._outputs, self._known, monomials)
+        columns, errors = _columns(self._z_unseen, monomials), np.empty(len(monomials) + 1)
+        every = []
+        for ridge in ridges:
+            R, Z = _penalized(*known, _penalty(importance, ridge, len(self._known)))
+            basis = solve_triangular(R, columns.T, trans="T", check_finite=False)
+            left = self._left.copy()
+            for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
+                left -= u[:, None] * c
+                square = np.vdot(left, left) + self._lost
+                errors[k] = np.sqrt(square / (len(left) * self._n_outputs))
+            every.append(np.where(np.isfinite(errors), errors, np.inf))
+        return every
 
 
 def _columns(z: NDArray, monomials: list[tuple[int, ...]]) -> NDArray[np.float64]:
@@ -386,8 +403,7 @@ def _triangular(
 ) -> tuple[NDArray, NDArray]:
     """Return R and QᵀY of the QR decomposition of the terms, the constant one first.
 
-    Of terms that depend on those before them, R is 1 on the diagonal and QᵀY is 0. Raises for what
-    is not finite.
+    Raises for what is not finite.
     """
     R, Z = np.zeros((0, len(monomials) + 1)), None
     for start in range(0, len(z), _CHUNK):
@@ -402,11 +418,20 @@ def _triangular(
         Q, R = qr(np.vstack([R, columns]), mode="economic", check_finite=False)
         Z = Q.T @ (y if Z is None else np.vstack([Z, y]))
     assert Z is not None
-    dependent = np.abs(R.diagonal()) <= _DEPENDENT * np.linalg.norm(R, axis=0)
-    R[dependent] = 0.0
-    R[dependent, dependent] = 1.0
-    Z[dependent] = 0.0
     return R, Z
+
+
+def _penalty(importance: NDArray, ridge: float, n_samples: int) -> NDArray[np.float64]:
+    """Return what makes coefficients small that are large for the importance of their terms."""
+    return ridge * np.sqrt(n_samples) / np.maximum(importance, _LEAST)
+
+
+def _penalized(R: NDArray, Z: NDArray, penalty: NDArray) -> tuple[NDArray, NDArray]:
+    """Return R and QᵀY, those given, with rows below them that say how large coefficients are."""
+    rows = np.vstack([R, np.zeros((len(penalty), R.shape[1]))])
+    rows[len(R) :, 1:] = np.diag(penalty)
+    Q, R = qr(rows, mode="economic", check_finite=False)
+    return R, Q[: len(Z)].T @ Z
 
 
 def _series_error(

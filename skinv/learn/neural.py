@@ -30,7 +30,6 @@ from .training.setup import (
     Tier,
     drop_network,
     has_free_width,
-    is_worth,
     settle,
     start,
     start_reduced,
@@ -40,6 +39,8 @@ __all__ = ["NeuralInverseRegressor"]
 
 # Matrices to which a stream's scaling and baseline are fitted, at least.
 _FIRST_SAMPLE = 4096
+# More terms and units that leave more than this share of the error are not worth their time.
+_WORTH = 0.7
 
 
 class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
@@ -56,23 +57,22 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
     ----------
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the hidden layers. "auto" in reduced coordinates is one layer of at most 40 units,
-        or 64 where 40 are not enough, and fewer for few rows; it is set to 0 where rows held out
-        say that it adds nothing. On all entries it is one layer of 8 units per input that varies,
+        or 48 where the relative error of rows held out would be above 2e-5, and fewer for few rows;
+        it is set to 0 where rows held out say that it adds nothing. On all entries it is one layer of 8 units per input that varies,
         and of fewer, with a warning, where that would be more than 4 million weights (matrices of
         order 23 and more).
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
     baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"
         What the network starts from. In reduced coordinates "auto" is a polynomial of up to 36
-        terms (as :class:`PolynomialInverseApprox`), up to 64 where the relative error of rows held
-        out would be above 2e-5, and up to 256 where it would still be above 1e-3; "affine" is one
-        of degree 1; where the rows are too few for either, "auto" is the first-order series, with
-        no network. On all entries it is the affine least-squares fit (for inverses, in directions
-        in which the training matrices hardly vary, the tangent), or the Taylor series of the
-        inverse at their mean, of order 1, 2 or 3. "auto" takes the one of "affine" and "taylor2"
-        that leaves less, and "taylor2" where an affine map would have more than 33 million
-        coefficients. For targets that are not inverses, whose derivatives are unknown, it is the
-        affine fit always.
+        terms (as :class:`PolynomialInverseApprox`), or up to 256 where the relative error of rows
+        held out would be above 1e-3 otherwise; "affine" is one of degree 1; where the rows are too
+        few for either, "auto" is the first-order series, with no network. On all entries it is the
+        affine least-squares fit (for inverses, in directions in which the training matrices hardly
+        vary, the tangent), or the Taylor series of the inverse at their mean, of order 1, 2 or 3.
+        "auto" takes the one of "affine" and "taylor2" that leaves less, and "taylor2" where an
+        affine map would have more than 33 million coefficients. For targets that are not inverses,
+        whose derivatives are unknown, it is the affine fit always.
     solver : {"auto", "adam", "lm"}, default="auto"
         "adam", or "lm" for Levenberg-Marquardt, which takes at most two hidden layers and is by far
         the most accurate for small networks of a smooth activation. "auto" takes it for at most
@@ -165,7 +165,7 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         R² on the validation set after each epoch, if `early_stopping`.
     best_loss_ : float
         The smallest validation loss of the last fit if `early_stopping`, or if widths were chosen
-        by rows held out, on all of which it was trained again; else its smallest training loss.
+        by rows held out; else its smallest training loss.
     solver_ : {"adam", "lm"}
         The solver of the last fit.
     net_ : skorch.NeuralNet
@@ -337,10 +337,14 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         deadline = self._deadline()
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
+        least, best = math.inf, None
         for tier in TIERS:
             error = self._train(rows, targets, inverses, resume, tier, deadline)
-            if resume or error <= tier.enough:
+            if best is None or error < _WORTH * least:
+                least, best = error, dict(self.__dict__)
+            if resume or least <= tier.enough or time.monotonic() >= deadline:
                 break
+        self.__dict__.update(best or {})
         self._set_engine()
         return self
 
@@ -355,7 +359,6 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
     ) -> float:
         """Train; return the relative error of rows held out, 0 where nothing is chosen by it."""
         learns: bool | None = True
-        everything = rows, targets
         if not resume:
             with np.errstate(all="ignore"):
                 learns = start_reduced(self, rows, targets, inverses, tier)
@@ -380,10 +383,7 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         if learns is not False:
             from .training.fitting import train_on_arrays
 
-            before = self._layers
             train_on_arrays(self, rows, targets, held_out, self.max_iter, deadline=deadline)
-            if reduced and free and held_out is not None and is_worth(self):
-                self._train_again(*everything, before, deadline)
         else:
             drop_network(self)
             self._fitted = True
@@ -391,23 +391,6 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
             return 0.0
         error = settle(self, targets, free)
         return error if free and self.baseline == "auto" else 0.0
-
-    def _train_again(
-        self,
-        rows: NDArray,
-        targets: NDArray,
-        layers: list[tuple[NDArray, NDArray]],
-        deadline: float,
-    ) -> None:
-        """Train on all rows, to the epoch that was the best one for those held out."""
-        from .training.fitting import train_on_arrays
-
-        losses = [row["valid_loss"] for row in self.net_.history if "valid_loss" in row]
-        known = self.best_loss_, self.validation_scores_
-        self._layers, self._solver_state, self._net = layers, {}, None
-        self.n_iter_, self.loss_curve_ = 0, []
-        train_on_arrays(self, rows, targets, None, int(np.argmin(losses)) + 1, deadline=deadline)
-        self.best_loss_, self.validation_scores_ = known
 
     def _deadline(self) -> float:
         """Return when a fit that begins now is to stop."""

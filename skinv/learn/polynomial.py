@@ -42,7 +42,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         Number of terms, at most: the time of a prediction is proportional to it. The terms are
         those of the largest importance, which is the product of those of its factors; as many are
         taken as lower the error of the rows held out. If `degree` and `n_components` are both
-        given, all terms are taken that there are, up to this and three for every five rows.
+        given, all terms are taken that there are, up to this and the number of rows.
     on_extrapolation : {"nan", "keep"}, default="nan"
         What ``predict`` answers for matrices that are far from what was known, where polynomials
         are worth nothing: NaN, with a warning for arrays on the host, or the polynomial's value.
@@ -80,9 +80,10 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
     of the first-order effects BEB of deviations E, B being the inverse of the mean, with rows and
     columns scaled to common units (``skinv.units``). Terms are products of Legendre polynomials;
     least squares with the leading ones are nested, so that a single QR decomposition tells the
-    held-out errors of them all. For predictions in single precision the same terms are fitted to
-    rows rounded to it. Of matrices in half precision only what exceeds their rounding is taken for
-    extrapolation.
+    held-out errors of them all. A ridge, chosen by these, too, holds down coefficients that are
+    large for the importance of their terms. For predictions in lower precisions the same terms, or
+    fewer, are fitted to rows rounded to them. Of matrices in half precision only what exceeds their
+    rounding is taken for extrapolation.
 
     Examples
     --------

@@ -100,10 +100,12 @@ class EnginePredictorMixin(InverseRegressorMixin):
             index = embedded_indices(index, math.isqrt(n_outputs)) if is_complex else index
         if out is not None:
             out = self._memory(X, out, index, layout)
-        verbose = getattr(self, "verbose", 0) > 1
+        verbose, seen = getattr(self, "verbose", 0) > 1, X
+        if out is not None and not is_tensor(X) and np.may_share_memory(X, out):
+            seen = np.where(np.isfinite(X), X.dtype.type(0), np.nan)
         values = self._engine(X, index, out, getattr(self, "device", "cpu"), verbose)
         if not is_tensor(values):
-            self._look_at(values, X)
+            self._look_at(values, seen)
         if index is None:
             return self._restore_prediction(values, layout)
         if not is_complex:

@@ -41,7 +41,7 @@ class Tier(NamedTuple):
 
 
 # The next one is tried where the error of rows held out is not small enough.
-TIERS = (Tier(36, 40, 2e-5), Tier(64, 64, 1e-3), Tier(256, 64, math.inf))
+TIERS = (Tier(36, 40, 2e-5), Tier(36, 48, 1e-3), Tier(256, 48, math.inf))
 
 
 def start_reduced(
@@ -131,16 +131,11 @@ def settle(model: Any, targets: NDArray, free: bool) -> float:
     float
         Root mean square error, relative to the targets.
     """
-    worth = not free or is_worth(model)
+    worth = not free or model.best_loss_ <= _WORTH
     if not worth:
         drop_network(model)
     n_hidden = model._layers[-1][0].shape[1] if worth else 0
     return float(model._preparation.settle(targets, model.best_loss_ if worth else 1.0, n_hidden))
-
-
-def is_worth(model: Any) -> bool:
-    """Tell whether a network has learned enough to be worth its time."""
-    return bool(model.best_loss_ <= _WORTH)
 
 
 def drop_network(model: Any) -> None:
