@@ -26,8 +26,6 @@ from .single import single_function
 _PIECE = 2**22
 _PIECE_NETWORK, _ROWS = 3 * 2**19, 1024
 _MOST_ROWS = 2**14
-# Of terms and hidden units in reduced coordinates.
-_PIECE_REDUCED = 2**21
 # Of arrays that are copied to a device piece by piece.
 _PIECE_COPIED = 2**24
 # Up to so many numbers torch costs more than it saves.
@@ -389,8 +387,6 @@ def _pieces(m: int, parts: Parts, itemsize: int, verbose: bool, X: Any = None) -
     row = itemsize * parts.width
     if X is not None and not on_host(X):
         step = max(PIECE_CUDA // row, 1)
-    elif parts.reduced is not None:
-        step = min(max(_PIECE_REDUCED // row, 1), _MOST_ROWS)
     elif parts.layers:
         step = min(max(_PIECE_NETWORK // row, _ROWS), _MOST_ROWS)
     else:
