@@ -36,8 +36,9 @@ from skinv.inspection import activation_regions
 from skinv.learn import least_squares, reduction
 from skinv.learn.extrapolation import ExtrapolationWarning
 from skinv.learn.inference import coordinates
-from skinv.learn.least_squares import Outputs, fit_polynomial, held_out
+from skinv.learn.least_squares import Outputs
 from skinv.learn.reduction import Directions, Effects, some_of
+from skinv.learn.selection import fit_polynomial, held_out
 from skinv.persistence import TRUSTED_TYPES
 from skinv.terms import Terms, leading_terms
 from skinv.units import unit_exponents
@@ -344,9 +345,9 @@ def test_least_squares_in_pieces(monkeypatch, chunk):
     z, targets = rng.uniform(-1, 1, (150, 2)), rng.standard_normal((150, 3))
     outputs = Outputs(targets, np.array([1.0, 2.0, 0.5]))
     monomials, _ = leading_terms(np.ones(2), 0.5, 12)
-    R, Z = least_squares._triangular(z, outputs, np.arange(150), monomials)
-    monkeypatch.setattr(least_squares, "_CHUNK", chunk)
-    again, found = least_squares._triangular(z, outputs, np.arange(150), monomials)
+    R, Z = least_squares.triangular(z, outputs, np.arange(150), monomials)
+    monkeypatch.setattr(least_squares, "CHUNK", chunk)
+    again, found = least_squares.triangular(z, outputs, np.arange(150), monomials)
     np.testing.assert_allclose(np.abs(again), np.abs(R), rtol=0, atol=1e-12)
     np.testing.assert_allclose(
         np.linalg.solve(again, found), np.linalg.solve(R, Z), rtol=0, atol=1e-12

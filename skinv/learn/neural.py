@@ -21,7 +21,7 @@ from ..form import OTHER_TARGETS, ModelForm, ReducedMap
 from ..matrices import real_array
 from ..sampling import check_sampler
 from .extrapolation import ExtrapolationMixin
-from .least_squares import held_out as held_out_rows
+from .selection import held_out as held_out_rows
 from .training.preparation import ORDERS, Preparation
 from .training.residual import Residual
 from .training.schedules import SCHEDULES
@@ -60,7 +60,8 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         or 48 where the relative error of rows held out would be above 2e-5, and fewer for few rows;
         it is set to 0 where rows held out say that it adds nothing. On all entries it is one layer
         of 8 units per input that varies, and of fewer, with a warning, where that would be more
-        than 4 million weights (matrices of order 23 and more).
+        than 4 million weights (matrices of order 23 and more); for matrices of order 2 it is two
+        layers of 16, unless they are of "relu".
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
     baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"

@@ -17,7 +17,8 @@ from ..form import OTHER_TARGETS, ModelForm, ReducedMap
 from ..matrices import matrix_order, real_array, regular_inverse
 from ..persistence import Fitted
 from .extrapolation import ExtrapolationMixin
-from .least_squares import Polynomial, fit_polynomial
+from .fitted import Polynomial
+from .selection import fit_polynomial
 
 __all__ = ["PolynomialInverseApprox"]
 

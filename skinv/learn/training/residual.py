@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ...form import ModelForm, ReducedMap
 from ...matrices import like
-from ..least_squares import Polynomial, design, limits_of, output_basis
+from ..fitted import Polynomial, limits_of
+from ..least_squares import design, output_basis
 from ..reduction import leading_directions
 
 # Principal directions of what is left that are learned, at most, and the share of its square that
@@ -45,7 +46,7 @@ class Residual:
 
     Examples
     --------
-    >>> from skinv.learn.least_squares import fit_polynomial
+    >>> from skinv.learn.selection import fit_polynomial
     >>> x = np.linspace(0, 1, 50)[:, None]
     >>> found = fit_polynomial(x, np.sin(9 * x), inverses=False, max_terms=3)
     >>> residual = Residual.of(found, x, np.sin(9 * x), 1, 1.5)
@@ -82,7 +83,7 @@ class Residual:
         n_inputs : int
             Coordinates for the network, at most.
         factor : float
-            How far matrices may go, see :func:`skinv.learn.least_squares.limits_of`.
+            How far matrices may go, see :func:`skinv.learn.fitted.limits_of`.
         constant : bool, default=False
             Whether the mean is the baseline, instead.
         answers_all : bool, default=False

@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...matrices import as_stack
-from ..least_squares import fit_polynomial
 from ..reduction import Directions
+from ..selection import fit_polynomial
 from .preparation import ORDERS, Preparation, random_layers, taylor_layers
 from .residual import Residual
 
 # Weights of a layer whose width is not given: past that, training takes minutes and gigabytes.
 _MOST_WEIGHTS = 4_000_000
+# Widths for matrices of order 2.
+_SMALL = (16, 16)
 # In reduced coordinates: how many the network sees; numbers to fit for each weight, in the share of
 # the rows that is trained on, which makes it narrower for few rows; and the fewest units.
 _COMPONENTS = 8
@@ -180,7 +182,9 @@ def start(
         )
     with np.errstate(all="ignore"):
         prepared = Preparation.fit(rows, targets, model.baseline, inverses=inverses, center=center)
-    hidden = hidden_sizes(model, len(prepared.kept), targets.shape[1])
+    sizes = len(prepared.kept), targets.shape[1]
+    small = inverses and sizes == (4, 4) and model.activation != "relu" and has_free_width(model)
+    hidden = list(_SMALL) if small else hidden_sizes(model, *sizes)
     if model.init == "taylor":
         if len(hidden) != 1:
             raise ValueError(
