@@ -122,9 +122,10 @@ def test_auto_learning_rate(region):
 
 
 def test_auto_width_counts_varying_inputs(region):
-    """The default is 8 hidden units per input that varies."""
+    """The default is 8 hidden units per input that varies, and two layers of 16 for order 2."""
     X, Y, _, _ = region
-    assert quick(max_iter=1).fit(X).coefs_[0].shape == (4, 32)
+    assert [W.shape for W in quick(max_iter=1).fit(X).coefs_] == [(4, 16), (16, 16), (16, 4)]
+    assert quick(max_iter=1, activation="relu").fit(X).coefs_[0].shape == (4, 32)
     assert quick(max_iter=1).fit(np.insert(X, 0, 1.0, axis=1), Y).coefs_[0].shape == (5, 32)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from skorch.callbacks import Callback, LRScheduler
 from skorch.callbacks.training import ParamMapper
 
