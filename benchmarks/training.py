@@ -182,7 +182,8 @@ def within(budget, fit, lengths):
 
 def ours_within(budget, X, Y, seed, X_test, Y_test, **params):
     def fit(n):
-        return NeuralInverseRegressor(max_iter=n, random_state=seed, **params).fit(X, Y)
+        options = {"max_iter": n, "n_components": None, "random_state": seed}
+        return NeuralInverseRegressor(**options, **params).fit(X, Y)
 
     model, seconds, n = within(budget, fit, (5, 15) if len(X.T) < 200 else (1, 3))
     return {
