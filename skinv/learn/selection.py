@@ -1,0 +1,171 @@
+"""How many terms of which coordinates a polynomial takes: as rows that are held out say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from ..matrices import matrix_order, regular_inverse
+from ..terms import leading_terms
+from .fitted import Polynomial
+from .least_squares import CHUNK, Outputs, columns_of, penalized, penalty_of, triangular
+from .linear import taylor
+from .reduction import MOST_COMPONENTS, Directions, project, some_of
+
+# One row of so many is held out while the number of terms is chosen, if there are enough.
+_EVERY, _ENOUGH = 5, 10
+# Terms that lower the held-out error by less than this are not worth their time.
+_WORTH = 0.1
+# The first-order series is used where the polynomial is not better than that.
+_BETTER = 0.9
+# How fast terms get smaller with their degree is not known, nor how much of them is noise: these
+# are tried, the rates with the first ridge.
+_RATES = (0.5, 0.15, 0.05, 0.015)
+_RIDGES = (1e-10, 1e-6, 1e-8, 1e-12, 1e-14)
+
+
+def fit_polynomial(
+    rows: NDArray,
+    targets: NDArray,
+    *,
+    inverses: bool,
+    n_components: int | None = None,
+    degree: int | None = None,
+    max_terms: int = 256,
+) -> Polynomial | None:
+    """Fit a polynomial of reduced coordinates.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features), float64
+    targets : ndarray of shape (n_samples, n_outputs), float64
+    inverses : bool
+        Whether the targets are the inverses of the rows.
+    n_components, degree : int, default=None
+        Number of coordinates and total degree, at most. With both, all terms are taken, up to
+        `max_terms`; else as many as lower the error of rows held out.
+    max_terms : int, default=256
+        Number of terms, at most.
+
+    Returns
+    -------
+    Polynomial or None
+        None where the first-order series of the inverse does better on the rows held out, and where
+        there are too few to tell.
+    """
+    count = min(n_components or MOST_COMPONENTS, MOST_COMPONENTS, max_terms)
+    stated = n_components is not None and degree is not None
+    held = held_out(len(rows))
+    error = float("nan")
+    if held.any():
+        known = rows[~held], targets[~held]
+        tried: list[tuple[Any, ...]] = []
+        for by_features in (False, True) if inverses else (False,):
+            first = Directions(*known, inverses=inverses, count=count, by_features=by_features)
+            trial = _Trial(first, rows, targets, held)
+            for rate in _RATES:
+                [errors] = trial.errors(rate, _RIDGES[:1], degree, max_terms)
+                tried.append((errors.min(), len(tried), rate, errors, first, trial, by_features))
+        _, _, rate, errors, first, trial, by_features = min(tried)
+        others = trial.errors(rate, _RIDGES[1:], degree, max_terms)
+        found = dict(zip(_RIDGES, [errors, *others], strict=True))
+        least = min(each.min() for each in found.values())
+        ridge = max(size for size in found if found[size].min() <= (1 + _WORTH) * least)
+        errors = found[ridge]
+        n_terms = len(errors) - 1
+        if not stated:
+            n_terms = int(np.flatnonzero(errors <= (1 + _WORTH) * errors.min())[0])
+        error = float(errors[n_terms])
+        if inverses and not stated and error > _BETTER * _series_error(first, rows, targets, held):
+            return None
+        used = n_used(leading_terms(first.weights, rate, n_terms, degree)[0])
+        # What moves the output by no more than the error of the polynomial is not far.
+        unseen = max(first.reach(used, rows[held]), error)
+    elif inverses and not stated:
+        return None
+    else:
+        unseen = float("inf")
+        rate, ridge, n_terms, by_features = _RATES[0], _RIDGES[0], max_terms, False
+    n_terms = min(n_terms, len(rows) - 1)
+    directions = Directions(rows, targets, inverses=inverses, count=count, by_features=by_features)
+    monomials, importance = leading_terms(directions.weights, rate, n_terms, degree)
+    reduction = directions.reduction(n_used(monomials), rows, unseen)
+    outputs = Outputs(targets, reduction.y_unit)
+    R, Z = triangular(reduction.coordinates(rows), outputs, np.arange(len(rows)), monomials)
+    penalty = penalty_of(importance, ridge, len(rows))
+    return Polynomial(reduction, monomials, outputs, penalty, *penalized(R, Z, penalty), error)
+
+
+def held_out(n_samples: int) -> NDArray[np.bool_]:
+    """Tell which rows are held out."""
+    held = np.zeros(n_samples, dtype=bool)
+    if n_samples >= _ENOUGH:
+        held[some_of(n_samples, n_samples // _EVERY)] = True
+    return held
+
+
+def n_used(monomials: list[tuple[int, ...]]) -> int:
+    """Return how many coordinates there are in monomials."""
+    return max((term[-1] + 1 for term in monomials), default=0)
+
+
+def _looked_at(held: NDArray[np.bool_]) -> NDArray[np.intp]:
+    index = np.flatnonzero(held)
+    return index[some_of(len(index), CHUNK)]
+
+
+class _Trial:
+    """Least squares on the rows that are not held out, and what it leaves of those that are."""
+
+    def __init__(
+        self, directions: Directions, rows: NDArray, targets: NDArray, held: NDArray[np.bool_]
+    ):
+        self._weights, self._n_outputs = directions.weights, targets.shape[1]
+        self._outputs = Outputs(targets, directions.effects.y_unit)
+        self._known, unseen = np.flatnonzero(~held), _looked_at(held)
+        self._z, self._z_unseen = (
+            project(rows[index], directions.origin, directions.projection)
+            for index in (self._known, unseen)
+        )
+        self._left, self._lost = self._outputs.of(unseen), self._outputs.lost(unseen)
+
+    def errors(
+        self, rate: float, ridges: Sequence[float], degree: int | None, max_terms: int
+    ) -> list[NDArray[np.float64]]:
+        """Return the errors of the constant, with one term, with two, and so on, of each ridge."""
+        most = min(max_terms, len(self._known) - 1)
+        monomials, importance = leading_terms(self._weights, rate, most, degree)
+        known = triangular(self._z, self._outputs, self._known, monomials)
+        columns, errors = columns_of(self._z_unseen, monomials), np.empty(len(monomials) + 1)
+        every = []
+        for ridge in ridges:
+            R, Z = penalized(*known, penalty_of(importance, ridge, len(self._known)))
+            basis = solve_triangular(R, columns.T, trans="T", check_finite=False)
+            left = self._left.copy()
+            for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
+                left -= u[:, None] * c
+                square = np.vdot(left, left) + self._lost
+                errors[k] = np.sqrt(square / (len(left) * self._n_outputs))
+            every.append(np.where(np.isfinite(errors), errors, np.inf))
+        return every
+
+
+def _series_error(
+    directions: Directions, rows: NDArray, targets: NDArray, held: NDArray[np.bool_]
+) -> float:
+    """Return the error of the first-order series about the mean, on held-out rows."""
+    n = matrix_order(rows.shape[1])
+    center = directions.origin.reshape(n, n)
+    try:
+        inverse = regular_inverse(center)
+    except ValueError:
+        return float("inf")
+    unseen = _looked_at(held)
+    with np.errstate(all="ignore"):
+        left = taylor(rows[unseen], center, inverse) - targets[unseen]
+        error = float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
+    return error if error == error else float("inf")
