@@ -33,8 +33,8 @@ from skinv import (
     NeuralInverseRegressor,
     StructuredInverse,
 )
+from skinv._linalg.form import form_of
 from skinv.bounds import certify_region
-from skinv.form import form_of
 from skinv.geometry import distance_to_singularity, nearest_singular
 from skinv.impossibility import counterexample, failure_distance
 

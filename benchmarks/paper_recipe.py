@@ -13,8 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skinv import LinearInverseApprox, NeuralInverseRegressor
+from skinv._linalg.form import ModelForm
 from skinv.datasets import make_region
-from skinv.form import ModelForm
 from skinv.inspection import activation_regions
 from skinv.learn.inference.predictor import EnginePredictorMixin
 

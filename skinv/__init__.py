@@ -3,13 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .certified import CertifiedInverse
+from .certified._estimator import CertifiedInverse
+from .geometry._sampler import FeasibleRegionSampler
 from .learn.linear import LinearInverseApprox
 from .learn.neural import NeuralInverseRegressor
 from .learn.polynomial import PolynomialInverseApprox
+from .learn.structured import StructuredInverse
 from .metrics import SingularDistanceScorer
-from .sampling import FeasibleRegionSampler
-from .structured import StructuredInverse
 
 __version__ = "0.1.0"
 __all__ = [

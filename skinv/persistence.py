@@ -29,13 +29,13 @@ OLDEST = 2
 #: For a single one its own name is enough, with those of the estimators in it. What comes from
 #: elsewhere needs its own: the function of a family, scikit-learn's trees, splitters of a search.
 TRUSTED_TYPES = [
-    "skinv.certified.CertifiedInverse",
+    "skinv.certified._estimator.CertifiedInverse",
     "skinv.learn.linear.LinearInverseApprox",
     "skinv.metrics.SingularDistanceScorer",
     "skinv.learn.neural.NeuralInverseRegressor",
     "skinv.learn.polynomial.PolynomialInverseApprox",
-    "skinv.sampling.FeasibleRegionSampler",
-    "skinv.structured.StructuredInverse",
+    "skinv.geometry._sampler.FeasibleRegionSampler",
+    "skinv.learn.structured.StructuredInverse",
 ]
 
 

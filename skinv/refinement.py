@@ -7,17 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .matrices import is_tensor, restore_layout
-from .stacks import (
-    check_pair,
-    empty_like,
-    kernels_for,
-    on_host,
-    piece_memory,
-    pieces,
-    product,
-    product_error,
-)
+from ._arrays.kinds import is_tensor
+from ._arrays.pairs import check_pair
+from ._arrays.shapes import restore_layout
+from ._linalg.products import kernels_for, product, product_error
+from ._linalg.workspace import empty_like, on_host, piece_memory, pieces
 
 __all__ = ["newton_schulz"]
 

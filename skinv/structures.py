@@ -14,21 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .matrices import (
-    as_stack,
-    embed_complex,
-    extract_complex,
-    flatten_stack,
-    is_tensor,
-    like,
-    matrix_order,
-    mean_of,
-    real_array,
-    refuse_single,
-    to_host,
-)
-from .rows import list_rows
-from .stacks import indices
+from ._arrays.embedding import embed_complex, extract_complex, mean_of
+from ._arrays.host import like, real_array, to_host
+from ._arrays.kinds import is_tensor
+from ._arrays.rows import list_rows
+from ._arrays.shapes import as_stack, flatten_stack, matrix_order, refuse_single
+from ._linalg.workspace import indices
 
 __all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
 

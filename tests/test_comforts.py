@@ -28,7 +28,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import _get_feature_names
 
 import skinv
-import skinv.certified
+import skinv.certified._estimator
 import skinv.learn.inference.engine
 from skinv import (
     CertifiedInverse,
@@ -39,13 +39,8 @@ from skinv import (
     SingularDistanceScorer,
     StructuredInverse,
 )
-from skinv.bounds import certify_region, taylor_bound
-from skinv.datasets import load_robot_arm
-from skinv.geometry import distance_to_singularity, region_certificate
-from skinv.impossibility import counterexample, truncated_moments
-from skinv.metrics import absolute_errors
-from skinv.persistence import TRUSTED_TYPES
-from skinv.results import (
+from skinv._arrays.described import describe
+from skinv._arrays.results import (
     Counterexample,
     Dataset,
     DistanceBounds,
@@ -56,8 +51,13 @@ from skinv.results import (
     Result,
     TaylorBound,
     TruncatedMoments,
-    describe,
 )
+from skinv.bounds import certify_region, taylor_bound
+from skinv.datasets import load_robot_arm
+from skinv.geometry import distance_to_singularity, region_certificate
+from skinv.impossibility import counterexample, truncated_moments
+from skinv.metrics import absolute_errors
+from skinv.persistence import TRUSTED_TYPES
 
 CENTER = np.array([[3.0, 1.0], [1.0, 2.0]])
 NAMES = ["a", "b", "c", "d"]
@@ -310,7 +310,7 @@ def test_certifying_shows_progress(monkeypatch, capsys, estimator, as_tensor):
 
     In many blocks, around regressors of ours and others, and around what is not finite.
     """
-    monkeypatch.setattr(skinv.certified, "_BLOCK", 50 * 32)  # 50 matrices
+    monkeypatch.setattr(skinv.certified._estimator, "_BLOCK", 50 * 32)  # 50 matrices
     X = hostile()
     model = CertifiedInverse(estimator, tol=1e-9).fit(region().sample(200)[0])
     given = torch.tensor(X) if as_tensor else X

@@ -18,12 +18,12 @@ from skinv import (
     PolynomialInverseApprox,
     StructuredInverse,
 )
+from skinv._linalg.form import ModelForm, ReducedMap
+from skinv._linalg.terms import Terms
 from skinv.datasets import load_power_flow, load_robot_arm
 from skinv.export import to_module, to_onnx
 from skinv.export._module import InverseModule
-from skinv.form import ModelForm, ReducedMap
 from skinv.learn.inference.engine import Engine
-from skinv.terms import Terms
 
 MODELS = {
     "first order": LinearInverseApprox(),

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 import torch
 
-import skinv.stacks
+import skinv._linalg.products
 
 pytest.importorskip("triton", reason="triton is there for Linux only")
 
@@ -160,4 +160,4 @@ def test_refinement_uses_them():
 
 def test_none_on_the_host():
     """Without a GPU there are no kernels, and nothing is tried."""
-    assert skinv.stacks.kernels_for(torch.zeros(1, 4), 2) is None
+    assert skinv._linalg.products.kernels_for(torch.zeros(1, 4), 2) is None

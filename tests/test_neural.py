@@ -12,8 +12,8 @@ from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
+from skinv._linalg.inverses import training_inverses
 from skinv.learn.training import preparation, setup
-from skinv.matrices import training_inverses
 
 
 def quick(**params):

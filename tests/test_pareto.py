@@ -15,10 +15,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skinv import LinearInverseApprox, PolynomialInverseApprox
+from skinv._arrays.embedding import embed_complex
+from skinv._arrays.shapes import AmbiguousShapeWarning
 from skinv.inspection import ParetoDisplay
 from skinv.inspection._displays._pareto import pareto_front
 from skinv.inspection._pareto import default_candidates, errors, reference_inverse
-from skinv.matrices import AmbiguousShapeWarning, embed_complex
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 U = 2.0**-53

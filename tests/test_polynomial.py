@@ -27,10 +27,12 @@ from skinv import (
     PolynomialInverseApprox,
     StructuredInverse,
 )
+from skinv._linalg.form import ReducedMap
+from skinv._linalg.terms import Terms, leading_terms
+from skinv._linalg.units import unit_exponents
 from skinv.bounds import certify_region
 from skinv.datasets import load_power_flow, load_robot_arm
 from skinv.export import to_module
-from skinv.form import ReducedMap
 from skinv.impossibility import counterexample, failure_distance, polynomial_lipschitz
 from skinv.inspection import activation_regions
 from skinv.learn import least_squares, reduction
@@ -40,8 +42,6 @@ from skinv.learn.least_squares import Outputs
 from skinv.learn.reduction import Directions, Effects, some_of
 from skinv.learn.selection import fit_polynomial, held_out
 from skinv.persistence import TRUSTED_TYPES
-from skinv.terms import Terms, leading_terms
-from skinv.units import unit_exponents
 
 EPS = np.finfo(np.float64).eps
 

@@ -24,10 +24,17 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
-    solving,
 )
-from skinv.solving import Anchor, rounded_solution, solve_near, solve_with, take_better, unknown
-from skinv.stacks import Arithmetic
+from skinv._linalg.arithmetic import Arithmetic
+from skinv.certified import _solving as solving
+from skinv.certified._solving import (
+    Anchor,
+    rounded_solution,
+    solve_near,
+    solve_with,
+    take_better,
+    unknown,
+)
 
 ORDERS = (1, 2, 3, 5, 8, 16, 32)
 DTYPES = (np.float64, np.float32)

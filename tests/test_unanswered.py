@@ -30,8 +30,8 @@ from skinv import (
     refinement,
     structures,
 )
+from skinv._arrays.shapes import AmbiguousShapeWarning
 from skinv.export import to_module
-from skinv.matrices import AmbiguousShapeWarning
 
 CENTER = 3 * np.eye(3)
 MATRICES = CENTER + 0.2 * np.random.RandomState(0).standard_normal((210, 3, 3))

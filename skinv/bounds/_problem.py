@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..form import ModelForm
-from ..matrices import matrix_order
+from .._arrays.shapes import matrix_order
+from .._linalg.form import ModelForm
 from ._jets import Boxes, inverse_jet, series_jet, underflow
 from ._network import Enclosure, Network, no_limit
 

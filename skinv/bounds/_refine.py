@@ -7,20 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .._kinds import is_tensor, namespace
+from .._arrays.conversion import as_float64
+from .._arrays.kinds import is_tensor, namespace
+from .._linalg.arithmetic import Arithmetic, products_are_exact
+from .._linalg.norms import norm_bound, norm_floor, scales
+from .._linalg.products import product_error
+from .._linalg.scaling import times_power
+from .._linalg.workspace import Workspace, indices, pieces
 from ..refinement import improve
-from ..scaling import as_float64, times_power
-from ..stacks import (
-    Arithmetic,
-    Workspace,
-    indices,
-    norm_bound,
-    norm_floor,
-    pieces,
-    product_error,
-    products_are_exact,
-    scales,
-)
 from ..structures import structured
 from ._residual import measure, scaled
 

@@ -13,13 +13,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from .._regressor import unwrapped
-from ..form import ModelForm, on_entries
+from .._arrays.estimators import unwrapped
+from .._arrays.host import real_array
+from .._arrays.progress import progress
+from .._arrays.results import RegionError
+from .._linalg.form import ModelForm, on_entries
 from ..geometry._regularity import check_region
-from ..matrices import real_array
-from ..progress import progress
-from ..results import RegionError
-from ..sampling import check_sampler
+from ..geometry._sampler import check_sampler
 from ._taylor import taylor_bound
 
 _CONSTRAINTS: dict[str, list] = {

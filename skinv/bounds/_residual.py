@@ -6,20 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._kinds import is_tensor, namespace
-from ..scaling import as_float64, times_power
-from ..stacks import (
-    Arithmetic,
-    check_pair,
-    indices,
-    norm_bound,
-    norm_floor,
-    pieces,
-    product,
-    product_error,
-    products_are_exact,
-    scales,
-)
+from .._arrays.conversion import as_float64
+from .._arrays.kinds import is_tensor, namespace
+from .._arrays.pairs import check_pair
+from .._linalg.arithmetic import Arithmetic, products_are_exact
+from .._linalg.norms import norm_bound, norm_floor, scales
+from .._linalg.products import product, product_error
+from .._linalg.scaling import times_power
+from .._linalg.workspace import indices, pieces
 
 # Past this share of the residual the bound of its rounding is worth a sharper one.
 _SHARE = 0.1
@@ -113,7 +107,7 @@ def scaled(A: Any, X: Any, share: float = 0.25) -> tuple[Any, Any, Any]:
     """Return A/2^k, 2^k X and 2^k, with k per matrix such that no square of A over- or underflows.
 
     Most matrices need no scaling (k = 0), which the norms of A tell: `share` is that of
-    :func:`skinv.stacks.scales`. Where none does the arguments come back, and None.
+    :func:`skinv._linalg.norms.scales`. Where none does the arguments come back, and None.
     """
     unit = scales(A, share)
     if unit is None:

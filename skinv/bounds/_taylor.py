@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._arrays.results import TaylorBound
 from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
 from ..geometry._regularity import ScaledRegion, check_region
 from ..geometry._rounding import TINY, scaled_up
-from ..results import TaylorBound
 
 _EPS = float(np.finfo(np.float64).eps)
 # Bounds, in units of the centre's largest entry, to which intermediate results may underflow.

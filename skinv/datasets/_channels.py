@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..draws import private_generator
-from ..matrices import condition_numbers
-from ..results import Dataset
+from .._arrays.results import Dataset
+from .._linalg.draws import private_generator
+from .._linalg.inverses import condition_numbers
 
 # Complex numbers drawn at once.
 _BLOCK = 2**20

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results import Dataset
+from .._arrays.results import Dataset
 
 _POWER_FLOW_CASES = ("case6ww", "case9", "case30")
 

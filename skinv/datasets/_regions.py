@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays.results import Dataset
 from ..geometry import distance_to_singularity
-from ..results import Dataset
-from ..sampling import FeasibleRegionSampler
+from ..geometry._sampler import FeasibleRegionSampler
 
 _DESCR = """\
 .. _{name}_region:

@@ -13,15 +13,15 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .._regressor import unwrapped
+from .._arrays.estimators import unwrapped
+from .._linalg.form import ModelForm
 from ..bounds._residual import check_norm
-from ..certified import CertifiedInverse
-from ..form import ModelForm
+from ..certified._estimator import CertifiedInverse
 from ..learn.inference.parts import Parts
 from ..learn.inference.predictor import EnginePredictorMixin
+from ..learn.structured import StructuredInverse
 from ..learn.training.modules import ACTIVATIONS
 from ..refinement import check_order
-from ..structured import StructuredInverse
 from ._reduced import ReducedModule, hold
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

@@ -40,8 +40,8 @@ class ReducedModule(nn.Module):
 
     Examples
     --------
-    >>> from skinv.form import ReducedMap
-    >>> from skinv.terms import Terms
+    >>> from skinv._linalg.form import ReducedMap
+    >>> from skinv._linalg.terms import Terms
     >>> one = np.ones((1, 1))
     >>> options = {"layers": [], "activation": "relu", "basis": None}
     >>> form = ReducedMap(one[0], one, one[:, :0], one[0], Terms((1,)), 0 * one[0], one, **options)
@@ -89,7 +89,7 @@ class ReducedModule(nn.Module):
 
     @property
     def products(self) -> list[tuple[Tensor, Tensor]]:
-        """Indices of what is multiplied, see :class:`skinv.terms.Terms`."""
+        """Indices of what is multiplied, see :class:`skinv._linalg.terms.Terms`."""
         return [
             (self.get_buffer(f"left{k}"), self.get_buffer(f"right{k}"))
             for k in range(self._n_products)
@@ -130,7 +130,7 @@ class ReducedModule(nn.Module):
         return out if known is None else torch.where(known, out, math.nan)
 
     def terms(self, z: Tensor) -> Tensor:
-        """Return the terms of coordinates, as :meth:`skinv.terms.Terms.evaluate` does."""
+        """Return the terms of coordinates, as :meth:`skinv._linalg.terms.Terms.evaluate` does."""
         atoms = [z]
         for k, count in enumerate(self.powers[1:], 1):  # of degree k + 1
             new = z[..., :count] * atoms[-1][..., :count] * ((2 * k + 1) / (k + 1))

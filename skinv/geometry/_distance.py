@@ -13,8 +13,9 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..matrices import embed_complex, is_complex, real_array
-from ..results import DistanceBounds
+from .._arrays.embedding import embed_complex
+from .._arrays.host import is_complex, real_array
+from .._arrays.results import DistanceBounds
 from ._enclosure import enclosed_inverse, frobenius, smallest_singular_values
 from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 

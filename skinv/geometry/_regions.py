@@ -263,7 +263,7 @@ def unit_ball(n_samples: int, dimension: int, rng: Draws) -> Any:
 
     Examples
     --------
-    >>> from skinv.draws import HostDraws
+    >>> from skinv._linalg.draws import HostDraws
     >>> points = unit_ball(100, 3, HostDraws(np.random.RandomState(0)))
     >>> bool((np.linalg.norm(points, axis=1) < 1).all())
     True

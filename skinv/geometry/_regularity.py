@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..matrices import check_center, real_array
-from ..results import RegionCertificate
-from ..scaling import subnormal
+from .._arrays.conversion import subnormal
+from .._arrays.host import real_array
+from .._arrays.results import RegionCertificate
+from .._linalg.inverses import check_center
 from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin
 from ._distance import EXACT_ORDER, check_norm, distance_bounds
 from ._ellipsoids import ellipsoid_margins

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from .._regressor import unwrapped
-from ..draws import private_generator
+from .._arrays.estimators import unwrapped
+from .._arrays.host import is_complex, real_array
+from .._arrays.results import Counterexample
+from .._linalg.draws import private_generator
+from .._linalg.inverses import check_center
+from .._linalg.scaling import times_power
 from ..geometry import nearest_singular
 from ..geometry._regions import row_norms
-from ..matrices import check_center, is_complex, real_array
-from ..results import Counterexample
-from ..scaling import times_power
 from ._predictions import Errors, Predictions
 
 # Shares of the way to a singular matrix: even steps, then halving what is left, down to the last

@@ -9,9 +9,11 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from .._regressor import unwrapped
-from ..form import form_of
-from ..matrices import check_center, matrix_order, real_array
+from .._arrays.estimators import unwrapped
+from .._arrays.host import real_array
+from .._arrays.shapes import matrix_order
+from .._linalg.form import form_of
+from .._linalg.inverses import check_center
 from ._models import magnitude_bound, torch_module
 from ._predictions import Predictions
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._regressor import unwrapped
-from ..form import ModelForm, defined_in, form_of
+from .._arrays.estimators import unwrapped
+from .._linalg.form import ModelForm, defined_in, form_of
 from ..geometry._distance import check_norm
 from ..learn.linear import taylor
 from ._calculus import (

@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from .._regressor import unwrapped
-from ..draws import HostDraws, private_generator
-from ..matrices import as_stack, exact_inverse, real_array
-from ..results import TruncatedMoments
-from ..sampling import check_sampler
+from .._arrays.estimators import unwrapped
+from .._arrays.host import real_array
+from .._arrays.results import TruncatedMoments
+from .._arrays.shapes import as_stack
+from .._linalg.draws import HostDraws, private_generator
+from .._linalg.inverses import exact_inverse
+from ..geometry._sampler import check_sampler
 from ._predictions import Predictions
 
 # Matrices whose predictions are held at once.

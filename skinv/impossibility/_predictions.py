@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays.host import to_host
+from .._arrays.rows import expecting_unanswered
+from .._linalg.inverses import exact_inverse
 from ..bounds import residual_bound
 from ..geometry._regions import row_norms
-from ..matrices import exact_inverse, to_host
 from ..refinement import newton_schulz
-from ..rows import expecting_unanswered
 from ._models import held_module
 
 # Past this relative error an inverse says little of what it is compared with.

@@ -13,23 +13,15 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
-from .._regressor import private, reads_only
+from .._arrays.estimators import private, reads_only
+from .._arrays.host import real_array, to_host
+from .._arrays.rows import expecting_unanswered, refuse_nonfinite
+from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
+from .._linalg.inverses import check_inverse_targets, exact_inverse
 from ..geometry._regions import row_norms
 from ..learn.linear import LinearInverseApprox
 from ..learn.neural import NeuralInverseRegressor
 from ..learn.polynomial import PolynomialInverseApprox
-from ..matrices import (
-    Layout,
-    as_stack,
-    check_inverse_targets,
-    exact_inverse,
-    flatten_stack,
-    real_array,
-    restore_layout,
-    to_host,
-    warn_of_single,
-)
-from ..rows import expecting_unanswered, refuse_nonfinite
 
 # Columns of a table of results.
 METRICS = ("median_relative_error", "max_relative_error", "mean_absolute_error")

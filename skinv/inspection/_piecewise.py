@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._regressor import unwrapped
-from ..form import ModelForm, form_of
+from .._arrays.estimators import unwrapped
+from .._linalg.form import ModelForm, form_of
 
 _EPS = float(np.finfo(np.float64).eps)
 

@@ -157,7 +157,7 @@ def all_patterns(
 
     Examples
     --------
-    >>> from skinv.form import ModelForm
+    >>> from skinv._linalg.form import ModelForm
     >>> W, b = np.array([[1.0], [1.0], [1.0]]), np.array([0.5, 0.0, -3.0])  # kinks at −0.5, 0 and 3
     >>> form = ModelForm(np.zeros(1), np.zeros(1), layers=[(W, b), (W.T, np.zeros(1))],
     ...                  x_mean=np.zeros(1), x_scale=np.ones(1))

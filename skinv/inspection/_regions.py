@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from ..matrices import regular_inverse
-from ..sampling import FeasibleRegionSampler
+from .._linalg.inverses import regular_inverse
+from ..geometry._sampler import FeasibleRegionSampler
 from ._comparison import compare, count_samples
 from ._piecewise import PiecewiseAffine, relu_form
 from ._polytopes import all_patterns

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..form import ReducedMap
-from ..matrices import to_host
-from ..rows import list_rows, unanswered_is_expected
-from ..stacks import Arithmetic
+from .._arrays.host import to_host
+from .._arrays.rows import list_rows, unanswered_is_expected
+from .._linalg.arithmetic import Arithmetic
+from .._linalg.form import ReducedMap
 from .inference.coordinates import ReducedPart
 from .inference.predictor import EnginePredictorMixin
 from .reduction import project

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from ..form import ReducedMap
-from ..terms import Terms
+from .._linalg.form import ReducedMap
+from .._linalg.terms import Terms
 from .least_squares import CHUNK, Outputs, design, output_basis, penalized, triangular
 from .reduction import Reduction, some_of
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
-from ..terms import Terms
+from .._linalg.terms import Terms
 from .reduction import leading_directions, some_of
 
 # Rows that are reduced to triangular form at once.

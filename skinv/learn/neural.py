@@ -15,25 +15,17 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._regressor import training_rows
-from ..draws import private_generator
-from ..form import OTHER_TARGETS, ModelForm, ReducedMap
-from ..matrices import real_array
-from ..sampling import check_sampler
+from .._arrays.estimators import training_rows
+from .._arrays.host import real_array
+from .._linalg.draws import private_generator
+from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
+from ..geometry._sampler import check_sampler
 from .extrapolation import ExtrapolationMixin
 from .selection import held_out as held_out_rows
 from .training.preparation import ORDERS, Preparation
 from .training.residual import Residual
 from .training.schedules import SCHEDULES
-from .training.setup import (
-    TIERS,
-    Tier,
-    drop_network,
-    has_free_width,
-    settle,
-    start,
-    start_reduced,
-)
+from .training.setup import TIERS, Tier, drop_network, has_free_width, settle, start, start_reduced
 
 __all__ = ["NeuralInverseRegressor"]
 

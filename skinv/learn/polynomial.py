@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._regressor import training_rows
-from ..form import OTHER_TARGETS, ModelForm, ReducedMap
-from ..matrices import matrix_order, real_array, regular_inverse
+from .._arrays.estimators import training_rows
+from .._arrays.host import real_array
+from .._arrays.shapes import matrix_order
+from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
+from .._linalg.inverses import regular_inverse
 from ..persistence import Fitted
 from .extrapolation import ExtrapolationMixin
 from .fitted import Polynomial
@@ -79,7 +81,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
     A non-intrusive reduced-basis method (Hesthaven and Ubbiali 2018, "Non-intrusive reduced order
     modeling of nonlinear problems using neural networks"). The coordinates are principal directions
     of the first-order effects BEB of deviations E, B being the inverse of the mean, with rows and
-    columns scaled to common units (``skinv.units``). Terms are products of Legendre polynomials;
+    columns scaled to common units (``skinv._linalg.units``). Terms are products of Legendre polynomials;
     least squares with the leading ones are nested, so that a single QR decomposition tells the
     held-out errors of them all. A ridge, chosen by these, too, holds down coefficients that are
     large for the importance of their terms. For predictions in lower precisions the same terms, or

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 
-from ..matrices import matrix_order, regular_inverse
-from ..units import unit_exponents
+from .._arrays.shapes import matrix_order
+from .._linalg.inverses import regular_inverse
+from .._linalg.units import unit_exponents
 from .linear import varies
 
 # Directions that are looked for, and those of the rest through which that is looked at.

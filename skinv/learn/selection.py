@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from ..matrices import matrix_order, regular_inverse
-from ..terms import leading_terms
+from .._arrays.shapes import matrix_order
+from .._linalg.inverses import regular_inverse
+from .._linalg.terms import leading_terms
 from .fitted import Polynomial
 from .least_squares import CHUNK, Outputs, columns_of, penalized, penalty_of, triangular
 from .linear import taylor

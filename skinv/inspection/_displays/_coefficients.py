@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from ..._arrays.host import real_array
+from ..._arrays.shapes import as_stack, matrix_order
+from ..._linalg.inverses import regular_inverse
+from ...geometry._sampler import check_sampler
 from ...impossibility._predictions import Predictions
-from ...matrices import as_stack, matrix_order, real_array, regular_inverse
-from ...sampling import check_sampler
 from ._style import COLORS, MARKERS, cycled, figure_and_axes, require_matplotlib
 
 # Outputs, or rows of them, are told apart up to this number.

@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._arrays.host import real_array, to_host
+from ..._arrays.rows import refuse_nonfinite
+from ..._arrays.shapes import as_stack, flatten_stack
+from ..._linalg.inverses import exact_inverse
 from ...geometry import distance_to_singularity
 from ...geometry._regions import row_norms
 from ...impossibility._predictions import Predictions
-from ...matrices import (
-    as_stack,
-    exact_inverse,
-    flatten_stack,
-    real_array,
-    to_host,
-)
-from ...rows import refuse_nonfinite
 
 
 def errors_by_distance(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...matrices import real_array
+from ..._arrays.host import real_array
 from ._style import COLORS, LINES, MARKERS, cycled, figure_and_axes, require_matplotlib
 
 

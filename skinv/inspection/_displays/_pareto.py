@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
-from ...matrices import real_array
+from ..._arrays.host import real_array
 from .._pareto import METRICS, check_candidates, default_candidates, measure
 from ._style import COLORS, MARKERS, cycled, figure_and_axes, require_matplotlib
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from ..._regressor import unwrapped
+from ..._arrays.estimators import unwrapped
+from ..._arrays.host import real_array
 from ...learn.neural import NeuralInverseRegressor
-from ...matrices import real_array
 from ._style import BLUE, VERMILION, figure_and_axes, require_matplotlib
 
 _OURS = "training loss (1: that of the baseline alone)"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...form import ReducedMap
-from ...stacks import Workspace, host_view, product
-from ...terms import Terms
+from ..._linalg.form import ReducedMap
+from ..._linalg.products import product
+from ..._linalg.terms import Terms
+from ..._linalg.workspace import Workspace, host_view
 
 
 @dataclass

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._kinds import is_tensor, namespace
-from ...form import ModelForm
-from ...progress import progress
-from ...stacks import PIECE_CUDA, Arithmetic, Workspace, kernels_for, on_host, products_are_exact
+from ..._arrays.kinds import is_tensor, namespace
+from ..._arrays.progress import progress
+from ..._linalg.arithmetic import Arithmetic, products_are_exact
+from ..._linalg.form import ModelForm
+from ..._linalg.products import kernels_for
+from ..._linalg.workspace import PIECE_CUDA, Workspace, on_host
 from .evaluate import evaluate
 from .parts import SHORT, Parts
 from .single import single_function

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...matrices import is_tensor
-from ...stacks import Workspace, add_product, on_host, product
+from ..._arrays.kinds import is_tensor
+from ..._linalg.products import add_product, product
+from ..._linalg.workspace import Workspace, on_host
 from .parts import SHORT, Parts, SeriesPart
 
 
@@ -28,7 +29,7 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
 
     Examples
     --------
-    >>> from skinv.form import ModelForm
+    >>> from skinv._linalg.form import ModelForm
     >>> form = ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 2)
     >>> out = np.empty((1, 1))
     >>> evaluate(Parts.of(form), np.array([[0.2]]), out, Workspace())

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...form import ModelForm
-from ...matrices import is_tensor
+from ..._arrays.kinds import is_tensor
+from ..._linalg.form import ModelForm
 from .coordinates import ReducedPart
 
 # Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from ..._regressor import InverseRegressorMixin
-from ...blocks import by_blocks, is_dask
-from ...form import ModelForm
-from ...matrices import Layout, embed_complex, extract_complex, is_tensor, to_host
+from ..._arrays.blocks import by_blocks, is_dask
+from ..._arrays.embedding import embed_complex, extract_complex
+from ..._arrays.estimators import InverseRegressorMixin
+from ..._arrays.host import to_host
+from ..._arrays.kinds import is_tensor
+from ..._arrays.shapes import Layout
+from ..._linalg.form import ModelForm
 from .engine import Engine
 
 # Arrays whose memory can be used as it is, unlike that of other subclasses.
@@ -21,7 +24,7 @@ _PLAIN = (np.ndarray, np.memmap)
 
 
 class EnginePredictorMixin(InverseRegressorMixin):
-    """A regressor whose fitted model is a :class:`skinv.form.ModelForm`.
+    """A regressor whose fitted model is a :class:`skinv._linalg.form.ModelForm`.
 
     Its ``fit`` ends with ``_set_engine``.
 

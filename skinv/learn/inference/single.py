@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ...stacks import Workspace
+from ..._linalg.workspace import Workspace
 from .evaluate import evaluate
 from .parts import Parts
 
@@ -27,7 +27,7 @@ def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
 
     Examples
     --------
-    >>> from skinv.form import ModelForm
+    >>> from skinv._linalg.form import ModelForm
     >>> parts = Parts.of(ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 1))
     >>> single_function(parts)(np.array([2.2]))
     array([0.45])

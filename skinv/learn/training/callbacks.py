@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
-from ...progress import progress
+from ..._arrays.progress import progress
 from .batches import output_losses
 
 

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...form import ModelForm
-from ...matrices import like, matrix_order, regular_inverse
+from ..._arrays.host import like
+from ..._arrays.shapes import matrix_order
+from ..._linalg.form import ModelForm
+from ..._linalg.inverses import regular_inverse
 from ..linear import affine_fit, taylor, varies
 from .residual import Residual
 

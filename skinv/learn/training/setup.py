@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...matrices import as_stack
+from ..._arrays.shapes import as_stack
 from ..reduction import Directions
 from ..selection import fit_polynomial
 from .preparation import ORDERS, Preparation, random_layers, taylor_layers

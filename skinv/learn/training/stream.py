@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...matrices import as_stack, exact_inverse, matrix_order, training_inverses
+from ..._arrays.shapes import as_stack, matrix_order
+from ..._linalg.inverses import exact_inverse, training_inverses
 from .batches import Rows
 from .preparation import Preparation
 

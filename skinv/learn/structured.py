@@ -11,36 +11,24 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
-from ._kinds import namespace
-from ._regressor import (
+from .._arrays.blocks import by_blocks, is_dask
+from .._arrays.embedding import embed_complex, extract_complex
+from .._arrays.estimators import (
     InverseRegressorMixin,
     WrapsRegressorMixin,
     training_rows,
     unwrapped,
 )
-from .blocks import by_blocks, is_dask
-from .form import ModelForm
-from .learn.linear import LinearInverseApprox, taylor
-from .matrices import (
-    Layout,
-    as_stack,
-    embed_complex,
-    extract_complex,
-    flatten_stack,
-    is_tensor,
-    like,
-    real_array,
-    regular_inverse,
-    restore_layout,
-    targets_are_inverses,
-    to_host,
-    training_inverses,
-    validate_rows,
-    warn_of_single,
-)
-from .persistence import Fitted
-from .rows import list_rows
-from .structures import Structure, packed_order, refuse_unstructured
+from .._arrays.host import like, real_array, to_host
+from .._arrays.kinds import is_tensor, namespace
+from .._arrays.rows import list_rows
+from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
+from .._arrays.validation import validate_rows
+from .._linalg.form import ModelForm
+from .._linalg.inverses import regular_inverse, targets_are_inverses, training_inverses
+from ..persistence import Fitted
+from ..structures import Structure, packed_order, refuse_unstructured
+from .linear import LinearInverseApprox, taylor
 
 __all__ = ["StructuredInverse"]
 

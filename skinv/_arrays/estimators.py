@@ -24,22 +24,20 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-from .matrices import (
+from .._linalg.inverses import check_inverse_targets, targets_are_inverses, training_inverses
+from ..persistence import PersistentMixin
+from .host import to_host
+from .kinds import is_tensor
+from .rows import expecting_unanswered, numbered, refuse_nonfinite, refused_rows
+from .shapes import (
     Layout,
     as_stack,
-    check_inverse_targets,
     flatten_stack,
-    is_tensor,
     refuse_other_order,
     restore_layout,
-    targets_are_inverses,
-    to_host,
-    training_inverses,
-    validate_rows,
     warn_of_single,
 )
-from .persistence import PersistentMixin
-from .rows import expecting_unanswered, numbered, refuse_nonfinite, refused_rows
+from .validation import validate_rows
 
 
 def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kinds import is_tensor
+from .kinds import is_tensor
 
 _NAME = "_skinv_moved"
 _NONE: NDArray[np.intp] = np.zeros(0, dtype=np.intp)

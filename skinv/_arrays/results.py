@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from html import escape
 from typing import Any, ClassVar
 
@@ -12,25 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-__all__ = [
-    "Counterexample",
-    "Dataset",
-    "DistanceBounds",
-    "DistanceProfile",
-    "InverseReport",
-    "RegionCertificate",
-    "RegionError",
-    "Result",
-    "TaylorBound",
-    "TruncatedMoments",
-]
+from .described import LINES, at_least, at_most, counted, describe, shortened
 
-# Of a result as it is printed.
-_LINES, _COLUMNS = 12, 100
-# How many kinds of strings in an array are named.
-_KINDS = 7
 # What `CertifiedInverse.report` says of inverses that are proven to be within `tol`.
-_PROVEN = ("predicted", "refined", "exact")
+PROVEN = ("predicted", "refined", "exact")
 
 
 class Result(Bunch):
@@ -67,7 +51,7 @@ class Result(Bunch):
     def _described(self) -> list[tuple[str, str]]:
         """Return names and descriptions of as many fields as there is room for."""
         names = [str(name) for name in self]
-        shown = len(names) if len(names) < _LINES else _LINES - 2
+        shown = len(names) if len(names) < LINES else LINES - 2
         fields = [(name, describe(self[name])) for name in list(self)[:shown]]
         if names[shown:]:
             fields.append(("...", f"and {', '.join(names[shown:])}"))
@@ -77,7 +61,7 @@ class Result(Bunch):
         fields = self._described()
         width = max((len(name) for name, _ in fields), default=0)
         lines = [self._first_line(), *(f"  {name:<{width}}  {text}" for name, text in fields)]
-        return "\n".join(_shortened(line) for line in lines)
+        return "\n".join(shortened(line) for line in lines)
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -116,10 +100,10 @@ class InverseReport(Result):
         if not isinstance(status, np.ndarray):  # of dask, say
             return ""
         counts = Counter(status.ravel().tolist())
-        proven = {name: counts.pop(name) for name in _PROVEN if name in counts}
+        proven = {name: counts.pop(name) for name in PROVEN if name in counts}
         text = f"{sum(proven.values())} of {status.size} proven to be within tol"
-        how = f" ({_counted(proven)})" if proven else ""
-        return text + how + (f", {_counted(counts)}" if counts else "")
+        how = f" ({counted(proven)})" if proven else ""
+        return text + how + (f", {counted(counts)}" if counts else "")
 
 
 class RegionCertificate(Result):
@@ -154,7 +138,7 @@ class RegionCertificate(Result):
 
     def _headline(self) -> str:
         certified = "certified" if self["is_certified"] else "not certified"
-        return f"{certified}, margin {_at_least(self['margin'])} by {self['test']}"
+        return f"{certified}, margin {at_least(self['margin'])} by {self['test']}"
 
 
 class RegionError(Result):
@@ -178,7 +162,7 @@ class RegionError(Result):
     status: str
 
     def _headline(self) -> str:
-        lower, upper = _at_least(self["lower"]), _at_most(self["upper"])
+        lower, upper = at_least(self["lower"]), at_most(self["upper"])
         return f"between {lower} and {upper} ({self['status']})"
 
 
@@ -207,7 +191,7 @@ class TaylorBound(Result):
     norm: str
 
     def _headline(self) -> str:
-        return f"at most {_at_most(self['max_error'])} over the region"
+        return f"at most {at_most(self['max_error'])} over the region"
 
 
 class Counterexample(Result):
@@ -233,7 +217,7 @@ class Counterexample(Result):
     n_predictions: int
 
     def _headline(self) -> str:
-        error, distance = _at_least(self["error_lower"]), describe(self["distance"])
+        error, distance = at_least(self["error_lower"]), describe(self["distance"])
         return f"wrong by more than {error}, {distance} from the center"
 
 
@@ -334,97 +318,3 @@ class DistanceBounds(Result):
 
     def _headline(self) -> str:
         return "exact" if self["exact"] else "between two bounds"
-
-
-def describe(value: Any) -> str:
-    """Describe a field of a result in a line.
-
-    Parameters
-    ----------
-    value : object
-        Anything. Of tensors and of dask arrays no number is looked at.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> describe(np.array([1.0, 2.5, np.inf]))
-    'float64 (3,), 1 to 2.5, 1 not finite'
-    >>> describe(np.array(["refined", "exact", "refined"]))
-    'str (3,), 2 refined, 1 exact'
-    >>> describe({"spectral norm": 1 / 3})
-    'spectral norm: 0.333333'
-    """
-    if isinstance(value, np.ndarray) and value.ndim:
-        return _described_array(value)
-    if isinstance(value, (np.generic, np.ndarray)):
-        value = value.item()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, dict) and not isinstance(value, Bunch):
-        return ", ".join(f"{key}: {describe(item)}" for key, item in value.items()) or "none"
-    if hasattr(value, "shape"):
-        kind = f"{type(value).__module__.split('.')[0]} {type(value).__name__}"
-        dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
-        device = str(getattr(value, "device", "cpu"))
-        words = (kind, dtype, str(tuple(value.shape)), "" if device == "cpu" else f"on {device}")
-        return " ".join(filter(None, words))
-    return " ".join((value if isinstance(value, str) else repr(value)).split())
-
-
-def _described_array(array: NDArray) -> str:
-    text = f"{'str' if array.dtype.kind == 'U' else array.dtype.name} {array.shape}"
-    if array.size == 0:
-        return text
-    match array.dtype.kind:
-        case "b":
-            return f"{text}, {np.count_nonzero(array)} of {array.size} True"
-        case "U":
-            return f"{text}, {_counted(Counter(array.ravel().tolist()))}"
-        case "i" | "u":
-            return f"{text}, {_between(array.min(), array.max())}"
-        case "f":
-            return f"{text}, {_range(array)}"
-        case "c":
-            return f"{text}, absolute values {_range(np.abs(array))}"
-    return text
-
-
-def _range(array: NDArray) -> str:
-    """Describe the finite ones among floating-point numbers."""
-    with np.errstate(invalid="ignore"):
-        low, high = array.min(), array.max()
-    if np.isfinite(low) and np.isfinite(high):
-        return _between(low, high)
-    finite: NDArray[np.bool_] = np.isfinite(array)
-    missing = array.size - np.count_nonzero(finite)
-    if missing == array.size:
-        return "none finite"
-    low = array.min(where=finite, initial=np.inf)
-    high = array.max(where=finite, initial=-np.inf)
-    return f"{_between(low, high)}, {missing} not finite"
-
-
-def _between(low: Any, high: Any) -> str:
-    return f"all {describe(low)}" if low == high else f"{describe(low)} to {describe(high)}"
-
-
-def _at_least(value: float) -> str:
-    """Round down what is a lower bound, so that what is shown is one too."""
-    return describe(float(Context(6, ROUND_FLOOR).create_decimal_from_float(value)))
-
-
-def _at_most(value: float) -> str:
-    return describe(float(Context(6, ROUND_CEILING).create_decimal_from_float(value)))
-
-
-def _counted(counts: dict[str, int]) -> str:
-    most = sorted(counts.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{count} {name}" for name, count in most[:_KINDS])
-    return shown + (f", {len(most) - _KINDS} more" if len(most) > _KINDS else "")
-
-
-def _shortened(line: str) -> str:
-    return line if len(line) <= _COLUMNS else line[: _COLUMNS - 3] + "..."

@@ -15,12 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kinds import is_tensor, namespace
-from .bounds._residual import measure, scaled
-from .matrices import condition_numbers, exact_inverse, like, to_host
-from .matrices import is_complex as has_complex
-from .scaling import as_array, as_float64, powers_of_two, shifted, times_power
-from .stacks import Arithmetic, as_tensor, indices, pieces, product_error, refuse_inexact
+from .._arrays.conversion import as_array, as_float64
+from .._arrays.host import is_complex as has_complex
+from .._arrays.host import like, to_host
+from .._arrays.kinds import is_tensor, namespace
+from .._arrays.pairs import as_tensor, refuse_inexact
+from .._linalg.arithmetic import Arithmetic
+from .._linalg.inverses import condition_numbers, exact_inverse
+from .._linalg.products import product_error
+from .._linalg.scaling import powers_of_two, shifted, times_power
+from .._linalg.workspace import indices, pieces
+from ..bounds._residual import measure, scaled
 
 # Bytes of matrices iterated on at once: what stays in the cache, but past this order enough
 # matrices to share passes over the inverse of the centre (measured).

@@ -16,33 +16,30 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from ._regressor import training_rows
-from .blocks import by_blocks, is_dask, sample_by_blocks
-from .draws import DeviceDraws, HostDraws, private_generator
-from .geometry import distance_to_singularity, region_certificate
-from .geometry._regions import SHAPES, Ellipsoid, Region, principal_axes
-from .matrices import (
+from .._arrays.blocks import by_blocks, is_dask, sample_by_blocks
+from .._arrays.embedding import embed_complex
+from .._arrays.estimators import training_rows
+from .._arrays.host import is_complex, real_array, to_host
+from .._arrays.kinds import is_tensor
+from .._arrays.projected import moved_rows, remember, warn_of_projection
+from .._arrays.results import RegionCertificate
+from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
+from .._arrays.shapes import (
     Layout,
     as_stack,
-    check_center,
-    embed_complex,
-    exact_inverse,
     flatten_stack,
-    is_complex,
-    is_tensor,
     matrix_order,
-    real_array,
     refuse_other_order,
     restore_layout,
-    to_host,
-    validate_rows,
     warn_of_single,
 )
-from .persistence import Fitted, PersistentMixin
-from .projected import moved_rows, remember, warn_of_projection
-from .results import RegionCertificate
-from .rows import list_rows, refuse_nonfinite, refuse_rows
-from .structures import Structure, refuse_unstructured
+from .._arrays.validation import validate_rows
+from .._linalg.draws import DeviceDraws, HostDraws, private_generator
+from .._linalg.inverses import check_center, exact_inverse
+from ..persistence import Fitted, PersistentMixin
+from ..structures import Structure, refuse_unstructured
+from . import distance_to_singularity, region_certificate
+from ._regions import SHAPES, Ellipsoid, Region, principal_axes
 
 __all__ = ["FeasibleRegionSampler"]
 

@@ -22,8 +22,10 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._kinds import namespace
-from ._regressor import (
+from .._arrays.blocks import by_blocks, is_dask
+from .._arrays.conversion import as_float64
+from .._arrays.embedding import embed_complex, first_copy
+from .._arrays.estimators import (
     InverseRegressorMixin,
     WrapsRegressorMixin,
     private,
@@ -31,39 +33,38 @@ from ._regressor import (
     training_rows,
     unwrapped,
 )
-from .blocks import by_blocks, is_dask
-from .bounds._refine import refine, rounded, with_structure
-from .bounds._residual import check_norm, residual_bound
-from .learn.linear import LinearInverseApprox
-from .learn.neural import NeuralInverseRegressor
-from .matrices import (
+from .._arrays.host import is_complex, like, real_array, to_host
+from .._arrays.kinds import is_tensor, namespace
+from .._arrays.pairs import refuse_inexact
+from .._arrays.progress import progress
+from .._arrays.projected import moved_rows
+from .._arrays.results import PROVEN, InverseReport
+from .._arrays.rows import expecting_unanswered, list_rows, numbered, refuse_nonfinite
+from .._arrays.shapes import (
     Layout,
     as_stack,
-    check_inverse_targets,
-    embed_complex,
-    exact_inverse,
-    first_copy,
     flatten_stack,
-    is_complex,
-    is_tensor,
-    like,
     matrix_order,
     may_be_single,
-    real_array,
     restore_layout,
-    targets_are_inverses,
-    to_host,
-    training_inverses,
-    validate_rows,
 )
-from .progress import progress
-from .projected import moved_rows
-from .refinement import ORDERS
-from .results import _PROVEN, InverseReport
-from .rows import expecting_unanswered, list_rows, numbered, refuse_nonfinite
-from .sampling import FeasibleRegionSampler
-from .scaling import as_float64
-from .solving import (
+from .._arrays.validation import validate_rows
+from .._linalg.inverses import (
+    check_inverse_targets,
+    exact_inverse,
+    targets_are_inverses,
+    training_inverses,
+)
+from .._linalg.norms import finite_rows
+from ..bounds._refine import refine, rounded, with_structure
+from ..bounds._residual import check_norm, residual_bound
+from ..geometry._sampler import FeasibleRegionSampler
+from ..learn.linear import LinearInverseApprox
+from ..learn.neural import NeuralInverseRegressor
+from ..learn.structured import StructuredInverse
+from ..refinement import ORDERS
+from ..structures import structured, symmetric_rows, unpack_symmetric
+from ._solving import (
     Anchor,
     complex_vectors,
     right_hand_sides,
@@ -73,9 +74,6 @@ from .solving import (
     take_better,
     unknown,
 )
-from .stacks import finite_rows, refuse_inexact
-from .structured import StructuredInverse
-from .structures import structured, symmetric_rows, unpack_symmetric
 
 __all__ = ["CertifiedInverse"]
 
@@ -888,7 +886,7 @@ class CertifiedInverse(
         """Raise for rows without a proof, if that is what was asked for."""
         if self.fallback not in ("raise", "exact-raise"):
             return
-        open_ = ~np.isin(status, (*_PROVEN, ""))
+        open_ = ~np.isin(status, (*PROVEN, ""))
         if open_.any():
             other = "'exact' or 'nan'" if self.fallback == "raise" else "'nan' or 'keep'"
             raise ValueError(

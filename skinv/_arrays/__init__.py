@@ -1,0 +1,1 @@
+"""What callers pass, and how they are answered: arrays, rows, messages, results."""

@@ -1,0 +1,184 @@
+"""Complex matrices as real ones of twice the order, and back."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .conversion import as_array
+from .host import is_complex, real_array, refuse_sparse
+from .kinds import is_tensor
+
+
+def embed_complex(Z: Any) -> Any:
+    """Return complex matrices Z as real ones of twice the order, [[Re Z, −Im Z], [Im Z, Re Z]].
+
+    Sums, products and inverses of embeddings are the embeddings of sums, products and inverses, so
+    that all that is said of real matrices holds for complex ones. Singular values occur twice.
+
+    Parameters
+    ----------
+    Z : array-like or tensor of shape (..., n, n)
+        Matrices, complex or real.
+
+    Returns
+    -------
+    ndarray or tensor of shape (..., 2n, 2n)
+        In the precision of `Z`: float32 for complex64.
+
+    Raises
+    ------
+    ValueError
+        If the matrices are not square.
+
+    See Also
+    --------
+    extract_complex : The way back.
+
+    Notes
+    -----
+    Estimators of skinv embed stacks of complex matrices by themselves; other regressors need this.
+
+    Examples
+    --------
+    >>> embed_complex([[1 + 2j]])
+    array([[ 1., -2.],
+           [ 2.,  1.]])
+    """
+    if is_tensor(Z):
+        refuse_sparse(Z)
+    else:
+        Z = as_array(Z)
+    shape = tuple(Z.shape)
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise ValueError(
+            f"Got an array of shape {shape}, but square matrices (..., n, n) are expected."
+        )
+    n = shape[-1]
+    real = Z.real
+    if not is_tensor(Z):
+        real = real if real.dtype.kind == "f" else real_array(real, "Z")
+        dtype = real.dtype
+        out = np.empty((*shape[:-2], 2 * n, 2 * n), dtype)
+    else:
+        real = real if real.is_floating_point() else real.double()
+        out = real.new_empty((*shape[:-2], 2 * n, 2 * n))
+    out[..., :n, :n] = out[..., n:, n:] = real
+    out[..., n:, :n] = Z.imag if is_complex(Z) else 0.0
+    out[..., :n, n:] = -out[..., n:, :n]
+    return out
+
+
+def extract_complex(X: Any) -> Any:
+    """Return the complex matrices that real ones of twice the order embed.
+
+    Parameters
+    ----------
+    X : array-like or tensor of shape (..., 2n, 2n)
+        Real matrices, embeddings of complex ones up to errors.
+
+    Returns
+    -------
+    ndarray or tensor of shape (..., n, n)
+        The complex matrices whose embeddings are nearest in the Frobenius norm: means of the two
+        copies of each part. For embeddings they are exact. complex64 for float32 and float16.
+
+    Raises
+    ------
+    ValueError
+        If the order is odd, or the matrices are not square or not real.
+
+    See Also
+    --------
+    embed_complex : The way there.
+
+    Examples
+    --------
+    >>> extract_complex([[1.0, -2.0], [2.0, 1.0]])
+    array([[1.+2.j]])
+    """
+    if is_tensor(X):
+        refuse_sparse(X)
+    else:
+        X = np.asarray(X)
+    shape = tuple(X.shape)
+    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] % 2 or is_complex(X):
+        raise ValueError(
+            f"Got an array of shape {shape} and {X.dtype}, but real matrices of even order "
+            f"(..., 2n, 2n) are expected, as embed_complex returns them."
+        )
+    n = shape[-1] // 2
+    if is_tensor(X):
+        X = X if X.is_floating_point() else X.double()
+    elif X.dtype.kind != "f":
+        X = real_array(X, "X")
+    a, b, c, d = X[..., :n, :n], X[..., :n, n:], X[..., n:, :n], X[..., n:, n:]
+    if is_tensor(X):
+        torch = sys.modules["torch"]
+        wide = X.dtype if X.dtype in (torch.float32, torch.float64) else torch.float32
+        return torch.complex(mean_of(a, d).to(wide), mean_of(c, -b).to(wide))
+    Z = np.empty((*shape[:-2], n, n), np.complex64 if X.dtype.itemsize < 8 else np.complex128)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean_of(a, d, out=Z.real)
+        np.multiply(b, -1, out=Z.imag)  # NumPy 2.4's negative is wrong for some strides
+        mean_of(c, Z.imag, out=Z.imag)
+    return Z
+
+
+def first_copy(X: Any) -> Any:
+    """Return the complex matrices of exact embeddings (m, 2n, 2n): entries are moved, as they are.
+
+    Parameters
+    ----------
+    X : ndarray or tensor of shape (m, 2n, 2n)
+
+    Returns
+    -------
+    ndarray or tensor of shape (m, n, n)
+
+    Examples
+    --------
+    >>> first_copy(np.array([[[1.0, -2.0], [2.0, 1.0]]]))
+    array([[[1.+2.j]]])
+    """
+    n = X.shape[1] // 2
+    if is_tensor(X):
+        X = X if X.dtype.itemsize > 2 else X.float()
+        return sys.modules["torch"].complex(X[:, :n, :n], X[:, n:, :n])
+    Z = np.empty((len(X), n, n), np.result_type(X.dtype, np.complex64))
+    Z.real, Z.imag = X[:, :n, :n], X[:, n:, :n]
+    return Z
+
+
+def mean_of(a: Any, b: Any, out: NDArray | None = None) -> Any:
+    """Return the means of two arrays or tensors, exact where they are equal; nothing overflows.
+
+    Parameters
+    ----------
+    a, b : ndarray or tensor
+    out : ndarray, default=None
+        Memory for the result; it may be `b`.
+
+    Returns
+    -------
+    ndarray or tensor
+
+    Examples
+    --------
+    >>> mean_of(np.array([1e308, 1.0]), np.array([1e308, 2.0]))
+    array([1.0e+308, 1.5e+000])
+    """
+    if is_tensor(a):
+        return sys.modules["torch"].where(a == b, a, 0.5 * a + 0.5 * b)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.add(a, b)
+        mean *= 0.5
+        if not np.isfinite(np.sum(mean)):  # of numbers near the largest, maybe
+            mean = np.where(a == b, a, 0.5 * a + 0.5 * b)
+    if out is None:
+        return mean
+    out[...] = mean
+    return out

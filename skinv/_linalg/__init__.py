@@ -1,0 +1,1 @@
+"""Numerics on stacks of matrices: products, norms with their rounding, scaling, inverses."""

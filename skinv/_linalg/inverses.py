@@ -1,0 +1,265 @@
+"""Exact inverses, and the checks of matrices that are to have some."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._arrays.embedding import embed_complex
+from .._arrays.host import is_complex, real_array, to_host
+from .._arrays.kinds import is_tensor
+from .._arrays.rows import list_rows, refuse_nonfinite
+from .._arrays.shapes import as_stack, matrix_order
+
+# Past this condition number a float64 inverse has lost more than half of its digits.
+MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
+
+
+def exact_inverse(A: Any) -> Any:
+    """Invert a stack of matrices in float64; singular ones become NaN instead of an exception.
+
+    Parameters
+    ----------
+    A : array-like of shape (..., n, n), or tensor of shape (m, n, n)
+        Matrices; those of a tensor should be finite.
+
+    Returns
+    -------
+    ndarray or tensor of the shape of `A`, float64
+        The inverses by LAPACK's ``gesv``; all NaN where a matrix is exactly singular or not finite.
+        A tensor, contiguous and on its device, for a tensor: nothing waits for the device.
+
+    Examples
+    --------
+    >>> exact_inverse([[[2.0, 0.0], [0.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]]])[:, 0, 0]
+    array([0.5, nan])
+    """
+    if is_tensor(A):
+        torch = sys.modules["torch"]
+        inverse, info = torch.linalg.inv_ex(A.double())
+        return torch.where((info == 0)[:, None, None], inverse, torch.nan).contiguous()
+    A = np.asarray(A, dtype=np.float64)
+    stack = A.reshape(-1, *A.shape[-2:])
+    ok = np.isfinite(stack).all(axis=(1, 2))
+    out = np.full_like(stack, np.nan)
+    if ok.all():
+        try:
+            return np.linalg.inv(A)
+        except np.linalg.LinAlgError:
+            pass
+    # A zero pivot is what makes LAPACK give up; the sign of the determinant comes from the very
+    # same LU factorisation, and is 0 exactly then.
+    with np.errstate(all="ignore"):
+        ok[ok] = np.linalg.slogdet(stack[ok])[0] != 0
+    out[ok] = np.linalg.inv(stack[ok])
+    return out.reshape(A.shape)
+
+
+def condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64]:
+    """Return ‖A‖_F ‖A⁻¹‖_F of each matrix, which is at least its 2-norm condition number.
+
+    Parameters
+    ----------
+    A, inverse : ndarray of shape (n_samples, n, n)
+        Matrices and their inverses; NaN inverses stand for singular matrices.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        inf where the inverse is not finite or the product overflows.
+
+    Examples
+    --------
+    >>> A = np.eye(2)[None]
+    >>> condition_numbers(A, A)
+    array([2.])
+    """
+    with np.errstate(all="ignore"):
+        kappa = _norms(A) * _norms(inverse)
+    return np.where(np.isnan(kappa), np.inf, kappa)
+
+
+def _norms(stack: NDArray) -> NDArray[np.float64]:
+    """Return the Frobenius norm of each matrix; no square over- or underflows."""
+    largest = np.abs(stack).max(axis=(1, 2), initial=0.0).astype(np.float64)
+    return np.linalg.norm(stack / largest[:, None, None], axis=(1, 2)) * largest
+
+
+def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
+    """Refuse training matrices that are singular or too ill-conditioned to learn from.
+
+    One matrix at distance 1e-14 from a singular one has an inverse near 1e14, and a least-squares
+    fit then serves that matrix alone. The limit is a (Frobenius) condition number of 1/√eps, 6.7e7.
+
+    Parameters
+    ----------
+    A, inverse : ndarray of shape (n_samples, n, n)
+        Training matrices and their inverses.
+
+    Raises
+    ------
+    ValueError
+        Naming the rows.
+
+    Examples
+    --------
+    >>> check_inverse_targets(np.eye(2)[None], np.eye(2)[None])
+    """
+    kappa = condition_numbers(A, inverse)
+    bad = ~(kappa <= MAX_CONDITION)
+    if bad.any():
+        raise ValueError(
+            f"Training matrices in rows {list_rows(bad)} are singular or have a condition number "
+            f"past 1/sqrt(eps) = {MAX_CONDITION:.2g} (the worst: {kappa.max():.2g}); their "
+            f"inverses would drown all others. Drop them, for instance with "
+            f"FeasibleRegionSampler(min_distance=...).fit_resample(X, y)."
+        )
+
+
+def check_center(center: ArrayLike, *, embed: bool = False) -> NDArray[np.float64]:
+    """Return the centre of a region or series as a matrix.
+
+    Parameters
+    ----------
+    center : array-like of shape (n, n) or (n*n,)
+        A complex one of shape (n, n) is embedded.
+    embed : bool, default=False
+        Whether a real one is embedded, too.
+
+    Returns
+    -------
+    ndarray of shape (n, n), float64
+
+    Raises
+    ------
+    ValueError
+        If it is not one square matrix of finite numbers.
+
+    Examples
+    --------
+    >>> check_center([3, 1, 1, 2])
+    array([[3., 1.],
+           [1., 2.]])
+    """
+    given_complex = is_complex(center)
+    if given_complex:
+        center = np.asarray(to_host(center))
+        if center.ndim == 2 and center.shape[0] == center.shape[1]:
+            center = embed_complex(center)
+        else:
+            raise ValueError(
+                f"Got a complex center of shape {center.shape}, but one square matrix (n, n) is "
+                f"expected."
+            )
+    A = real_array(center, "center")
+    if A.ndim > 2 or (A.ndim == 2 and A.shape[0] != A.shape[1]):
+        raise ValueError(
+            f"Got a center of shape {A.shape}, but one square matrix is expected: (n, n), or its "
+            f"n*n entries."
+        )
+    n = matrix_order(A.size)
+    refuse_nonfinite(A.reshape(1, -1), "center")
+    A = A.reshape(n, n)
+    return embed_complex(A) if embed and not given_complex else A
+
+
+def regular_inverse(center: NDArray, magnitude: float = 0.0) -> NDArray[np.float64]:
+    """Invert one matrix, the centre of a series, refusing a singular one.
+
+    Parameters
+    ----------
+    center : ndarray of shape (n, n), float64
+    magnitude : float, default=0.0
+        Largest entry of the matrices whose mean it is, if it is one: a mean that is nothing but
+        their rounding is as good as zero.
+
+    Returns
+    -------
+    ndarray of shape (n, n)
+
+    Raises
+    ------
+    ValueError
+        If the condition number is past 1/√eps.
+
+    Examples
+    --------
+    >>> regular_inverse(np.array([[2.0]]))
+    array([[0.5]])
+    """
+    inverse = exact_inverse(center)
+    kappa = condition_numbers(center[None], inverse[None])[0]
+    if np.abs(center).max() <= 1e-12 * magnitude:
+        kappa = np.inf
+    if not kappa <= MAX_CONDITION:
+        raise ValueError(
+            f"The center is singular or nearly so (condition number {kappa:.2g}); the Taylor "
+            f"series needs a regular one. Pass another center, or matrices whose mean is regular."
+        )
+    return inverse
+
+
+def training_inverses(rows: NDArray) -> NDArray[np.float64]:
+    """Return the exact inverses of training rows, refusing the matrices that must not be fitted.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n*n)
+        Flattened matrices.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n*n), float64
+
+    Raises
+    ------
+    ValueError
+        If rows are not square matrices, or some are singular or too ill-conditioned
+        (:func:`check_inverse_targets`).
+
+    Examples
+    --------
+    >>> training_inverses(np.array([[2.0, 0.0, 0.0, 4.0]]))
+    array([[0.5 , 0.  , 0.  , 0.25]])
+    """
+    stack = as_stack(rows)
+    inverse = exact_inverse(stack)
+    check_inverse_targets(stack, inverse)
+    return inverse.reshape(rows.shape)
+
+
+def targets_are_inverses(rows: NDArray, targets: NDArray) -> bool:
+    """Tell whether given targets are the inverses of given rows, and not another quantity.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+        Flattened matrices, or any features.
+    targets : ndarray of shape (n_samples, n_targets) or (n_samples,)
+        What a regressor is to learn.
+
+    Returns
+    -------
+    bool
+        True if the shapes are those of flattened square matrices and for at least half of the rows
+        the largest entry of I − AY is below 1e-3: a heuristic, but one that noise in the last
+        digits or a few ill-conditioned rows do not fool.
+
+    Examples
+    --------
+    >>> A = np.array([[2.0, 0.0, 0.0, 4.0]])
+    >>> targets_are_inverses(A, 1 / np.array([[2.0, np.inf, np.inf, 4.0]]))
+    True
+    >>> targets_are_inverses(A, A)
+    False
+    """
+    n = math.isqrt(rows.shape[1])
+    if targets.shape != rows.shape or n * n != rows.shape[1]:
+        return False
+    with np.errstate(all="ignore"):
+        residual = as_stack(rows) @ as_stack(targets) - np.eye(n)
+    return bool(np.mean(np.abs(residual).max(axis=(1, 2)) < 1e-3) >= 0.5)
