@@ -32,16 +32,18 @@ from ..bounds._residual import measure, scaled
 _PIECE, _LARGE_PIECE, _LARGE_ORDER = 2**20, 2**24, 128
 # A contraction that is not below this proves too little; past the other more is spent on proving a
 # better one.
-_CONTRACTION, _GOOD = 0.9, 0.5
+_CONTRACTION = 0.9
+_GOOD = 0.5
 # Steps at most, and the share of a correction that the next one must not exceed.
 _STEPS, _PROGRESS = 40, 0.7
-_UP = 1 + 2.0**-44
+UP = 1 + 2.0**-44
 # Matrices of norms between 1e-19 and 1e19 and right-hand sides of these are not scaled: then the
 # squares that underflow in solutions, residuals and steps are negligible.
-_SHARE, _MODERATE = 1 / 16, (1e-70, 1e70)
+SHARE = 1 / 16
+_MODERATE = 1e-70, 1e70
 
 
-def _memory(n: int) -> int:
+def piece_bytes(n: int) -> int:
     """Return the size of a piece for matrices of order n."""
     return _PIECE if n <= _LARGE_ORDER else _LARGE_PIECE
 
@@ -102,7 +104,7 @@ class Anchor:
         with np.errstate(all="ignore"):
             if not condition_numbers(A, P)[0] < 1e12:
                 return None
-            A, P, scale = scaled(A, P, _SHARE)
+            A, P, scale = scaled(A, P, SHARE)
         return cls._measured(A, P, 1.0 if scale is None else float(scale.ravel()[0]))
 
     @classmethod
@@ -211,11 +213,11 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
         return (r[:, :, 0] @ P.T)[:, :, None] if r.shape[2] == 1 else P @ r
 
     with np.errstate(all="ignore"):
-        for piece in pieces(len(b), b.shape[1], 8, _memory(b.shape[1])):
+        for piece in pieces(len(b), b.shape[1], 8, piece_bytes(b.shape[1])):
             a, rhs = as_float64(A[piece]), b[piece]
             if anchor.unit != 1.0:
                 a = times_power(a, like(np.array(1 / anchor.unit), a))
-            known = _contraction(anchor, a, center, P, weights)
+            known = contraction(anchor, a, center, P, weights)
             near = known.q < _CONTRACTION
             if not bool(near.all()):
                 index = indices(near)
@@ -255,8 +257,8 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
     """
     x, bound = unknown(b)
     with np.errstate(all="ignore"):
-        for piece in pieces(len(b), b.shape[1], 8, _memory(b.shape[1])):
-            a, p, unit = scaled(A[piece], P[piece], _SHARE)
+        for piece in pieces(len(b), b.shape[1], 8, piece_bytes(b.shape[1])):
+            a, p, unit = scaled(A[piece], P[piece], SHARE)
             known = measure(p, a, product_error(p, a), "fro")
             x[piece], bound[piece] = _iterate(
                 a,
@@ -404,13 +406,13 @@ def rounded_solution(x: Any, dtype: Any, bound: Any) -> tuple[Any, Any]:
     with np.errstate(all="ignore"):
         y = x.to(dtype) if is_tensor(x) else x.astype(dtype)
         wide = as_float64(y)
-        size = _norms(wide) * (1 - 1e-9)
-        moved = (bound * _norms(x) + _norms(wide - x)) * (1 + 1e-9) / size
+        size = norms_of(wide) * (1 - 1e-9)
+        moved = (bound * norms_of(x) + norms_of(wide - x)) * (1 + 1e-9) / size
     zero = (bound == 0) & (size == 0)
     return y, xp.where(zero, bound, xp.where(moved >= 0, moved, xp.full_like(moved, float("inf"))))
 
 
-def _contraction(anchor: Anchor, A: Any, center: Any, P: Any, weights: Any) -> Contraction:
+def contraction(anchor: Anchor, A: Any, center: Any, P: Any, weights: Any) -> Contraction:
     """Bound ‖I − PA‖ for each A = A₀ + E.
 
     I − PA = (I − PA₀) − PE. In the 2-norm ‖PE‖ <= ‖P‖₂‖E‖_F, and ‖E‖_F² = ‖A‖² − 2⟨A, A₀⟩ + ‖A₀‖²
@@ -422,16 +424,16 @@ def _contraction(anchor: Anchor, A: Any, center: Any, P: Any, weights: Any) -> C
     (c, n, _), arithmetic = A.shape, Arithmetic.of(A)
     up = 1 + 8 * arithmetic.gamma(n)
     flat, gamma = A.reshape(c, n * n), arithmetic.gamma(n * n + 8)
-    size_A = _norms(flat[:, :, None])[:, 0]
+    size_A = norms_of(flat[:, :, None])[:, 0]
     square = size_A**2 - 2 * (flat @ center.reshape(-1)) + anchor.size_center**2
     total = (size_A + anchor.size_center) ** 2
-    q = (anchor.defect + anchor.spectral * (square.clip(min=0) + 2 * gamma * total) ** 0.5) * _UP
+    q = (anchor.defect + anchor.spectral * (square.clip(min=0) + 2 * gamma * total) ** 0.5) * UP
     weighted = q < 0
     far = ~(q < _GOOD)
     if bool(far.any()):
         reach = ((abs(A[far] - center) @ weights) @ abs(P).T / weights).T
         worst = reach.amax(0) if is_tensor(reach) else reach.max(axis=0)
-        other = (anchor.defect_weighted + worst * up) * _UP
+        other = (anchor.defect_weighted + worst * up) * UP
         weighted[far] = other < q[far]
         q[far] = xp.where(weighted[far], other, q[far])
         far = ~(q < _GOOD)
@@ -468,7 +470,7 @@ def _iterate(
     n = b.shape[1]
     arithmetic = Arithmetic.of(b)
     gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
-    size_b = _norms(b)
+    size_b = norms_of(b)
     least, largest = _MODERATE
     plain = scale is None and bool(((size_b > least) & (size_b < largest)).all())
     if plain:
@@ -479,24 +481,24 @@ def _iterate(
             scale = b.new_ones(()) if is_tensor(b) else np.ones(())
         unit = powers_of_two(b, 1)
         b = times_power(b, 1 / unit)
-        size_b = _norms(b)
+        size_b = norms_of(b)
         zero = ~(b != 0).any(1)
         x = apply(b) if start is None else shifted(start, scale, unit)
     q, size_A = known.q[:, None], known.size_A[:, None]
     rate = q / (1 - q)
-    size_x, previous = _norms(x), float("inf")
+    size_x, previous = norms_of(x), float("inf")
     for k in range(_STEPS):
         r = b - A @ x
         step = apply(r)
         x = x + step
-        size_old, size_x, size_step = size_x, _norms(x), _norms(step)
+        size_old, size_x, size_step = size_x, norms_of(x), norms_of(step)
         slow = ~(size_step < _PROGRESS * previous)
         previous = size_step
         # The proof is worth its while when the leading term would do, or nothing more is gained.
         if bool(((rate * size_step > tol * size_x) & ~slow).any()) and k < _STEPS - 1:
             continue
         off = gamma * (size_b + size_A * size_old) + lost * (1 + size_A + size_old)
-        off = gamma * size_P * _norms(r) + spectral * off + lost * (1 + size_P)
+        off = gamma * size_P * norms_of(r) + spectral * off + lost * (1 + size_P)
         ahead = rate * (size_step + off)
         if weights is not None and bool(known.weighted.any()):
             length, small = float((weights**2).sum() ** 0.5), float(weights.min())
@@ -505,7 +507,7 @@ def _iterate(
             other = rate * length * (ratio + off / small)
             ahead = xp.where(known.weighted[:, None], other, ahead)
         error = (ahead + off) * (1 + 2 * gamma) + 2 * arithmetic.unit * size_x
-        bound = error / (size_x * (1 - 2 * gamma) - lost) * _UP
+        bound = error / (size_x * (1 - 2 * gamma) - lost) * UP
         if bool(((bound <= tol) | slow).all()):
             break
     bound = xp.where((q < 1) & (bound >= 0), bound, xp.full_like(bound, float("inf")))
@@ -515,14 +517,14 @@ def _iterate(
     # Back in their own scale entries may over- or underflow.
     back = shifted(x, unit, scale)
     again = shifted(back, scale, unit)
-    size = _norms(again) * (1 - 2 * gamma) - lost
-    total = (bound * size_x + _norms(again - x) + lost) * (1 + 2 * gamma) * _UP / size
+    size = norms_of(again) * (1 - 2 * gamma) - lost
+    total = (bound * size_x + norms_of(again - x) + lost) * (1 + 2 * gamma) * UP / size
     total = xp.where(zero, bound, total)
-    good = (total >= 0) & xp.isfinite(_norms(again))
+    good = (total >= 0) & xp.isfinite(norms_of(again))
     return back, xp.where(good, total, xp.full_like(total, float("inf")))
 
 
-def _norms(b: Any) -> Any:
+def norms_of(b: Any) -> Any:
     """Return the Euclidean norm of each column of a stack (c, n, k), as it is rounded."""
     if is_tensor(b):
         return sys.modules["torch"].linalg.vector_norm(b, dim=1)
