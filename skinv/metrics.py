@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
-from ._arrays.estimators import private, reads_only, unwrapped, warn_of_unanswered
+from ._arrays.estimators import private, reads_only, unwrapped
 from ._arrays.host import real_array, to_host
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
@@ -23,6 +23,7 @@ from ._arrays.shapes import as_stack, flatten_stack, refuse_single
 from ._linalg.inverses import exact_inverse
 from .geometry import distance_to_singularity
 from .geometry._regions import row_norms
+from .learn.regressor import warn_of_unanswered
 
 __all__ = ["SingularDistanceScorer", "absolute_errors", "relative_errors", "residual_norms"]
 

@@ -29,7 +29,7 @@ from skinv import (
     NeuralInverseRegressor,
     PolynomialInverseApprox,
 )
-from skinv._arrays.estimators import InverseRegressorMixin
+from skinv.learn.regressor import InverseRegressorMixin
 
 SCALES = np.array([1.1, 0.9, 1.2, 1.0, 0.8])
 MATRICES = SCALES[:, None, None] * np.eye(2)

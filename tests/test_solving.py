@@ -26,15 +26,11 @@ from skinv import (
     NeuralInverseRegressor,
 )
 from skinv._linalg.arithmetic import Arithmetic
+from skinv.certified import _anchor as anchors
 from skinv.certified import _solving as solving
-from skinv.certified._solving import (
-    Anchor,
-    rounded_solution,
-    solve_near,
-    solve_with,
-    take_better,
-    unknown,
-)
+from skinv.certified._anchor import Anchor
+from skinv.certified._sides import rounded_solution, take_better, unknown
+from skinv.certified._solving import solve_near, solve_with
 
 ORDERS = (1, 2, 3, 5, 8, 16, 32)
 DTYPES = (np.float64, np.float32)
@@ -270,7 +266,7 @@ def test_contraction(n):
     anchor = Anchor.of(center)
     q = np.r_[0, 10.0 ** np.arange(-17, 0.0), 0.3, 0.49, 0.51, 0.7, 0.9, 1.2, 5]
     A = np.array([around(center, value, rng) for value in np.repeat(q, 5)])
-    known = solving._contraction(anchor, A, anchor.center, anchor.inverse, anchor.weights)
+    known = _anchor.contraction(anchor, A, anchor.center, anchor.inverse, anchor.weights)
     P, w = arb_mat(anchor.inverse.tolist()), anchor.weights
     for i, matrix in enumerate(A):
         with ctx.workprec(300):
@@ -321,18 +317,19 @@ def test_take_better():
 
 
 def _smaller_contraction(monkeypatch):
-    right = solving._contraction
+    right = solving.contraction
 
     def wrong(*args):
         known = right(*args)
         return known._replace(q=known.q / 10)
 
-    monkeypatch.setattr(solving, "_contraction", wrong)
+    monkeypatch.setattr(solving, "contraction", wrong)
 
 
 def _no_rounding(monkeypatch):
     exact = SimpleNamespace(of=lambda array: Arithmetic(0.0, 0.0, 1e308))
     monkeypatch.setattr(solving, "Arithmetic", exact)
+    monkeypatch.setattr(anchors, "Arithmetic", exact)
 
 
 def _bound_of_the_last_step(monkeypatch):

@@ -25,14 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays.blocks import by_blocks, is_dask
 from .._arrays.conversion import as_float64
 from .._arrays.embedding import embed_complex, first_copy
-from .._arrays.estimators import (
-    InverseRegressorMixin,
-    WrapsRegressorMixin,
-    private,
-    reads_only,
-    training_rows,
-    unwrapped,
-)
+from .._arrays.estimators import private, reads_only, unwrapped
 from .._arrays.host import is_complex, like, real_array, to_host
 from .._arrays.kinds import is_tensor, namespace
 from .._arrays.pairs import refuse_inexact
@@ -48,6 +41,7 @@ from .._arrays.shapes import (
     may_be_single,
     restore_layout,
 )
+from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.inverses import (
     check_inverse_targets,
@@ -61,19 +55,13 @@ from ..bounds._residual import check_norm, residual_bound
 from ..geometry._sampler import FeasibleRegionSampler
 from ..learn.linear import LinearInverseApprox
 from ..learn.neural import NeuralInverseRegressor
+from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..learn.structured import StructuredInverse
 from ..refinement import ORDERS
 from ..structures import structured, symmetric_rows, unpack_symmetric
-from ._solving import (
-    Anchor,
-    complex_vectors,
-    right_hand_sides,
-    rounded_solution,
-    solve_near,
-    solve_with,
-    take_better,
-    unknown,
-)
+from ._anchor import Anchor
+from ._sides import complex_vectors, right_hand_sides, rounded_solution, take_better, unknown
+from ._solving import solve_near, solve_with
 
 __all__ = ["CertifiedInverse"]
 

@@ -18,7 +18,6 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._arrays.blocks import by_blocks, is_dask, sample_by_blocks
 from .._arrays.embedding import embed_complex
-from .._arrays.estimators import training_rows
 from .._arrays.host import is_complex, real_array, to_host
 from .._arrays.kinds import is_tensor
 from .._arrays.projected import moved_rows, remember, warn_of_projection
@@ -33,6 +32,7 @@ from .._arrays.shapes import (
     restore_layout,
     warn_of_single,
 )
+from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.draws import DeviceDraws, HostDraws, private_generator
 from .._linalg.inverses import check_center, exact_inverse

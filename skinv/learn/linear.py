@@ -16,9 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from .._arrays.estimators import training_rows
 from .._arrays.host import is_complex
 from .._arrays.shapes import matrix_order
+from .._arrays.training import training_rows
 from .._linalg.form import OTHER_TARGETS, ModelForm
 from .._linalg.inverses import check_center, regular_inverse, targets_are_inverses
 from ..persistence import Fitted

@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._arrays.estimators import training_rows
 from .._arrays.host import real_array
+from .._arrays.training import training_rows
 from .._linalg.draws import private_generator
 from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
 from ..geometry._sampler import check_sampler

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._arrays.estimators import training_rows
 from .._arrays.host import real_array
 from .._arrays.shapes import matrix_order
+from .._arrays.training import training_rows
 from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
 from .._linalg.inverses import regular_inverse
 from ..persistence import Fitted

@@ -13,22 +13,19 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from .._arrays.blocks import by_blocks, is_dask
 from .._arrays.embedding import embed_complex, extract_complex
-from .._arrays.estimators import (
-    InverseRegressorMixin,
-    WrapsRegressorMixin,
-    training_rows,
-    unwrapped,
-)
+from .._arrays.estimators import unwrapped
 from .._arrays.host import like, real_array, to_host
 from .._arrays.kinds import is_tensor, namespace
 from .._arrays.rows import list_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
+from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.form import ModelForm
 from .._linalg.inverses import regular_inverse, targets_are_inverses, training_inverses
 from ..persistence import Fitted
 from ..structures import Structure, packed_order, refuse_unstructured
 from .linear import LinearInverseApprox, taylor
+from .regressor import InverseRegressorMixin, WrapsRegressorMixin
 
 __all__ = ["StructuredInverse"]
 

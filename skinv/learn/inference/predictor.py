@@ -12,11 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays.blocks import by_blocks, is_dask
 from ..._arrays.embedding import embed_complex, extract_complex
-from ..._arrays.estimators import InverseRegressorMixin
 from ..._arrays.host import to_host
 from ..._arrays.kinds import is_tensor
 from ..._arrays.shapes import Layout
 from ..._linalg.form import ModelForm
+from ..regressor import InverseRegressorMixin
 from .engine import Engine
 
 # Arrays whose memory can be used as it is, unlike that of other subclasses.

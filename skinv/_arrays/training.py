@@ -1,0 +1,107 @@
+"""Rows to train on: finite ones, or told by name."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_consistent_length
+
+from .._linalg.inverses import targets_are_inverses
+from .host import to_host
+from .rows import numbered, refused_rows
+from .shapes import (
+    flatten_stack,
+)
+
+
+@contextmanager
+def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
+    """Leave out training rows that a region before the estimator refused, with a warning.
+
+    And rows with NaN, where what is to be learned of them is no inverse: they are features with
+    missing values then, which scikit-learn lets an estimator answer with NaN in ``predict`` only if
+    its ``fit`` takes them, too.
+
+    Parameters
+    ----------
+    X : array-like or None
+        Matrices, or features.
+    *others : array-like or None
+        Targets and weights of the same samples.
+
+    Yields
+    ------
+    tuple
+        X and others without these rows. Messages name the others by the caller's numbers.
+
+    Raises
+    ------
+    ValueError
+        If no row is left.
+
+    Examples
+    --------
+    >>> with training_rows([[2.0]], None) as (X, y):
+    ...     X, y
+    ([[2.0]], None)
+    """
+    given = to_host(X)
+    if hasattr(given, "to_numpy") and hasattr(given, "columns"):
+        given = given.to_numpy()
+    elif isinstance(given, list):
+        with suppress(ValueError):  # of ragged ones it is said later
+            given = np.asarray(given)
+    refused, why = np.zeros(0, dtype=bool), "outside the region before the estimator"
+    if isinstance(given, np.ndarray) and given.ndim > 1:
+        refused = refused_rows(given)
+        if others and others[0] is not None and not refused.any():
+            refused, why = _missing(given, others[0]), "not finite"
+    if not refused.any():
+        yield (X, *others)
+        return
+    if refused.all():
+        raise ValueError(
+            f"All {len(refused)} training matrices are {why}: use a larger radius, or "
+            f"on_infeasible='project' or 'drop', or repair them."
+        )
+    warnings.warn(
+        f"{int(refused.sum())} of {len(refused)} training matrices are {why} and are left out.",
+        UserWarning,
+        stacklevel=4,
+    )
+    kept = _selected(~refused, X, *others)
+    with numbered(np.flatnonzero(~refused), len(refused)):
+        yield kept
+
+
+def _selected(mask: NDArray[np.bool_], *parts: Any) -> tuple:
+    """Return some of the samples of X, targets and weights; a weight that is a number is of all."""
+    parts = tuple(to_host(part) for part in parts)
+    check_consistent_length(mask, *(part for part in parts if not isinstance(part, Number)))
+    index = np.flatnonzero(mask)
+    return tuple(
+        part if part is None or isinstance(part, Number) else _safe_indexing(part, index)
+        for part in parts
+    )
+
+
+def _missing(X: NDArray, y: Any) -> NDArray[np.bool_]:
+    """Tell which rows of features have missing values; none, if the targets are inverses."""
+    none: NDArray[np.bool_] = np.zeros(len(X), dtype=bool)
+    if X.ndim != 2 or X.dtype.kind != "f":
+        return none
+    missing = np.isnan(X).any(axis=1)
+    y = flatten_stack(to_host(y))[0]
+    if not missing.any() or len(y) != len(X):
+        return none
+    few = np.flatnonzero(~missing)
+    if few.size and targets_are_inverses(X[few], np.asarray(_safe_indexing(y, few))):
+        return none
+    return missing

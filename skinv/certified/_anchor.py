@@ -1,0 +1,203 @@
+"""A matrix whose inverse is known, and what it says of others near it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._arrays.kinds import is_tensor, namespace
+from .._linalg.arithmetic import Arithmetic
+from .._linalg.inverses import condition_numbers, exact_inverse
+from .._linalg.products import product_error
+from .._linalg.scaling import powers_of_two
+from ..bounds._residual import measure, scaled
+from ._sides import norms_of
+
+# Bytes of matrices iterated on at once: what stays in the cache, but past this order enough
+# matrices to share passes over the inverse of the centre (measured).
+_PIECE, _LARGE_PIECE, _LARGE_ORDER = 2**20, 2**24, 128
+
+
+_GOOD = 0.5
+
+
+UP = 1 + 2.0**-44
+
+
+# Matrices of norms between 1e-19 and 1e19 and right-hand sides of these are not scaled: then the
+# squares that underflow in solutions, residuals and steps are negligible.
+SHARE = 1 / 16
+
+
+def piece_bytes(n: int) -> int:
+    """Return the size of a piece for matrices of order n."""
+    return _PIECE if n <= _LARGE_ORDER else _LARGE_PIECE
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A known matrix A₀ with an approximate inverse P, and what proofs near it start from.
+
+    Parameters
+    ----------
+    center, inverse : ndarray of shape (n, n), float64, read-only
+        A₀/unit and P, its inverse. All else but `unit` is worked out from these.
+    unit : float
+        A power of two, 1 unless A₀ is huge or tiny.
+    spectral, size : float
+        At least ‖P‖₂ and ‖P‖_F. Of LAPACK's singular values a backward error of 8 n eps σ_max is
+        assumed.
+    size_center : float
+        At least ‖A₀‖_F.
+    weights : ndarray of shape (n,)
+        w = |P|1, for the norm max |x_i| / w_i, in which boxes are judged best.
+    defect, defect_weighted : float
+        At least ‖I − PA₀‖_F, and the same in the weighted norm.
+
+    Examples
+    --------
+    >>> anchor = Anchor.of(np.array([[2.0, 0.0], [0.0, 4.0]]))
+    >>> anchor.spectral, anchor.defect < 1e-14
+    (0.5, True)
+    """
+
+    center: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    unit: float
+    spectral: float
+    size: float
+    size_center: float
+    weights: NDArray[np.float64]
+    defect: float
+    defect_weighted: float
+
+    @classmethod
+    def of(cls, center: NDArray, inverse: NDArray | None = None) -> Anchor | None:
+        """Return the anchor at a matrix, or None if that is singular or nearly so.
+
+        Parameters
+        ----------
+        center : ndarray of shape (n, n)
+        inverse : ndarray of shape (n, n), default=None
+            Its inverse if that is known.
+
+        Returns
+        -------
+        Anchor or None
+        """
+        A = np.array(center, dtype=np.float64, order="C")[None]
+        P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=np.float64)[None]
+        with np.errstate(all="ignore"):
+            if not condition_numbers(A, P)[0] < 1e12:
+                return None
+            A, P, scale = scaled(A, P, SHARE)
+        return cls._measured(A, P, 1.0 if scale is None else float(scale.ravel()[0]))
+
+    @classmethod
+    def from_state(
+        cls, center: NDArray, inverse: NDArray, unit: float, **figures: Any
+    ) -> Anchor | None:
+        """Return the anchor of what a file says of one, of which no figure is believed."""
+        A, P = (np.array(M, dtype=np.float64, order="C")[None] for M in (center, inverse))
+        unit = float(unit)
+        if not (A.shape == P.shape and A.ndim == 3 and A.shape[1] == A.shape[2]):
+            raise ValueError(
+                f"Got a file with a center of shape {A.shape[1:]} and an inverse of shape "
+                f"{P.shape[1:]}, but square matrices of one size are expected."
+            )
+        if powers_of_two(np.array(unit)) != unit:
+            raise ValueError(f"Got a file with a unit of {unit}, but a power of two is expected.")
+        return cls._measured(A, P, unit)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what :meth:`from_state` takes."""
+        return {"center": self.center, "inverse": self.inverse, "unit": self.unit}
+
+    @classmethod
+    def _measured(cls, A: NDArray, P: NDArray, unit: float) -> Anchor | None:
+        """Return the anchor at A·unit, a stack of one, with all figures worked out."""
+        with np.errstate(all="ignore"):
+            D, n = product_error(P, A), A.shape[-1]
+            known = measure(P, A, D, "fro")
+            arithmetic = Arithmetic.of(A)
+            gamma = arithmetic.gamma(n + 2)
+            weights = np.abs(P[0]).sum(axis=1)
+            off = np.abs(D[0]) + 2 * gamma * (np.abs(P[0]) @ np.abs(A[0]) + np.eye(n))
+            weighted = (off @ weights / weights).max() * (1 + 4 * gamma)
+            spectral = np.linalg.norm(P[0], 2) * (1 + 32 * n * arithmetic.unit)
+        figures = (spectral, known.A[0], known.X[0], known.bound[0], weighted)
+        if not (np.isfinite(figures).all() and weights.min() > 0):
+            return None
+        for array in (A, P, weights):
+            array.flags.writeable = False
+        return cls(
+            center=A[0],
+            inverse=P[0],
+            unit=unit,
+            spectral=float(spectral),
+            size=float(known.A[0]),
+            size_center=float(known.X[0]),
+            weights=weights,
+            defect=float(known.bound[0]),
+            defect_weighted=float(weighted),
+        )
+
+
+class Contraction(NamedTuple):
+    """What is proven of x ← x + P(b − Ax) for each matrix.
+
+    Parameters
+    ----------
+    q : ndarray or tensor of shape (c,)
+        At least ‖I − PA‖, in the 2-norm or in the weighted one.
+    weighted : ndarray or tensor of shape (c,), bool
+        Which.
+    size_A : ndarray or tensor of shape (c,)
+        At least ‖A‖_F.
+    """
+
+    q: Any
+    weighted: Any
+    size_A: Any
+
+    def rows(self, index: Any) -> Contraction:
+        """Return the figures of some of the matrices."""
+        return Contraction(self.q[index], self.weighted[index], self.size_A[index])
+
+
+def contraction(anchor: Anchor, A: Any, center: Any, P: Any, weights: Any) -> Contraction:
+    """Bound ‖I − PA‖ for each A = A₀ + E.
+
+    I − PA = (I − PA₀) − PE. In the 2-norm ‖PE‖ <= ‖P‖₂‖E‖_F, and ‖E‖_F² = ‖A‖² − 2⟨A, A₀⟩ + ‖A₀‖²
+    takes two passes over A and no memory. Inner products of n² terms are wrong by at most γ‖A‖‖A₀‖.
+    Where that is not enough, ‖PE‖ <= max (|P||E|w)/w in the weighted norm is tried, and last, the
+    only n³ operations here, the product PA itself.
+    """
+    xp = namespace(A)
+    (c, n, _), arithmetic = A.shape, Arithmetic.of(A)
+    up = 1 + 8 * arithmetic.gamma(n)
+    flat, gamma = A.reshape(c, n * n), arithmetic.gamma(n * n + 8)
+    size_A = norms_of(flat[:, :, None])[:, 0]
+    square = size_A**2 - 2 * (flat @ center.reshape(-1)) + anchor.size_center**2
+    total = (size_A + anchor.size_center) ** 2
+    q = (anchor.defect + anchor.spectral * (square.clip(min=0) + 2 * gamma * total) ** 0.5) * UP
+    weighted = q < 0
+    far = ~(q < _GOOD)
+    if bool(far.any()):
+        reach = ((abs(A[far] - center) @ weights) @ abs(P).T / weights).T
+        worst = reach.amax(0) if is_tensor(reach) else reach.max(axis=0)
+        other = (anchor.defect_weighted + worst * up) * UP
+        weighted[far] = other < q[far]
+        q[far] = xp.where(weighted[far], other, q[far])
+        far = ~(q < _GOOD)
+    if bool(far.any()):
+        a = A[far]
+        all_P = P.expand_as(a) if is_tensor(a) else np.broadcast_to(P, a.shape)
+        known = measure(all_P, a, product_error(all_P, a), "fro", anchor.size)
+        better = known.bound < q[far]
+        weighted[far] &= ~better
+        q[far] = xp.where(better, known.bound, q[far])
+    return Contraction(q, weighted, size_A * (1 + gamma))

@@ -1,0 +1,227 @@
+"""What the regressors of inverses share: optional targets, layouts, scores."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import r2_score
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+
+from .._arrays.estimators import unwrapped
+from .._arrays.host import to_host
+from .._arrays.kinds import is_tensor
+from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
+from .._arrays.shapes import (
+    Layout,
+    as_stack,
+    flatten_stack,
+    refuse_other_order,
+    restore_layout,
+    warn_of_single,
+)
+from .._arrays.training import _selected
+from .._arrays.validation import validate_rows
+from .._linalg.inverses import check_inverse_targets, targets_are_inverses, training_inverses
+from ..persistence import PersistentMixin
+
+
+class WrapsRegressorMixin:
+    """A meta-estimator that passes what its ``fit`` gets to the ``fit`` of its `estimator`.
+
+    Examples
+    --------
+    >>> from skinv import CertifiedInverse, LinearInverseApprox
+    >>> CertifiedInverse(LinearInverseApprox()).get_metadata_routing().owner
+    'CertifiedInverse'
+    """
+
+    estimator: Any
+
+    def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
+        """Return what the regressor's ``fit`` gets."""
+        if _routing_enabled():
+            return process_routing(self, "fit", **fit_params).estimator.fit
+        return fit_params
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how metadata is routed: what ``fit`` gets goes to the regressor's ``fit``.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        return (
+            MetadataRouter(owner=type(self).__name__)
+            .add_self_request(self)
+            .add(
+                estimator=self.estimator,
+                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
+            )
+        )
+
+
+def warn_of_unanswered(answered: NDArray[np.bool_]) -> None:
+    """Warn that a score is of some of the matrices only."""
+    warnings.warn(
+        f"{int((~answered).sum())} of {len(answered)} matrices went unanswered (NaN): they are not "
+        f"finite, or outside a region. The score is of the others.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
+    """A regressor from matrices to their inverses, or to another quantity if targets are given.
+
+    Examples
+    --------
+    >>> from skinv import LinearInverseApprox
+    >>> X = np.array([[2.0, 0.0, 0.0, 4.0], [2.2, 0.0, 0.0, 4.0], [1.8, 0.0, 0.0, 4.0]])
+    >>> LinearInverseApprox().fit(X).score(X) > 0.9  # no targets needed
+    True
+    """
+
+    n_features_in_: int
+    _y_ndim: int
+
+    def _validate_pair(
+        self, X: Any, y: Any, *, reset: bool = True, square: bool = True
+    ) -> tuple[NDArray, NDArray[np.float64] | None]:
+        """Return rows, and targets as (n_samples, n_targets), or None if there are none."""
+        rows, was_stack = flatten_stack(to_host(X))
+        rows = validate_rows(self, rows, reset=reset, square=square or bool(was_stack) or y is None)
+        if y is None:
+            inner = getattr(self, "estimator", self)
+            stated = isinstance(inner, FrozenEstimator)
+            stated |= getattr(unwrapped(inner, pipelines=True), "center", None) is not None
+            if reset and not stated:
+                warn_of_single(X, stacklevel=4)
+            self._y_ndim = 2
+            return rows, None
+        y, _ = flatten_stack(to_host(y))
+        y = check_array(
+            y, dtype=np.float64, ensure_2d=False, ensure_all_finite=False, input_name="y"
+        )
+        check_consistent_length(rows, y)
+        refuse_nonfinite(y, "y")
+        self._y_ndim = y.ndim
+        return rows, y.reshape(len(y), -1)
+
+    def _validate_training(
+        self, X: Any, y: Any, *, reset: bool = True
+    ) -> tuple[NDArray, NDArray[np.float64], bool]:
+        """Return rows, targets (n_samples, n_targets), and whether these are inverses."""
+        rows, targets = self._validate_pair(X, y, reset=reset, square=False)
+        if targets is None:
+            return rows, training_inverses(rows.astype(np.float64, copy=False)), True
+        inverses = targets_are_inverses(rows, targets)
+        if inverses:
+            check_inverse_targets(as_stack(rows), as_stack(targets))
+        return rows, targets, inverses
+
+    def _validate_prediction(self, X: Any, keep_half: bool = False) -> tuple[Any, Layout]:
+        """Return rows as a floating-point array, or tensor if `X` is one, and their layout.
+
+        NaN and infinity pass.
+        """
+        check_is_fitted(self)
+        rows, layout = flatten_stack(X)
+        n_features = getattr(self, "n_features_in_", None)  # of foreign regressors often unknown
+        refuse_other_order(X, rows, n_features, type(self).__name__)
+        if layout == Layout.COMPLEX and n_features not in (None, rows.shape[1]):
+            raise ValueError(
+                f"Got complex matrices of shape {np.shape(X)}, whose real embeddings have "
+                f"{rows.shape[1]} entries, but {type(self).__name__} is expecting "
+                f"{n_features} features: fit it to complex matrices of this order."
+            )
+        if not is_tensor(rows):
+            rows = validate_rows(
+                self,
+                rows,
+                reset=False,
+                square=bool(layout),
+                allow_nonfinite=True,
+                keep_half=keep_half,
+            )
+            return rows, layout
+        if rows.ndim != 2 or n_features not in (None, rows.shape[1]):
+            raise ValueError(
+                f"Got a tensor of shape {tuple(X.shape)}, but {type(self).__name__} is expecting "
+                f"{n_features or 'n*n'} features per matrix: pass rows of so many entries, or a "
+                f"stack (n_samples, n, n) of such matrices."
+            )
+        rows = rows.resolve_neg()
+        return (rows if rows.is_floating_point() else rows.double()), layout
+
+    def _restore_prediction(self, values: Any, layout: Layout) -> Any:
+        """Give predictions (n_samples, n_targets) the shape of targets, or the layout of `X`."""
+        if self._y_ndim == 1:
+            return values[:, 0]
+        if layout and values.shape[1] == self.n_features_in_:
+            return restore_layout(values, layout)
+        return values
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R² of the prediction.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n, n)
+            Test matrices. Those that are answered by NaN, because they are not finite or outside
+            a region, are left out, and a warning says how many.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            True targets. None computes the exact inverses.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples.
+
+        Returns
+        -------
+        float
+            R² over all outputs, each weighted by its variance, so that entries of the inverse that
+            do not vary count for nothing. NaN if no matrix is answered.
+
+        Raises
+        ------
+        ValueError
+            Without `y`, if matrices are singular or of condition number past 1/√eps.
+        """
+        check_is_fitted(self)
+        with expecting_unanswered():  # it is told below
+            predicted = flatten_stack(to_host(self.predict(X)))[0]
+        answered = ~np.isnan(predicted.reshape(len(predicted), -1)).any(axis=1)
+        if not answered.all():
+            warn_of_unanswered(answered)
+            if not answered.any():
+                return float("nan")
+            predicted = predicted[answered]
+            X, y, sample_weight = _selected(answered, X, y, sample_weight)
+        with numbered(np.flatnonzero(answered), len(answered)):
+            y = self._true_inverses(X) if y is None else flatten_stack(to_host(y))[0]
+            with np.errstate(over="ignore", invalid="ignore"):
+                score = r2_score(
+                    y, predicted, sample_weight=sample_weight, multioutput="variance_weighted"
+                )
+        return float(score)
+
+    def _true_inverses(self, X: Any) -> NDArray[np.float64]:
+        """Return the exact inverses of matrices as rows."""
+        rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False)
+        return training_inverses(rows.astype(np.float64, copy=False))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        tags.target_tags.multi_output = True
+        tags.input_tags.allow_nan = True  # in what is predicted: such rows are answered by NaN
+        return tags
