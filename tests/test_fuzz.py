@@ -53,6 +53,7 @@ from skinv import (
     refinement,
     structures,
 )
+from skinv._arrays.host import is_complex
 from skinv._arrays.projected import ProjectedArray
 
 # What scikit-learn says of data frames and of scores, and leaves to its users.

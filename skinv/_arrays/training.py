@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,12 +14,9 @@ from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length
 
-from .._linalg.inverses import targets_are_inverses
 from .host import to_host
 from .rows import numbered, refused_rows
-from .shapes import (
-    flatten_stack,
-)
+from .shapes import as_stack, flatten_stack
 
 
 @contextmanager
@@ -105,3 +103,36 @@ def _missing(X: NDArray, y: Any) -> NDArray[np.bool_]:
     if few.size and targets_are_inverses(X[few], np.asarray(_safe_indexing(y, few))):
         return none
     return missing
+
+
+def targets_are_inverses(rows: NDArray, targets: NDArray) -> bool:
+    """Tell whether given targets are the inverses of given rows, and not another quantity.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_samples, n_features)
+        Flattened matrices, or any features.
+    targets : ndarray of shape (n_samples, n_targets) or (n_samples,)
+        What a regressor is to learn.
+
+    Returns
+    -------
+    bool
+        True if the shapes are those of flattened square matrices and for at least half of the rows
+        the largest entry of I − AY is below 1e-3: a heuristic, but one that noise in the last
+        digits or a few ill-conditioned rows do not fool.
+
+    Examples
+    --------
+    >>> A = np.array([[2.0, 0.0, 0.0, 4.0]])
+    >>> targets_are_inverses(A, 1 / np.array([[2.0, np.inf, np.inf, 4.0]]))
+    True
+    >>> targets_are_inverses(A, A)
+    False
+    """
+    n = math.isqrt(rows.shape[1])
+    if targets.shape != rows.shape or n * n != rows.shape[1]:
+        return False
+    with np.errstate(all="ignore"):
+        residual = as_stack(rows) @ as_stack(targets) - np.eye(n)
+    return bool(np.mean(np.abs(residual).max(axis=(1, 2)) < 1e-3) >= 0.5)

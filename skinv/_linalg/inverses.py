@@ -230,36 +230,3 @@ def training_inverses(rows: NDArray) -> NDArray[np.float64]:
     inverse = exact_inverse(stack)
     check_inverse_targets(stack, inverse)
     return inverse.reshape(rows.shape)
-
-
-def targets_are_inverses(rows: NDArray, targets: NDArray) -> bool:
-    """Tell whether given targets are the inverses of given rows, and not another quantity.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_features)
-        Flattened matrices, or any features.
-    targets : ndarray of shape (n_samples, n_targets) or (n_samples,)
-        What a regressor is to learn.
-
-    Returns
-    -------
-    bool
-        True if the shapes are those of flattened square matrices and for at least half of the rows
-        the largest entry of I − AY is below 1e-3: a heuristic, but one that noise in the last
-        digits or a few ill-conditioned rows do not fool.
-
-    Examples
-    --------
-    >>> A = np.array([[2.0, 0.0, 0.0, 4.0]])
-    >>> targets_are_inverses(A, 1 / np.array([[2.0, np.inf, np.inf, 4.0]]))
-    True
-    >>> targets_are_inverses(A, A)
-    False
-    """
-    n = math.isqrt(rows.shape[1])
-    if targets.shape != rows.shape or n * n != rows.shape[1]:
-        return False
-    with np.errstate(all="ignore"):
-        residual = as_stack(rows) @ as_stack(targets) - np.eye(n)
-    return bool(np.mean(np.abs(residual).max(axis=(1, 2)) < 1e-3) >= 0.5)

@@ -41,14 +41,9 @@ from .._arrays.shapes import (
     may_be_single,
     restore_layout,
 )
-from .._arrays.training import training_rows
+from .._arrays.training import targets_are_inverses, training_rows
 from .._arrays.validation import validate_rows
-from .._linalg.inverses import (
-    check_inverse_targets,
-    exact_inverse,
-    targets_are_inverses,
-    training_inverses,
-)
+from .._linalg.inverses import check_inverse_targets, exact_inverse, training_inverses
 from .._linalg.norms import finite_rows
 from ..bounds._refine import refine, rounded, with_structure
 from ..bounds._residual import check_norm, residual_bound

@@ -18,9 +18,9 @@ from sklearn.utils.validation import _check_sample_weight
 
 from .._arrays.host import is_complex
 from .._arrays.shapes import matrix_order
-from .._arrays.training import training_rows
+from .._arrays.training import targets_are_inverses, training_rows
 from .._linalg.form import OTHER_TARGETS, ModelForm
-from .._linalg.inverses import check_center, regular_inverse, targets_are_inverses
+from .._linalg.inverses import check_center, regular_inverse
 from ..persistence import Fitted
 from .inference.engine import Engine
 from .inference.predictor import EnginePredictorMixin

@@ -30,9 +30,9 @@ from .._arrays.shapes import (
     restore_layout,
     warn_of_single,
 )
-from .._arrays.training import _selected
+from .._arrays.training import _selected, targets_are_inverses
 from .._arrays.validation import validate_rows
-from .._linalg.inverses import check_inverse_targets, targets_are_inverses, training_inverses
+from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..persistence import PersistentMixin
 
 

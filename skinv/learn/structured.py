@@ -18,10 +18,10 @@ from .._arrays.host import like, real_array, to_host
 from .._arrays.kinds import is_tensor, namespace
 from .._arrays.rows import list_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
-from .._arrays.training import training_rows
+from .._arrays.training import targets_are_inverses, training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.form import ModelForm
-from .._linalg.inverses import regular_inverse, targets_are_inverses, training_inverses
+from .._linalg.inverses import regular_inverse, training_inverses
 from ..persistence import Fitted
 from ..structures import Structure, packed_order, refuse_unstructured
 from .linear import LinearInverseApprox, taylor
