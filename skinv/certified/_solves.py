@@ -1,0 +1,166 @@
+"""Solutions of linear systems, for :class:`skinv.CertifiedInverse`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._arrays.blocks import by_blocks, is_dask
+from .._arrays.conversion import as_float64
+from .._arrays.host import to_host
+from .._arrays.kinds import namespace
+from .._arrays.projected import moved_rows
+from .._arrays.shapes import (
+    Layout,
+    restore_layout,
+)
+from .._linalg.norms import finite_rows
+from ..geometry._sampler import FeasibleRegionSampler
+from ._anchor import Anchor
+from ._fitting import final_of
+from ._guesses import guess
+from ._proofs import open_rows
+from ._sides import complex_vectors, right_hand_sides, rounded_solution, take_better, unknown
+from ._solving import solve_exactly, solve_near, solve_with
+
+
+class SolvesMixin:
+    """A regressor of inverses whose answers are proven, which solves linear systems by them.
+
+    Examples
+    --------
+    >>> from skinv import CertifiedInverse, LinearInverseApprox
+    >>> CertifiedInverse(LinearInverseApprox([[2.0]])).fit().solve([[2.5]], [[5.0]])
+    array([[2.]])
+    """
+
+    estimator_: Any
+    family: Any
+    tol: float
+    fallback: str
+    _ready: Any
+    _refuse: Any
+    _validate_matrices: Any
+
+    @overload
+    def solve(self, X: NDArray, b: NDArray, return_bound: Literal[False] = ...) -> NDArray: ...
+    @overload
+    def solve(
+        self, X: NDArray, b: NDArray, return_bound: Literal[True]
+    ) -> tuple[NDArray, NDArray[np.float64]]: ...
+    @overload
+    def solve(self, X: Any, b: Any, return_bound: Literal[True]) -> tuple[Any, Any]: ...
+    @overload
+    def solve(self, X: Any, b: Any, return_bound: bool = ...) -> Any: ...
+    def solve(self, X: Any, b: Any, return_bound: bool = False) -> Any:
+        """Solve A x = b for each matrix, with proven errors and without forming A⁻¹.
+
+        Near the centre of the regressor (that of :class:`LinearInverseApprox`, the first
+        :class:`FeasibleRegionSampler` of a pipeline, or else the mean of the matrices given to
+        ``fit``) the inverse of the centre serves all: O(n²) operations per matrix and step.
+        Elsewhere the prediction is tried, and then the fallback.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices.
+        b : array-like or tensor of shape (n_samples, n) or (n_samples, n, k)
+            One right-hand side per matrix, or k of them.
+        return_bound : bool, default=False
+            Whether to return the bounds too.
+
+        Returns
+        -------
+        x : ndarray or tensor of the shape of `b`
+            Solutions, in the dtype of `X` and `b` if both have the same floating-point one, else in
+            float64; NaN for matrices or right-hand sides that are not finite, where nothing is
+            proven (unless ``fallback="keep"``), and with ``fallback="nan"`` where `tol` could not
+            be proven.
+        bound : ndarray or tensor of shape (n_samples,) or (n_samples, k), float64
+            Proven upper bounds of ‖x − A⁻¹b‖₂ / ‖x‖₂, inf where nothing is proven. Only if
+            `return_bound`.
+
+        Raises
+        ------
+        ValueError
+            For shapes that do not match, and with ``fallback="raise"`` or "exact-raise" if an error
+            could not be proven to be within `tol`.
+
+        Notes
+        -----
+        x ← x + P(b − Ax) contracts the error by q = ‖I − PA‖ a step, and the error after a step is
+        at most q/(1 − q) times the step, rounding aside. Near the centre A₀, with P its inverse, q
+        is at most ‖P‖₂‖A − A₀‖_F, or ``max (|P||A − A₀|w)/w`` in a weighted maximum norm.
+
+        Examples
+        --------
+        >>> from skinv import LinearInverseApprox
+        >>> model = CertifiedInverse(LinearInverseApprox([[3.0, 1.0], [1.0, 2.0]])).fit()
+        >>> x, bound = model.solve([[[3.1, 1.0], [0.9, 2.0]]], [[1.0, 1.0]], return_bound=True)
+        >>> x, bool(bound[0] <= 1e-6)
+        (array([[0.1886792, 0.4150943]]), True)
+        """
+        if is_dask(X) or is_dask(b):
+            return by_blocks(self, "solve", X, b, return_bound=return_bound)
+        ready = self._ready()
+        given, rows, layout = ready._validate_matrices(X)
+        b = right_hand_sides(b, rows, layout == Layout.COMPLEX)
+        A = restore_layout(rows, True)
+        columns = as_float64(b if b.ndim == 3 else b[:, :, None])
+        xp = namespace(A)
+        x, bound = unknown(columns)
+        good = bound > 0  # all
+        with np.errstate(over="ignore", invalid="ignore"):
+            everything = bool(xp.isfinite(columns.sum()))
+        if not everything:  # one bad column does not spoil the others
+            good = xp.isfinite(columns).all(1)
+            columns = xp.where(good[:, None], columns, xp.zeros_like(columns))
+        anchor = ready._anchor if hasattr(ready, "_anchor") else ready._find_anchor()
+        if anchor is not None:  # here NaN and infinity are but far from the centre
+            x, bound = solve_near(anchor, A, columns, self.tol)
+        for exactly in (False, True)[: 2 if self.fallback in ("exact", "exact-raise") else 1]:
+            open_ = open_rows(bound, self.tol)
+            open_ = open_[to_host(finite_rows(A[open_]))]
+            if not open_.size:
+                continue
+            wide = as_float64(A[open_])
+            if exactly:
+                other = solve_exactly(wide, columns[open_], self.tol)
+            else:
+                P = as_float64(guess(ready.estimator_, given, rows, open_))
+                other = solve_with(P, wide, columns[open_], self.tol)
+            take_better(x, bound, open_, *other)
+        dtype = rows.dtype if rows.dtype == b.dtype else columns.dtype
+        x, bound = rounded_solution(x, dtype, bound)
+        if self.fallback != "keep":
+            good = good & (bound <= (self.tol if self.fallback == "nan" else sys.float_info.max))
+        moved = moved_rows(X)
+        if moved.size:
+            good[moved] = False
+        if not bool(good.all()):
+            bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
+            x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
+        status = np.full(len(x), "", dtype="<U12")
+        status[open_rows(bound, self.tol)] = "inaccurate"
+        self._refuse(status, "solutions")
+        x, bound = x.reshape(b.shape), bound if b.ndim == 3 else bound[:, 0]
+        if layout == Layout.COMPLEX:
+            x = complex_vectors(x)
+        return (x, bound) if return_bound else x
+
+    def _find_anchor(self) -> Anchor | None:
+        """Return the centre of the regressor, of a region before it, or of the training data."""
+        final = final_of(self.estimator_)
+        if self.family is not None:  # the regressor has seen parameters only
+            mean = getattr(self, "_mean", None)
+            return None if mean is None else Anchor.of(mean)
+        if hasattr(final, "inverse_") and hasattr(final, "center_"):
+            return Anchor.of(final.center_, final.inverse_)
+        for _, step in getattr(self.estimator_, "steps", ()):
+            if isinstance(step, FeasibleRegionSampler):
+                return Anchor.of(step.center_)
+        mean = getattr(self, "_mean", None)
+        return None if mean is None else Anchor.of(mean)
