@@ -16,7 +16,8 @@ pytest.importorskip("triton", reason="triton is there for Linux only")
 PRELUDE = """
 import numpy as np, torch
 import skinv.learn.inference.engine, skinv.refinement
-from skinv import LinearInverseApprox, kernels
+from skinv import LinearInverseApprox
+from skinv._linalg import kernels
 from skinv.refinement import newton_schulz
 
 # As on a GPU: kernels for matrices up to order 32, and not in double precision.

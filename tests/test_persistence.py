@@ -176,7 +176,7 @@ def fitted(name, X):
     model = model.fit(X)
     if name == "search":  # itself holds scikit-learn's KFold, which skops does not trust
         model = model.best_estimator_
-    return model, X, [NAMES[kind] for kind in types]
+    return model, X, sorted(NAMES[kind] for kind in types)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -26,6 +26,7 @@ def times_power(stack: Any, unit: Any) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
     >>> float(times_power(np.array([5e-324]), np.array([2.0**1000]))[0]) == 2.0**-74
     True
     """
@@ -58,6 +59,7 @@ def powers_of_two(stack: Any, axis: int | tuple[int, ...] = ()) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
     >>> powers_of_two(np.array([3.0, 0.5, 0.0, np.nan]))
     array([2. , 0.5, 1. , 1. ])
     """
@@ -88,6 +90,7 @@ def shifted(x: Any, up: Any, down: Any) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
     >>> shifted(np.array([3.0]), np.array([2.0**-1000]), np.array([2.0**-1001]))
     array([6.])
     """

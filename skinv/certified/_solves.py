@@ -97,7 +97,7 @@ class SolvesMixin:
 
         Examples
         --------
-        >>> from skinv import LinearInverseApprox
+        >>> from skinv import CertifiedInverse, LinearInverseApprox
         >>> model = CertifiedInverse(LinearInverseApprox([[3.0, 1.0], [1.0, 2.0]])).fit()
         >>> x, bound = model.solve([[[3.1, 1.0], [0.9, 2.0]]], [[1.0, 1.0]], return_bound=True)
         >>> x, bool(bound[0] <= 1e-6)
