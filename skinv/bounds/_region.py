@@ -18,8 +18,8 @@ from .._arrays.host import real_array
 from .._arrays.progress import progress
 from .._arrays.results import RegionError
 from .._linalg.form import ModelForm, on_entries
+from ..geometry._drawing import check_sampler
 from ..geometry._regularity import check_region
-from ..geometry._sampler import check_sampler
 from ._taylor import taylor_bound
 
 _CONSTRAINTS: dict[str, list] = {

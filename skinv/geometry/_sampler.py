@@ -4,51 +4,54 @@ from __future__ import annotations
 
 import copy
 import warnings
-from numbers import Integral, Real
-from typing import Any, Literal, overload
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from .._arrays.blocks import by_blocks, is_dask, sample_by_blocks
+from .._arrays.blocks import by_blocks, is_dask
 from .._arrays.embedding import embed_complex
 from .._arrays.host import is_complex, real_array, to_host
-from .._arrays.kinds import is_tensor
 from .._arrays.projected import moved_rows, remember, warn_of_projection
 from .._arrays.results import RegionCertificate
 from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
 from .._arrays.shapes import (
     Layout,
-    as_stack,
     flatten_stack,
     matrix_order,
-    refuse_other_order,
     restore_layout,
     warn_of_single,
 )
 from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
-from .._linalg.draws import DeviceDraws, HostDraws, private_generator
-from .._linalg.inverses import check_center, exact_inverse
+from .._linalg.draws import private_generator
+from .._linalg.inverses import check_center
 from ..persistence import Fitted, PersistentMixin
 from ..structures import Structure, refuse_unstructured
-from . import distance_to_singularity, region_certificate
+from . import region_certificate
+from ._drawing import DrawsMixin
+from ._membership import MembershipMixin, as_given
 from ._regions import SHAPES, Ellipsoid, Region, principal_axes
 
 __all__ = ["FeasibleRegionSampler"]
 
 _EPS = float(np.finfo(np.float64).eps)
-# A region of which less than this share is at least min_distance from singular is refused.
-_MIN_ACCEPTANCE = 1e-3
 
 
-class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class FeasibleRegionSampler(
+    DrawsMixin,
+    MembershipMixin,
+    PersistentMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
     """Sample, test and project matrices of a region that holds no singular matrix.
 
     A learned inverse can be trusted only on a region that keeps its distance from the singular
@@ -358,227 +361,6 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             return Ellipsoid(center, radius, self.axes_, self.thickness_)
         return SHAPES[norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
 
-    @overload
-    def sample(
-        self,
-        n_samples: int = ...,
-        *,
-        return_inverse: Literal[True] = ...,
-        device: None = ...,
-        dtype: Any = ...,
-        chunks: None = ...,
-    ) -> tuple[NDArray, NDArray]: ...
-    @overload
-    def sample(
-        self,
-        n_samples: int = ...,
-        *,
-        return_inverse: Literal[False],
-        device: None = ...,
-        dtype: Any = ...,
-        chunks: None = ...,
-    ) -> NDArray: ...
-    @overload
-    def sample(
-        self,
-        n_samples: int = ...,
-        *,
-        return_inverse: bool = ...,
-        device: Any = ...,
-        dtype: Any = ...,
-        chunks: Any = ...,
-    ) -> Any: ...
-    def sample(
-        self,
-        n_samples: int = 1,
-        *,
-        return_inverse: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        chunks: Any = None,
-    ) -> Any:
-        """Draw matrices uniform in the region, and invert them exactly.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many.
-        return_inverse : bool, default=True
-            Whether to return their inverses too.
-        device : str or torch.device, default=None
-            Draw there and return torch tensors; None returns NumPy arrays.
-        dtype : dtype, default=None
-            A NumPy dtype, or a torch dtype with `device`; None is float64. Drawing and inverting
-            are done in float64 and rounded.
-        chunks : int, tuple of int or str, default=None
-            Rows of a block, or of each block, or what else dask understands ("auto", "100 MiB"):
-            then X and Y are dask arrays, whose blocks are drawn when they are computed, X and Y of
-            a block together. Each block has a stream of its own, seeded from that of the sampler
-            now: the samples depend on the chunks, and on nothing else.
-
-        Returns
-        -------
-        X : ndarray, tensor or dask array of shape (n_samples, n*n)
-            Matrices. In an uncertified region those closer than `min_distance` to a singular one
-            are rejected, which is done on the host.
-        Y : ndarray, tensor or dask array of shape (n_samples, n*n)
-            Their inverses; only if `return_inverse`.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is not positive, for `chunks` with a `device`, a device or dtype that
-            there is not, or if hardly any of the region keeps `min_distance`.
-        ImportError
-            For `chunks` without dask.
-        """
-        check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
-            raise ValueError(f"Got n_samples={n_samples!r}, but a positive integer is expected.")
-        if device is not None and chunks is not None:
-            raise ValueError(
-                f"Got device={device!r} with chunks={chunks!r}, whose blocks are NumPy arrays: "
-                f"leave one of them out."
-            )
-        if device is not None:
-            return self._sample_on_device(n_samples, return_inverse, device, dtype)
-        try:
-            kind = np.dtype(np.float64 if dtype is None else dtype)
-        except TypeError:
-            kind = np.dtype(object)
-        if kind.kind != "f":
-            raise ValueError(
-                f"Got dtype={dtype!r}, but a floating-point one of NumPy is expected, such as "
-                f"numpy.float32."
-            )
-        dtype = kind
-        if chunks is not None:
-            return sample_by_blocks(self, n_samples, chunks, return_inverse, dtype)
-        X = self._draw_rows(n_samples).astype(dtype, copy=False)
-        if not return_inverse:
-            return X
-        # The inverse belongs to the matrix that is returned, rounding included.
-        return X, exact_inverse(as_stack(X)).reshape(X.shape).astype(X.dtype, copy=False)
-
-    def _sample_on_device(
-        self, n_samples: int, return_inverse: bool, device: Any, dtype: Any
-    ) -> Any:
-        import torch
-
-        seed = int(self._rng.randint(2**31))
-        try:
-            draws = DeviceDraws(seed, device)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"Got device={device!r}, but one that torch has here is expected, such as 'cpu'."
-            ) from error
-        if self.is_certified_:
-            rows = self._draw(n_samples, draws)
-        else:
-            rows = draws.asarray(self._draw_rows(n_samples))
-        dtype = torch.float64 if dtype is None else dtype
-        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise ValueError(
-                f"Got dtype={dtype!r} with device={device!r}, but a floating-point one of torch is "
-                f"expected then, such as torch.float32."
-            )
-        X = rows.to(dtype)
-        if not return_inverse:
-            return X
-        n = matrix_order(X.shape[1])
-        return X, exact_inverse(X.reshape(-1, n, n)).reshape(X.shape).to(X.dtype)
-
-    def _draw(self, n_samples: int, draws: Any) -> Any:
-        """Draw rows uniform in the region, singular ones among them."""
-        region, structure = self._region, self._structure
-        center = draws.asarray(region.center)
-        if structure is None:
-            return center + region.draw(n_samples, draws)
-        if isinstance(region, Ellipsoid):  # that of structured data
-            return structure.project(center + region.draw(n_samples, draws))
-        center = structure.pack(center[None])
-        return structure.unpack(center + region.packed(structure, n_samples, draws))
-
-    def _draw_rows(self, n_samples: int) -> NDArray[np.float64]:
-        """Draw on the host, rejecting what is too close to a singular matrix."""
-        draws = HostDraws(self._rng)
-        if self.is_certified_:
-            return self._draw(n_samples, draws)
-        kept: list[NDArray] = []
-        n_kept = n_tried = 0
-        while n_kept < n_samples:
-            size = max(n_samples - n_kept, 256)
-            block = self._draw(size, draws)
-            block = block[keeps_distance(as_stack(block), self._distance_norm, self._min_distance)]
-            kept.append(block)
-            n_kept += len(block)
-            n_tried += size
-            if n_kept < _MIN_ACCEPTANCE * n_tried and n_tried > 10 / _MIN_ACCEPTANCE:
-                raise ValueError(
-                    f"Of {n_tried} matrices drawn from the region only {n_kept} are at least "
-                    f"min_distance={self._min_distance} from a singular one; use a smaller radius "
-                    f"or min_distance."
-                )
-        return np.concatenate(kept)[:n_samples]
-
-    @property
-    def _distance_norm(self) -> str:
-        """The norm in which `min_distance` is measured."""
-        return "l2" if self._norm == "mahalanobis" else self._norm
-
-    def decision_function(self, X: Any) -> Any:
-        """Return how deep each matrix lies in the region.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices; NaN and infinity are allowed.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,), or tensor if `X` is one
-            The radius less the norm of the difference to the centre (in a box with unequal
-            half-widths the least room in any entry): at least 0 inside, negative outside, -inf for
-            matrices that are not finite. Where a `structure` is violated by more than rounding, it
-            is at most the negative of the largest violation. Singular matrices are not looked at.
-        """
-        if is_dask(X):
-            return by_blocks(self, "decision_function", X)
-        return _as(self._depth(self._validated(X)[0]), X)
-
-    def is_feasible(self, X: Any) -> Any:
-        """Tell of each matrix whether it could have been sampled.
-
-        Parameters
-        ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices; NaN and infinity are allowed, and infeasible.
-
-        Returns
-        -------
-        ndarray of bool of shape (n_samples,), or tensor if `X` is one
-            True where the matrix lies in the region, up to rounding in its dtype, and is regular
-            and at least `min_distance` from a singular matrix, which is tested matrix by matrix
-            only if the region is not certified.
-        """
-        if is_dask(X):
-            return by_blocks(self, "is_feasible", X)
-        return _as(self._feasible(self._validated(X)[0]), X)
-
-    def _depth(self, rows: NDArray) -> NDArray[np.float64]:
-        depth = self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
-        if self._structure is not None:
-            violation = self._structure.violation(rows)
-            depth = np.where(violation > 0, np.minimum(depth, -violation), depth)
-        return depth
-
-    def _feasible(self, rows: NDArray) -> NDArray[np.bool_]:
-        inside = self._depth(rows) >= 0
-        if not self.is_certified_ and inside.any():
-            near = as_stack(rows[inside].astype(np.float64, copy=False))
-            inside[inside] = keeps_distance(near, self._distance_norm, self._min_distance)
-        return inside
-
     def transform(self, X: Any) -> Any:
         """Treat the matrices outside the region as `on_infeasible` says.
 
@@ -612,7 +394,7 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
             warn_of_projection(moved)
         if not returns_arrays:  # what makes data frames takes no tensors
             return treated
-        result = _as(restore_layout(treated, was_stack), X)
+        result = as_given(restore_layout(treated, was_stack), X)
         return remember(result, moved) if moved.size else result
 
     def _treat(self, rows: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
@@ -656,76 +438,11 @@ class FeasibleRegionSampler(PersistentMixin, OneToOneFeatureMixin, TransformerMi
     def _returns_arrays(self) -> bool:
         return _get_output_config("transform", self)["dense"] == "default"
 
-    def fit_resample(self, X: Any, y: Any = None) -> Any:
-        """Fit the region, then drop the rows that are not feasible (imbalanced-learn's protocol).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            Targets, resampled alongside.
-
-        Returns
-        -------
-        X_resampled : array-like of shape (n_kept, n*n) or (n_kept, n, n)
-        y_resampled : array-like or None
-            Only the kept rows, in the container they came in.
-
-        Raises
-        ------
-        ValueError
-            If no row is feasible, and for what ``fit`` refuses.
-        """
-        if y is not None:
-            check_consistent_length(X, y)
-        keep = to_host(self.fit(X).is_feasible(X))
-        if not keep.any():
-            raise ValueError(
-                f"None of the {keep.size} matrices is feasible; use a larger radius or a smaller "
-                f"min_distance (the region's margin is {self.margin_:.3g})."
-            )
-        index = np.flatnonzero(keep)
-        y_resampled = None if y is None else _safe_indexing(y, index)
-        return _safe_indexing(X, index), y_resampled
-
-    def _validated(self, X: Any) -> tuple[NDArray, Layout]:
-        check_is_fitted(self)
-        rows, was_stack = flatten_stack(to_host(X))
-        refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
-        return validate_rows(self, rows, reset=False, allow_nonfinite=True), was_stack
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self.on_infeasible == "nan"
         return tags
-
-
-def check_sampler(sampler: Any) -> None:
-    """Refuse what is no fitted sampler of a region.
-
-    Parameters
-    ----------
-    sampler : object
-
-    Raises
-    ------
-    NotFittedError, TypeError
-        As :func:`sklearn.utils.validation.check_is_fitted`.
-    ValueError
-        For another estimator.
-
-    Examples
-    --------
-    >>> check_sampler(FeasibleRegionSampler([[2.0]], 1.0).fit())
-    """
-    check_is_fitted(sampler)
-    if not hasattr(sampler, "certificate_"):
-        raise ValueError(
-            f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
-            f"expected."
-        )
 
 
 def embedded_radius(radius: Any) -> NDArray[np.float64]:
@@ -754,15 +471,6 @@ def embedded_radius(radius: Any) -> NDArray[np.float64]:
     return real_array(radius, "radius")
 
 
-def _as(values: NDArray, X: Any) -> Any:
-    """Return values as a tensor on the device of `X` if that is one."""
-    if not is_tensor(X):
-        return values
-    import torch
-
-    return torch.tensor(values, device=X.device)
-
-
 def _transforms(sampler: FeasibleRegionSampler) -> bool:
     return sampler.on_infeasible != "drop"
 
@@ -772,42 +480,3 @@ def _transforms(sampler: FeasibleRegionSampler) -> bool:
 for _name in ("transform", "fit_transform"):
     _method = getattr(FeasibleRegionSampler, _name)
     setattr(FeasibleRegionSampler, _name, available_if(_transforms)(_method))
-
-
-def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:
-    """Tell which matrices are regular and at least `min_distance` from a singular one.
-
-    Cheap bounds decide most: d_linf <= d_l2, and 1 / Σ|A⁻¹| <= d_linf. In linf for n > 20 only the
-    lower bound counts.
-
-    Parameters
-    ----------
-    stack : ndarray of shape (m, n, n), float64
-    norm : {"l1", "l2", "linf"}
-    min_distance : float
-
-    Returns
-    -------
-    ndarray of bool of shape (m,)
-
-    Examples
-    --------
-    >>> keeps_distance(np.array([np.eye(2), np.ones((2, 2))]), "linf", 0.4)
-    array([ True, False])
-    """
-    smallest = distance_to_singularity(stack, "l2")
-    keep = smallest > stack.shape[-1] ** 1.5 * _EPS * np.abs(stack).max(axis=(1, 2))
-    if norm == "l2":
-        return keep & (smallest >= min_distance)
-    if norm == "linf":
-        keep &= smallest >= min_distance
-        unsure = np.flatnonzero(keep)
-        with np.errstate(over="ignore"):
-            cheap = 1.0 / np.abs(exact_inverse(stack[unsure])).sum(axis=(1, 2))
-        unsure = unsure[~(cheap >= min_distance)]
-    else:
-        unsure = np.flatnonzero(keep)
-    if unsure.size:
-        bounds = distance_to_singularity(stack[unsure], norm, return_bounds=True)
-        keep[unsure] = bounds.lower >= min_distance
-    return keep

@@ -17,7 +17,7 @@ from .._arrays.results import TruncatedMoments
 from .._arrays.shapes import as_stack
 from .._linalg.draws import HostDraws, private_generator
 from .._linalg.inverses import exact_inverse
-from ..geometry._sampler import check_sampler
+from ..geometry._drawing import check_sampler
 from ._predictions import Predictions
 
 # Matrices whose predictions are held at once.

@@ -19,7 +19,7 @@ from .._arrays.host import real_array
 from .._arrays.training import training_rows
 from .._linalg.draws import private_generator
 from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
-from ..geometry._sampler import check_sampler
+from ..geometry._drawing import check_sampler
 from .extrapolation import ExtrapolationMixin
 from .selection import held_out as held_out_rows
 from .training.preparation import ORDERS, Preparation

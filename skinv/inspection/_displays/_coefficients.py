@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from ..._arrays.host import real_array
 from ..._arrays.shapes import as_stack, matrix_order
 from ..._linalg.inverses import regular_inverse
-from ...geometry._sampler import check_sampler
+from ...geometry._drawing import check_sampler
 from ...impossibility._predictions import Predictions
 from ._style import COLORS, MARKERS, cycled, figure_and_axes, require_matplotlib
 

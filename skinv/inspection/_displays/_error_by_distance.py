@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
-from ...geometry._sampler import check_sampler
+from ...geometry._drawing import check_sampler
 from ._errors import checked_failure, errors_by_distance
 from ._style import COLORS, MARKERS, figure_and_axes, power_of_ten, require_matplotlib
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
 from ..._arrays.host import real_array
-from ...geometry._sampler import check_sampler
+from ...geometry._drawing import check_sampler
 from ._saddle import draw_saddle
 from ._sections import entry_name
 from ._slices import Slice, Space, signed_distance, slices_of, space_of

@@ -1,0 +1,277 @@
+"""Samples of a region, uniform in it, on the host or on a device."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from .._arrays.blocks import sample_by_blocks
+from .._arrays.shapes import (
+    as_stack,
+    matrix_order,
+)
+from .._linalg.draws import DeviceDraws, HostDraws
+from .._linalg.inverses import exact_inverse
+from . import distance_to_singularity
+from ._regions import Ellipsoid
+
+_EPS = float(np.finfo(np.float64).eps)
+# A region of which less than this share is at least min_distance from singular is refused.
+_MIN_ACCEPTANCE = 1e-3
+
+
+class DrawsMixin:
+    """A fitted region that samples are drawn from.
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler
+    >>> sampler = FeasibleRegionSampler([[2.0]], 0.5, random_state=0).fit()
+    >>> sampler.sample(3, return_inverse=False).shape
+    (3, 1)
+    """
+
+    is_certified_: Any
+    _region: Any
+    _structure: Any
+    _rng: np.random.RandomState
+    _norm: str
+    _min_distance: float
+
+    @overload
+    def sample(
+        self,
+        n_samples: int = ...,
+        *,
+        return_inverse: Literal[True] = ...,
+        device: None = ...,
+        dtype: Any = ...,
+        chunks: None = ...,
+    ) -> tuple[NDArray, NDArray]: ...
+    @overload
+    def sample(
+        self,
+        n_samples: int = ...,
+        *,
+        return_inverse: Literal[False],
+        device: None = ...,
+        dtype: Any = ...,
+        chunks: None = ...,
+    ) -> NDArray: ...
+    @overload
+    def sample(
+        self,
+        n_samples: int = ...,
+        *,
+        return_inverse: bool = ...,
+        device: Any = ...,
+        dtype: Any = ...,
+        chunks: Any = ...,
+    ) -> Any: ...
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        return_inverse: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        chunks: Any = None,
+    ) -> Any:
+        """Draw matrices uniform in the region, and invert them exactly.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+        return_inverse : bool, default=True
+            Whether to return their inverses too.
+        device : str or torch.device, default=None
+            Draw there and return torch tensors; None returns NumPy arrays.
+        dtype : dtype, default=None
+            A NumPy dtype, or a torch dtype with `device`; None is float64. Drawing and inverting
+            are done in float64 and rounded.
+        chunks : int, tuple of int or str, default=None
+            Rows of a block, or of each block, or what else dask understands ("auto", "100 MiB"):
+            then X and Y are dask arrays, whose blocks are drawn when they are computed, X and Y of
+            a block together. Each block has a stream of its own, seeded from that of the sampler
+            now: the samples depend on the chunks, and on nothing else.
+
+        Returns
+        -------
+        X : ndarray, tensor or dask array of shape (n_samples, n*n)
+            Matrices. In an uncertified region those closer than `min_distance` to a singular one
+            are rejected, which is done on the host.
+        Y : ndarray, tensor or dask array of shape (n_samples, n*n)
+            Their inverses; only if `return_inverse`.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not positive, for `chunks` with a `device`, a device or dtype that
+            there is not, or if hardly any of the region keeps `min_distance`.
+        ImportError
+            For `chunks` without dask.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
+            raise ValueError(f"Got n_samples={n_samples!r}, but a positive integer is expected.")
+        if device is not None and chunks is not None:
+            raise ValueError(
+                f"Got device={device!r} with chunks={chunks!r}, whose blocks are NumPy arrays: "
+                f"leave one of them out."
+            )
+        if device is not None:
+            return self._sample_on_device(n_samples, return_inverse, device, dtype)
+        try:
+            kind = np.dtype(np.float64 if dtype is None else dtype)
+        except TypeError:
+            kind = np.dtype(object)
+        if kind.kind != "f":
+            raise ValueError(
+                f"Got dtype={dtype!r}, but a floating-point one of NumPy is expected, such as "
+                f"numpy.float32."
+            )
+        dtype = kind
+        if chunks is not None:
+            return sample_by_blocks(self, n_samples, chunks, return_inverse, dtype)
+        X = self._draw_rows(n_samples).astype(dtype, copy=False)
+        if not return_inverse:
+            return X
+        # The inverse belongs to the matrix that is returned, rounding included.
+        return X, exact_inverse(as_stack(X)).reshape(X.shape).astype(X.dtype, copy=False)
+
+    def _sample_on_device(
+        self, n_samples: int, return_inverse: bool, device: Any, dtype: Any
+    ) -> Any:
+        import torch
+
+        seed = int(self._rng.randint(2**31))
+        try:
+            draws = DeviceDraws(seed, device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"Got device={device!r}, but one that torch has here is expected, such as 'cpu'."
+            ) from error
+        if self.is_certified_:
+            rows = self._draw(n_samples, draws)
+        else:
+            rows = draws.asarray(self._draw_rows(n_samples))
+        dtype = torch.float64 if dtype is None else dtype
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ValueError(
+                f"Got dtype={dtype!r} with device={device!r}, but a floating-point one of torch is "
+                f"expected then, such as torch.float32."
+            )
+        X = rows.to(dtype)
+        if not return_inverse:
+            return X
+        n = matrix_order(X.shape[1])
+        return X, exact_inverse(X.reshape(-1, n, n)).reshape(X.shape).to(X.dtype)
+
+    def _draw(self, n_samples: int, draws: Any) -> Any:
+        """Draw rows uniform in the region, singular ones among them."""
+        region, structure = self._region, self._structure
+        center = draws.asarray(region.center)
+        if structure is None:
+            return center + region.draw(n_samples, draws)
+        if isinstance(region, Ellipsoid):  # that of structured data
+            return structure.project(center + region.draw(n_samples, draws))
+        center = structure.pack(center[None])
+        return structure.unpack(center + region.packed(structure, n_samples, draws))
+
+    def _draw_rows(self, n_samples: int) -> NDArray[np.float64]:
+        """Draw on the host, rejecting what is too close to a singular matrix."""
+        draws = HostDraws(self._rng)
+        if self.is_certified_:
+            return self._draw(n_samples, draws)
+        kept: list[NDArray] = []
+        n_kept = n_tried = 0
+        while n_kept < n_samples:
+            size = max(n_samples - n_kept, 256)
+            block = self._draw(size, draws)
+            block = block[keeps_distance(as_stack(block), self._distance_norm, self._min_distance)]
+            kept.append(block)
+            n_kept += len(block)
+            n_tried += size
+            if n_kept < _MIN_ACCEPTANCE * n_tried and n_tried > 10 / _MIN_ACCEPTANCE:
+                raise ValueError(
+                    f"Of {n_tried} matrices drawn from the region only {n_kept} are at least "
+                    f"min_distance={self._min_distance} from a singular one; use a smaller radius "
+                    f"or min_distance."
+                )
+        return np.concatenate(kept)[:n_samples]
+
+    @property
+    def _distance_norm(self) -> str:
+        """The norm in which `min_distance` is measured."""
+        return "l2" if self._norm == "mahalanobis" else self._norm
+
+
+def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:
+    """Tell which matrices are regular and at least `min_distance` from a singular one.
+
+    Cheap bounds decide most: d_linf <= d_l2, and 1 / Σ|A⁻¹| <= d_linf. In linf for n > 20 only the
+    lower bound counts.
+
+    Parameters
+    ----------
+    stack : ndarray of shape (m, n, n), float64
+    norm : {"l1", "l2", "linf"}
+    min_distance : float
+
+    Returns
+    -------
+    ndarray of bool of shape (m,)
+
+    Examples
+    --------
+    >>> keeps_distance(np.array([np.eye(2), np.ones((2, 2))]), "linf", 0.4)
+    array([ True, False])
+    """
+    smallest = distance_to_singularity(stack, "l2")
+    keep = smallest > stack.shape[-1] ** 1.5 * _EPS * np.abs(stack).max(axis=(1, 2))
+    if norm == "l2":
+        return keep & (smallest >= min_distance)
+    if norm == "linf":
+        keep &= smallest >= min_distance
+        unsure = np.flatnonzero(keep)
+        with np.errstate(over="ignore"):
+            cheap = 1.0 / np.abs(exact_inverse(stack[unsure])).sum(axis=(1, 2))
+        unsure = unsure[~(cheap >= min_distance)]
+    else:
+        unsure = np.flatnonzero(keep)
+    if unsure.size:
+        bounds = distance_to_singularity(stack[unsure], norm, return_bounds=True)
+        keep[unsure] = bounds.lower >= min_distance
+    return keep
+
+
+def check_sampler(sampler: Any) -> None:
+    """Refuse what is no fitted sampler of a region.
+
+    Parameters
+    ----------
+    sampler : object
+
+    Raises
+    ------
+    NotFittedError, TypeError
+        As :func:`sklearn.utils.validation.check_is_fitted`.
+    ValueError
+        For another estimator.
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler
+    >>> check_sampler(FeasibleRegionSampler([[2.0]], 1.0).fit())
+    """
+    check_is_fitted(sampler)
+    if not hasattr(sampler, "certificate_"):
+        raise ValueError(
+            f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
+            f"expected."
+        )

@@ -1,0 +1,145 @@
+"""Which matrices lie in a region, and how deep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from .._arrays.blocks import by_blocks, is_dask
+from .._arrays.host import to_host
+from .._arrays.kinds import is_tensor
+from .._arrays.shapes import (
+    Layout,
+    as_stack,
+    flatten_stack,
+    refuse_other_order,
+)
+from .._arrays.validation import validate_rows
+from ._drawing import keeps_distance
+
+
+class MembershipMixin:
+    """A fitted region that matrices are in or not.
+
+    Examples
+    --------
+    >>> from skinv import FeasibleRegionSampler
+    >>> sampler = FeasibleRegionSampler([[2.0]], 0.5).fit()
+    >>> sampler.is_feasible([[2.1], [2.6]])
+    array([ True, False])
+    """
+
+    n_features_in_: int
+    is_certified_: Any
+    margin_: Any
+    _region: Any
+    _structure: Any
+    _distance_norm: Any
+    _min_distance: float
+    center_: Any
+    fit: Any
+
+    def decision_function(self, X: Any) -> Any:
+        """Return how deep each matrix lies in the region.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices; NaN and infinity are allowed.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), or tensor if `X` is one
+            The radius less the norm of the difference to the centre (in a box with unequal
+            half-widths the least room in any entry): at least 0 inside, negative outside, -inf for
+            matrices that are not finite. Where a `structure` is violated by more than rounding, it
+            is at most the negative of the largest violation. Singular matrices are not looked at.
+        """
+        if is_dask(X):
+            return by_blocks(self, "decision_function", X)
+        return as_given(self._depth(self._validated(X)[0]), X)
+
+    def is_feasible(self, X: Any) -> Any:
+        """Tell of each matrix whether it could have been sampled.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices; NaN and infinity are allowed, and infeasible.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_samples,), or tensor if `X` is one
+            True where the matrix lies in the region, up to rounding in its dtype, and is regular
+            and at least `min_distance` from a singular matrix, which is tested matrix by matrix
+            only if the region is not certified.
+        """
+        if is_dask(X):
+            return by_blocks(self, "is_feasible", X)
+        return as_given(self._feasible(self._validated(X)[0]), X)
+
+    def _depth(self, rows: NDArray) -> NDArray[np.float64]:
+        depth = self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
+        if self._structure is not None:
+            violation = self._structure.violation(rows)
+            depth = np.where(violation > 0, np.minimum(depth, -violation), depth)
+        return depth
+
+    def _feasible(self, rows: NDArray) -> NDArray[np.bool_]:
+        inside = self._depth(rows) >= 0
+        if not self.is_certified_ and inside.any():
+            near = as_stack(rows[inside].astype(np.float64, copy=False))
+            inside[inside] = keeps_distance(near, self._distance_norm, self._min_distance)
+        return inside
+
+    def fit_resample(self, X: Any, y: Any = None) -> Any:
+        """Fit the region, then drop the rows that are not feasible (imbalanced-learn's protocol).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+            Matrices.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Targets, resampled alongside.
+
+        Returns
+        -------
+        X_resampled : array-like of shape (n_kept, n*n) or (n_kept, n, n)
+        y_resampled : array-like or None
+            Only the kept rows, in the container they came in.
+
+        Raises
+        ------
+        ValueError
+            If no row is feasible, and for what ``fit`` refuses.
+        """
+        if y is not None:
+            check_consistent_length(X, y)
+        keep = to_host(self.fit(X).is_feasible(X))
+        if not keep.any():
+            raise ValueError(
+                f"None of the {keep.size} matrices is feasible; use a larger radius or a smaller "
+                f"min_distance (the region's margin is {self.margin_:.3g})."
+            )
+        index = np.flatnonzero(keep)
+        y_resampled = None if y is None else _safe_indexing(y, index)
+        return _safe_indexing(X, index), y_resampled
+
+    def _validated(self, X: Any) -> tuple[NDArray, Layout]:
+        check_is_fitted(self)
+        rows, was_stack = flatten_stack(to_host(X))
+        refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
+        return validate_rows(self, rows, reset=False, allow_nonfinite=True), was_stack
+
+
+def as_given(values: NDArray, X: Any) -> Any:
+    """Return values as a tensor on the device of `X` if that is one."""
+    if not is_tensor(X):
+        return values
+    import torch
+
+    return torch.tensor(values, device=X.device)
