@@ -106,7 +106,7 @@ def as_polynomial(coefficients: Any) -> Polynomial:
     return Polynomial(without_zeros(array))
 
 
-def _number(value: Any, name: str) -> float:
+def number_of(value: Any, name: str) -> float:
     """Return a number as a float, or raise a ValueError."""
     number = numbers(value, name)
     if number.ndim:
@@ -114,9 +114,9 @@ def _number(value: Any, name: str) -> float:
     return float(number)
 
 
-def _factor(value: Any) -> float:
+def factor_of(value: Any) -> float:
     """Return a factor of a bound as a float, or raise a ValueError."""
-    factor = _number(value, "factor")
+    factor = number_of(value, "factor")
     if not 0 <= factor < math.inf:
         raise ValueError(f"Got factor={factor}, but it must be finite and not negative.")
     return factor
@@ -228,7 +228,7 @@ def lipschitz(
     """
     P = as_polynomial(bound)
     if magnitude is None:
-        magnitude = plus(_number(at_zero, "at_zero"), times([0.0, 1.0], P.coef))
+        magnitude = plus(number_of(at_zero, "at_zero"), times([0.0, 1.0], P.coef))
     return PolynomialLipschitz(P, magnitude, norm)
 
 
@@ -366,7 +366,7 @@ def scale(certificate: PolynomialLipschitz, factor: float) -> PolynomialLipschit
     >>> scale(identity(), 3.0)
     PolynomialLipschitz(P=3, B=3 t, norm='l2')
     """
-    norm, factor = _common_norm(certificate), _factor(factor)
+    norm, factor = _common_norm(certificate), factor_of(factor)
     P, B = (times(factor, getattr(certificate, name).coef) for name in "PB")
     return PolynomialLipschitz(P, B, norm)
 
@@ -420,7 +420,7 @@ def multiply(
     >>> multiply(identity(), identity())  # x ↦ x²
     PolynomialLipschitz(P=2 t, B=t^2, norm='l2')
     """
-    norm, factor = _common_norm(first, second), _factor(factor)
+    norm, factor = _common_norm(first, second), factor_of(factor)
     P = plus(times(first.B.coef, second.P.coef), times(second.B.coef, first.P.coef))
     B = times(first.B.coef, second.B.coef)
     return PolynomialLipschitz(times(factor, P), times(factor, B), norm)
@@ -458,10 +458,10 @@ def elementwise(
     PolynomialLipschitz(P=1 + 3 t^2, B=t + 3 t^3, norm='l2')
     """
     check_norm(norm)
-    count = _number(size, "size")
+    count = number_of(size, "size")
     if not count >= 0:
         raise ValueError(f"Got size={count:g}, but a number of entries is expected.")
-    at_zero = product(abs(_number(at_zero, "at_zero")), repetition(count, norm))
+    at_zero = product(abs(number_of(at_zero, "at_zero")), repetition(count, norm))
     return lipschitz(derivative, at_zero, norm)
 
 

@@ -29,7 +29,7 @@ _PIECE = 2**22
 _PIECE_NETWORK, _ROWS = 3 * 2**19, 1024
 _MOST_ROWS = 2**14
 # Of arrays that are copied to a device piece by piece.
-_PIECE_COPIED = 2**24
+PIECE_COPIED = 2**24
 # Up to so many numbers torch costs more than it saves.
 _SMALL = 2**13
 # So many selections of outputs are kept ready.
@@ -229,8 +229,8 @@ class Engine:
 
     def _few(self, X: NDArray, parts: Parts, out: NDArray) -> None:
         """Predict a few rows, without torch."""
-        bad = None if _sum_is_finite(X) else _not_finite(X)
-        E = _differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
+        bad = None if sum_is_finite(X) else not_finite(X)
+        E = differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
         with np.errstate(all="ignore"):
             y = out if out.dtype == E.dtype else np.empty(out.shape, E.dtype)
             evaluate(parts, E, y, Workspace())
@@ -284,22 +284,22 @@ class Engine:
         torch, d, wide = sys.modules["torch"], len(host.origin), host.origin.dtype
         exact, in_place = is_tensor(parts.origin), np.may_share_memory(X, out)
         direct = exact and host.is_direct and X.dtype == wide and not in_place
-        for piece in _pieces(len(X), host, wide.itemsize, verbose):
+        for piece in pieces(len(X), host, wide.itemsize, verbose):
             x, part = X[piece], out[piece]
             E = None if direct and x.flags.carray else space.of(example, (len(x), d), "E")
             if E is None:
                 E = torch.from_numpy(x).view(len(x), d)
             elif x.flags.carray and host.kept is None and exact:
-                _differences(torch.from_numpy(x), parts, E)
+                differences(torch.from_numpy(x), parts, E)
             else:  # read-only memory and files, which torch does not take
-                _differences(x, host, E.numpy())
+                differences(x, host, E.numpy())
             # What is not picked is not in E, and activations may swallow what is.
             early = host.kept is not None or bool(host.layers)
             if host.kept is not None:
-                finite = _sum_is_finite(x)
+                finite = sum_is_finite(x)
             else:
                 finite = not early or math.isfinite(torch.dot(E.view(-1), E.view(-1)))
-            bad = None if finite else _not_finite(x)
+            bad = None if finite else not_finite(x)
             same = part.dtype == wide
             y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")
             if exact:
@@ -308,7 +308,7 @@ class Engine:
                 evaluate(host, E.numpy(), y.numpy(), space)
             # Through products alone NaN and infinity of a row reach all of its outputs.
             if not early and not math.isfinite(y[:, 0].sum()):
-                bad = _not_finite(E.numpy() if in_place else x)
+                bad = not_finite(E.numpy() if in_place else x)
             if not same:
                 torch.from_numpy(part).copy_(y)
             if bad is not None:
@@ -321,12 +321,12 @@ class Engine:
         torch, wide = sys.modules["torch"], host.origin.dtype
         space = Workspace()
         width = max(parts.width, len(host.origin), parts.n_outputs)
-        step = max(_PIECE_COPIED // (wide.itemsize * width), 1)
-        for piece in _steps(len(X), step, verbose):
+        step = max(PIECE_COPIED // (wide.itemsize * width), 1)
+        for piece in steps(len(X), step, verbose):
             x = X[piece]
-            bad = None if _sum_is_finite(x) else _not_finite(x)
+            bad = None if sum_is_finite(x) else not_finite(x)
             E = np.empty((len(x), len(host.origin)), wide)
-            E = torch.from_numpy(_differences(x, host, E)).to(parts.origin.device)
+            E = torch.from_numpy(differences(x, host, E)).to(parts.origin.device)
             y = space.of(E, out[piece].shape, "y")
             evaluate(parts, E, y, space)
             out[piece] = y.cpu().numpy()
@@ -341,12 +341,12 @@ class Engine:
         wide = torch.float32 if X.dtype.itemsize < 4 else X.dtype
         parts = self.parts(wide, X.device, outputs)
         if out is None:
-            out = _torch_memory(len(X), parts.n_outputs, X.dtype, X.device)
+            out = fresh_memory(len(X), parts.n_outputs, X.dtype, X.device)
         if _by_kernel(X, parts, out):
             return out
         space = Workspace.of_thread() if on_host(X) else Workspace()
         with torch.no_grad(), np.errstate(all="ignore"):
-            for piece in _pieces(len(X), parts, wide.itemsize, verbose, X):
+            for piece in pieces(len(X), parts, wide.itemsize, verbose, X):
                 x, part = X[piece], out[piece]
                 # NaN goes through products, but not through what does not read an entry, nor
                 # infinity through every activation.
@@ -358,7 +358,7 @@ class Engine:
                     E = x.reshape(x.shape[0], -1)
                 else:
                     E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
-                    _differences(x, parts, E)
+                    differences(x, parts, E)
                 if part.dtype == wide:
                     evaluate(parts, E, part, space)
                 else:
@@ -384,7 +384,7 @@ def _by_kernel(X: Any, parts: Parts, out: Any) -> bool:
     return True
 
 
-def _pieces(m: int, parts: Parts, itemsize: int, verbose: bool, X: Any = None) -> Iterator[slice]:
+def pieces(m: int, parts: Parts, itemsize: int, verbose: bool, X: Any = None) -> Iterator[slice]:
     """Cut m rows into pieces: those of a cache or, of a tensor on a device, of its memory."""
     row = itemsize * parts.width
     if X is not None and not on_host(X):
@@ -393,10 +393,10 @@ def _pieces(m: int, parts: Parts, itemsize: int, verbose: bool, X: Any = None) -
         step = min(max(_PIECE_NETWORK // row, _ROWS), _MOST_ROWS)
     else:
         step = min(max(_PIECE // row, 1), _MOST_ROWS)
-    return _steps(m, step, verbose)
+    return steps(m, step, verbose)
 
 
-def _steps(m: int, step: int, verbose: bool) -> Iterator[slice]:
+def steps(m: int, step: int, verbose: bool) -> Iterator[slice]:
     """Cut m rows into pieces of `step`, and show how many are done."""
     with progress(m, "predicting", "matrix", verbose and m > step) as bar:
         for start in range(0, m, step):
@@ -405,7 +405,7 @@ def _steps(m: int, step: int, verbose: bool) -> Iterator[slice]:
             bar.update(piece.stop - start)
 
 
-def _torch_memory(m: int, n: int, dtype: Any, device: Any) -> Any:
+def fresh_memory(m: int, n: int, dtype: Any, device: Any) -> Any:
     """Return memory for a result; NumPy's comes in large pages, which are faster to get."""
     torch = sys.modules["torch"]
     if device.type == "cpu" and dtype in (torch.float32, torch.float64):
@@ -413,7 +413,7 @@ def _torch_memory(m: int, n: int, dtype: Any, device: Any) -> Any:
     return torch.empty(m, n, dtype=dtype, device=device)
 
 
-def _differences(X: Any, parts: Parts, E: Any) -> Any:
+def differences(X: Any, parts: Parts, E: Any) -> Any:
     """Write (a − origin)·unit to E, reading X once, whatever its layout."""
     origin, target = parts.origin, E
     with np.errstate(all="ignore"):
@@ -431,12 +431,12 @@ def _differences(X: Any, parts: Parts, E: Any) -> Any:
     return E
 
 
-def _sum_is_finite(x: NDArray) -> bool:
+def sum_is_finite(x: NDArray) -> bool:
     """Tell whether a sum is finite: if so all terms are."""
     with np.errstate(all="ignore"):
         return math.isfinite(x.sum(dtype=np.float32 if x.dtype == np.float16 else None))
 
 
-def _not_finite(rows: NDArray) -> NDArray[np.bool_]:
+def not_finite(rows: NDArray) -> NDArray[np.bool_]:
     """Tell which rows hold NaN or infinity."""
     return ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)

@@ -23,7 +23,7 @@ SHORT = 36
 # Inputs that do not vary are left out if they are more than this share of all: to pick the others
 # costs a copy.
 _WORTH_PICKING = 0.25
-_SERIES_ARRAYS = ("right", "left", "inner", "corner", "columns", "pick")
+SERIES_ARRAYS = ("right", "left", "inner", "corner", "columns", "pick")
 # Past these, coefficients of a map are kept in float32's range by another unit for the inputs.
 _RANGE = 1e30
 
@@ -190,7 +190,7 @@ class Parts:
             center, B, order = form.taylor
             n, d = len(B), B.size
             series = SeriesPart.of(B, order, outputs)
-            dense = order == 1 and not narrow and _is_dense(n, outputs)
+            dense = order == 1 and not narrow and is_dense(n, outputs)
         pivot = form.x_mean if form.layers and form.linear is None else form.origin
         if form.reduced is not None:
             # In double precision sums of products round no more than the entries did.
@@ -213,7 +213,7 @@ class Parts:
             size = float(np.abs(B).max())
             if not 1 / _RANGE < size * size < _RANGE:
                 unit = float(_power_of_two(size))
-            tangent = -_kron_columns(B, B / unit, np.arange(d)[every])
+            tangent = -kron_columns(B, B / unit, np.arange(d)[every])
             moved = (pivot - center.ravel()) * unit
             constant = constant + B.ravel()[every] + moved @ tangent
             linear, series = (tangent if linear is None else linear / unit + tangent), None
@@ -318,7 +318,7 @@ class Parts:
 
         series = self.series
         if series is not None:
-            series = replace(series, **{k: of(getattr(series, k)) for k in _SERIES_ARRAYS})
+            series = replace(series, **{k: of(getattr(series, k)) for k in SERIES_ARRAYS})
         return replace(
             self,
             origin=of(self.origin),
@@ -389,14 +389,14 @@ def _moderate(form: ModelForm, pivot: NDArray) -> Any:
     return float(_power_of_two(1 / size)) if size > 0 else 1.0
 
 
-def _is_dense(n: int, outputs: NDArray[np.intp] | None) -> bool:
+def is_dense(n: int, outputs: NDArray[np.intp] | None) -> bool:
     """Tell whether the first order is best computed as one product with an n² × k matrix."""
     if n <= _DENSE_ORDER or outputs is None:
         return n <= _DENSE_ORDER
     return n * n * len(outputs) < min(_costs(n, 1, outputs))
 
 
-def _kron_columns(B: NDArray, C: NDArray, outputs: NDArray[np.intp]) -> NDArray:
+def kron_columns(B: NDArray, C: NDArray, outputs: NDArray[np.intp]) -> NDArray:
     """Return columns of Bᵀ ⊗ C: that of output (i, j) is the outer product of B[i] and C[:, j]."""
     n = len(B)
     rows, columns = B[outputs // n], C[:, outputs % n]
