@@ -29,7 +29,7 @@ from sklearn.utils.validation import _get_feature_names
 
 import skinv
 import skinv.certified._estimator
-import skinv.learn.inference.engine
+import skinv.learn.inference.pieces
 from skinv import (
     CertifiedInverse,
     FeasibleRegionSampler,
@@ -353,7 +353,7 @@ def test_boxes_show_the_gap(capsys):
 
 def test_training_and_large_predictions_show_progress(monkeypatch, capsys):
     """verbose=1 for epochs, 2 for predictions in more than a piece, too: of the same bits."""
-    monkeypatch.setattr(skinv.learn.inference.engine, "_PIECE_NETWORK", 1)
+    monkeypatch.setattr(skinv.learn.inference.pieces, "_PIECE_NETWORK", 1)
     X, Y = region().sample(5000)
     model = network(max_iter=3, verbose=1).fit(X[:500], Y[:500])
     assert "3/3" in shown(capsys)

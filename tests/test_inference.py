@@ -21,6 +21,7 @@ from skinv import (
 )
 from skinv.datasets import load_power_flow
 from skinv.learn.inference import engine as engine_module
+from skinv.learn.inference import pieces
 from skinv.learn.inference.parts import Parts
 from skinv.learn.inference.predictor import output_indices
 
@@ -151,7 +152,7 @@ def test_predictions(case, dtype, fitted, monkeypatch):
     close(model.predict(torch.from_numpy(A)).reshape(-1, d), expected, dtype)
     # As if there were too many rows for one piece.
     monkeypatch.setattr(engine_module, "_SMALL", 0)
-    monkeypatch.setattr(engine_module, "_MOST_ROWS", 7)
+    monkeypatch.setattr(pieces, "_MOST_ROWS", 7)
     close(model.predict(rows), expected, dtype)
     close(model.predict(A).reshape(-1, d), expected, dtype)
     close(model.predict(torch.from_numpy(rows)), expected, dtype)
@@ -434,7 +435,7 @@ def test_memory_that_overlaps(tensor):
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_that_are_not_finite_in_place(name, bad, fitted, monkeypatch):
     """What is overwritten has been looked at before."""
-    monkeypatch.setattr(engine_module, "_MOST_ROWS", 16)
+    monkeypatch.setattr(pieces, "_MOST_ROWS", 16)
     for small in (engine_module._SMALL, 0):
         monkeypatch.setattr(engine_module, "_SMALL", small)
         for n in (3, 9, "grid"):
@@ -502,7 +503,7 @@ def test_rows_that_are_not_finite(case, bad, dtype, fitted, monkeypatch):
     n = A.shape[1]
     for small in (engine_module._SMALL, 0):
         monkeypatch.setattr(engine_module, "_SMALL", small)
-        monkeypatch.setattr(engine_module, "_MOST_ROWS", 16)
+        monkeypatch.setattr(pieces, "_MOST_ROWS", 16)
         for entry in {0, n * n // 2, n * n - 1}:
             X = A.reshape(len(A), -1).copy()
             X[[7, 41], entry] = bad

@@ -26,12 +26,7 @@ from .._arrays.pairs import refuse_inexact
 from .._arrays.projected import moved_rows
 from .._arrays.results import PROVEN, InverseReport
 from .._arrays.rows import list_rows, numbered, refuse_nonfinite
-from .._arrays.shapes import (
-    Layout,
-    as_stack,
-    flatten_stack,
-    restore_layout,
-)
+from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout
 from .._arrays.training import targets_are_inverses, training_rows
 from .._linalg.inverses import check_inverse_targets, training_inverses
 from .._linalg.norms import finite_rows

@@ -12,12 +12,7 @@ from .._arrays.estimators import private
 from .._arrays.host import like, real_array, to_host
 from .._arrays.kinds import is_tensor, namespace
 from .._arrays.pairs import refuse_inexact
-from .._arrays.shapes import (
-    Layout,
-    as_stack,
-    flatten_stack,
-    matrix_order,
-)
+from .._arrays.shapes import Layout, as_stack, flatten_stack, matrix_order
 from .._arrays.validation import validate_rows
 
 

@@ -10,10 +10,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from .._arrays.estimators import private, reads_only, unwrapped
-from .._arrays.shapes import (
-    may_be_single,
-    restore_layout,
-)
+from .._arrays.shapes import may_be_single, restore_layout
 from .._arrays.training import training_rows
 from ..geometry._sampler import FeasibleRegionSampler
 from ..learn.regressor import InverseRegressorMixin

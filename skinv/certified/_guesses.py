@@ -19,9 +19,7 @@ from .._arrays.estimators import private, reads_only
 from .._arrays.host import is_complex, real_array, to_host
 from .._arrays.kinds import is_tensor
 from .._arrays.rows import expecting_unanswered, numbered
-from .._arrays.shapes import (
-    restore_layout,
-)
+from .._arrays.shapes import restore_layout
 from ..learn.linear import LinearInverseApprox
 from ..learn.neural import NeuralInverseRegressor
 from ..learn.regressor import InverseRegressorMixin

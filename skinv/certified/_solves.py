@@ -13,10 +13,7 @@ from .._arrays.conversion import as_float64
 from .._arrays.host import to_host
 from .._arrays.kinds import namespace
 from .._arrays.projected import moved_rows
-from .._arrays.shapes import (
-    Layout,
-    restore_layout,
-)
+from .._arrays.shapes import Layout, restore_layout
 from .._linalg.norms import finite_rows
 from ..geometry._sampler import FeasibleRegionSampler
 from ._anchor import Anchor

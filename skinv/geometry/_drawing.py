@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.blocks import sample_by_blocks
-from .._arrays.shapes import (
-    as_stack,
-    matrix_order,
-)
+from .._arrays.shapes import as_stack, matrix_order
 from .._linalg.draws import DeviceDraws, HostDraws
 from .._linalg.inverses import exact_inverse
 from . import distance_to_singularity

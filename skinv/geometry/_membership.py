@@ -12,12 +12,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from .._arrays.blocks import by_blocks, is_dask
 from .._arrays.host import to_host
 from .._arrays.kinds import is_tensor
-from .._arrays.shapes import (
-    Layout,
-    as_stack,
-    flatten_stack,
-    refuse_other_order,
-)
+from .._arrays.shapes import Layout, as_stack, flatten_stack, refuse_other_order
 from .._arrays.validation import validate_rows
 from ._drawing import keeps_distance
 

@@ -21,13 +21,7 @@ from .._arrays.host import is_complex, real_array, to_host
 from .._arrays.projected import moved_rows, remember, warn_of_projection
 from .._arrays.results import RegionCertificate
 from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
-from .._arrays.shapes import (
-    Layout,
-    flatten_stack,
-    matrix_order,
-    restore_layout,
-    warn_of_single,
-)
+from .._arrays.shapes import Layout, flatten_stack, matrix_order, restore_layout, warn_of_single
 from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.draws import private_generator

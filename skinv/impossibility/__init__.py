@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._calculus import (
-    PolynomialLipschitz,
-    add,
-    compose,
-    concatenate,
-    constant,
-    elementwise,
-    identity,
-    lipschitz,
-    multiply,
-    residual,
-    scale,
-)
+from ._calculus import add, compose, concatenate, multiply, residual, scale
+from ._certificates import PolynomialLipschitz, constant, elementwise, identity, lipschitz
 from ._counterexample import counterexample
 from ._failure import failure_distance
 from ._models import polynomial_lipschitz

@@ -13,18 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._calculus import (
-    PolynomialLipschitz,
-    add,
-    compose,
-    concatenate,
-    lipschitz,
-    multiply,
-    repetition,
-    summation,
-    vector_norm,
-)
+from ._calculus import add, compose, concatenate, multiply
 from ._calculus import scale as scaled
+from ._certificates import PolynomialLipschitz, lipschitz, repetition, summation, vector_norm
 from ._coefficients import product, reciprocal
 from ._moves import is_move, moved, operate
 from ._rules import activation, affine, array, find_rule, induced_norm, softmax

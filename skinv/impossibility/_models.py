@@ -13,16 +13,8 @@ from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm, defined_in, form_of
 from ..geometry._distance import check_norm
 from ..learn.linear import taylor
-from ._calculus import (
-    PolynomialLipschitz,
-    add,
-    compose,
-    constant,
-    identity,
-    multiply,
-    scale,
-    vector_norm,
-)
+from ._calculus import add, compose, multiply, scale
+from ._certificates import PolynomialLipschitz, constant, identity, vector_norm
 from ._coefficients import TINY, evaluated, hypotenuse, product, raised, total
 
 # SiLU falls down to this value, at this place, and rises from there.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..geometry._distance import check_norm
-from ._calculus import (
+from ._certificates import (
     PolynomialLipschitz,
     elementwise,
     identity,

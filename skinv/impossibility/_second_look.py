@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ._calculus import PolynomialLipschitz
+from ._certificates import PolynomialLipschitz
 from ._coefficients import evaluated
 from ._tracing import run
 from ._values import HOW_TO, leaves

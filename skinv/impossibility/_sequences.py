@@ -8,18 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._calculus import (
-    PolynomialLipschitz,
-    add,
-    compose,
-    concatenate,
-    constant,
-    identity,
-    multiply,
-    repetition,
-    scale,
-    vector_norm,
-)
+from ._calculus import add, compose, concatenate, multiply, scale
+from ._certificates import PolynomialLipschitz, constant, identity, repetition, vector_norm
 from ._coefficients import plus, product, reciprocal, times, total
 from ._rules import activation, affine, array, find_rule, induced_norm, register_rule
 

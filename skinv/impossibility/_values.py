@@ -9,16 +9,8 @@ from typing import Any
 
 import torch
 
-from ._calculus import (
-    PolynomialLipschitz,
-    compose,
-    constant,
-    lipschitz,
-    repetition,
-    scale,
-    tighter,
-    vector_norm,
-)
+from ._calculus import compose, scale, tighter
+from ._certificates import PolynomialLipschitz, constant, lipschitz, repetition, vector_norm
 from ._coefficients import product, total
 from ._rules import array
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..geometry._distance import check_norm
-from ._calculus import PolynomialLipschitz, constant, lipschitz, vector_norm
+from ._certificates import PolynomialLipschitz, constant, lipschitz, vector_norm
 from ._functions import call_function
 from ._rules import array, find_rule
 from ._second_look import check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from threading import RLock
 from typing import Any
@@ -12,26 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.kinds import is_tensor, namespace
-from ..._arrays.progress import progress
+from ..._arrays.kinds import is_tensor
 from ..._linalg.arithmetic import Arithmetic, products_are_exact
 from ..._linalg.form import ModelForm
 from ..._linalg.products import kernels_for
-from ..._linalg.workspace import PIECE_CUDA, Workspace, on_host
+from ..._linalg.workspace import Workspace, on_host
 from .evaluate import evaluate
-from .parts import SHORT, Parts
+from .parts import Parts
+from .pieces import (
+    PIECE_COPIED,
+    differences,
+    fresh_memory,
+    not_finite,
+    pieces,
+    steps,
+    sum_is_finite,
+)
 from .single import single_function
 
-# Bytes of the widest intermediate result in a piece. Without a network smaller ones would fit an L2
-# cache, but fresh memory for results drives them out of it anyway, and were measured to be slower.
-# With one they should fit, but have at least so many rows, for the sake of the weights.
-_PIECE = 2**22
-_PIECE_NETWORK, _ROWS = 3 * 2**19, 1024
-_MOST_ROWS = 2**14
-# Of arrays that are copied to a device piece by piece.
-PIECE_COPIED = 2**24
 # Up to so many numbers torch costs more than it saves.
 _SMALL = 2**13
+
+
 # So many selections of outputs are kept ready.
 _SELECTIONS = 16
 
@@ -382,61 +384,3 @@ def _by_kernel(X: Any, parts: Parts, out: Any) -> bool:
         return False
     kernels.series(X, parts.origin, series.right, series.left, series.order, out)
     return True
-
-
-def pieces(m: int, parts: Parts, itemsize: int, verbose: bool, X: Any = None) -> Iterator[slice]:
-    """Cut m rows into pieces: those of a cache or, of a tensor on a device, of its memory."""
-    row = itemsize * parts.width
-    if X is not None and not on_host(X):
-        step = max(PIECE_CUDA // row, 1)
-    elif parts.layers:
-        step = min(max(_PIECE_NETWORK // row, _ROWS), _MOST_ROWS)
-    else:
-        step = min(max(_PIECE // row, 1), _MOST_ROWS)
-    return steps(m, step, verbose)
-
-
-def steps(m: int, step: int, verbose: bool) -> Iterator[slice]:
-    """Cut m rows into pieces of `step`, and show how many are done."""
-    with progress(m, "predicting", "matrix", verbose and m > step) as bar:
-        for start in range(0, m, step):
-            piece = slice(start, min(start + step, m))
-            yield piece
-            bar.update(piece.stop - start)
-
-
-def fresh_memory(m: int, n: int, dtype: Any, device: Any) -> Any:
-    """Return memory for a result; NumPy's comes in large pages, which are faster to get."""
-    torch = sys.modules["torch"]
-    if device.type == "cpu" and dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.empty((m, n), np.dtype(str(dtype).removeprefix("torch."))))
-    return torch.empty(m, n, dtype=dtype, device=device)
-
-
-def differences(X: Any, parts: Parts, E: Any) -> Any:
-    """Write (a − origin)·unit to E, reading X once, whatever its layout."""
-    origin, target = parts.origin, E
-    with np.errstate(all="ignore"):
-        if parts.kept is not None:
-            X = X.reshape(X.shape[0], -1)[:, parts.kept]
-        contiguous = X.is_contiguous() if is_tensor(X) else X.flags.c_contiguous
-        if E.shape[1] <= SHORT and contiguous and on_host(X) and E.shape[0] <= _MOST_ROWS:
-            origin = parts.repeated("origin", origin, E.shape[0])
-            X, target = X.reshape(-1), E.reshape(-1)
-        elif X.ndim == 3:
-            origin, target = origin.reshape(X.shape[1:]), E.reshape(X.shape)
-        namespace(X).subtract(X, origin, out=target)
-        if parts.unit != 1.0:
-            E *= parts.unit
-    return E
-
-
-def sum_is_finite(x: NDArray) -> bool:
-    """Tell whether a sum is finite: if so all terms are."""
-    with np.errstate(all="ignore"):
-        return math.isfinite(x.sum(dtype=np.float32 if x.dtype == np.float16 else None))
-
-
-def not_finite(rows: NDArray) -> NDArray[np.bool_]:
-    """Tell which rows hold NaN or infinity."""
-    return ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)

@@ -10,7 +10,8 @@ import numpy as np
 from ..._arrays.kinds import is_tensor
 from ..._linalg.products import add_product, product
 from ..._linalg.workspace import Workspace, on_host
-from .parts import SHORT, Parts, SeriesPart
+from .parts import SHORT, Parts
+from .series import SeriesPart
 
 
 def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -14,101 +13,19 @@ from numpy.typing import NDArray
 from ..._arrays.kinds import is_tensor
 from ..._linalg.form import ModelForm
 from .coordinates import ReducedPart
+from .series import SERIES_ARRAYS, SeriesPart, is_dense, kron_columns
 
-# Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which
-# is faster than two products with n×n matrices (the crossover was measured between 8 and 16).
-_DENSE_ORDER = 8
 # Rows of up to so many numbers are short for a loop: what is added to them is repeated instead.
 SHORT = 36
+
+
 # Inputs that do not vary are left out if they are more than this share of all: to pick the others
 # costs a copy.
 _WORTH_PICKING = 0.25
-SERIES_ARRAYS = ("right", "left", "inner", "corner", "columns", "pick")
+
+
 # Past these, coefficients of a map are kept in float32's range by another unit for the inputs.
 _RANGE = 1e30
-
-
-@dataclass
-class SeriesPart:
-    """Some outputs of the series B(I + N + N² + …), N = −EB, and how they are computed.
-
-    Parameters
-    ----------
-    right : array of shape (n, n) or (n, n_columns)
-        −B (over the unit of E) or, if the part is thin, the columns asked for, B[:, columns].
-    left : array of shape (n, n), (n_rows, n) or (n, n_outputs)
-        B; if the part is thin the rows asked for; if entries are picked the row of B for each.
-    order : int
-    inner : array of shape (n, n) or None
-        B, if the part is thin: some rows or columns, from thin products.
-    corner : array of shape (n_rows, n_columns) or None
-        The rows and columns asked for, of B, if the part is thin.
-    by_rows : bool
-        Whether a thin part is computed from its rows (few rows) or its columns (few columns).
-    columns : array of int of shape (n_outputs,) or None
-        Columns of the last product, if only entries of that are computed.
-    pick : array of int or None
-        Where the outputs stand among what is computed; None is all of them, in order.
-
-    Examples
-    --------
-    >>> SeriesPart.of(np.eye(2), 1, None).is_plain
-    True
-    """
-
-    right: Any
-    left: Any
-    order: int
-    inner: Any = None
-    corner: Any = None
-    by_rows: bool = False
-    columns: Any = None
-    pick: Any = None
-
-    @classmethod
-    def of(cls, B: NDArray, order: int, outputs: NDArray[np.intp] | None) -> SeriesPart:
-        """Choose the cheapest way to the outputs that are asked for (None: all)."""
-        whole = cls(right=-B, left=B, order=order)
-        if outputs is None:
-            return whole
-        n = len(B)
-        thin, entries, everything = _costs(n, order, outputs)
-        if thin <= min(entries, everything):
-            rows, row_of = np.unique(outputs // n, return_inverse=True)
-            columns, column_of = np.unique(outputs % n, return_inverse=True)
-            pick = row_of * len(columns) + column_of
-            in_order = np.array_equal(pick, np.arange(len(rows) * len(columns)))
-            return cls(
-                right=B[:, columns],
-                left=B[rows],
-                order=order,
-                inner=B,
-                corner=B[np.ix_(rows, columns)],
-                by_rows=len(rows) < len(columns),
-                pick=None if in_order else pick,
-            )
-        if entries <= everything:
-            return replace(whole, left=B[outputs // n].T, columns=outputs % n)
-        return replace(whole, pick=outputs)
-
-    @property
-    def is_thin(self) -> bool:
-        """Whether only thin products are taken."""
-        return self.inner is not None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether all outputs are computed."""
-        return self.inner is None and self.columns is None and self.pick is None
-
-
-def _costs(n: int, order: int, outputs: NDArray[np.intp]) -> tuple[float, ...]:
-    """Return multiplications per matrix: of thin products, of entries of the last one, of all."""
-    rows, columns = len(np.unique(outputs // n)), len(np.unique(outputs % n))
-    thin = (2 * order - 1) * n * n * min(rows, columns) + n * rows * columns
-    # As many numbers are held as there are multiplications in the last product: no more than n².
-    entries = order * n**3 + n * len(outputs) if len(outputs) <= n else math.inf
-    return thin, entries, (order + 1) * n**3
 
 
 @dataclass
@@ -387,17 +304,3 @@ def _moderate(form: ModelForm, pivot: NDArray) -> Any:
     else:
         size = np.abs(pivot).max()
     return float(_power_of_two(1 / size)) if size > 0 else 1.0
-
-
-def is_dense(n: int, outputs: NDArray[np.intp] | None) -> bool:
-    """Tell whether the first order is best computed as one product with an n² × k matrix."""
-    if n <= _DENSE_ORDER or outputs is None:
-        return n <= _DENSE_ORDER
-    return n * n * len(outputs) < min(_costs(n, 1, outputs))
-
-
-def kron_columns(B: NDArray, C: NDArray, outputs: NDArray[np.intp]) -> NDArray:
-    """Return columns of Bᵀ ⊗ C: that of output (i, j) is the outer product of B[i] and C[:, j]."""
-    n = len(B)
-    rows, columns = B[outputs // n], C[:, outputs % n]
-    return (rows.T[:, None, :] * columns[None, :, :]).reshape(n * n, len(outputs))
