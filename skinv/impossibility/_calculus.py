@@ -92,6 +92,7 @@ def concatenate(*certificates: PolynomialLipschitz) -> PolynomialLipschitz:
 
     Examples
     --------
+    >>> from skinv.impossibility import lipschitz
     >>> concatenate(lipschitz(3.0), lipschitz(4.0))
     PolynomialLipschitz(P=5, B=5 t, norm='l2')
     """
@@ -116,6 +117,7 @@ def add(*certificates: PolynomialLipschitz) -> PolynomialLipschitz:
 
     Examples
     --------
+    >>> from skinv.impossibility import lipschitz
     >>> add(lipschitz(3.0), lipschitz(4.0))
     PolynomialLipschitz(P=7, B=7 t, norm='l2')
     """
@@ -144,6 +146,7 @@ def scale(certificate: PolynomialLipschitz, factor: float) -> PolynomialLipschit
 
     Examples
     --------
+    >>> from skinv.impossibility import identity
     >>> scale(identity(), 3.0)
     PolynomialLipschitz(P=3, B=3 t, norm='l2')
     """
@@ -166,6 +169,7 @@ def residual(certificate: PolynomialLipschitz) -> PolynomialLipschitz:
 
     Examples
     --------
+    >>> from skinv.impossibility import lipschitz
     >>> residual(lipschitz(3.0))
     PolynomialLipschitz(P=4, B=4 t, norm='l2')
     """
@@ -198,6 +202,7 @@ def multiply(
 
     Examples
     --------
+    >>> from skinv.impossibility import identity
     >>> multiply(identity(), identity())  # x ↦ x²
     PolynomialLipschitz(P=2 t, B=t^2, norm='l2')
     """
