@@ -24,8 +24,8 @@ from .residual import Residual
 _MOST_WEIGHTS = 4_000_000
 # Widths for matrices of order 2.
 _SMALL = (16, 16)
-# In reduced coordinates: how many the network sees, and units at most; fewer for few rows: numbers to
-# fit for each weight, in the share of the rows that is trained on, and the fewest units.
+# In reduced coordinates: how many the network sees, and units at most. For few rows they are fewer:
+# numbers to fit for each weight, in the share of the rows that is trained on, and the fewest units.
 _COMPONENTS, _UNITS = 8, 40
 _NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
 # Rows that say whether all rows move in few directions.
