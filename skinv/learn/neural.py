@@ -49,23 +49,23 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
     ----------
     hidden_layer_sizes : int, array-like of int or "auto", default="auto"
         Widths of the hidden layers. "auto" in reduced coordinates is one layer of at most 40 units,
-        or 48 where the relative error of rows held out would be above 2e-5, and fewer for few rows;
-        it is set to 0 where rows held out say that it adds nothing. On all entries it is one layer
-        of 8 units per input that varies, and of fewer, with a warning, where that would be more
-        than 4 million weights (matrices of order 23 and more); for matrices of order 2 it is two
-        layers of 16, unless they are of "relu".
+        fewer for few rows, which is set to 0 where rows held out say that it adds nothing. On all
+        entries it is one layer of 8 units per input that varies, and of fewer, with a warning,
+        where that would be more than 4 million weights (matrices of order 23 and more); for
+        matrices of order 2 it is two layers of 16, unless they are of "relu".
     activation : {"silu", "relu", "tanh"}, default="silu"
         Between the layers.
     baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"
         What the network starts from. In reduced coordinates "auto" is a polynomial of up to 36
-        terms (as :class:`PolynomialInverseApprox`), or up to 256 where the relative error of rows
-        held out would be above 1e-3 otherwise; "affine" is one of degree 1; where the rows are too
-        few for either, "auto" is the first-order series, with no network. On all entries it is the
-        affine least-squares fit (for inverses, in directions in which the training matrices hardly
-        vary, the tangent), or the Taylor series of the inverse at their mean, of order 1, 2 or 3.
-        "auto" takes the one of "affine" and "taylor2" that leaves less, and "taylor2" where an
-        affine map would have more than 33 million coefficients. For targets that are not inverses,
-        whose derivatives are unknown, it is the affine fit always.
+        terms (as :class:`PolynomialInverseApprox`), up to 128 where the relative error of rows held
+        out would be above 2e-5, and up to 256 where it would still be above 1e-3; "affine" is one
+        of degree 1; where the rows are too few for either, "auto" is the first-order series, with
+        no network. On all entries it is the affine least-squares fit (for inverses, in directions
+        in which the training matrices hardly vary, the tangent), or the Taylor series of the
+        inverse at their mean, of order 1, 2 or 3. "auto" takes the one of "affine" and "taylor2"
+        that leaves less, and "taylor2" where an affine map would have more than 33 million
+        coefficients. For targets that are not inverses, whose derivatives are unknown, it is the
+        affine fit always.
     solver : {"auto", "adam", "lm"}, default="auto"
         "adam", or "lm" for Levenberg-Marquardt, which takes at most two hidden layers and is by far
         the most accurate for small networks of a smooth activation. "auto" takes it for at most

@@ -24,9 +24,9 @@ from .residual import Residual
 _MOST_WEIGHTS = 4_000_000
 # Widths for matrices of order 2.
 _SMALL = (16, 16)
-# In reduced coordinates: how many the network sees; numbers to fit for each weight, in the share of
-# the rows that is trained on, which makes it narrower for few rows; and the fewest units.
-_COMPONENTS = 8
+# In reduced coordinates: how many the network sees, and units at most. For few rows they are fewer:
+# numbers to fit for each weight, in the share of the rows that is trained on, and the fewest units.
+_COMPONENTS, _UNITS = 8, 40
 _NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
 # Rows that say whether all rows move in few directions.
 _LOOKED_AT = 1000
@@ -35,15 +35,14 @@ _WORTH = 0.7
 
 
 class Tier(NamedTuple):
-    """Terms of the polynomial and units at most, and the relative error that is small enough."""
+    """Terms of the polynomial at most, and the relative error that is small enough with these."""
 
     max_terms: int
-    max_units: int
     enough: float
 
 
 # The next one is tried where the error of rows held out is not small enough.
-TIERS = (Tier(36, 40, 2e-5), Tier(36, 48, 1e-3), Tier(256, 48, math.inf))
+TIERS = (Tier(36, 2e-5), Tier(128, 1e-3), Tier(256, math.inf))
 
 
 def start_reduced(
@@ -111,7 +110,7 @@ def start_reduced(
     )
     k, m = prepared.n_inputs, prepared.n_outputs
     width = int((len(rows) * _TRAINED * m / _NUMBERS - m) / (k + 1 + m))
-    hidden = [min(max(width, 1), tier.max_units)] if free else hidden_sizes(model, k, m)
+    hidden = [min(max(width, 1), _UNITS)] if free else hidden_sizes(model, k, m)
     model._layers = random_layers([k, *hidden, m], model._rng)
     nothing = k == 0 or prepared.is_rounding(targets)
     return not free or (width >= _FEWEST and not nothing)
