@@ -73,7 +73,7 @@ with tempfile.TemporaryDirectory() as folder:
             path = to_onnx(certified, Path(folder, "arm.onnx"), n_refine=n_refine, dtype=dtype)
             session = onnxruntime.InferenceSession(path)
             inverses, residual = session.run(None, {"X": unseen.astype(dtype)})
-            error = relative_errors(exact, inverses.astype(float))
+            error = relative_errors(exact, inverses.astype(float).reshape(-1, 6, 6))
             kilobytes[dtype] = path.stat().st_size / 1024
             print(
                 f"{dtype}, {n_refine} steps: {kilobytes[dtype]:.0f} KB, largest error "
@@ -101,7 +101,7 @@ for dtype, gate in gates.items():
     X = walk.astype(dtype)
     inverses, residual = sessions[dtype, 1].run(None, {"X": X})
     given = X.astype(float).reshape(-1, 6, 6)  # rounding has moved them a little
-    error = relative_errors(np.linalg.inv(given), inverses.astype(float))
+    error = relative_errors(np.linalg.inv(given), inverses.astype(float).reshape(-1, 6, 6))
     judged[dtype] = residual, error
     passed = residual < gate
     print(

@@ -40,7 +40,7 @@ from skinv import (
     NeuralInverseRegressor,
     StructuredInverse,
 )
-from skinv._arrays.embedding import embed_complex, extract_complex
+from skinv.matrices import embed_complex, extract_complex
 from skinv.bounds import residual_bound
 from skinv.datasets import make_channel_gram
 

@@ -109,7 +109,7 @@ A = unseen[:40].reshape(-1, n, n)
 shares = np.repeat(np.geomspace(1e-5, 0.99, 25), len(A))
 walk = np.tile(A, (25, 1, 1))
 walk += shares[:, None, None] * (nearest_singular(walk) - walk)
-exact, walk = np.linalg.inv(walk).reshape(-1, n * n), walk.reshape(-1, n * n)
+exact = np.linalg.inv(walk)
 answered = ~polynomial.extrapolates(walk)
 for name, model, rows, color in (
     ("first order", LinearInverseApprox().fit(known), shares > 0, "#0072B2"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
@@ -15,11 +14,13 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
+from ._arrays.conversion import as_array
+from ._arrays.embedding import embed_complex
 from ._arrays.estimators import private, reads_only, unwrapped
-from ._arrays.host import real_array, to_host
+from ._arrays.host import is_complex, real_array, to_host
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
-from ._arrays.shapes import as_stack, flatten_stack, refuse_single
+from ._arrays.shapes import Leading, as_stack, flatten_stack
 from ._linalg.inverses import exact_inverse
 from .geometry import distance_to_singularity
 from .geometry._regions import row_norms
@@ -40,20 +41,20 @@ def absolute_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    Y, Y_pred : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+    Y, Y_pred : array-like of shape (n, n) or (..., n, n)
         Inverses and their approximations.
 
     Returns
     -------
-    ndarray of shape (n_samples,)
+    float or ndarray of shape (...)
 
     Examples
     --------
-    >>> absolute_errors([[1.0, 2.0, 3.0, 4.0]], [[1.0, 2.0, 3.0, 5.0]])
-    array([0.25])
+    >>> float(absolute_errors([[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [3.0, 5.0]]))
+    0.25
     """
-    refuse_single(Y)
-    return _absolute(*_flat_pair(Y, Y_pred))
+    rows, came = _flat_pair(Y, Y_pred)
+    return came.numbers(_absolute(*rows))
 
 
 def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -61,20 +62,20 @@ def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    Y, Y_pred : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+    Y, Y_pred : array-like of shape (n, n) or (..., n, n)
         Inverses and their approximations.
 
     Returns
     -------
-    ndarray of shape (n_samples,)
+    float or ndarray of shape (...)
 
     Examples
     --------
-    >>> relative_errors([[3.0, 0.0, 0.0, 4.0]], [[3.0, 0.0, 0.5, 4.0]])
+    >>> relative_errors([[[3.0, 0.0], [0.0, 4.0]]], [[[3.0, 0.0], [0.5, 4.0]]])
     array([0.1])
     """
-    refuse_single(Y)
-    return _relative(*_flat_pair(Y, Y_pred))
+    rows, came = _flat_pair(Y, Y_pred)
+    return came.numbers(_relative(*rows))
 
 
 def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -85,34 +86,35 @@ def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    X, Y_pred : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+    X, Y_pred : array-like of shape (n, n) or (..., n, n)
         Matrices and approximations of their inverses.
 
     Returns
     -------
-    ndarray of shape (n_samples,)
+    float or ndarray of shape (...)
 
     Examples
     --------
-    >>> residual_norms([[2.0, 0.0, 0.0, 4.0]], [[0.5, 0.0, 0.0, 0.2]])
+    >>> residual_norms([[[2.0, 0.0], [0.0, 4.0]]], [[[0.5, 0.0], [0.0, 0.2]]])
     array([0.2])
     """
-    refuse_single(X)
-    return _residual(*_flat_pair(X, Y_pred))
+    rows, came = _flat_pair(X, Y_pred)
+    return came.numbers(_residual(*rows))
 
 
-def _flat_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both as float64 rows of one shape."""
-    pair = []
-    for array in (Y, Y_pred):
-        rows = real_array(flatten_stack(to_host(array))[0], "matrices")
-        pair.append(rows.reshape(len(rows), math.prod(rows.shape[1:])) if rows.ndim else rows)
-    if pair[0].shape != pair[1].shape or pair[0].ndim == 0:
+def _flat_pair(Y: Any, Y_pred: Any) -> tuple[list[NDArray[np.float64]], Leading]:
+    """Return both as float64 rows, and how they came."""
+    pair = [as_array(to_host(array)) for array in (Y, Y_pred)]
+    came = Leading.of(pair[0], stacklevel=4)
+    if pair[0].shape != pair[1].shape:
         raise ValueError(
-            f"Got arrays of shapes {np.shape(Y)} and {np.shape(Y_pred)}, which do not match: pass "
+            f"Got arrays of shapes {pair[0].shape} and {pair[1].shape}, which do not match: pass "
             f"two for the same matrices."
         )
-    return pair[0], pair[1]
+    if any(map(is_complex, pair)):
+        pair = [embed_complex(array) for array in pair]
+    n = pair[0].shape[-1]
+    return [real_array(array, "matrices").reshape(-1, n * n) for array in pair], came
 
 
 def _absolute(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:

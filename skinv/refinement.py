@@ -9,7 +9,6 @@ import numpy as np
 
 from ._arrays.kinds import is_tensor
 from ._arrays.pairs import check_pair
-from ._arrays.shapes import restore_layout
 from ._linalg.products import kernels_for, product, product_error
 from ._linalg.workspace import empty_like, on_host, piece_memory, pieces
 
@@ -30,8 +29,9 @@ def newton_schulz(
 
     Parameters
     ----------
-    A : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-        Matrices.
+    A : array-like or tensor of shape (n, n) or (..., n, n)
+        One matrix, or a stack of them. Rows of flattened matrices must be reshaped first:
+        ``X.reshape(-1, n, n)``.
     X : array-like or tensor of the shape of `A`
         Approximate inverses.
     n_steps : int, default=1
@@ -51,8 +51,8 @@ def newton_schulz(
     Raises
     ------
     ValueError
-        For shapes that do not match, matrices that are not square, complex rows, a negative
-        number of steps, or an order other than 2, 3 and 4.
+        For shapes that do not match, matrices that are not square, a negative number of steps, or
+        an order other than 2, 3 and 4.
 
     See Also
     --------
@@ -76,7 +76,7 @@ def newton_schulz(
     if not isinstance(n_steps, Integral) or n_steps < 0:
         raise ValueError(f"Got n_steps={n_steps!r}, but a number of steps >= 0 is expected.")
     check_order(order)
-    A, X, layout = check_pair(A, X)
+    A, X, came = check_pair(A, X)
     if not overwrite_x:
         X = X.clone() if is_tensor(X) else X.copy()
     kernels = None if on_host(X) else kernels_for(X, X.shape[-1])
@@ -85,14 +85,14 @@ def newton_schulz(
         kernels.refine(A.contiguous(), out, n_steps, order, out)
         if out is not X:
             X.copy_(out)
-        return restore_layout(X.reshape(len(X), X.shape[1] ** 2), layout)
+        return came.matrices(X)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for piece in pieces(len(X), X.shape[-1], X.itemsize, piece_memory(X)):
             block = X[piece]
             D, work = empty_like(block), empty_like(block)
             for _ in range(n_steps):
                 improve(block, product_error(A[piece], block, out=D), order, work)
-    return restore_layout(X.reshape(len(X), X.shape[1] ** 2), layout)
+    return came.matrices(X)
 
 
 def check_order(order: Any) -> None:

@@ -7,6 +7,7 @@ Hermitian ones. Packed rows hold the free numbers only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ from ._arrays.embedding import embed_complex, extract_complex, mean_of
 from ._arrays.host import like, real_array, to_host
 from ._arrays.kinds import is_tensor
 from ._arrays.rows import list_rows
-from ._arrays.shapes import as_stack, flatten_stack, matrix_order, refuse_single
+from ._arrays.shapes import as_stack, flatten_stack, matrix_order, may_be_single
 from ._linalg.workspace import indices
 
 __all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
@@ -250,7 +251,14 @@ def pack_symmetric(X: Any) -> Any:
         raise ValueError("Got complex matrices, but triangles of real ones are packed.")
     elif not X.is_floating_point():
         X = X.double()
-    refuse_single(X)
+    if may_be_single(X):
+        n = X.shape[0]
+        k = math.isqrt(n)
+        raise ValueError(
+            f"Got an array of shape ({n}, {n}), which is one matrix of order {n} or {n} rows of "
+            f"matrices of order {k}: pass A[None] for the former, A.reshape({n}, {k}, {k}) for the "
+            f"latter."
+        )
     rows = flatten_stack(X)[0]
     if rows.ndim != 2:
         raise ValueError(

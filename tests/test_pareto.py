@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skinv import LinearInverseApprox, PolynomialInverseApprox
-from skinv._arrays.embedding import embed_complex
-from skinv._arrays.shapes import AmbiguousShapeWarning
+from skinv.matrices import embed_complex
+from skinv.matrices import AmbiguousShapeWarning
 from skinv.inspection import ParetoDisplay
 from skinv.inspection._displays._pareto import pareto_front
 from skinv.inspection._pareto import default_candidates, errors, reference_inverse

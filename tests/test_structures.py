@@ -19,7 +19,7 @@ from skinv import (
     SingularDistanceScorer,
     StructuredInverse,
 )
-from skinv._arrays.embedding import embed_complex, extract_complex
+from skinv.matrices import embed_complex, extract_complex
 from skinv._arrays.shapes import as_stack
 from skinv.bounds import certify_region, residual_bound
 from skinv.datasets import load_robot_arm

@@ -30,7 +30,7 @@ from skinv import (
     refinement,
     structures,
 )
-from skinv._arrays.shapes import AmbiguousShapeWarning
+from skinv.matrices import AmbiguousShapeWarning
 from skinv.export import to_module
 
 CENTER = 3 * np.eye(3)

@@ -11,68 +11,61 @@ from .conversion import as_array, as_float64
 from .embedding import embed_complex
 from .host import is_complex, real_array, refuse_sparse
 from .kinds import is_tensor
-from .shapes import Layout, flatten_stack, matrix_order, refuse_single
+from .shapes import Leading
 
 
-def check_pair(A: Any, X: Any) -> tuple[Any, Any, Layout]:
+def check_pair(A: Any, X: Any) -> tuple[Any, Any, Leading]:
     """Return matrices and their approximate inverses as stacks of one floating-point dtype.
 
     Parameters
     ----------
-    A, X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-        Both of the same shape. One tensor makes both tensors. Stacks may be complex: they are
-        embedded.
+    A, X : array-like or tensor of shape (..., n, n)
+        Both of the same shape. One tensor makes both tensors. Complex ones are embedded.
 
     Returns
     -------
-    A, X : ndarray or tensor of shape (n_samples, n, n)
+    A, X : ndarray or tensor of shape (m, n, n)
         Views where nothing had to be converted.
-    layout : Layout
+    came : Leading
         How they came.
 
     Raises
     ------
     ValueError
-        For shapes that do not match, matrices that are not square, complex rows, and a square
-        array that is one matrix or many rows.
+        For shapes that do not match, and matrices that are not square.
+
+    Warns
+    -----
+    AmbiguousShapeWarning
+        For one matrix that might be rows of smaller ones, which it was before.
 
     Examples
     --------
-    >>> A, X, layout = check_pair([[1, 0, 0, 2]], [[1, 0, 0, 0.5]])
-    >>> A.shape, X.dtype, layout
-    ((1, 2, 2), dtype('float64'), <Layout.ROWS: 0>)
+    >>> A, X, came = check_pair([[1, 0], [0, 2]], [[1, 0], [0, 0.5]])
+    >>> A.shape, X.dtype, came.shape
+    ((1, 2, 2), dtype('float64'), ())
     """
-    refuse_single(A)
     if is_tensor(A) or is_tensor(X):
         torch = sys.modules["torch"]
         device = (A if is_tensor(A) else X).device
         A, X = (as_tensor(M).to(device) for M in (A, X))
-        A, X, layout = _embedded(A, X)
-        narrow = {torch.float16, torch.bfloat16, torch.float32}
-        dtype = torch.float32 if {A.dtype, X.dtype} <= narrow else torch.float64
-        A, X = _converted(A, dtype), _converted(X, dtype)
+        narrow: Any = {torch.float16, torch.bfloat16, torch.float32}
+        single, double = torch.float32, torch.float64
     else:
-        A, X, layout = _embedded(as_array(A), as_array(X))
+        A, X = as_array(A), as_array(X)
         narrow = {np.dtype(np.float16), np.dtype(np.float32)}
-        dtype = np.dtype(np.float32 if {A.dtype, X.dtype} <= narrow else np.float64)
-        A, X = _converted(A, dtype), _converted(X, dtype)
-    if tuple(A.shape) != tuple(X.shape) or A.ndim not in (2, 3):
+        single, double = np.dtype(np.float32), np.dtype(np.float64)
+    if tuple(A.shape) != tuple(X.shape):
         raise ValueError(
             f"Got matrices of shape {tuple(A.shape)} and approximate inverses of shape "
-            f"{tuple(X.shape)}, but both must be rows (n_samples, n*n) or stacks (n_samples, n, n)."
+            f"{tuple(X.shape)}, but both must be of one shape (..., n, n)."
         )
-    (A, _), (X, came) = flatten_stack(A), flatten_stack(X)
-    n = matrix_order(A.shape[1])
-    return A.reshape(-1, n, n), X.reshape(-1, n, n), layout or came
-
-
-def _embedded(A: Any, X: Any) -> tuple[Any, Any, Layout]:
-    """Return real matrices, embedded if one stack is complex, and how they came if that is so."""
-    if not (is_complex(A) or is_complex(X)):
-        return A, X, Layout.ROWS
-    if A.ndim != 3 or X.ndim != 3:
-        raise ValueError("Got complex rows; pass complex matrices as stacks (n_samples, n, n).")
-    return embed_complex(A), embed_complex(X), Layout.COMPLEX
+    came = Leading.of(A, is_complex=is_complex(A) or is_complex(X), stacklevel=4)
+    if came.is_complex:
+        A, X = embed_complex(A), embed_complex(X)
+    dtype = single if {A.dtype, X.dtype} <= narrow else double
+    A, X = _converted(A, dtype), _converted(X, dtype)
+    return A.reshape(-1, *A.shape[-2:]), X.reshape(-1, *X.shape[-2:]), came
 
 
 def as_tensor(M: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,16 +67,66 @@ def warn_of_single(X: Any, stacklevel: int = 3) -> None:
         )
 
 
-def refuse_single(X: Any) -> None:
-    """Raise a ValueError if rows of matrices could be a single matrix."""
-    if may_be_single(X):
-        n = int(np.shape(X)[0])
-        k = math.isqrt(n)
-        raise ValueError(
-            f"Got an array of shape ({n}, {n}), which is one matrix of order {n} or {n} rows of "
-            f"matrices of order {k}: pass A[None] for the former, A.reshape({n}, {k}, {k}) for the "
-            f"latter."
-        )
+def refuse_unsquare(X: Any) -> None:
+    """Raise a ValueError unless an array is a matrix (n, n) or a stack (..., n, n) of them.
+
+    Parameters
+    ----------
+    X : ndarray or tensor
+    """
+    shape = tuple(X.shape)
+    if len(shape) > 1 and shape[-1] == shape[-2] > 0:
+        return
+    n = math.isqrt(shape[1]) if len(shape) == 2 else 0
+    n_named = str(n) if n and n * n == shape[1] else "n"
+    raise ValueError(
+        f"Got an array of shape {shape}, but a matrix (n, n) or a stack (..., n, n) of them is "
+        f"expected; reshape rows of flattened matrices with X.reshape(-1, {n_named}, {n_named})."
+    )
+
+
+class Leading(NamedTuple):
+    """How matrices came: with which axes before their own, and whether complex ones are embedded.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    is_complex : bool, default=False
+
+    Examples
+    --------
+    >>> came = Leading((2, 1))
+    >>> came.numbers(np.array([1.0, 2.0])).shape, came.matrices(np.zeros((2, 3, 3))).shape
+    ((2, 1), (2, 1, 3, 3))
+    """
+
+    shape: tuple[int, ...]
+    is_complex: bool = False
+
+    @classmethod
+    def of(cls, X: Any, *, is_complex: bool = False, stacklevel: int = 3) -> Leading:
+        """Look at an array, and warn of one whose meaning has changed."""
+        refuse_unsquare(X)
+        if may_be_single(X) and not is_complex:
+            n = X.shape[0]
+            k = math.isqrt(n)
+            warnings.warn(
+                f"Got an array of shape ({n}, {n}), which is one matrix of order {n}, as in "
+                f"numpy.linalg; it used to be refused, as it might be rows of {n} matrices of "
+                f"order {k}: then pass X.reshape({n}, {k}, {k}), otherwise A[None] ends this.",
+                AmbiguousShapeWarning,
+                stacklevel=stacklevel + 1,
+            )
+        return cls(tuple(X.shape[:-2]), is_complex)
+
+    def numbers(self, values: Any) -> Any:
+        """Return a number for each matrix, in the shape that they came in."""
+        return values.reshape(self.shape)[()]
+
+    def matrices(self, stack: Any) -> Any:
+        """Return a stack (m, n, n) in the shape, and of the kind, that matrices came in."""
+        stack = extract_complex(stack) if self.is_complex else stack
+        return stack.reshape(*self.shape, *stack.shape[-2:])
 
 
 def refuse_other_order(X: Any, rows: Any, n_features: int | None, name: str) -> None:

@@ -28,8 +28,9 @@ def residual_bound(
 
     Parameters
     ----------
-    A : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-        Matrices.
+    A : array-like or tensor of shape (n, n) or (..., n, n)
+        One matrix, or a stack of them. Rows of flattened matrices must be reshaped first:
+        ``X.reshape(-1, n, n)``.
     X : array-like or tensor of the shape of `A`
         Their approximate inverses, from wherever.
     norm : {"fro", "inf", "1"}, default="fro"
@@ -44,7 +45,7 @@ def residual_bound(
 
     Returns
     -------
-    ndarray or tensor of shape (n_samples,), float64
+    float, ndarray or tensor of shape (...), float64
         For each matrix a number that is at least ‖A⁻¹ − X‖ / ‖A⁻¹‖, and inf where nothing is
         proven: where the residual is not below 1, or anything is NaN, infinite or overflows. A
         finite bound also proves A regular.
@@ -82,7 +83,7 @@ def residual_bound(
     norm = check_norm(norm)
     if accumulate not in (None, "float64"):
         raise ValueError(f"Got accumulate={accumulate!r}, but it must be None or 'float64'.")
-    A, X, _ = check_pair(A, X)
+    A, X, came = check_pair(A, X)
     wide = accumulate == "float64" or not products_are_exact(A)
     m, n = A.shape[:2]
     out = A.new_empty(m, dtype=as_float64(A[:0]).dtype) if is_tensor(A) else np.empty(m)
@@ -92,7 +93,7 @@ def residual_bound(
             if wide:
                 a, x = as_float64(a), as_float64(x)
             out[piece] = _bound_piece(*scaled(a, x)[:2], norm, sharp)
-    return out
+    return came.numbers(out)
 
 
 def check_norm(norm: Any) -> str:

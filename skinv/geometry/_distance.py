@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._arrays.embedding import embed_complex
 from .._arrays.host import is_complex, real_array
 from .._arrays.results import DistanceBounds
+from .._arrays.shapes import refuse_unsquare
 from ._enclosure import enclosed_inverse, frobenius, smallest_singular_values
 from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 
@@ -190,11 +191,7 @@ def check_norm(norm: str) -> None:
 def check_stack(A: ArrayLike) -> tuple[NDArray[np.float64], tuple[int, ...]]:
     """Return A as a float64 stack (m, n, n) and its leading shape, or raise a ValueError."""
     A = real_array(A, "A")
-    if A.ndim < 2 or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
-        raise ValueError(
-            f"Got an array of shape {A.shape}, but a matrix (n, n) or a stack (..., n, n) of them "
-            f"is expected; reshape rows of flattened matrices with X.reshape(-1, n, n)."
-        )
+    refuse_unsquare(A)
     return A.reshape(-1, *A.shape[-2:]), A.shape[:-2]
 
 
