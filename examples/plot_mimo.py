@@ -40,9 +40,9 @@ from skinv import (
     NeuralInverseRegressor,
     StructuredInverse,
 )
-from skinv.matrices import embed_complex, extract_complex
 from skinv.bounds import residual_bound
 from skinv.datasets import make_channel_gram
+from skinv.matrices import embed_complex, extract_complex
 
 K = 8
 EYE = np.eye(K, dtype=complex)

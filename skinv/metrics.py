@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
@@ -105,7 +106,7 @@ def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
 def _flat_pair(Y: Any, Y_pred: Any) -> tuple[list[NDArray[np.float64]], Leading]:
     """Return both as float64 rows, and how they came."""
     pair = [as_array(to_host(array)) for array in (Y, Y_pred)]
-    came = Leading.of(pair[0], stacklevel=4)
+    came = Leading.of(pair[0])
     if pair[0].shape != pair[1].shape:
         raise ValueError(
             f"Got arrays of shapes {pair[0].shape} and {pair[1].shape}, which do not match: pass "
@@ -115,6 +116,20 @@ def _flat_pair(Y: Any, Y_pred: Any) -> tuple[list[NDArray[np.float64]], Leading]
         pair = [embed_complex(array) for array in pair]
     n = pair[0].shape[-1]
     return [real_array(array, "matrices").reshape(-1, n * n) for array in pair], came
+
+
+def _row_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return targets and predictions of an estimator as float64 rows of one shape."""
+    pair = []
+    for array in (Y, Y_pred):
+        rows = real_array(flatten_stack(to_host(array))[0], "matrices")
+        pair.append(rows.reshape(len(rows), math.prod(rows.shape[1:])) if rows.ndim else rows)
+    if pair[0].shape != pair[1].shape or pair[0].ndim == 0:
+        raise ValueError(
+            f"Got arrays of shapes {np.shape(Y)} and {np.shape(Y_pred)}, which do not match: pass "
+            f"two for the same matrices."
+        )
+    return pair[0], pair[1]
 
 
 def _absolute(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
@@ -353,7 +368,7 @@ class SingularDistanceScorer(BaseEstimator):
         given = X if index.size == len(rows) else _safe_indexing(X, index)
         with numbered(index, len(rows)), expecting_unanswered():  # it is told below
             predicted = estimator.predict(given if reads_only(estimator) else private(given))
-        target, predicted = _flat_pair(target, predicted)
+        target, predicted = _row_pair(target, predicted)
         answered = np.atleast_1d(~np.isnan(predicted).any(axis=1))
         if not answered.all():
             warn_of_unanswered(answered)

@@ -10,6 +10,7 @@ import torch
 
 import skinv.bounds._residual
 from skinv.bounds import residual_bound
+from skinv.matrices import AmbiguousShapeWarning
 from skinv.refinement import newton_schulz
 
 
@@ -31,7 +32,7 @@ def test_integers_past_the_mantissa(convert):
     with pytest.raises(ValueError, match="float64 cannot hold"):
         residual_bound(convert([[2**53 + 5]]), convert([[x]]))
     bound = residual_bound(convert([[2**53 + 4]]), convert([[x]]))
-    assert holds(bound[0], scalar_error(2**53 + 4, x))
+    assert holds(bound, scalar_error(2**53 + 4, x))
 
 
 @pytest.mark.parametrize("accumulate", [None, "float64"])
@@ -42,7 +43,7 @@ def test_integers_beside_float32(convert, accumulate):
     X = convert([[x]])
     X = X.float() if isinstance(X, torch.Tensor) else X.astype(np.float32)
     bound = residual_bound(convert([[a]]), X, accumulate=accumulate)
-    assert holds(bound[0], scalar_error(a, x))
+    assert holds(bound, scalar_error(a, x))
 
 
 @pytest.mark.parametrize("sharp", [True, False])
@@ -187,7 +188,7 @@ def strided(stack):
 
 
 LAYOUTS = {
-    "rows": lambda stack: stack.reshape(len(stack), -1),
+    "blocks": lambda stack: stack.reshape(5, -1, *stack.shape[1:]),
     "Fortran": np.asfortranarray,
     "transposed": lambda stack: stack.swapaxes(1, 2).copy().swapaxes(1, 2),
     "strided": strided,
@@ -211,7 +212,7 @@ def test_layouts(n, dtype, library, layout):
     if library == "torch":
         a, x = torch.from_numpy(a), torch.from_numpy(x)
     for first, second in ((a, x), (A.reshape(a.shape), x)):
-        bound = np.asarray(residual_bound(first, second))
+        bound = np.asarray(residual_bound(first, second)).ravel()
         assert violations(bound, n, dtype, "fro") == 0
         reference = residual_bound(A, X)
         both = np.isfinite(bound) & np.isfinite(reference)
@@ -367,19 +368,18 @@ def test_inputs_are_not_modified(convert):
     ("A", "X", "message"),
     [
         (np.eye(2)[None], np.eye(3)[None], r"shape \(1, 2, 2\).*shape \(1, 3, 3\)"),
-        (np.eye(2)[None], np.eye(2), r"but both must be rows"),
-        (np.eye(2)[None], np.eye(2).reshape(1, 4), r"but both must be rows"),
-        (np.ones(4), np.ones(4), r"but both must be rows"),
-        (np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), r"but both must be rows"),
-        (np.ones((1, 2, 3)), np.ones((1, 2, 3)), "must be square"),
-        (np.ones((1, 5)), np.ones((1, 5)), "Got rows of 5 entries"),
-        (np.eye(2).reshape(1, 4) * 1j, np.eye(2).reshape(1, 4), "complex rows"),
-        (np.eye(2).reshape(1, 4), np.ones((1, 4)) * (1 + 0j), "complex rows"),
-        (torch.ones(1, 4) * 1j, torch.ones(1, 4), "complex rows"),
+        (np.eye(2)[None], np.eye(2), r"but both must be of one shape"),
+        (np.eye(2)[None], np.eye(2).reshape(1, 4), r"but both must be of one shape"),
+        (np.ones(4), np.ones(4), r"a matrix \(n, n\) or a stack \(..., n, n\)"),
+        (np.ones((1, 2, 3)), np.ones((1, 2, 3)), r"a stack \(..., n, n\)"),
+        (np.ones((1, 5)), np.ones((1, 5)), r"X.reshape\(-1, n, n\)"),
+        (np.eye(2).reshape(1, 4), np.eye(2).reshape(1, 4), r"X.reshape\(-1, 2, 2\)"),
+        (np.eye(3).reshape(1, 9) * 1j, np.eye(3).reshape(1, 9), r"X.reshape\(-1, 3, 3\)"),
+        (torch.ones(1, 4) * 1j, torch.ones(1, 4), r"X.reshape\(-1, 2, 2\)"),
     ],
 )
 def test_pairs_that_are_refused(A, X, message):
-    """Shapes that do not match and complex rows are refused."""
+    """Shapes that do not match and rows are refused."""
     with pytest.raises(ValueError, match=message):
         residual_bound(A, X)
 
@@ -418,3 +418,16 @@ def test_matmul_precision(n, precision):
             assert bound.isfinite().any()
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@every_library
+def test_one_matrix_that_could_be_rows(convert):
+    """An array (4, 4) is one matrix, as in NumPy, which it was not before: a warning says so."""
+    A = np.diag([1.0, 2.0, 4.0, 8.0])
+    X = 1.01 * np.linalg.inv(A)
+    with pytest.warns(AmbiguousShapeWarning, match=r"one matrix of order 4") as caught:
+        bound = residual_bound(convert(A), convert(X))
+    assert caught[0].filename == __file__
+    assert tuple(bound.shape) == ()
+    assert float(bound) == pytest.approx(0.01, rel=0.1)
+    assert float(residual_bound(convert(A[None]), convert(X[None]))[0]) == float(bound)

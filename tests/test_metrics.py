@@ -41,16 +41,19 @@ class Wrong:
 
 def test_errors_against_naive_formulas(scattered):
     """The errors per matrix are what a loop over matrices computes."""
-    X, Y, _ = scattered
+    X, Y = (rows.reshape(-1, 2, 2) for rows in scattered[:2])
     Y_pred = Y + 0.1 * np.random.RandomState(0).standard_normal(Y.shape)
     for k in range(0, 500, 50):
-        A, B, P = X[k].reshape(2, 2), Y[k].reshape(2, 2), Y_pred[k].reshape(2, 2)
+        A, B, P = X[k], Y[k], Y_pred[k]
         assert absolute_errors(Y, Y_pred)[k] == pytest.approx(np.abs(P - B).sum() / 4)
         relative = np.linalg.norm(P - B) / np.linalg.norm(B)
         assert relative_errors(Y, Y_pred)[k] == pytest.approx(relative)
         assert residual_norms(X, Y_pred)[k] == pytest.approx(np.linalg.norm(np.eye(2) - A @ P))
-    stack = Y_pred.reshape(-1, 2, 2)
-    np.testing.assert_array_equal(residual_norms(X, Y_pred), residual_norms(X, stack))
+        assert residual_norms(A, P) == residual_norms(X, Y_pred)[k]
+    of_blocks = residual_norms(X.reshape(5, -1, 2, 2), Y_pred.reshape(5, -1, 2, 2))
+    np.testing.assert_array_equal(of_blocks, residual_norms(X, Y_pred).reshape(5, -1))
+    with pytest.raises(ValueError, match=r"X.reshape\(-1, 2, 2\)"):
+        absolute_errors(Y.reshape(-1, 4), Y_pred.reshape(-1, 4))
     with pytest.raises(ValueError, match="do not match"):
         absolute_errors(Y, Y_pred[:3])
 
@@ -85,7 +88,8 @@ def test_near_matrices_are_left_out(scattered, metric):
 def test_weighting(scattered):
     """Weights are the distances, or their inverses, times the sample weights."""
     X, Y, distance = scattered
-    error = absolute_errors(Y, 1.1 * Y)
+    inverse = Y.reshape(-1, 2, 2)
+    error = absolute_errors(inverse, 1.1 * inverse)
     for weighting, weight in (
         (None, np.ones(500)),
         ("distance", distance),

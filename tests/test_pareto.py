@@ -15,11 +15,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skinv import LinearInverseApprox, PolynomialInverseApprox
-from skinv.matrices import embed_complex
-from skinv.matrices import AmbiguousShapeWarning
 from skinv.inspection import ParetoDisplay
 from skinv.inspection._displays._pareto import pareto_front
 from skinv.inspection._pareto import default_candidates, errors, reference_inverse
+from skinv.matrices import AmbiguousShapeWarning, embed_complex
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 U = 2.0**-53

@@ -133,14 +133,16 @@ def test_tensors_equal_arrays(order, dtype, n):
 
 
 @every_library
-@pytest.mark.parametrize("layout", ["rows", "Fortran", "strided"])
+@pytest.mark.parametrize("layout", ["blocks", "one", "Fortran", "strided"])
 def test_layouts(convert, layout):
-    """Rows come back as rows, and the memory layout changes nothing but rounding."""
+    """Leading axes come back as they are, and memory layout changes nothing but rounding."""
     A, X = pairs(3)
     expected = newton_schulz(A, X)
-    if layout == "rows":
-        a, x = convert(A.reshape(-1, 9)), convert(X.reshape(-1, 9))
-        expected = expected.reshape(-1, 9)
+    if layout in ("blocks", "one"):
+        shape = (2, 1, -1, 3, 3) if layout == "blocks" else (3, 3)
+        part = slice(None) if layout == "blocks" else 0
+        a, x, expected = (M[part].reshape(shape) for M in (A, X, expected))
+        a, x = convert(a), convert(x)
     else:
         wide = np.zeros((2, 24, 7, 7))
         wide[:, ::2, 1::2, 1::2] = A, X
@@ -178,12 +180,12 @@ def test_inputs_are_not_modified(convert, order):
 
 @every_library
 @every_order
-@pytest.mark.parametrize("rows", [True, False])
-def test_overwrite_x(convert, order, rows):
+@pytest.mark.parametrize("blocks", [True, False])
+def test_overwrite_x(convert, order, blocks):
     """With overwrite_x the same numbers land in X's memory, and A is left alone."""
     A, X = pairs(4)
-    if rows:
-        A, X = A.reshape(-1, 16), X.reshape(-1, 16)
+    if blocks:
+        A, X = A.reshape(2, -1, 4, 4), X.reshape(2, -1, 4, 4)
     a, x = convert(A.copy()), convert(X.copy())
     expected = newton_schulz(a, x, 2, order)
     Y = newton_schulz(a, x, 2, order, overwrite_x=True)
@@ -261,14 +263,14 @@ def test_bad_numbers_of_steps(n_steps):
     [
         (np.eye(2)[None], np.eye(3)[None], r"shape \(1, 2, 2\).*shape \(1, 3, 3\)"),
         (np.ones((2, 4)), np.ones((1, 4)), r"shape \(2, 4\).*shape \(1, 4\)"),
-        (np.ones((1, 3)), np.ones((1, 3)), r"Got rows of 3 entries"),
-        (np.ones((1, 2, 3)), np.ones((1, 2, 3)), r"must be square"),
-        (np.eye(2), np.eye(2)[None], r"both must be rows"),
-        (np.ones((1, 4)), np.ones((1, 4)) * 1j, r"complex rows"),
+        (np.ones((1, 3)), np.ones((1, 3)), r"X.reshape\(-1, n, n\)"),
+        (np.ones((1, 2, 3)), np.ones((1, 2, 3)), r"a stack \(..., n, n\)"),
+        (np.eye(2), np.eye(2)[None], r"both must be of one shape"),
+        (np.ones((1, 4)), np.ones((1, 4)) * 1j, r"X.reshape\(-1, 2, 2\)"),
     ],
 )
 def test_pairs_that_are_refused(A, X, message):
-    """Shapes that do not match and complex rows are refused."""
+    """Shapes that do not match and rows are refused."""
     with pytest.raises(ValueError, match=message):
         newton_schulz(A, X)
 

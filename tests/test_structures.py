@@ -19,12 +19,12 @@ from skinv import (
     SingularDistanceScorer,
     StructuredInverse,
 )
-from skinv.matrices import embed_complex, extract_complex
 from skinv._arrays.shapes import as_stack
 from skinv.bounds import certify_region, residual_bound
 from skinv.datasets import load_robot_arm
 from skinv.export import to_module
 from skinv.impossibility import counterexample
+from skinv.matrices import embed_complex, extract_complex
 from skinv.refinement import newton_schulz
 from skinv.structures import Structure, pack_symmetric, unpack_symmetric
 

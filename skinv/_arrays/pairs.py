@@ -55,16 +55,20 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Leading]:
         A, X = as_array(A), as_array(X)
         narrow = {np.dtype(np.float16), np.dtype(np.float32)}
         single, double = np.dtype(np.float32), np.dtype(np.float64)
+    embeds = is_complex(A) or is_complex(X)
+    if not embeds:
+        dtype = single if {A.dtype, X.dtype} <= narrow else double
+        A, X = _converted(A, dtype), _converted(X, dtype)
     if tuple(A.shape) != tuple(X.shape):
         raise ValueError(
             f"Got matrices of shape {tuple(A.shape)} and approximate inverses of shape "
             f"{tuple(X.shape)}, but both must be of one shape (..., n, n)."
         )
-    came = Leading.of(A, is_complex=is_complex(A) or is_complex(X), stacklevel=4)
-    if came.is_complex:
+    came = Leading.of(A, is_complex=embeds)
+    if embeds:
         A, X = embed_complex(A), embed_complex(X)
-    dtype = single if {A.dtype, X.dtype} <= narrow else double
-    A, X = _converted(A, dtype), _converted(X, dtype)
+        dtype = single if {A.dtype, X.dtype} <= narrow else double
+        A, X = _converted(A, dtype), _converted(X, dtype)
     return A.reshape(-1, *A.shape[-2:]), X.reshape(-1, *X.shape[-2:]), came
 
 

@@ -104,8 +104,11 @@ class Leading(NamedTuple):
     is_complex: bool = False
 
     @classmethod
-    def of(cls, X: Any, *, is_complex: bool = False, stacklevel: int = 3) -> Leading:
-        """Look at an array, and warn of one whose meaning has changed."""
+    def of(cls, X: Any, *, is_complex: bool = False) -> Leading:
+        """Look at an array, and warn of one whose meaning has changed.
+
+        What calls this is called by a function that the caller calls.
+        """
         refuse_unsquare(X)
         if may_be_single(X) and not is_complex:
             n = X.shape[0]
@@ -115,7 +118,7 @@ class Leading(NamedTuple):
                 f"numpy.linalg; it used to be refused, as it might be rows of {n} matrices of "
                 f"order {k}: then pass X.reshape({n}, {k}, {k}), otherwise A[None] ends this.",
                 AmbiguousShapeWarning,
-                stacklevel=stacklevel + 1,
+                stacklevel=4,
             )
         return cls(tuple(X.shape[:-2]), is_complex)
 
