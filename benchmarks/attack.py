@@ -71,7 +71,7 @@ def attack_residuals(score, rng, m):
     if rng.uniform() < 0.1 and n < 4 and dtype != np.float16:
         A, X = A + 1j * matrices(rng, m, n, A.dtype)[0], X + 0j
     (given, held), (answer, kept) = dressed(rng, A), dressed(rng, X)
-    if np.ndim(given) != np.ndim(answer):
+    if np.ndim(given) != 3 or np.ndim(answer) != 3:  # rows belong to estimators
         given, answer = A, X
     family, mode = "residual_bound", mode_of(mode, given, answer)
     with score.unchanged(family, mode, held, kept), flushed("flush" in mode):
