@@ -77,8 +77,8 @@ CONFIGURATIONS = {
     "NeuralInverseRegressor": [
         NeuralInverseRegressor(),
         *(
-            NeuralInverseRegressor().set_params(solver=solver, baseline=baseline)
-            for solver in ("auto", "adam", "lm")
+            NeuralInverseRegressor().set_params(solver=solver, baseline=baseline, max_iter=steps)
+            for solver, steps in (("auto", 100), ("adam", 100), ("lm", 10))
             for baseline in (None, "affine", "taylor")
         ),
         NeuralInverseRegressor(early_stopping=True, learning_rate="constant", dtype="float64"),

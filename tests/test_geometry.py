@@ -387,7 +387,9 @@ def test_nearest_singular_that_overflows(norm):
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (5, 9), (4, 3, 2), (0, 0), (5, 0, 0)])
 def test_wrong_shapes(function, shape):
     """The message shows the shape and says how to reshape rows."""
-    with pytest.raises(ValueError, match=r"Got an array of shape \(.*X\.reshape\(-1, n, n\)"):
+    with pytest.raises(
+        ValueError, match=r"Got an array of shape \(.*X\.reshape\(-1, (n, n|3, 3)\)"
+    ):
         function(np.ones(shape))
 
 
@@ -400,7 +402,7 @@ def test_wrong_norms(function, norm):
 
 
 def test_l2_distances_are_one_batched_svd(monkeypatch):
-    """100,000 matrices of order 16 are one call of LAPACK's driver, not a Python loop."""
+    """10,000 matrices of order 16 are one call of LAPACK's driver, not a Python loop."""
     shapes = []
 
     def svd(a, **kwargs):
@@ -408,8 +410,8 @@ def test_l2_distances_are_one_batched_svd(monkeypatch):
         return np.ones(a.shape[:-1])
 
     monkeypatch.setattr(np.linalg, "svd", svd)
-    assert distance_to_singularity(np.zeros((10**5, 16, 16))).shape == (10**5,)
-    assert shapes == [(10**5, 16, 16)]
+    assert distance_to_singularity(np.zeros((10**4, 16, 16))).shape == (10**4,)
+    assert shapes == [(10**4, 16, 16)]
 
 
 # The linf distance where it is NP-hard.

@@ -80,7 +80,7 @@ def test_certified_ellipsoids_withstand_attacks(n):
     """No descent finds a singular matrix, or one nearer to them than the margin."""
     rng = np.random.RandomState(n)
     certified = 0
-    for _ in range(30):
+    for _ in range(10):
         center, axes = random_ellipsoid(n, rng.randint(1, 5), rng)
         limit = ellipsoid(center, 1e-3, axes).distance
         for share in (0.5, 1 - 1e-6, 1.0, 1.2, 1.5, 2.5):
@@ -91,7 +91,7 @@ def test_certified_ellipsoids_withstand_attacks(n):
             assert found.margin <= sigma * (1 + 1e-12)
             certified += found.is_certified
             assert found.is_certified or share >= 1 - 1e-6
-    assert certified >= 60
+    assert certified >= 20
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
@@ -99,7 +99,7 @@ def test_singular_surfaces_are_never_certified(n):
     """A = C − 3 S_1 − 4 S_2 with a singular C, all in integers: singular on the surface of 5."""
     rng = np.random.RandomState(n)
     nearly = 0
-    for _ in range(40):
+    for _ in range(24):
         S = rng.randint(-3, 4, (2, n, n)).astype(float)
         C = rng.randint(-20, 21, (n, n)).astype(float)
         C[-1] = C[0] - C[1] if n > 2 else C[0] * (n == 2)
@@ -111,7 +111,7 @@ def test_singular_surfaces_are_never_certified(n):
             assert not found.is_certified
             assert found.distance <= 5.0
         nearly += ellipsoid(A, 4.0, S).is_certified
-    assert nearly >= 4
+    assert nearly >= 2
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
