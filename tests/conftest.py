@@ -8,6 +8,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one threa
 import numpy as np
 import pytest
 
+pytest.register_assert_rewrite("fuzzing")
+
 
 @pytest.fixture
 def center():
