@@ -74,12 +74,12 @@ def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
         UserWarning,
         stacklevel=4,
     )
-    kept = _selected(~refused, X, *others)
+    kept = selected(~refused, X, *others)
     with numbered(np.flatnonzero(~refused), len(refused)):
         yield kept
 
 
-def _selected(mask: NDArray[np.bool_], *parts: Any) -> tuple:
+def selected(mask: NDArray[np.bool_], *parts: Any) -> tuple:
     """Return some of the samples of X, targets and weights; a weight that is a number is of all."""
     parts = tuple(to_host(part) for part in parts)
     check_consistent_length(mask, *(part for part in parts if not isinstance(part, Number)))

@@ -12,6 +12,10 @@ from .._arrays.kinds import is_tensor, namespace
 from .arithmetic import Arithmetic
 from .scaling import powers_of_two
 
+# Which axis is summed, of norms that are the largest sum of absolute values. Proofs ask of a norm
+# that ‖AB‖ <= ‖A‖‖B‖, and of its rounding what _norm_errors says.
+SUMMED = {"inf": -1, "1": -2}
+
 
 def frobenius(stack: Any) -> Any:
     """Return the Frobenius norm of each matrix of a stack, in its dtype and as it is rounded."""
@@ -27,7 +31,7 @@ def operator_norm(stack: Any, norm: str) -> Any:
     """Return the "fro", "inf" (rows) or "1" (columns) norm of each matrix, as it is rounded."""
     if norm == "fro":
         return frobenius(stack)
-    sums = abs(stack).sum(-1 if norm == "inf" else -2)
+    sums = abs(stack).sum(SUMMED[norm])
     return sums.max(1).values if is_tensor(sums) else sums.max(axis=1)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm
+from .._linalg.norms import SUMMED
 from ..bounds._residual import check_norm
 from ..certified._estimator import CertifiedInverse
 from ..learn.inference.parts import Parts
@@ -300,7 +301,7 @@ class InverseModule(nn.Module):
                 if self.norm == "fro":
                     residual = torch.linalg.vector_norm(R, dim=(-2, -1))
                 else:
-                    residual = R.abs().sum(-1 if self.norm == "inf" else -2).amax(-1)
+                    residual = R.abs().sum(SUMMED[self.norm]).amax(-1)
         return X.flatten(-2), residual
 
 

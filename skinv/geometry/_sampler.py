@@ -209,7 +209,7 @@ class FeasibleRegionSampler(
         self._validate_params()
         rows, eps = None, _EPS
         self._is_complex = self.center is not None and is_complex(self.center)
-        self._is_symmetric = self.structure is not None
+        self._is_symmetric = self.structure == "symmetric"
         if X is None:
             self.__dict__.pop("feature_names_in_", None)  # of an earlier fit
         else:

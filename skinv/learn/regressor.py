@@ -30,7 +30,7 @@ from .._arrays.shapes import (
     restore_layout,
     warn_of_single,
 )
-from .._arrays.training import _selected, targets_are_inverses
+from .._arrays.training import selected, targets_are_inverses
 from .._arrays.validation import validate_rows
 from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..persistence import PersistentMixin
@@ -205,7 +205,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             if not answered.any():
                 return float("nan")
             predicted = predicted[answered]
-            X, y, sample_weight = _selected(answered, X, y, sample_weight)
+            X, y, sample_weight = selected(answered, X, y, sample_weight)
         with numbered(np.flatnonzero(answered), len(answered)):
             y = self._true_inverses(X) if y is None else flatten_stack(to_host(y))[0]
             with np.errstate(over="ignore", invalid="ignore"):

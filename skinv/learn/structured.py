@@ -26,10 +26,9 @@ from ..persistence import Fitted
 from ..structures import Structure, packed_order, refuse_unstructured
 from .linear import LinearInverseApprox, taylor
 from .regressor import InverseRegressorMixin, WrapsRegressorMixin
+from .training.preparation import ORDERS
 
 __all__ = ["StructuredInverse"]
-
-_ORDERS = {"taylor": 1, "taylor2": 2, "taylor3": 3}
 
 
 class StructuredInverse(
@@ -93,7 +92,7 @@ class StructuredInverse(
     _parameter_constraints: dict[str, list] = {
         "estimator": [HasMethods(["fit", "predict"])],
         "structure": [StrOptions({"symmetric", "positive_definite", "complex"})],
-        "baseline": [StrOptions({"auto", *_ORDERS}), None],
+        "baseline": [StrOptions({"auto", *ORDERS}), None],
         "packed": ["boolean"],
     }
 
@@ -175,7 +174,7 @@ class StructuredInverse(
                 "Got packed=True with structure='complex', but packed rows are triangles of real "
                 "symmetric matrices; pass complex stacks and packed=False."
             )
-        if self.baseline in _ORDERS and self.structure == "positive_definite":
+        if self.baseline in ORDERS and self.structure == "positive_definite":
             raise ValueError(
                 f"Got baseline={self.baseline!r} with structure='positive_definite', whose targets "
                 f"are Cholesky factors; use baseline=None, or structure='symmetric'."
@@ -196,7 +195,7 @@ class StructuredInverse(
         targets = self._structure.pack(inverse)
         if self.baseline is None:
             return targets
-        order = _ORDERS[self.baseline_ or "taylor2"]
+        order = ORDERS[self.baseline_ or "taylor2"]
         self._series = self.center_, regular_inverse(self.center_), order
         rest = targets - self._structure.pack(taylor(full.astype(np.float64), *self._series))
         if self.baseline == "auto":
