@@ -16,9 +16,8 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
 from ._arrays.conversion import as_array
-from ._arrays.embedding import embed_complex
 from ._arrays.estimators import private, reads_only, unwrapped
-from ._arrays.host import is_complex, real_array, to_host
+from ._arrays.host import real_array, to_host
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
 from ._arrays.shapes import Leading, as_stack, flatten_stack
@@ -103,19 +102,24 @@ def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     return came.numbers(_residual(*rows))
 
 
-def _flat_pair(Y: Any, Y_pred: Any) -> tuple[list[NDArray[np.float64]], Leading]:
-    """Return both as float64 rows, and how they came."""
+def _flat_pair(Y: Any, Y_pred: Any) -> tuple[list[NDArray], Leading]:
+    """Return both as rows in double precision, and how they came."""
     pair = [as_array(to_host(array)) for array in (Y, Y_pred)]
-    came = Leading.of(pair[0])
+    numbers = [_double(array) for array in pair]
+    came = Leading.of(pair[0], is_complex=any(array.dtype.kind == "c" for array in numbers))
     if pair[0].shape != pair[1].shape:
         raise ValueError(
             f"Got arrays of shapes {pair[0].shape} and {pair[1].shape}, which do not match: pass "
             f"two for the same matrices."
         )
-    if any(map(is_complex, pair)):
-        pair = [embed_complex(array) for array in pair]
     n = pair[0].shape[-1]
-    return [real_array(array, "matrices").reshape(-1, n * n) for array in pair], came
+    return [array.reshape(-1, n * n) for array in numbers], came
+
+
+def _double(array: NDArray) -> NDArray:
+    if array.dtype.kind == "c":
+        return array.astype(np.complex128, copy=False)
+    return real_array(array, "matrices")
 
 
 def _row_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -139,13 +143,14 @@ def _absolute(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
 
 def _relative(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
     with np.errstate(all="ignore"):
-        return row_norms(Y_pred - Y) / row_norms(Y)
+        return row_norms(np.abs(Y_pred - Y)) / row_norms(np.abs(Y))
 
 
 def _residual(X: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
     A = as_stack(X)
     with np.errstate(over="ignore", invalid="ignore"):
-        return row_norms((np.eye(A.shape[-1]) - A @ as_stack(Y_pred)).reshape(X.shape))
+        residual = np.eye(A.shape[-1]) - A @ as_stack(Y_pred)
+        return row_norms(np.abs(residual).reshape(X.shape))
 
 
 # name: error per matrix, from matrices, true and predicted targets. A scorer returns the negative.

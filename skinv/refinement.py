@@ -39,7 +39,8 @@ def newton_schulz(
     order : {2, 3, 4}, default=2
         Order of convergence p: each step takes p matrix products.
     overwrite_x : bool, default=False
-        Whether the result may be written over `X`, if its dtype is that of the computation.
+        Whether the result may be written over `X`, if its dtype is that of the computation, and if
+        its memory can be written to and is not that of `A`.
 
     Returns
     -------
@@ -77,7 +78,7 @@ def newton_schulz(
         raise ValueError(f"Got n_steps={n_steps!r}, but a number of steps >= 0 is expected.")
     check_order(order)
     A, X, came = check_pair(A, X)
-    if not overwrite_x:
+    if not (overwrite_x and _may_be_written(X, A)):
         X = X.clone() if is_tensor(X) else X.copy()
     kernels = None if on_host(X) else kernels_for(X, X.shape[-1])
     if kernels is not None:
@@ -93,6 +94,13 @@ def newton_schulz(
             for _ in range(n_steps):
                 improve(block, product_error(A[piece], block, out=D), order, work)
     return came.matrices(X)
+
+
+def _may_be_written(X: Any, A: Any) -> bool:
+    """Tell whether memory may be written to without a change of A."""
+    if is_tensor(X):
+        return bool(X.untyped_storage().data_ptr() != A.untyped_storage().data_ptr())
+    return bool(X.flags.writeable) and not np.may_share_memory(A, X)
 
 
 def check_order(order: Any) -> None:

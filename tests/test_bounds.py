@@ -431,3 +431,21 @@ def test_one_matrix_that_could_be_rows(convert):
     assert tuple(bound.shape) == ()
     assert float(bound) == pytest.approx(0.01, rel=0.1)
     assert float(residual_bound(convert(A[None]), convert(X[None]))[0]) == float(bound)
+
+
+@every_library
+@pytest.mark.parametrize("norm", ["fro", "inf", "1"])
+def test_complex_matrices(convert, norm):
+    """The bound is of the norm of complex matrices, where sums are of magnitudes."""
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3):
+        A, E = rng.standard_normal((2, 300, n, n, 2)) @ [1, 1j]
+        A += 2 * np.eye(n)
+        inverse = np.linalg.inv(A)
+        X = inverse + 1e-3 * E
+        bound = np.asarray(residual_bound(convert(A), convert(X), norm))
+        order = {"fro": "fro", "inf": np.inf, "1": 1}[norm]
+        sizes = [np.linalg.norm(M, order, axis=(1, 2)) for M in (inverse - X, inverse)]
+        proven = np.isfinite(bound)
+        assert proven.sum() > 200
+        assert (bound >= sizes[0] / sizes[1] * (1 - 1e-9))[proven].all()

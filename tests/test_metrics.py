@@ -58,6 +58,19 @@ def test_errors_against_naive_formulas(scattered):
         absolute_errors(Y, Y_pred[:3])
 
 
+def test_errors_of_complex_matrices():
+    """They are those of complex numbers: magnitudes, not real and imaginary parts."""
+    rng = np.random.default_rng(0)
+    A, E = (rng.standard_normal((2, 5, 3, 3, 2)) @ [1, 1j])[:, None]
+    Y = np.linalg.inv(A)
+    P = Y + 0.1 * E
+    np.testing.assert_allclose(absolute_errors(Y, P), np.abs(P - Y).mean(axis=(-1, -2)))
+    norms = [np.linalg.norm(M, axis=(-1, -2)) for M in (P - Y, Y, np.eye(3) - A @ P)]
+    np.testing.assert_allclose(relative_errors(Y, P), norms[0] / norms[1])
+    np.testing.assert_allclose(residual_norms(A, P), norms[2])
+    assert residual_norms(A, P).shape == (1, 5)
+
+
 @diverging
 def test_scores_agree_with_scikit_learn(scattered):
     """Where nothing is left out, the plain metrics are scikit-learn's."""

@@ -512,6 +512,15 @@ def test_too_few_rows_give_the_series(n_samples):
     assert not stated.extrapolates(KNOWN[:n_samples]).any()
 
 
+def test_few_noisy_rows_are_not_interpolated():
+    """Of fewer rows than are held out of, a polynomial has a term for three of them."""
+    rng = np.random.RandomState(1)
+    x = np.sort(rng.uniform(0, 1, (9, 1)), axis=0)
+    model = PolynomialInverseApprox().fit(x, x[:, 0] + 0.05 * rng.standard_normal(9))
+    between = np.linspace(x.min(), x.max(), 200)[:, None]
+    assert abs(model.predict(between) - between[:, 0]).max() < 0.5
+
+
 def test_few_rows():
     """The more of them, the smaller the errors."""
     model = PolynomialInverseApprox(on_extrapolation="keep")

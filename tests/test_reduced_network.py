@@ -8,6 +8,8 @@ import pytest
 import torch
 from numpy.polynomial.legendre import Legendre
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from skorch.callbacks import Callback
 
 from skinv import (
     CertifiedInverse,
@@ -196,3 +198,85 @@ def test_nothing_is_said_of_it_that_is_known_of_entries(network):
     ):
         with pytest.raises(ValueError, match="n_components=None"):
             function()
+
+
+# -- more terms, where few are not enough ----------------------------------------------------------
+
+
+class _At(Callback):
+    """Does something in the n-th epoch of all trainings of a fit."""
+
+    epochs = 0
+
+    def __init__(self, epoch, error):
+        self.epoch, self.error = epoch, error
+
+    def on_epoch_end(self, net, **kwargs):
+        _At.epochs += 1
+        if _At.epochs == self.epoch:
+            raise self.error
+
+
+def wide(n_samples, n=4, spread=0.45, k=5, seed=0):
+    """Matrices 3I + Σ p_i D_i of a family that takes more than 36 terms."""
+    directions = np.random.RandomState(99).standard_normal((k, n, n))
+    p = np.random.RandomState(seed).uniform(-1, 1, (n_samples, k))
+    return 3 * np.eye(n) + spread * np.tensordot(p, directions, 1) / np.sqrt(k)
+
+
+@pytest.mark.filterwarnings("ignore:The training was interrupted")
+@pytest.mark.parametrize("epoch", [2, 12])
+def test_an_interrupt_ends_the_fit(epoch):
+    """In the first training or in a later one, which then does not replace what was learned."""
+    _At.epochs = 0
+    X, parameters = wide(300), {"max_iter": 10, "random_state": 0}
+    stop = [_At(epoch, KeyboardInterrupt())]
+    model = NeuralInverseRegressor(callbacks=stop, **parameters).fit(X)
+    assert _At.epochs == epoch
+    assert model.n_iter_ == (epoch if epoch < 10 else 10)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_a_failure_leaves_nothing_half_fitted():
+    _At.epochs = 0
+    model = NeuralInverseRegressor(callbacks=[_At(12, RuntimeError("no"))], max_iter=10)
+    with pytest.raises(RuntimeError, match="no"):
+        model.fit(wide(300))
+    with pytest.raises(NotFittedError):
+        model.predict(wide(3))
+
+
+def test_more_terms_only_where_unseen_rows_say_so():
+    """Many terms fit noise, too: what they leave of the rows they were fitted to says little."""
+    rng = np.random.RandomState(3)
+    W = rng.standard_normal((3, 40))
+    u = rng.uniform(-1, 1, (300, 3))
+    y = np.sin(2 * u @ W) + 0.03 * rng.standard_normal((300, 40))
+    v = rng.uniform(-1, 1, (1000, 3))
+    errors = [
+        np.sqrt(np.mean((model.fit(u, y).predict(v) - np.sin(2 * v @ W)) ** 2))
+        for model in (
+            NeuralInverseRegressor(max_iter=30, random_state=0, on_extrapolation="keep"),
+            PolynomialInverseApprox(max_terms=36, on_extrapolation="keep"),
+        )
+    ]
+    assert errors[0] < 1.2 * errors[1]
+
+
+def test_more_terms_where_few_are_no_better_than_the_series():
+    X, unseen = wide(300, n=6, spread=0.8, k=10), wide(300, n=6, spread=0.8, k=10, seed=1)
+    network = NeuralInverseRegressor(random_state=0, on_extrapolation="keep").fit(X)
+    series = LinearInverseApprox().fit(X)
+    exact = np.linalg.inv(unseen)
+    error, other = (np.abs(m.predict(unseen) - exact).mean() for m in (network, series))
+    assert error < 0.8 * other
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_at_the_ends_of_the_range(scale):
+    X, unseen = wide(300), wide(100, seed=4)
+    parameters = {"max_iter": 10, "random_state": 0}
+    usual = NeuralInverseRegressor(**parameters).fit(X).predict(unseen)
+    model = NeuralInverseRegressor(**parameters).fit(scale * X)
+    np.testing.assert_allclose(scale * model.predict(scale * unseen), usual, rtol=0, atol=1e-3)

@@ -283,3 +283,16 @@ def test_views_with_turned_signs():
     turned = torch.complex(torch.zeros_like(X), -X).conj().imag
     assert turned.is_neg()
     np.testing.assert_allclose(newton_schulz(A, turned), newton_schulz(A, X))
+
+
+@every_library
+def test_overwrite_x_where_that_would_spoil(convert):
+    """Memory of A, or that cannot be written to, is left as it is."""
+    A, X = pairs(3)
+    expected = newton_schulz(X.copy(), X.copy())
+    given = convert(X.copy())
+    np.testing.assert_array_equal(newton_schulz(given, given, overwrite_x=True), expected)
+    np.testing.assert_array_equal(np.asarray(given), X)
+    fixed = X.copy()
+    fixed.flags.writeable = False
+    np.testing.assert_array_equal(newton_schulz(A, fixed, overwrite_x=True), newton_schulz(A, X))

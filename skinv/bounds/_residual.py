@@ -19,6 +19,8 @@ from .._linalg.workspace import indices, pieces
 _SHARE = 0.1
 # The bounds themselves are computed in a few float64 operations.
 _UP = 1 + 2.0**-46
+# At least √2.
+_SUMS = 1.4142135623730954
 
 
 def residual_bound(
@@ -53,8 +55,8 @@ def residual_bound(
     Raises
     ------
     ValueError
-        For shapes that do not match, matrices that are not square, complex numbers, numbers that
-        float64 cannot hold, or an unknown norm or precision.
+        For shapes that do not match, matrices that are not square, numbers that float64 cannot
+        hold, or an unknown norm or precision.
 
     See Also
     --------
@@ -93,6 +95,8 @@ def residual_bound(
             if wide:
                 a, x = as_float64(a), as_float64(x)
             out[piece] = _bound_piece(*scaled(a, x)[:2], norm, sharp)
+    if came.is_complex and norm != "fro":
+        out *= _SUMS  # of the embedding: sums of |Re z| + |Im z|, which is up to √2 |z|
     return came.numbers(out)
 
 

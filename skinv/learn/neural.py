@@ -57,8 +57,9 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         Between the layers.
     baseline : {"auto", "affine", "taylor", "taylor2", "taylor3"} or None, default="auto"
         What the network starts from. In reduced coordinates "auto" is a polynomial of up to 36
-        terms (as :class:`PolynomialInverseApprox`), up to 128 where the relative error of rows held
-        out would be above 2e-5, and up to 256 where it would still be above 1e-3; "affine" is one
+        terms (as :class:`PolynomialInverseApprox`) and, unless widths or `early_stopping` are
+        given, up to 128 where the relative error of rows held out would be above 2e-5, and up to
+        256 where it would still be above 1e-3; "affine" is one
         of degree 1; where the rows are too few for either, "auto" is the first-order series, with
         no network. On all entries it is the affine least-squares fit (for inverses, in directions
         in which the training matrices hardly vary, the tangent), or the Taylor series of the
@@ -333,12 +334,16 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
         least, best = math.inf, None
-        for tier in TIERS:
-            error = self._train(rows, targets, inverses, resume, tier, deadline)
-            if best is None or error < _WORTH * least:
-                least, best = error, dict(self.__dict__)
-            if resume or least <= tier.enough or time.monotonic() >= deadline:
-                break
+        try:
+            for tier in TIERS:
+                error, goes_on = self._train(rows, targets, inverses, resume, tier, deadline)
+                if best is None or error < _WORTH * least:
+                    least, best = error, dict(self.__dict__)
+                if not goes_on or least <= tier.enough or time.monotonic() >= deadline:
+                    break
+        except BaseException:
+            self._fitted = resume  # what is half done is not asked
+            raise
         self.__dict__.update(best or {})
         self._set_engine()
         return self
@@ -351,8 +356,8 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         resume: bool,
         tier: Tier,
         deadline: float,
-    ) -> float:
-        """Train; return the relative error of rows held out, 0 where nothing is chosen by it."""
+    ) -> tuple[float, bool]:
+        """Train; return the relative error of rows held out, and whether more terms may help."""
         learns: bool | None = True
         if not resume:
             with np.errstate(all="ignore"):
@@ -375,17 +380,20 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
             rows, targets = rows[~held], targets[~held]
         if learns is None:
             start(self, rows, targets, inverses)
+        interrupted = False
         if learns is not False:
             from .training.fitting import train_on_arrays
 
             train_on_arrays(self, rows, targets, held_out, self.max_iter, deadline=deadline)
+            interrupted = self._net.was_interrupted()
         else:
             drop_network(self)
             self._fitted = True
-        if not reduced:
-            return 0.0
+        if not reduced:  # the series, where so few terms are not better, or all entries
+            return math.inf, learns is False
         error = settle(self, targets, free)
-        return error if free and self.baseline == "auto" else 0.0
+        goes_on = free and self.baseline == "auto" and not resume and not interrupted
+        return (math.inf if interrupted else error), goes_on
 
     def _deadline(self) -> float:
         """Return when a fit that begins now is to stop."""

@@ -143,7 +143,7 @@ class Directions:
         by_features: bool = False,
     ):
         self.origin = rows.mean(axis=0)
-        self.n_varying = int(varies(self.origin, rows.std(axis=0)).sum())
+        self.n_varying = int(_standardizing(rows)[1].sum())
         effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
         if effects is None or by_features:
             unit = None if effects is None else effects.y_unit

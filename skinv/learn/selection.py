@@ -19,6 +19,8 @@ from .reduction import MOST_COMPONENTS, Directions, project, some_of
 
 # One row of so many is held out while the number of terms is chosen, if there are enough.
 _EVERY, _ENOUGH = 5, 10
+# Of fewer rows a term for so many.
+_FEW = 3
 # Terms that lower the held-out error by less than this are not worth their time.
 _WORTH = 0.1
 # The first-order series is used where the polynomial is not better than that.
@@ -70,12 +72,14 @@ def fit_polynomial(
             trial = _Trial(first, rows, targets, held)
             for rate in _RATES:
                 [errors] = trial.errors(rate, _RIDGES[:1], degree, max_terms)
-                tried.append((errors.min(), len(tried), rate, errors, first, trial, by_features))
+                least = errors[-1] if stated else errors.min()
+                tried.append((least, len(tried), rate, errors, first, trial, by_features))
         _, _, rate, errors, first, trial, by_features = min(tried)
         others = trial.errors(rate, _RIDGES[1:], degree, max_terms)
         found = dict(zip(_RIDGES, [errors, *others], strict=True))
-        least = min(each.min() for each in found.values())
-        ridge = max(size for size in found if found[size].min() <= (1 + _WORTH) * least)
+        reached = {size: each[-1] if stated else each.min() for size, each in found.items()}
+        enough = (1 + _WORTH) * min(reached.values())
+        ridge = max(size for size in found if reached[size] <= enough)
         errors = found[ridge]
         n_terms = len(errors) - 1
         if not stated:
@@ -90,7 +94,8 @@ def fit_polynomial(
         return None
     else:
         unseen = float("inf")
-        rate, ridge, n_terms, by_features = _RATES[0], _RIDGES[0], max_terms, False
+        n_terms = max_terms if stated else min(max_terms, len(rows) // _FEW)
+        rate, ridge, by_features = _RATES[0], _RIDGES[0], False
     n_terms = min(n_terms, len(rows) - 1)
     directions = Directions(rows, targets, inverses=inverses, count=count, by_features=by_features)
     monomials, importance = leading_terms(directions.weights, rate, n_terms, degree)

@@ -43,6 +43,9 @@ class Residual:
         Orthonormal: what is computed first of outputs in these units, and all others from it.
     answers_all : bool
         Whether matrices far from the known ones are answered.
+    error : float
+        Root mean square error of the polynomial on rows held out, in these units; NaN if there were
+        none.
 
     Examples
     --------
@@ -61,6 +64,7 @@ class Residual:
     y_scale: NDArray[np.float64]
     basis: NDArray[np.float64] | None
     answers_all: bool = False
+    error: float = float("nan")
 
     @classmethod
     def of(
@@ -118,6 +122,7 @@ class Residual:
             np.full(V.shape[1], scale),
             None,
             answers_all,
+            found.error,
         )
 
     def settle(self, targets: NDArray, loss: float, n_hidden: int) -> float:
@@ -125,7 +130,9 @@ class Residual:
 
         Returns the root mean square error that it leaves, relative to the targets.
         """
-        scale = self.y_scale[0] * np.sqrt(self.n_outputs / len(self.y_unit))
+        scale = self.error  # what it leaves of rows that it was fitted to may be much less
+        if not np.isfinite(scale):
+            scale = float(self.y_scale[0] * np.sqrt(self.n_outputs / len(self.y_unit)))
         n_features = len(self.baseline.coef) + n_hidden
         values = targets - self.baseline.constant
         error = scale * np.sqrt(loss)
