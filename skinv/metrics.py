@@ -108,10 +108,7 @@ def _flat_pair(Y: Any, Y_pred: Any) -> tuple[list[NDArray], Leading]:
     numbers = [_double(array) for array in pair]
     came = Leading.of(pair[0], is_complex=any(array.dtype.kind == "c" for array in numbers))
     if pair[0].shape != pair[1].shape:
-        raise ValueError(
-            f"Got arrays of shapes {pair[0].shape} and {pair[1].shape}, which do not match: pass "
-            f"two for the same matrices."
-        )
+        raise _mismatch(Y, Y_pred)
     n = pair[0].shape[-1]
     return [array.reshape(-1, n * n) for array in numbers], came
 
@@ -129,11 +126,15 @@ def _row_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.floa
         rows = real_array(flatten_stack(to_host(array))[0], "matrices")
         pair.append(rows.reshape(len(rows), math.prod(rows.shape[1:])) if rows.ndim else rows)
     if pair[0].shape != pair[1].shape or pair[0].ndim == 0:
-        raise ValueError(
-            f"Got arrays of shapes {np.shape(Y)} and {np.shape(Y_pred)}, which do not match: pass "
-            f"two for the same matrices."
-        )
+        raise _mismatch(Y, Y_pred)
     return pair[0], pair[1]
+
+
+def _mismatch(Y: Any, Y_pred: Any) -> ValueError:
+    return ValueError(
+        f"Got arrays of shapes {np.shape(Y)} and {np.shape(Y_pred)}, which do not match: pass two "
+        f"for the same matrices."
+    )
 
 
 def _absolute(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:

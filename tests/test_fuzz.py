@@ -81,11 +81,7 @@ PUBLIC = {
     matrices: ["embed_complex", "extract_complex"],
     structures: ["pack_symmetric", "unpack_symmetric"],
 }
-
-
 MODULES = bounds, datasets, export, geometry, impossibility, inspection, metrics, persistence
-
-
 MODULES += (refinement, *PUBLIC)
 
 
@@ -147,11 +143,7 @@ def test_hostile_arguments(fuzz, choices):
 
 
 HALF = torch.tensor(CENTER, dtype=torch.bfloat16)
-
-
 GRADIENT = torch.tensor(CENTER, requires_grad=True)
-
-
 HUGE = 10**400
 
 

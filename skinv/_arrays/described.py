@@ -12,8 +12,6 @@ from sklearn.utils import Bunch
 
 # Of a result as it is printed.
 LINES, _COLUMNS = 12, 100
-
-
 # How many kinds of strings in an array are named.
 _KINDS = 7
 

@@ -46,19 +46,13 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Leading]:
     ((1, 2, 2), dtype('float64'), ())
     """
     if is_tensor(A) or is_tensor(X):
-        torch = sys.modules["torch"]
         device = (A if is_tensor(A) else X).device
         A, X = (as_tensor(M).to(device) for M in (A, X))
-        narrow: Any = {torch.float16, torch.bfloat16, torch.float32}
-        single, double = torch.float32, torch.float64
     else:
         A, X = as_array(A), as_array(X)
-        narrow = {np.dtype(np.float16), np.dtype(np.float32)}
-        single, double = np.dtype(np.float32), np.dtype(np.float64)
     embeds = is_complex(A) or is_complex(X)
     if not embeds:
-        dtype = single if {A.dtype, X.dtype} <= narrow else double
-        A, X = _converted(A, dtype), _converted(X, dtype)
+        A, X = _of_one_dtype(A, X)
     if tuple(A.shape) != tuple(X.shape):
         raise ValueError(
             f"Got matrices of shape {tuple(A.shape)} and approximate inverses of shape "
@@ -66,10 +60,21 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Leading]:
         )
     came = Leading.of(A, is_complex=embeds)
     if embeds:
-        A, X = embed_complex(A), embed_complex(X)
-        dtype = single if {A.dtype, X.dtype} <= narrow else double
-        A, X = _converted(A, dtype), _converted(X, dtype)
+        A, X = _of_one_dtype(embed_complex(A), embed_complex(X))
     return A.reshape(-1, *A.shape[-2:]), X.reshape(-1, *X.shape[-2:]), came
+
+
+def _of_one_dtype(A: Any, X: Any) -> tuple[Any, Any]:
+    """Return two arrays, or tensors, in float32 if neither holds more, else in float64."""
+    if is_tensor(A):
+        torch = sys.modules["torch"]
+        narrow: Any = {torch.float16, torch.bfloat16, torch.float32}
+        single, double = torch.float32, torch.float64
+    else:
+        narrow = {np.dtype(np.float16), np.dtype(np.float32)}
+        single, double = np.dtype(np.float32), np.dtype(np.float64)
+    dtype = single if {A.dtype, X.dtype} <= narrow else double
+    return _converted(A, dtype), _converted(X, dtype)
 
 
 def as_tensor(M: Any) -> Any:

@@ -15,16 +15,10 @@ from .._arrays.kinds import is_tensor
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
-
-
 # On a GPU pieces only limit memory.
 PIECE_CUDA = 2**28
-
-
 # Bytes of memory that a thread keeps to work in.
 _KEPT = 2**25
-
-
 _THREAD = local()
 
 

@@ -19,16 +19,12 @@ from ._sides import norms_of
 # Bytes of matrices iterated on at once: what stays in the cache, but past this order enough
 # matrices to share passes over the inverse of the centre (measured).
 _PIECE, _LARGE_PIECE, _LARGE_ORDER = 2**20, 2**24, 128
-
-
+# A contraction that is not below this is worth more work for a better one.
 _GOOD = 0.5
-
-
+# Bounds themselves are computed in a few float64 operations.
 UP = 1 + 2.0**-44
-
-
-# Matrices of norms between 1e-19 and 1e19 and right-hand sides of these are not scaled: then the
-# squares that underflow in solutions, residuals and steps are negligible.
+# Matrices of norms between 1e-19 and 1e19 are not scaled: then the squares that underflow in
+# solutions, residuals and steps are negligible.
 SHARE = 1 / 16
 
 

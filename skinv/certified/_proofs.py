@@ -95,9 +95,8 @@ def certify(A: Any, X: Any, is_complex: bool, terms: ProofTerms) -> InverseRepor
         _fall_back(A, result, open_, settings, structure)
     elif open_.size:
         result.status[open_] = "inaccurate"
-    if (
-        open_.size and terms.fallback != "keep"
-    ):  # what raises does so where the rows' numbers are known
+    # What raises does so where the rows' numbers are known.
+    if open_.size and terms.fallback != "keep":
         if terms.fallback != "nan":
             open_ = open_[to_host(result.bound[open_]) == np.inf]
         result.inverse[open_], result.bound[open_] = float("nan"), float("inf")

@@ -21,15 +21,11 @@ from ..bounds._residual import measure, scaled
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
 from ._sides import norms_of, unknown
 
-# A contraction that is not below this proves too little; past the other more is spent on proving a
-# better one.
+# A contraction that is not below this proves too little.
 _CONTRACTION = 0.9
-
-
 # Steps at most, and the share of a correction that the next one must not exceed.
 _STEPS, _PROGRESS = 40, 0.7
-
-
+# Right-hand sides of norms between these are not scaled, see SHARE.
 _MODERATE = 1e-70, 1e70
 
 
@@ -207,8 +203,7 @@ def _iterate(
 
 
 def solve_exactly(A: Any, b: Any, tol: float) -> tuple[Any, Any]:
-    """Solve by LAPACK, with its inverse for the proof."""
-    A = as_float64(A)
+    """Solve by LAPACK in float64, with its inverse for the proof."""
     P = exact_inverse(A)
     regular = finite_rows(P)
     x, bound = unknown(b)

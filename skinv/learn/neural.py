@@ -333,18 +333,18 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         deadline = self._deadline()
         with training_rows(X, y) as (X, y):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
-        least, best = math.inf, None
+        least, best = math.inf, dict[str, Any]()
         try:
             for tier in TIERS:
                 error, goes_on = self._train(rows, targets, inverses, resume, tier, deadline)
-                if best is None or error < _WORTH * least:
+                if not best or error < _WORTH * least:
                     least, best = error, dict(self.__dict__)
                 if not goes_on or least <= tier.enough or time.monotonic() >= deadline:
                     break
         except BaseException:
             self._fitted = resume  # what is half done is not asked
             raise
-        self.__dict__.update(best or {})
+        self.__dict__.update(best)
         self._set_engine()
         return self
 

@@ -143,7 +143,6 @@ class Directions:
         by_features: bool = False,
     ):
         self.origin = rows.mean(axis=0)
-        self.n_varying = int(_standardizing(rows)[1].sum())
         effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
         if effects is None or by_features:
             unit = None if effects is None else effects.y_unit
@@ -167,14 +166,14 @@ class Directions:
             np.abs(project(rows, self.origin, projection)).max(axis=0, initial=0.0)
         )
 
-    def are_few(self, n_outputs: int) -> bool:
-        """Tell whether the rows move in few directions, or few features give many outputs."""
+    def are_few(self, rows: NDArray, n_outputs: int) -> bool:
+        """Tell whether training rows move in few directions, or few features give many outputs."""
         n_features = self.origin.size
         if n_outputs > _MANY * n_features or len(self.weights) == 0:
             return True
         left_out = self._square - np.cumsum(self.weights**2)
         enough = np.flatnonzero(left_out <= _LEFT_OUT * self._square)
-        return len(enough) > 0 and int(enough[0]) + 1 <= self.n_varying // 2
+        return len(enough) > 0 and int(enough[0]) + 1 <= int(_standardizing(rows)[1].sum()) // 2
 
     def reach(self, count: int, rows: NDArray) -> float:
         """Return how far rows reach into what the leading directions do not see."""

@@ -38,8 +38,6 @@ from skinv import (
 )
 
 LIES = "zeros", "nan", "huge", "itself", "negative", "half", "list", "tensor", "shared", "objects"
-
-
 NONSENSE = "long", "complex", "narrow", "few", "strings", "none", "cube", "ragged", "dict"
 
 
@@ -79,8 +77,6 @@ def garbage(kind):
 
 
 FAMILIES_OF = "fine", "rows", "single", "complex", "tensor", "list", "singular", "nan", "fractions"
-
-
 NO_FAMILIES = (
     "long",
     "few",

@@ -12,8 +12,6 @@ from skinv._arrays.projected import ProjectedArray
 
 # What scikit-learn says of data frames and of scores, and leaves to its users.
 ENTRIES = {}
-
-
 EPS = float(np.finfo(np.float64).eps)
 
 

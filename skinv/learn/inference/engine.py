@@ -32,8 +32,6 @@ from .single import single_function
 
 # Up to so many numbers torch costs more than it saves.
 _SMALL = 2**13
-
-
 # So many selections of outputs are kept ready.
 _SELECTIONS = 16
 

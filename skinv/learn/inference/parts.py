@@ -17,13 +17,9 @@ from .series import SERIES_ARRAYS, SeriesPart, is_dense, kron_columns
 
 # Rows of up to so many numbers are short for a loop: what is added to them is repeated instead.
 SHORT = 36
-
-
 # Inputs that do not vary are left out if they are more than this share of all: to pick the others
 # costs a copy.
 _WORTH_PICKING = 0.25
-
-
 # Past these, coefficients of a map are kept in float32's range by another unit for the inputs.
 _RANGE = 1e30
 

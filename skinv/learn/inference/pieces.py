@@ -19,14 +19,8 @@ from .parts import SHORT, Parts
 # cache, but fresh memory for results drives them out of it anyway, and were measured to be slower.
 # With one they should fit, but have at least so many rows, for the sake of the weights.
 _PIECE = 2**22
-
-
 _PIECE_NETWORK, _ROWS = 3 * 2**19, 1024
-
-
 _MOST_ROWS = 2**14
-
-
 # Of arrays that are copied to a device piece by piece.
 PIECE_COPIED = 2**24
 

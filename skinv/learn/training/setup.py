@@ -79,10 +79,10 @@ def start_reduced(
     if model.n_components is None or on_entries or (model.baseline is None and not stated):
         return None
     rows = rows.astype(np.float64, copy=False)
-    if not stated:
+    if not stated and tier is TIERS[0]:  # the others come where they are
         some = slice(None, None, max(len(rows) // _LOOKED_AT, 1))
         directions = Directions(rows[some], targets[some], inverses=inverses)
-        if not directions.are_few(targets.shape[1]):
+        if not directions.are_few(rows[some], targets.shape[1]):
             return None
     count = int(model.n_components) if stated else _COMPONENTS
     found = fit_polynomial(
