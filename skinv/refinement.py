@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays.kinds import is_tensor
 from ._arrays.pairs import check_pair
 from ._linalg.products import kernels_for, product, product_error
-from ._linalg.workspace import empty_like, on_host, piece_memory, pieces
+from ._linalg.workspace import apart, copied, empty_like, on_host, piece_memory, pieces
 
 __all__ = ["newton_schulz"]
 
@@ -30,8 +29,8 @@ def newton_schulz(
     Parameters
     ----------
     A : array-like or tensor of shape (n, n) or (..., n, n)
-        One matrix, or a stack of them. Rows of flattened matrices must be reshaped first:
-        ``X.reshape(-1, n, n)``.
+        One matrix, or a stack of them, real or complex. Rows of flattened matrices must be
+        reshaped first: ``X.reshape(-1, n, n)``.
     X : array-like or tensor of the shape of `A`
         Approximate inverses.
     n_steps : int, default=1
@@ -46,8 +45,9 @@ def newton_schulz(
     -------
     ndarray or tensor of the shape of `X`
         Better approximations where the spectral radius of I − AX is below 1; elsewhere the
-        iteration diverges, to inf or NaN in the end. float32 if both arguments are (or are in half
-        precision), else float64; tensors stay on their device.
+        iteration diverges, to inf or NaN in the end. In single precision if both arguments are (or
+        in half precision), else in double, complex if one of them is; tensors stay on their device,
+        and arrays of other libraries (JAX, CuPy, …) are computed on the host and given back.
 
     Raises
     ------
@@ -78,8 +78,8 @@ def newton_schulz(
         raise ValueError(f"Got n_steps={n_steps!r}, but a number of steps >= 0 is expected.")
     check_order(order)
     A, X, came = check_pair(A, X)
-    if not (overwrite_x and _may_be_written(X, A)):
-        X = X.clone() if is_tensor(X) else X.copy()
+    if not (overwrite_x and apart(X, A)):
+        X = copied(X)
     kernels = None if on_host(X) else kernels_for(X, X.shape[-1])
     if kernels is not None:
         out = X.contiguous()  # X itself if it can be
@@ -96,13 +96,6 @@ def newton_schulz(
     return came.matrices(X)
 
 
-def _may_be_written(X: Any, A: Any) -> bool:
-    """Tell whether memory may be written to without a change of A."""
-    if is_tensor(X):
-        return bool(X.untyped_storage().data_ptr() != A.untyped_storage().data_ptr())
-    return bool(X.flags.writeable) and not np.may_share_memory(A, X)
-
-
 def check_order(order: Any) -> None:
     """Raise a ValueError unless `order` is one of the orders there are."""
     if not isinstance(order, Integral) or order not in ORDERS:
@@ -110,22 +103,9 @@ def check_order(order: Any) -> None:
 
 
 def improve(X: Any, D: Any, order: int, work: Any) -> None:
-    """Replace X by X(I + R + … + R^{order−1}) with R = −D, by Horner's rule.
+    """Replace X by X(I + R + … + R^{order−1}) with R = −D, D = AX − I, by Horner's rule.
 
-    Parameters
-    ----------
-    X, D : ndarray or tensor of shape (m, n, n)
-        Approximate inverses, overwritten, and AX − I.
-    order : int
-    work : ndarray or tensor of shape (m, n, n)
-        Memory to work in.
-
-    Examples
-    --------
-    >>> X = np.array([[[2.0]]])
-    >>> improve(X, np.array([[[-0.1]]]), 2, np.empty((1, 1, 1)))
-    >>> X
-    array([[[2.2]]])
+    `work` is memory like X.
     """
     Y = X
     for stage in range(order - 1):

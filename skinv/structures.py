@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._arrays.embedding import embed_complex, extract_complex, mean_of
-from ._arrays.host import like, real_array, to_host
-from ._arrays.kinds import is_tensor
+from ._arrays.host import like, real_numbers, to_host
+from ._arrays.kinds import is_complex, namespace
 from ._arrays.rows import list_rows
 from ._arrays.shapes import as_stack, flatten_stack, matrix_order, may_be_single
-from ._linalg.workspace import indices
+from ._linalg.products import taken_columns
+from ._linalg.workspace import copied, indices
 
 __all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
 
@@ -106,21 +107,23 @@ class Structure:
 
     def pack(self, rows: Any) -> Any:
         """Return the free numbers of matrices (m, n*n) that have the structure, (m, k)."""
-        return _columns(rows, self.first)
+        return taken_columns(rows, self.first)
 
     def unpack(self, packed: Any) -> Any:
         """Return the matrices (m, n*n) of free numbers (m, k), in their dtype."""
-        full = _columns(packed, self.source)
-        changed = np.flatnonzero(self.sign != 1)
-        if changed.size:
-            sign = like(self.sign[changed], packed)
-            full[:, _index(changed, packed)] *= sign
+        full = taken_columns(packed, self.source)
+        if (self.sign != 1).any():
+            full *= like(self.sign, packed)
         return full
 
     def project(self, rows: Any) -> Any:
         """Return the nearest matrices (m, n*n) of this structure in the Frobenius norm."""
         n = matrix_order(rows.shape[1])
-        stack = structured(rows.reshape(-1, n, n), self.is_complex, self.is_symmetric)
+        stack = rows.reshape(-1, n, n)
+        if self.is_complex:
+            stack = namespace(rows).astype(embed_complex(extract_complex(stack)), rows.dtype)
+        if self.is_symmetric:
+            stack = mean_of(stack, stack.swapaxes(-1, -2))
         return stack.reshape(rows.shape)
 
     def smallest(self, values: NDArray) -> NDArray:
@@ -148,57 +151,19 @@ class Structure:
         return violation
 
 
-def _index(index: NDArray[np.intp], rows: Any) -> Any:
-    """Return indices as what `rows` is indexed by where it is."""
-    if not is_tensor(rows):
-        return index
-    import torch
+def hermitian_part(stack: Any, which: Any) -> Any:
+    """Return a stack (m, n, n) with some of its matrices made symmetric or Hermitian.
 
-    return torch.tensor(index, device=rows.device)
-
-
-def _columns(rows: Any, index: NDArray[np.intp]) -> Any:
-    """Return some columns in contiguous memory, which fancy indexing would not."""
-    if is_tensor(rows):
-        return rows.index_select(1, _index(index, rows))
-    return np.take(rows, index, axis=1)
-
-
-def structured(stack: Any, complex: bool, symmetric: Any) -> Any:
-    """Return the nearest matrices that embed complex ones, or are symmetric, or both.
-
-    Parameters
-    ----------
-    stack : ndarray or tensor of shape (m, n, n)
-    complex : bool
-    symmetric : bool, or ndarray or tensor of bool of shape (m,)
-        Which are to become symmetric.
-
-    Returns
-    -------
-    ndarray or tensor of shape (m, n, n)
-        What has the structure already is not changed.
-
-    Examples
-    --------
-    >>> structured(np.array([[[1.0, 2.0], [3.0, 4.0]]]), False, True)
-    array([[[1. , 2.5],
-            [2.5, 4. ]]])
+    What is so already is not changed.
     """
-    if complex:
-        again = embed_complex(extract_complex(stack))
-        stack = again.to(stack.dtype) if is_tensor(stack) else again.astype(stack.dtype, copy=False)
-    if symmetric is True:
-        return mean_of(stack, stack.swapaxes(-1, -2))
-    if symmetric is not False and bool(symmetric.any()):
-        some = stack[symmetric]
-        stack = stack.clone() if is_tensor(stack) else stack.copy()
-        stack[symmetric] = mean_of(some, some.swapaxes(-1, -2))
+    some = stack[which]
+    stack = copied(stack)
+    stack[which] = mean_of(some, some.swapaxes(-1, -2).conj())
     return stack
 
 
 def symmetric_rows(stack: Any) -> Any:
-    """Tell which matrices are symmetric, to the last bit.
+    """Tell which matrices are symmetric, or Hermitian if they are complex, to the last bit.
 
     Parameters
     ----------
@@ -213,11 +178,11 @@ def symmetric_rows(stack: Any) -> Any:
     >>> symmetric_rows(np.array([[[1.0, 2.0], [2.0, 1.0]], [[1.0, 2.0], [3.0, 1.0]]]))
     array([ True, False])
     """
-    symmetric = stack[:, 0, -1] == stack[:, -1, 0]  # most that are not, are found here
-    if bool(symmetric.any()):
+    xp = namespace(stack)
+    symmetric = stack[:, 0, -1] == stack[:, -1, 0].conj()  # most that are not, are found here
+    if bool(xp.any(symmetric)):
         some = stack[symmetric]
-        same = (some == some.swapaxes(-1, -2)).reshape(len(some), -1)
-        symmetric[indices(symmetric)] = same.all(1)
+        symmetric[indices(symmetric)] = xp.all(some == some.swapaxes(-1, -2).conj(), axis=(1, 2))
     return symmetric
 
 
@@ -244,13 +209,9 @@ def pack_symmetric(X: Any) -> Any:
     >>> pack_symmetric([[1.0, 2.0, 2.0, 3.0]])
     array([[1., 2., 3.]])
     """
-    if not is_tensor(X):
-        X = np.asarray(X)
-        X = X if X.dtype.kind == "f" else real_array(X, "X")
-    elif X.is_complex():
+    if is_complex(X):
         raise ValueError("Got complex matrices, but triangles of real ones are packed.")
-    elif not X.is_floating_point():
-        X = X.double()
+    X = real_numbers(X, "X")
     if may_be_single(X):
         n = X.shape[0]
         k = math.isqrt(n)
@@ -293,8 +254,7 @@ def unpack_symmetric(packed: Any) -> Any:
     array([[[1., 2.],
             [2., 3.]]])
     """
-    if not is_tensor(packed):
-        packed = np.asarray(packed)
+    packed = real_numbers(packed, "packed rows")
     if packed.ndim != 2:
         raise ValueError(
             f"Got an array of shape {tuple(packed.shape)}, but packed rows "
@@ -305,26 +265,7 @@ def unpack_symmetric(packed: Any) -> Any:
 
 
 def packed_order(k: int) -> int:
-    """Return the order n of the symmetric matrices with k = n(n + 1)/2 free numbers.
-
-    Parameters
-    ----------
-    k : int
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-
-    Examples
-    --------
-    >>> packed_order(6)
-    3
-    """
+    """Return the order n of the symmetric matrices with k = n(n + 1)/2 free numbers."""
     n = int((2 * k) ** 0.5)
     if n == 0 or n * (n + 1) != 2 * k:
         raise ValueError(

@@ -23,22 +23,7 @@ __all__ = ["by_blocks", "is_dask", "sample_by_blocks"]
 
 
 def is_dask(X: Any) -> bool:
-    """Tell whether `X` is a dask array, without importing dask.
-
-    Parameters
-    ----------
-    X : object
-        Anything.
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> is_dask([[1.0, 2.0]])
-    False
-    """
+    """Tell whether `X` is a dask array, without importing dask."""
     dask_array = sys.modules.get("dask.array")
     return dask_array is not None and isinstance(X, dask_array.Array)
 
@@ -46,45 +31,12 @@ def is_dask(X: Any) -> bool:
 def by_blocks(estimator: Any, method: str, *arrays: Any, **options: Any) -> Any:
     """Call a method of a fitted estimator on each block of dask arrays, later.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted. What comes later is computed by a copy, which no other fit changes and which shows
-        no progress bars: dask has its own.
-    method : str
-        Name of a method that returns an array with an entry per row, or a tuple or Bunch of such
-        arrays, and that can do without any row.
-    *arrays : dask array or array-like of shape (n_samples, ...)
-        Its arguments, at least one of them a dask array. Along the samples all get the chunks of
-        the first dask array, along other axes a single chunk.
-    **options : object
-        Further arguments. `out` must be None.
-
-    Returns
-    -------
-    dask array, or tuple or Bunch of dask arrays
-        Of the dtypes and shapes that the method has for no rows. What is computed of a block at the
-        same time comes from one call.
-
-    Raises
-    ------
-    ValueError
-        For arguments that the method refuses whatever the rows, or that are not of the same rows.
-
-    Notes
-    -----
-    Messages name rows by their numbers in the whole array, where the sizes of its chunks are known.
-
-    Examples
-    --------
-    >>> import dask.array
-    >>> from skinv import LinearInverseApprox
-    >>> X = dask.array.from_array([[2.2], [2.4], [2.0]], chunks=(2, 1))
-    >>> later = by_blocks(LinearInverseApprox([[2.0]]).fit(), "predict", X)
-    >>> later.shape, later.chunks
-    ((3, 1), ((2, 1), (1,)))
-    >>> later.compute().ravel()
-    array([0.45, 0.4 , 0.5 ])
+    By a copy, which no other fit changes and which shows no progress bars: dask has its own. The
+    method answers row by row, and for no rows at all, from whose answer dtypes and shapes are
+    taken. Of `arrays`, of shape (n_samples, ...), one at least is a dask array, the chunks of which
+    all get along the samples. Returned are dask arrays, or a tuple or Bunch of them; what is
+    computed of a block at the same time comes from one call. Messages name rows by their numbers
+    in the whole array, where the sizes of its chunks are known.
     """
     import dask.array as da
     from dask import delayed
@@ -120,37 +72,7 @@ def by_blocks(estimator: Any, method: str, *arrays: Any, **options: Any) -> Any:
 def sample_by_blocks(
     sampler: Any, n_samples: int, chunks: Any, return_inverse: bool, dtype: np.dtype
 ) -> Any:
-    """Draw dask arrays of samples block by block, later.
-
-    Parameters
-    ----------
-    sampler : FeasibleRegionSampler
-        Fitted. Its stream gives the seeds, now.
-    n_samples : int
-    chunks : int, tuple of int or str
-        Rows of a block, or of each block, or what else dask understands.
-    return_inverse : bool
-    dtype : dtype
-
-    Returns
-    -------
-    dask array or tuple of two
-        As :meth:`skinv.FeasibleRegionSampler.sample`.
-
-    Raises
-    ------
-    ImportError
-        Without dask.
-    ValueError
-        For chunks that do not fit.
-
-    Examples
-    --------
-    >>> from skinv import FeasibleRegionSampler
-    >>> sampler = FeasibleRegionSampler([[3.0, 1.0], [1.0, 2.0]], 0.5, random_state=0).fit()
-    >>> sample_by_blocks(sampler, 5, 2, False, np.dtype(np.float32)).chunks
-    ((2, 2, 1), (4,))
-    """
+    """Draw dask arrays of samples block by block, later, from seeds that the sampler gives now."""
     try:
         import dask.array as da
         from dask import delayed

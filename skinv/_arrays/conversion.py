@@ -1,4 +1,4 @@
-"""Numbers converted to float64 and to arrays: the same ones, in any floating-point mode.
+"""Numbers converted to double precision and to arrays: the same ones, in any floating-point mode.
 
 A process may be told to flush what underflows to zero and to take subnormal operands for zero, as
 by ``torch.set_flush_denormal(True)``, and each of its threads by itself. Sums, products,
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .kinds import is_tensor, namespace
+from .kinds import is_complex, is_double, is_tensor, namespace, parts_of
 
 # Of each size in bytes: integers of that size, bits of the fraction, largest exponent.
 FORMATS = {4: ("int32", 23, 127), 8: ("int64", 52, 1023)}
@@ -28,16 +28,17 @@ def magnitudes(array: Any) -> tuple[Any, int, int]:
 
 
 def subnormal(array: Any) -> Any:
-    """Tell which numbers of a float32 or float64 array or tensor are subnormal."""
+    """Tell which real numbers of single or double precision are subnormal."""
     bits, fraction, _ = magnitudes(array)
     return (bits < 2**fraction) & (bits > 0)
 
 
 def decoded(array: Any, least: Any) -> Any:
     """Return subnormal numbers in float64, in units of which `least` is the smallest normal one."""
+    xp = namespace(array)
     bits, fraction, _ = magnitudes(array)
-    size = (bits.double() if is_tensor(bits) else bits.astype(np.float64)) * 2.0**-fraction * least
-    return namespace(array).where(namespace(array).signbit(array), -size, size)
+    size = xp.astype(bits, xp.float64) * 2.0**-fraction * least
+    return xp.where(xp.signbit(array), -size, size)
 
 
 def flushes() -> bool:
@@ -48,8 +49,18 @@ def flushes() -> bool:
 _LEAST = np.array([1], dtype=np.int32).view(np.float32)
 
 
-def as_float64(array: Any, out: Any = None) -> Any:
-    """Return an array or tensor in float64, into `out` if that is given: the same numbers."""
+def as_double(array: Any, out: Any = None) -> Any:
+    """Return an array or tensor in float64 or complex128, into `out` if given: the same numbers."""
+    if is_complex(array):
+        if out is None:
+            if is_double(array) and (is_tensor(array) or array.dtype.isnative):
+                return array
+            kind = namespace(array).complex128
+            out = array.to(kind) if is_tensor(array) else array.astype(kind)
+        else:
+            out[...] = array
+        _mend(parts_of(array), parts_of(out))
+        return out
     if is_tensor(array):
         array = array.float() if array.dtype.itemsize < 4 else array
     elif not array.dtype.isnative:
@@ -58,11 +69,16 @@ def as_float64(array: Any, out: Any = None) -> Any:
         out = array.double() if is_tensor(array) else array.astype(np.float64, copy=False)
     else:
         out[...] = array
+    _mend(array, out)
+    return out
+
+
+def _mend(array: Any, out: Any) -> None:
+    """Write subnormal numbers of single precision to `out`, which the conversion may have lost."""
     if array.dtype == namespace(array).float32 and (is_tensor(array) or flushes()):
         lost = subnormal(array)
         if bool(lost.any()):
             out[...] = namespace(array).where(lost, decoded(array, 2.0**-126), out)
-    return out
 
 
 def as_array(X: Any) -> Any:
@@ -93,6 +109,4 @@ def as_array(X: Any) -> Any:
 
 def _wide(A: Any) -> Any:
     """Return an array of single precision in double precision, and others as they are."""
-    if A.dtype.char == "F":
-        return as_float64(np.ascontiguousarray(A)[..., None].view(np.float32)).view(complex)[..., 0]
-    return as_float64(A) if A.dtype.char == "f" else A
+    return as_double(A) if A.dtype.char in "fF" else A

@@ -17,26 +17,7 @@ _KINDS = 7
 
 
 def describe(value: Any) -> str:
-    """Describe a field of a result in a line.
-
-    Parameters
-    ----------
-    value : object
-        Anything. Of tensors and of dask arrays no number is looked at.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> describe(np.array([1.0, 2.5, np.inf]))
-    'float64 (3,), 1 to 2.5, 1 not finite'
-    >>> describe(np.array(["refined", "exact", "refined"]))
-    'str (3,), 2 refined, 1 exact'
-    >>> describe({"spectral norm": 1 / 3})
-    'spectral norm: 0.333333'
-    """
+    """Describe a field of a result in a line."""
     if isinstance(value, np.ndarray) and value.ndim:
         return _described_array(value)
     if isinstance(value, (np.generic, np.ndarray)):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .conversion import as_array
-from .host import is_complex, real_array, refuse_sparse
-from .kinds import is_tensor
+from .host import real_array, refuse_sparse
+from .kinds import in_library_of, is_complex, is_foreign, is_tensor
 
 
 def embed_complex(Z: Any) -> Any:
@@ -48,6 +48,8 @@ def embed_complex(Z: Any) -> Any:
     array([[ 1., -2.],
            [ 2.,  1.]])
     """
+    if is_foreign(Z):
+        return in_library_of(Z, embed_complex(np.asarray(Z)))
     if is_tensor(Z):
         refuse_sparse(Z)
     else:
@@ -100,6 +102,8 @@ def extract_complex(X: Any) -> Any:
     >>> extract_complex([[1.0, -2.0], [2.0, 1.0]])
     array([[1.+2.j]])
     """
+    if is_foreign(X):
+        return in_library_of(X, extract_complex(np.asarray(X)))
     if is_tensor(X):
         refuse_sparse(X)
     else:
@@ -128,49 +132,8 @@ def extract_complex(X: Any) -> Any:
     return Z
 
 
-def first_copy(X: Any) -> Any:
-    """Return the complex matrices of exact embeddings (m, 2n, 2n): entries are moved, as they are.
-
-    Parameters
-    ----------
-    X : ndarray or tensor of shape (m, 2n, 2n)
-
-    Returns
-    -------
-    ndarray or tensor of shape (m, n, n)
-
-    Examples
-    --------
-    >>> first_copy(np.array([[[1.0, -2.0], [2.0, 1.0]]]))
-    array([[[1.+2.j]]])
-    """
-    n = X.shape[1] // 2
-    if is_tensor(X):
-        X = X if X.dtype.itemsize > 2 else X.float()
-        return sys.modules["torch"].complex(X[:, :n, :n], X[:, n:, :n])
-    Z = np.empty((len(X), n, n), np.result_type(X.dtype, np.complex64))
-    Z.real, Z.imag = X[:, :n, :n], X[:, n:, :n]
-    return Z
-
-
 def mean_of(a: Any, b: Any, out: NDArray | None = None) -> Any:
-    """Return the means of two arrays or tensors, exact where they are equal; nothing overflows.
-
-    Parameters
-    ----------
-    a, b : ndarray or tensor
-    out : ndarray, default=None
-        Memory for the result; it may be `b`.
-
-    Returns
-    -------
-    ndarray or tensor
-
-    Examples
-    --------
-    >>> mean_of(np.array([1e308, 1.0]), np.array([1e308, 2.0]))
-    array([1.0e+308, 1.5e+000])
-    """
+    """Return means, exact where both are equal, and without overflow; `out` may be `b`."""
     if is_tensor(a):
         return sys.modules["torch"].where(a == b, a, 0.5 * a + 0.5 * b)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -12,23 +12,7 @@ from .kinds import is_tensor
 
 
 def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:
-    """Return the estimator inside frozen ones and fitted searches, and of pipelines the last step.
-
-    Parameters
-    ----------
-    estimator : object
-    pipelines : bool, default=False
-        Whether to look into pipelines.
-
-    Returns
-    -------
-    object
-
-    Examples
-    --------
-    >>> unwrapped(FrozenEstimator("model"))
-    'model'
-    """
+    """Return the estimator inside frozen ones, fitted searches and, last in them, `pipelines`."""
     while True:
         if isinstance(estimator, FrozenEstimator):
             estimator = estimator.estimator

@@ -9,48 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import is_dask
-from .conversion import as_array, as_float64
-from .kinds import is_tensor
+from .conversion import as_array, as_double
+from .kinds import is_complex, is_foreign, is_tensor
 
 
 def refuse_sparse(X: Any) -> None:
-    """Raise a TypeError, as scikit-learn does for sparse matrices, for a sparse or empty tensor.
-
-    Parameters
-    ----------
-    X : tensor
-
-    Raises
-    ------
-    TypeError
-        For one that is not dense, or on torch's "meta" device, where there are no numbers.
-    """
+    """Raise a TypeError, as scikit-learn does for sparse matrices, for a sparse or empty tensor."""
     if X.layout is not sys.modules["torch"].strided or X.is_meta:
         kind = "device='meta'" if X.is_meta else f"layout={X.layout}"
         raise TypeError(f"Got a tensor with {kind}, but dense data is required: use X.to_dense().")
 
 
 def to_host(X: Any) -> Any:
-    """Copy a tensor, or compute a dask array, to a NumPy array; leave all else as it is.
+    """Copy tensors and arrays of other libraries, or compute dask ones, to arrays of NumPy.
 
-    Parameters
-    ----------
-    X : object
-        Anything.
-
-    Returns
-    -------
-    ndarray or object
-
-    Examples
-    --------
-    >>> to_host([1, 2])
-    [1, 2]
+    All else is left as it is.
     """
     if is_dask(X):
         return X.compute()
     if not is_tensor(X):
-        return X
+        return np.asarray(X) if is_foreign(X) else X
     refuse_sparse(X)
     if X.dtype == sys.modules["torch"].bfloat16:  # which NumPy does not know
         X = X.float()
@@ -58,34 +36,13 @@ def to_host(X: Any) -> Any:
 
 
 def real_array(values: Any, name: str) -> NDArray[np.float64]:
-    """Return real numbers as an array in float64, without a copy where one can be avoided.
-
-    Parameters
-    ----------
-    values : array-like or tensor
-    name : str
-        What they are called.
-
-    Returns
-    -------
-    ndarray, float64
-
-    Raises
-    ------
-    ValueError
-        For complex numbers, and for what holds no numbers.
-
-    Examples
-    --------
-    >>> real_array([1, 2], "radius")
-    array([1., 2.])
-    """
+    """Return real numbers in float64, without a copy where one can be avoided, or a ValueError."""
     problem: Exception
     try:
         array = as_array(to_host(values))
         if array.dtype.kind in "biufO":
             with np.errstate(over="ignore"):
-                return as_float64(array)
+                return as_double(array)
         problem = TypeError(f"numbers of dtype {array.dtype} are not real")
     except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
         problem = error
@@ -96,50 +53,22 @@ def real_array(values: Any, name: str) -> NDArray[np.float64]:
     ) from problem
 
 
+def real_numbers(X: Any, name: str) -> Any:
+    """Return real floating-point numbers as an array, or as the tensor that they are."""
+    if is_tensor(X):
+        refuse_sparse(X)
+        return X if X.is_floating_point() else X.double()
+    X = as_array(to_host(X))
+    return X if X.dtype.kind == "f" else real_array(X, name)
+
+
 def like(array: NDArray, X: Any) -> Any:
-    """Bring an array to the dtype of `X`, and to its device if `X` is a tensor.
-
-    Parameters
-    ----------
-    array : ndarray
-        What is needed there.
-    X : ndarray or tensor
-        An example.
-
-    Returns
-    -------
-    ndarray or tensor
-
-    Examples
-    --------
-    >>> like(np.ones(2), np.zeros(1, dtype=np.float32)).dtype
-    dtype('float32')
-    """
+    """Bring an array to the precision of `X`, and to its device if that is a tensor."""
     if is_tensor(X):
+        real = X.dtype.to_real()
+        kind = real.to_complex() if np.iscomplexobj(array) else real
         # A copy: the arrays of a memory-mapped model are read-only.
-        return sys.modules["torch"].tensor(array, dtype=X.dtype, device=X.device)
-    return array.astype(X.dtype, copy=False)
-
-
-def is_complex(X: Any) -> bool:
-    """Tell whether an array, tensor or nested list holds complex numbers.
-
-    Parameters
-    ----------
-    X : array-like or tensor
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> is_complex([[1j]]), is_complex(np.zeros(2))
-    (True, False)
-    """
-    if is_tensor(X):
-        return bool(X.is_complex())
-    try:
-        return bool(np.iscomplexobj(X))
-    except ValueError:  # a ragged list
-        return False
+        return sys.modules["torch"].tensor(array, dtype=kind, device=X.device)
+    real = X.real.dtype
+    kind = np.result_type(real, np.complex64) if np.iscomplexobj(array) else real
+    return array.astype(kind, copy=False)

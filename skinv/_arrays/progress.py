@@ -28,27 +28,7 @@ _OFF = _Off()
 
 
 def progress(total: int, description: str, unit: str, verbose: Any) -> Any:
-    """Return a progress bar, or what takes its place where none is wanted and costs nothing.
-
-    Parameters
-    ----------
-    total : int
-        How many units there are.
-    description, unit : str
-        What goes on, and over what.
-    verbose : int or bool
-        Whether to show the bar.
-
-    Returns
-    -------
-    tqdm.tqdm or object
-        A context manager with ``update``, ``set_postfix_str`` and ``close``.
-
-    Examples
-    --------
-    >>> with progress(3, "proving", "matrix", verbose=0) as bar:
-    ...     bar.update(3)
-    """
+    """Return a progress bar, or what takes its place where none is wanted and costs nothing."""
     if not verbose:
         return _OFF
     from tqdm.auto import tqdm

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
 
 # Rows that are searched for NaN and infinity at once.
 _SCANNED = 1024
@@ -20,19 +21,7 @@ _NUMBERS: ContextVar[tuple[NDArray[np.intp], int] | None] = ContextVar("numbers"
 
 @contextmanager
 def numbered(index: Any, total: int) -> Iterator[None]:
-    """Name rows in messages by their numbers among `total` rows, of which `index` are worked on.
-
-    Parameters
-    ----------
-    index : array-like of int
-    total : int
-
-    Examples
-    --------
-    >>> with numbered([3, 7], 10):
-    ...     list_rows(np.array([False, True]))
-    '[7] (1 of 10)'
-    """
+    """Name rows in messages by their numbers among `total` rows, of which `index` are worked on."""
     index, outer = np.asarray(index, dtype=np.intp), _NUMBERS.get()
     if outer is not None and len(outer[0]) == total:
         index, total = outer[0][index], outer[1]
@@ -53,14 +42,7 @@ def list_rows(mask: NDArray) -> str:
 
 
 def refuse_nonfinite(array: NDArray, name: str) -> None:
-    """Raise a ValueError that names the rows of `array` holding NaN or infinity.
-
-    Parameters
-    ----------
-    array : ndarray of shape (n_samples, ...)
-    name : str
-        What it is called.
-    """
+    """Raise a ValueError that names the rows of an array (m, ...) holding NaN or infinity."""
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(np.sum(array, dtype=np.float64)):  # inf and NaN always reach the sum
             return
@@ -75,20 +57,22 @@ def refuse_nonfinite(array: NDArray, name: str) -> None:
         )
 
 
+def taken_rows(given: Any, index: Any) -> Any:
+    """Return some rows of an array, a tensor or a data frame, by a slice or by their numbers."""
+    if not hasattr(given, "columns"):
+        return given[index]
+    if isinstance(index, slice):
+        index = np.arange(index.start, min(index.stop, len(given)))
+    return _safe_indexing(given, index)
+
+
 # Whether somebody deals with what goes unanswered, and no warning is due.
 _EXPECTED: ContextVar[bool] = ContextVar("expected", default=False)
 
 
 @contextmanager
 def expecting_unanswered() -> Iterator[None]:
-    """Let models answer by NaN without a warning.
-
-    Examples
-    --------
-    >>> with expecting_unanswered():
-    ...     unanswered_is_expected()
-    True
-    """
+    """Let models answer by NaN without a warning."""
     token = _EXPECTED.set(True)
     try:
         yield
@@ -114,23 +98,9 @@ def refuse_rows(rows: NDArray, mask: NDArray) -> None:
 
 
 def refused_rows(rows: Any) -> NDArray[np.bool_]:
-    """Tell which rows of an array a region refused: they hold nothing but its NaN.
+    """Tell which rows of an array (m, ...) hold nothing but the NaN of a region that refused them.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, ...)
-
-    Returns
-    -------
-    ndarray of bool of shape (n_samples,)
-        All False for other dtypes than float32 and float64.
-
-    Examples
-    --------
-    >>> rows = np.full((3, 4), np.nan)
-    >>> refuse_rows(rows, np.array([False, True, False]))
-    >>> refused_rows(rows)
-    array([False,  True, False])
+    None for other dtypes than float32 and float64.
     """
     if rows.dtype not in (np.float32, np.float64) or rows.ndim < 2 or rows.size == 0:
         return np.zeros(len(rows), dtype=bool)

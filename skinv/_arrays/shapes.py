@@ -8,12 +8,11 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .conversion import as_array
 from .embedding import embed_complex, extract_complex
-from .host import is_complex, refuse_sparse
-from .kinds import is_tensor
+from .host import refuse_sparse
+from .kinds import in_library_of, is_complex, is_foreign, is_tensor
 
 
 class AmbiguousShapeWarning(UserWarning):
@@ -27,22 +26,9 @@ class AmbiguousShapeWarning(UserWarning):
 
 
 def may_be_single(X: Any) -> bool:
-    """Tell whether an array of n rows of n numbers could be one matrix, or n smaller ones.
+    """Tell whether an array of n rows of n numbers, n = 4, 9, …, could be one matrix of order n.
 
-    Parameters
-    ----------
-    X : object
-        Anything. Data frames, whose columns have names, hold rows.
-
-    Returns
-    -------
-    bool
-        True for n = 4, 9, 16, ...
-
-    Examples
-    --------
-    >>> may_be_single(np.eye(4)), may_be_single(np.eye(3)), may_be_single([[2.0]])
-    (True, False, False)
+    Data frames, whose columns have names, hold rows.
     """
     if hasattr(X, "columns") or not (hasattr(X, "shape") or isinstance(X, (list, tuple))):
         return False
@@ -68,12 +54,7 @@ def warn_of_single(X: Any, stacklevel: int = 3) -> None:
 
 
 def refuse_unsquare(X: Any) -> None:
-    """Raise a ValueError unless an array is a matrix (n, n) or a stack (..., n, n) of them.
-
-    Parameters
-    ----------
-    X : ndarray or tensor
-    """
+    """Raise a ValueError unless an array is a matrix (n, n) or a stack (..., n, n) of them."""
     shape = tuple(X.shape)
     if len(shape) > 1 and shape[-1] == shape[-2] > 0:
         return
@@ -86,31 +67,19 @@ def refuse_unsquare(X: Any) -> None:
 
 
 class Leading(NamedTuple):
-    """How matrices came: with which axes before their own, and whether complex ones are embedded.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    is_complex : bool, default=False
-
-    Examples
-    --------
-    >>> came = Leading((2, 1))
-    >>> came.numbers(np.array([1.0, 2.0])).shape, came.matrices(np.zeros((2, 3, 3))).shape
-    ((2, 1), (2, 1, 3, 3))
-    """
+    """How matrices came: with which axes before their own, and in which library if another."""
 
     shape: tuple[int, ...]
-    is_complex: bool = False
+    library: Any = None  # an array of it
 
     @classmethod
-    def of(cls, X: Any, *, is_complex: bool = False) -> Leading:
+    def of(cls, X: Any, library: Any = None) -> Leading:
         """Look at an array, and warn of one whose meaning has changed.
 
         What calls this is called by a function that the caller calls.
         """
         refuse_unsquare(X)
-        if may_be_single(X) and not is_complex:
+        if may_be_single(X) and not is_complex(X):
             n = X.shape[0]
             k = math.isqrt(n)
             warnings.warn(
@@ -120,29 +89,23 @@ class Leading(NamedTuple):
                 AmbiguousShapeWarning,
                 stacklevel=4,
             )
-        return cls(tuple(X.shape[:-2]), is_complex)
+        return cls(tuple(X.shape[:-2]), library)
 
     def numbers(self, values: Any) -> Any:
-        """Return a number for each matrix, in the shape that they came in."""
-        return values.reshape(self.shape)[()]
+        """Return a number for each matrix, in the shape and library that they came in."""
+        values = values.reshape(self.shape)[()]
+        return values if self.library is None else in_library_of(self.library, values)
 
     def matrices(self, stack: Any) -> Any:
-        """Return a stack (m, n, n) in the shape, and of the kind, that matrices came in."""
-        stack = extract_complex(stack) if self.is_complex else stack
-        return stack.reshape(*self.shape, *stack.shape[-2:])
+        """Return a stack (m, n, n) in the shape and library that matrices came in."""
+        stack = stack.reshape(*self.shape, *stack.shape[-2:])
+        return stack if self.library is None else in_library_of(self.library, stack)
 
 
 def refuse_other_order(X: Any, rows: Any, n_features: int | None, name: str) -> None:
     """Raise a ValueError that says what to do with a single matrix, or a stack of stacks.
 
-    Parameters
-    ----------
-    X, rows : array-like or tensor
-        As passed, and as rows.
-    n_features : int or None
-        Entries of the matrices that an estimator was fitted to.
-    name : str
-        The estimator.
+    `n_features` is the number of entries that the estimator `name` was fitted to, if it is known.
     """
     shape = tuple(getattr(X, "shape", getattr(rows, "shape", ())))
     n = shape[-1] if shape else 0
@@ -157,27 +120,7 @@ def refuse_other_order(X: Any, rows: Any, n_features: int | None, name: str) -> 
 
 
 def matrix_order(n_features: int) -> int:
-    """Return the order n of the matrices whose rows have `n_features` = n² entries.
-
-    Parameters
-    ----------
-    n_features : int
-        Length of a flattened matrix.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If `n_features` is not a positive square.
-
-    Examples
-    --------
-    >>> matrix_order(9)
-    3
-    """
+    """Return the order n of the matrices whose rows have n² entries, or raise a ValueError."""
     n = math.isqrt(max(n_features, 0))
     if n == 0 or n * n != n_features:
         raise ValueError(
@@ -188,95 +131,91 @@ def matrix_order(n_features: int) -> int:
 
 
 class Layout(IntEnum):
-    """How matrices came, for :func:`restore_layout`; true for stacks.
-
-    Examples
-    --------
-    >>> flatten_stack(np.zeros((5, 2, 2)))[1]
-    <Layout.STACK: 1>
-    """
+    """How matrices came, for :func:`restore_layout`; true for stacks."""
 
     ROWS = 0
     STACK = 1
     COMPLEX = 2
 
 
-def flatten_stack(X: Any) -> tuple[Any, Layout]:
-    """Turn a stack into rows, a complex one into those of its real embedding; leave rows alone.
+class Matrices(NamedTuple):
+    """Matrices as a caller passed them to an estimator, and how they came."""
 
-    Parameters
-    ----------
-    X : array-like or tensor of shape (n_samples, n, n) or (n_samples, n_features)
-        Matrices.
+    numbers: Any  # rows (m, n*n), or a complex stack (m, n, n)
+    layout: Layout
 
-    Returns
-    -------
-    rows : array-like or tensor of shape (n_samples, n_features)
-        A view where one can be had.
-    layout : Layout
-        What :func:`restore_layout` needs to know.
+    @classmethod
+    def of(cls, X: Any) -> Matrices:
+        """Look at what was passed; a ValueError for what cannot be rows, or a stack of matrices.
 
-    Raises
-    ------
-    ValueError
-        If `X` has three dimensions and its matrices are not square, or has complex rows.
-
-    Examples
-    --------
-    >>> rows, layout = flatten_stack(np.zeros((5, 2, 2)))
-    >>> rows.shape, bool(layout)
-    ((5, 4), True)
-    >>> flatten_stack(np.array([[[1 + 2j]]]))[0]
-    array([[ 1., -2.,  2.,  1.]])
-    """
-    if not hasattr(X, "ndim") and isinstance(X, (list, tuple)):
-        try:
-            X = as_array(X)
-        except ValueError as error:
+        The numbers are those that were passed, or a view of them, in an array or a tensor; data
+        frames, and lists of rows, are left to scikit-learn.
+        """
+        if not hasattr(X, "ndim") and isinstance(X, (list, tuple)):
+            try:
+                X = as_array(X)
+            except ValueError as error:
+                raise ValueError(
+                    f"Got a {type(X).__name__} of parts of different shapes, but matrices are rows "
+                    f"of n*n numbers each, or a stack (n_samples, n, n)."
+                ) from error
+        elif is_tensor(X):
+            refuse_sparse(X)
+        elif is_foreign(X):
+            X = np.asarray(X)
+        if getattr(X, "ndim", 2) != 3:
+            if hasattr(X, "dtype") and is_complex(X):
+                raise ValueError(
+                    f"Complex data not supported as an array of shape {tuple(X.shape)}: pass "
+                    f"complex matrices as a stack (n_samples, n, n)."
+                )
+            return cls(X, Layout.ROWS)
+        if X.shape[1] != X.shape[2]:
             raise ValueError(
-                f"Got a {type(X).__name__} of parts of different shapes, but matrices are rows of "
-                f"n*n numbers each, or a stack (n_samples, n, n)."
-            ) from error
-    elif is_tensor(X):
-        refuse_sparse(X)
-    if getattr(X, "ndim", 2) != 3:
-        if hasattr(X, "dtype") and is_complex(X):
-            raise ValueError(
-                f"Complex data not supported as an array of shape {tuple(X.shape)}: pass complex "
-                f"matrices as a stack (n_samples, n, n)."
+                f"Got a stack of shape {tuple(X.shape)}, but its matrices must be square: "
+                f"(n_samples, n, n)."
             )
-        return X, Layout.ROWS
-    if X.shape[1] != X.shape[2]:
-        raise ValueError(
-            f"Got a stack of shape {tuple(X.shape)}, but its matrices must be square: "
-            f"(n_samples, n, n)."
-        )
-    layout = Layout.STACK
-    if is_complex(X):
-        X, layout = embed_complex(X), Layout.COMPLEX
-    return X.reshape(X.shape[0], X.shape[1] * X.shape[2]), layout
+        if is_complex(X):
+            return cls(X, Layout.COMPLEX)
+        return cls(X.reshape(X.shape[0], X.shape[1] * X.shape[2]), Layout.STACK)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether they are complex."""
+        return self.layout == Layout.COMPLEX
+
+    @property
+    def n_features(self) -> int:
+        """Entries of a matrix, of a complex one those of its real embedding."""
+        shape = self.numbers.shape
+        return 4 * shape[1] * shape[2] if self.is_complex else shape[1]
+
+    @property
+    def rows(self) -> Any:
+        """Real rows, of complex matrices those of their embeddings."""
+        if not self.is_complex:
+            return self.numbers
+        embedded = embed_complex(self.numbers)
+        return embedded.reshape(len(embedded), embedded.shape[1] * embedded.shape[2])
+
+    @property
+    def stack(self) -> Any:
+        """Matrices (m, n, n)."""
+        return self.numbers if self.is_complex else as_stack(self.numbers)
+
+    def restored(self, stack: Any) -> Any:
+        """Give matrices (m, n, n) back as these came."""
+        return stack.reshape(len(stack), -1) if self.layout == Layout.ROWS else stack
+
+
+def flatten_stack(X: Any) -> tuple[Any, Layout]:
+    """Return real rows, views where they can be had, and the layout for :func:`restore_layout`."""
+    taken = Matrices.of(X)
+    return taken.rows, taken.layout
 
 
 def restore_layout(rows: Any, layout: int) -> Any:
-    """Give rows back in the layout that :func:`flatten_stack` met.
-
-    Parameters
-    ----------
-    rows : array or tensor of shape (n_samples, n*n)
-        Flattened matrices.
-    layout : Layout
-        How the input had come; True is a stack.
-
-    Returns
-    -------
-    array or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-        Complex matrices of half the order for ``Layout.COMPLEX``.
-
-    Examples
-    --------
-    >>> restore_layout(np.zeros((5, 4)), True).shape
-    (5, 2, 2)
-    """
+    """Give rows (m, n*n) back in a layout; those of embeddings are complex matrices again."""
     if not layout:
         return rows
     n = matrix_order(rows.shape[1])
@@ -284,27 +223,6 @@ def restore_layout(rows: Any, layout: int) -> Any:
     return extract_complex(stack) if layout == Layout.COMPLEX else stack
 
 
-def as_stack(rows: NDArray) -> NDArray:
-    """View rows as a stack of matrices.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n*n)
-        Flattened matrices.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n, n)
-
-    Raises
-    ------
-    ValueError
-        If the row length is not a square.
-
-    Examples
-    --------
-    >>> as_stack(np.arange(8.0).reshape(2, 4))[1]
-    array([[4., 5.],
-           [6., 7.]])
-    """
-    return restore_layout(rows, True)
+def as_stack(rows: Any) -> Any:
+    """View rows (m, n*n) as a stack (m, n, n)."""
+    return restore_layout(rows, Layout.STACK)

@@ -26,29 +26,6 @@ def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
     And rows with NaN, where what is to be learned of them is no inverse: they are features with
     missing values then, which scikit-learn lets an estimator answer with NaN in ``predict`` only if
     its ``fit`` takes them, too.
-
-    Parameters
-    ----------
-    X : array-like or None
-        Matrices, or features.
-    *others : array-like or None
-        Targets and weights of the same samples.
-
-    Yields
-    ------
-    tuple
-        X and others without these rows. Messages name the others by the caller's numbers.
-
-    Raises
-    ------
-    ValueError
-        If no row is left.
-
-    Examples
-    --------
-    >>> with training_rows([[2.0]], None) as (X, y):
-    ...     X, y
-    ([[2.0]], None)
     """
     given = to_host(X)
     if hasattr(given, "to_numpy") and hasattr(given, "columns"):
@@ -106,29 +83,10 @@ def _missing(X: NDArray, y: Any) -> NDArray[np.bool_]:
 
 
 def targets_are_inverses(rows: NDArray, targets: NDArray) -> bool:
-    """Tell whether given targets are the inverses of given rows, and not another quantity.
+    """Tell whether targets are the inverses of rows (m, n*n), and not another quantity.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_features)
-        Flattened matrices, or any features.
-    targets : ndarray of shape (n_samples, n_targets) or (n_samples,)
-        What a regressor is to learn.
-
-    Returns
-    -------
-    bool
-        True if the shapes are those of flattened square matrices and for at least half of the rows
-        the largest entry of I − AY is below 1e-3: a heuristic, but one that noise in the last
-        digits or a few ill-conditioned rows do not fool.
-
-    Examples
-    --------
-    >>> A = np.array([[2.0, 0.0, 0.0, 4.0]])
-    >>> targets_are_inverses(A, 1 / np.array([[2.0, np.inf, np.inf, 4.0]]))
-    True
-    >>> targets_are_inverses(A, A)
-    False
+    They are if for at least half of the rows the largest entry of I − AY is below 1e-3: a
+    heuristic, but one that noise in the last digits or a few ill-conditioned rows do not fool.
     """
     n = math.isqrt(rows.shape[1])
     if targets.shape != rows.shape or n * n != rows.shape[1]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from .conversion import as_array, as_float64
+from .conversion import as_array, as_double
 from .rows import refuse_nonfinite
 from .shapes import matrix_order
 
@@ -24,42 +24,14 @@ def validate_rows(
 ) -> NDArray:
     """Validate matrices given as rows the way scikit-learn's estimators do.
 
-    Parameters
-    ----------
-    estimator : BaseEstimator
-        Gets ``n_features_in_``, ``feature_names_in_`` and the dtype for its file when `reset`, is
-        held to the former otherwise.
-    X : array-like of shape (n_samples, n_features)
-        Rows, as :func:`flatten_stack` returns them.
-    reset : bool
-        True in ``fit``.
-    square : bool, default=True
-        Whether each row must be a flattened square matrix.
-    allow_nonfinite : bool, default=False
-        Whether NaN and infinity pass.
-    keep_half : bool, default=False
-        Whether float16 is kept.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_features)
-        float32 and float64 (in native byte order) keep their dtype, everything else becomes
-        float64.
-
-    Raises
-    ------
-    ValueError
-        For a wrong shape, a wrong number of features, or non-finite rows, which are named.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> validate_rows(LinearInverseApprox(), [[1, 0, 0, 1]], reset=True).dtype
-    dtype('float64')
+    The estimator gets ``n_features_in_``, ``feature_names_in_`` and the dtype for its file if
+    `reset`, as in ``fit``, and is held to the former otherwise. float32 and float64 keep their
+    dtype, and float16 if `keep_half`; everything else becomes float64. Rows that are not finite are
+    named in a ValueError, unless they are allowed, and so are those that are no square matrices.
     """
     if isinstance(X, np.ndarray):
         swapped = X.dtype.kind == "f" and not X.dtype.isnative
-        X = as_float64(X) if swapped else as_array(X)
+        X = as_double(X) if swapped else as_array(X)
     given = X
     X = validate_data(
         estimator,

@@ -12,35 +12,13 @@ from sklearn.utils import check_random_state
 def private_generator(random_state: Any) -> np.random.RandomState:
     """Return the generator of a `random_state`, but never NumPy's global one.
 
-    Parameters
-    ----------
-    random_state : int, RandomState instance or None
-        None seeds a new generator from the operating system.
-
-    Returns
-    -------
-    numpy.random.RandomState
-
-    Examples
-    --------
-    >>> private_generator(None) is np.random.mtrand._rand
-    False
+    None seeds a new one from the operating system.
     """
     return np.random.RandomState() if random_state is None else check_random_state(random_state)
 
 
 class HostDraws:
-    """Random numbers from a NumPy RandomState.
-
-    Parameters
-    ----------
-    rng : numpy.random.RandomState
-
-    Examples
-    --------
-    >>> HostDraws(np.random.RandomState(0)).uniform(2, 3).shape
-    (2, 3)
-    """
+    """Random numbers from a NumPy RandomState."""
 
     def __init__(self, rng: np.random.RandomState):
         self.rng = rng
@@ -63,18 +41,7 @@ class HostDraws:
 
 
 class DeviceDraws:
-    """Random float64 numbers from a torch generator of its own, on its device.
-
-    Parameters
-    ----------
-    seed : int
-    device : str or torch.device
-
-    Examples
-    --------
-    >>> DeviceDraws(0, "cpu").normal(2, 3).shape
-    torch.Size([2, 3])
-    """
+    """Random float64 numbers from a torch generator of its own, on its device."""
 
     def __init__(self, seed: int, device: Any):
         import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from .terms import Terms
 
+# What both copies of a number in an embedding may differ by, of the largest one.
+_COPY = 1e-8
 # Roundings of a coordinate, and of what lies outside, that are not taken for anything else.
 _ROUNDINGS = 16
 
@@ -21,56 +24,26 @@ OTHER_TARGETS = (
 
 @dataclass(frozen=True)
 class ReducedMap:
-    """A polynomial and a perceptron of a few coordinates z = (a − origin) @ projection.
-
-    Parameters
-    ----------
-    origin : ndarray of shape (n_features,)
-    projection : ndarray of shape (n_features, n_components)
-        Coordinates were between −1 and 1 in training.
-    outside : ndarray of shape (n_features, n_outside)
-        Directions that the coordinates do not see.
-    limits : ndarray of shape (n_outside + n_components,) or None
-        Rows of which a part in another direction, or a coordinate, is past these in magnitude are
-        answered by NaN; None answers all.
-    terms : Terms
-    constant : ndarray of shape (n_outputs,)
-    coef : ndarray of shape (n_terms, n_outputs), or (n_terms, m) if there is a basis
-    layers : list of (weight (n_out, n_in), bias (n_out,))
-        Perceptron of the first coordinates, as many as it has inputs; empty for none.
-    activation : str
-    basis : ndarray of shape (m, n_outputs) or None
-        What the outputs of polynomial and perceptron are multiplied with.
-    single : ReducedMap or None
-        The map for rows in the next lower precision, if that is another: fitted to rounded rows,
-        and of fewer terms where more would only add rounding.
-    size : ndarray of shape (n_features,) or None
-        Largest magnitudes of the features in training, which say how large their rounding is; None
-        is those of the origin.
-    spacing : float
-        Relative spacing of the numbers that this is the map for.
-
-    Examples
-    --------
-    >>> one = np.ones((1, 1))
-    >>> options = {"layers": [], "activation": "relu", "basis": None}
-    >>> ReducedMap(one[0], one, one[:, :0], None, Terms((1,)), one[0], one, **options).n_outputs
-    1
-    """
+    """A polynomial and a perceptron of a few coordinates z = (a − origin) @ projection."""
 
     origin: NDArray[np.float64]
-    projection: NDArray[np.float64]
-    outside: NDArray[np.float64]
+    projection: NDArray[np.float64]  # (n_features, n_components); z was within ±1 in training
+    outside: NDArray[np.float64]  # (n_features, n_outside): directions that z does not see
+    # What (a − origin) @ outside, and z, may be in magnitude; past it the answer is NaN. None
+    # answers all.
     limits: NDArray[np.float64] | None
     terms: Terms
-    constant: NDArray[np.float64]
-    coef: NDArray[np.float64]
+    constant: NDArray[np.float64]  # (n_outputs,)
+    coef: NDArray[np.float64]  # (n_terms, n_outputs), or (n_terms, m) if there is a basis
+    # Perceptron of the first coordinates, (n_out, n_in) and (n_out,) a layer; empty for none.
     layers: list[tuple[NDArray, NDArray]]
     activation: str
-    basis: NDArray[np.float64] | None
+    basis: NDArray[np.float64] | None  # (m, n_outputs), which polynomial and perceptron multiply
+    # The map for rows in the next lower precision, if another: fitted to rounded rows, and of fewer
+    # terms where more would only add rounding.
     single: ReducedMap | None = None
-    size: NDArray[np.float64] | None = None
-    spacing: float = 0.0
+    size: NDArray[np.float64] | None = None  # largest magnitudes of features; None: the origin's
+    spacing: float = 0.0  # relative spacing of the numbers that this is the map for
 
     @property
     def n_outputs(self) -> int:
@@ -96,16 +69,8 @@ class ReducedMap:
     def unpacked(self, pack: NDArray, unpack: NDArray) -> ReducedMap:
         """Return the map of whole matrices, this one being of their free numbers.
 
-        Parameters
-        ----------
-        pack : ndarray of shape (n_entries, n_features)
-            ``rows @ pack`` are the free numbers of matrices.
-        unpack : ndarray of shape (n_features, n_entries)
-            ``numbers @ unpack`` are the matrices again, and so are inverses.
-
-        Returns
-        -------
-        ReducedMap
+        ``rows @ pack`` are the free numbers of matrices, and ``numbers @ unpack`` are the matrices
+        again, as are inverses.
         """
         layers, coef, basis = self.layers, self.coef, self.basis
         if basis is None:
@@ -147,42 +112,21 @@ class ReducedMap:
 class ModelForm:
     """A fitted model as f(a) = baseline(a) + perceptron((a − x_mean) / x_scale).
 
-    Parameters
-    ----------
-    constant : ndarray of shape (n_outputs,)
-        Constant part of the affine baseline.
-    origin : ndarray of shape (n_features,)
-        Where the affine baseline takes that value.
-    linear : ndarray of shape (n_features, n_outputs) or None
-        Linear part of the affine baseline, for rows from the left; None is 0.
-    taylor : tuple of (center (n, n), inverse (n, n), order) or None
-        A Taylor series of the inverse, added to the affine baseline.
-    layers : list of (weight (n_out, n_in), bias (n_out,)), float64
-        The perceptron, output scaling included; empty for none.
-    activation : {"relu", "silu", "tanh"}
-        Of a model of scikit-learn also "logistic" and "identity", which bounds over regions,
-        inference and export do not know.
-    x_mean, x_scale : ndarray of shape (n_features,)
-        What the perceptron's inputs are centred and scaled by.
-    reduced : ReducedMap or None
-        Added to the baseline, instead of a perceptron of all entries.
-
-    Examples
-    --------
-    >>> form = ModelForm.affine(np.zeros(4), np.ones(4), np.eye(4))
-    >>> form.layers, form.taylor
-    ([], None)
+    The baseline is affine, constant + (a − origin) @ linear, plus a Taylor series of the inverse.
+    Activations are "relu", "silu" and "tanh"; of a model of scikit-learn also "logistic" and
+    "identity", which bounds over regions, inference and export do not know.
     """
 
-    constant: NDArray[np.float64]
-    origin: NDArray[np.float64]
-    linear: NDArray[np.float64] | None = None
-    taylor: tuple[NDArray, NDArray, int] | None = None
+    constant: NDArray[np.float64]  # (n_outputs,)
+    origin: NDArray[np.float64]  # (n_features,)
+    linear: NDArray[np.float64] | None = None  # (n_features, n_outputs); None is 0
+    taylor: tuple[NDArray, NDArray, int] | None = None  # centre and its inverse (n, n), order
+    # The perceptron, output scaling included, (n_out, n_in) and (n_out,) a layer; empty for none.
     layers: list[tuple[NDArray, NDArray]] = field(default_factory=list)
     activation: str = "relu"
     x_mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     x_scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
-    reduced: ReducedMap | None = None
+    reduced: ReducedMap | None = None  # instead of a perceptron of all entries
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -221,28 +165,84 @@ class ModelForm:
         return cls(np.zeros(n_out), zeros, None, None, layers, activation, zeros, np.ones(n_in))
 
 
-def on_entries(form: ModelForm) -> ModelForm:
-    """Return a form that is no map of reduced coordinates.
+def for_complex(form: ModelForm, inverses: bool) -> ModelForm:
+    """Return the model of complex matrices of whose real embeddings a form is.
 
-    Parameters
-    ----------
-    form : ModelForm
-
-    Returns
-    -------
-    ModelForm
-        The same.
-
-    Raises
-    ------
-    ValueError
-        For one that is.
-
-    Examples
-    --------
-    >>> on_entries(ModelForm.affine(np.zeros(1), np.zeros(1), np.eye(1))).layers
-    []
+    Its rows, and if they are `inverses` its outputs, are real and imaginary parts in turn, 2n²
+    numbers, and its series is complex. Of embeddings it is the same function; outputs are the means
+    of both copies. Raises a ValueError for a model of real matrices that embed nothing.
     """
+    n = math.isqrt(form.origin.size) // 2
+
+    def point(row: NDArray) -> NDArray:
+        T = row.reshape(2, n, 2, n)
+        pairs = np.stack([T[0, :, 0], T[1, :, 0]], axis=-1)
+        copies = np.stack([T[1, :, 1], -T[0, :, 1]], axis=-1)
+        if not np.abs(pairs - copies).max() <= _COPY * np.abs(row).max():
+            raise ValueError(
+                f"Got complex matrices of order {n}, but a model of real ones of order {2 * n} "
+                f"that are no embeddings of complex ones: fit it to complex matrices."
+            )
+        return pairs.ravel()
+
+    def inputs(M: NDArray) -> NDArray:  # (4n², k) to (2n², k)
+        T = M.reshape(2, n, 2, n, -1)
+        pairs = np.stack([T[0, :, 0] + T[1, :, 1], T[1, :, 0] - T[0, :, 1]], axis=2)
+        return pairs.reshape(2 * n * n, -1)
+
+    def outputs(M: NDArray) -> NDArray:  # (..., 4n²) to (..., 2n²)
+        return inputs(np.moveaxis(M, -1, 0)).T.reshape(*M.shape[:-1], -1) / 2 if inverses else M
+
+    taylor, reduced = form.taylor, form.reduced
+    if taylor is not None:
+        center, inverse = (point(M.ravel()).view(complex).reshape(n, n) for M in taylor[:2])
+        taylor = center, inverse, taylor[2]
+    layers = []
+    if form.layers:
+        layers = [(inputs((form.layers[0][0] / form.x_scale).T).T, form.layers[0][1])]
+        layers += form.layers[1:]
+        layers[-1:] = [(outputs(W.T).T, outputs(b)) for W, b in layers[-1:]]
+    if reduced is not None:
+        reduced = _reduced_for_complex(reduced, point, inputs, outputs)
+    return replace(
+        form,
+        constant=outputs(form.constant),
+        origin=point(form.origin),
+        linear=None if form.linear is None else outputs(inputs(form.linear)),
+        taylor=taylor,
+        layers=layers,
+        x_mean=point(form.x_mean) if form.layers else form.x_mean,
+        x_scale=np.ones(2 * n * n),
+        reduced=reduced,
+    )
+
+
+def _reduced_for_complex(form: ReducedMap, point: Any, inputs: Any, outputs: Any) -> ReducedMap:
+    """Return a map of reduced coordinates for rows of real and imaginary parts in turn."""
+    size = form.size
+    if size is not None:
+        n = math.isqrt(size.size) // 2
+        largest = np.abs(size).reshape(2, n, 2, n).max(axis=(0, 2))
+        size = np.repeat(largest.ravel(), 2)
+    layers, basis, single = form.layers, form.basis, form.single
+    if basis is None:
+        layers = layers[:-1] + [(outputs(W.T).T, outputs(b)) for W, b in layers[-1:]]
+    return replace(
+        form,
+        origin=point(form.origin),
+        projection=inputs(form.projection),
+        outside=inputs(form.outside),
+        constant=outputs(form.constant),
+        coef=outputs(form.coef) if basis is None else form.coef,
+        layers=layers,
+        basis=None if basis is None else outputs(basis),
+        single=None if single is None else _reduced_for_complex(single, point, inputs, outputs),
+        size=size,
+    )
+
+
+def on_entries(form: ModelForm) -> ModelForm:
+    """Return a form, or raise a ValueError if it is a map of reduced coordinates."""
     if form.reduced is not None:
         raise ValueError(
             "Got a model in reduced coordinates, a polynomial, of which nothing can be said here "
@@ -252,25 +252,9 @@ def on_entries(form: ModelForm) -> ModelForm:
 
 
 def defined_in(model: Any, package: str, *methods: str) -> bool:
-    """Tell whether methods of a model are those of a package, not of a class derived from it.
+    """Tell whether methods of a model, "predict" if none is named, are those of a package.
 
-    Parameters
-    ----------
-    model : object
-    package : str
-        With a dot.
-    *methods : str
-        Names; none is ``predict``.
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> defined_in(LinearInverseApprox(), "skinv.")
-    True
+    And not of a class derived from one of it. Its name ends with a dot.
     """
     found = (getattr(type(model), name, None) for name in methods or ("predict",))
     return all(getattr(method, "__module__", "").startswith(package) for method in found)
@@ -279,26 +263,8 @@ def defined_in(model: Any, package: str, *methods: str) -> bool:
 def form_of(model: Any) -> ModelForm | None:
     """Return a fitted model as a baseline and a multilayer perceptron, or None if it is neither.
 
-    Parameters
-    ----------
-    model : estimator
-
-    Returns
-    -------
-    ModelForm or None
-        Of skinv's regressors and scikit-learn's ``MLPRegressor``, if they predict what these
-        classes do, and no other function of it.
-
-    Raises
-    ------
-    ValueError
-        If weights are not finite, and for models in reduced coordinates.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> form_of(LinearInverseApprox(np.eye(2)).fit()).taylor[2]
-    1
+    Of skinv's regressors and scikit-learn's ``MLPRegressor``, if they predict what these classes
+    do. Raises a ValueError if weights are not finite, and for models in reduced coordinates.
     """
     from sklearn.neural_network import MLPRegressor
     from sklearn.utils.validation import check_is_fitted

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._arrays.conversion import as_double
 from .._arrays.embedding import embed_complex
-from .._arrays.host import is_complex, real_array, to_host
-from .._arrays.kinds import is_tensor
+from .._arrays.host import real_array, to_host
+from .._arrays.kinds import is_complex, is_tensor, namespace
 from .._arrays.rows import list_rows, refuse_nonfinite
 from .._arrays.shapes import as_stack, matrix_order
 
@@ -20,29 +20,16 @@ MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
 
 
 def exact_inverse(A: Any) -> Any:
-    """Invert a stack of matrices in float64; singular ones become NaN instead of an exception.
+    """Invert matrices (..., n, n) by LAPACK's ``gesv`` in double precision.
 
-    Parameters
-    ----------
-    A : array-like of shape (..., n, n), or tensor of shape (m, n, n)
-        Matrices; those of a tensor should be finite.
-
-    Returns
-    -------
-    ndarray or tensor of the shape of `A`, float64
-        The inverses by LAPACK's ``gesv``; all NaN where a matrix is exactly singular or not finite.
-        A tensor, contiguous and on its device, for a tensor: nothing waits for the device.
-
-    Examples
-    --------
-    >>> exact_inverse([[[2.0, 0.0], [0.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]]])[:, 0, 0]
-    array([0.5, nan])
+    All NaN where one is exactly singular or not finite. Tensors (m, n, n) should be finite: their
+    inverses are on their device, and nothing waits for it.
     """
     if is_tensor(A):
-        torch = sys.modules["torch"]
-        inverse, info = torch.linalg.inv_ex(A.double())
+        torch = namespace(A)
+        inverse, info = torch.linalg.inv_ex(as_double(A))
         return torch.where((info == 0)[:, None, None], inverse, torch.nan).contiguous()
-    A = np.asarray(A, dtype=np.float64)
+    A = np.asarray(A, dtype=np.complex128 if np.iscomplexobj(A) else np.float64)
     stack = A.reshape(-1, *A.shape[-2:])
     ok = np.isfinite(stack).all(axis=(1, 2))
     out = np.full_like(stack, np.nan)
@@ -60,23 +47,9 @@ def exact_inverse(A: Any) -> Any:
 
 
 def condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64]:
-    """Return ‖A‖_F ‖A⁻¹‖_F of each matrix, which is at least its 2-norm condition number.
+    """Return ‖A‖_F ‖A⁻¹‖_F of each matrix (m, n, n), at least its 2-norm condition number.
 
-    Parameters
-    ----------
-    A, inverse : ndarray of shape (n_samples, n, n)
-        Matrices and their inverses; NaN inverses stand for singular matrices.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        inf where the inverse is not finite or the product overflows.
-
-    Examples
-    --------
-    >>> A = np.eye(2)[None]
-    >>> condition_numbers(A, A)
-    array([2.])
+    inf where the inverse is not finite or the product overflows.
     """
     with np.errstate(all="ignore"):
         kappa = _norms(A) * _norms(inverse)
@@ -90,24 +63,10 @@ def _norms(stack: NDArray) -> NDArray[np.float64]:
 
 
 def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
-    """Refuse training matrices that are singular or too ill-conditioned to learn from.
+    """Refuse training matrices (m, n, n) that are singular or too ill-conditioned to learn from.
 
     One matrix at distance 1e-14 from a singular one has an inverse near 1e14, and a least-squares
     fit then serves that matrix alone. The limit is a (Frobenius) condition number of 1/√eps, 6.7e7.
-
-    Parameters
-    ----------
-    A, inverse : ndarray of shape (n_samples, n, n)
-        Training matrices and their inverses.
-
-    Raises
-    ------
-    ValueError
-        Naming the rows.
-
-    Examples
-    --------
-    >>> check_inverse_targets(np.eye(2)[None], np.eye(2)[None])
     """
     kappa = condition_numbers(A, inverse)
     bad = ~(kappa <= MAX_CONDITION)
@@ -121,29 +80,10 @@ def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
 
 
 def check_center(center: ArrayLike, *, embed: bool = False) -> NDArray[np.float64]:
-    """Return the centre of a region or series as a matrix.
+    """Return the centre of a region or series, (n, n) or its n*n entries, as a float64 matrix.
 
-    Parameters
-    ----------
-    center : array-like of shape (n, n) or (n*n,)
-        A complex one of shape (n, n) is embedded.
-    embed : bool, default=False
-        Whether a real one is embedded, too.
-
-    Returns
-    -------
-    ndarray of shape (n, n), float64
-
-    Raises
-    ------
-    ValueError
-        If it is not one square matrix of finite numbers.
-
-    Examples
-    --------
-    >>> check_center([3, 1, 1, 2])
-    array([[3., 1.],
-           [1., 2.]])
+    A complex one (n, n) is embedded, and a real one, too, if `embed`. Raises a ValueError if it is
+    not one square matrix of finite numbers.
     """
     given_complex = is_complex(center)
     if given_complex:
@@ -168,28 +108,10 @@ def check_center(center: ArrayLike, *, embed: bool = False) -> NDArray[np.float6
 
 
 def regular_inverse(center: NDArray, magnitude: float = 0.0) -> NDArray[np.float64]:
-    """Invert one matrix, the centre of a series, refusing a singular one.
+    """Invert one matrix, the centre of a series; a ValueError past condition number 1/√eps.
 
-    Parameters
-    ----------
-    center : ndarray of shape (n, n), float64
-    magnitude : float, default=0.0
-        Largest entry of the matrices whose mean it is, if it is one: a mean that is nothing but
-        their rounding is as good as zero.
-
-    Returns
-    -------
-    ndarray of shape (n, n)
-
-    Raises
-    ------
-    ValueError
-        If the condition number is past 1/√eps.
-
-    Examples
-    --------
-    >>> regular_inverse(np.array([[2.0]]))
-    array([[0.5]])
+    `magnitude` is the largest entry of the matrices whose mean it is, if it is one: a mean that is
+    nothing but their rounding is as good as zero.
     """
     inverse = exact_inverse(center)
     kappa = condition_numbers(center[None], inverse[None])[0]
@@ -204,28 +126,7 @@ def regular_inverse(center: NDArray, magnitude: float = 0.0) -> NDArray[np.float
 
 
 def training_inverses(rows: NDArray) -> NDArray[np.float64]:
-    """Return the exact inverses of training rows, refusing the matrices that must not be fitted.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n*n)
-        Flattened matrices.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n*n), float64
-
-    Raises
-    ------
-    ValueError
-        If rows are not square matrices, or some are singular or too ill-conditioned
-        (:func:`check_inverse_targets`).
-
-    Examples
-    --------
-    >>> training_inverses(np.array([[2.0, 0.0, 0.0, 4.0]]))
-    array([[0.5 , 0.  , 0.  , 0.25]])
-    """
+    """Return the exact inverses of training rows (m, n*n), refusing what must not be fitted."""
     stack = as_stack(rows)
     inverse = exact_inverse(stack)
     check_inverse_targets(stack, inverse)

@@ -88,17 +88,10 @@ def _refine_kernel(
 
 
 def series(A: Any, origin: Any, right: Any, left: Any, order: int, out: Any) -> None:
-    """Evaluate the Taylor series of the inverse.
+    """Evaluate the Taylor series of the inverse about A₀ = `origin`, with −B and B, into `out`.
 
-    Parameters
-    ----------
-    A : tensor of shape (m, n*n) or (m, n, n), contiguous
-        float32 or half precision; products are accumulated in float32.
-    origin, right, left : tensor of shape (n, n) or (n*n,), float32, contiguous
-        Centre A₀, −B and B.
-    order : int
-    out : tensor of the shape of `A`, contiguous
-        For the result.
+    All contiguous: A and `out` (m, n*n) or (m, n, n) in float32 or half precision, the others
+    (n, n) or (n*n,) in float32. Products are accumulated in float32.
     """
     n = math.isqrt(left.numel())
     if len(A):
@@ -110,16 +103,9 @@ def series(A: Any, origin: Any, right: Any, left: Any, order: int, out: Any) -> 
 
 
 def refine(A: Any, X: Any, steps: int, order: int, out: Any) -> None:
-    """Take Newton-Schulz steps.
+    """Take Newton-Schulz steps from X, into `out`, which may be X.
 
-    Parameters
-    ----------
-    A, X : tensor of shape (m, n, n), contiguous
-        Matrices and approximate inverses, float32 or half precision.
-    steps : int
-    order : {2, 3, 4}
-    out : tensor of shape (m, n, n), contiguous
-        For the result; it may be `X`.
+    All (m, n, n), contiguous, in float32 or half precision.
     """
     n = A.shape[-1]
     if len(A):
@@ -139,14 +125,6 @@ def works_on(device: Any) -> bool:
     """Tell whether the kernels run on a device, and give the right answer there.
 
     It is tried once per device, but not while a CUDA graph is being captured.
-
-    Parameters
-    ----------
-    device : torch.device
-
-    Returns
-    -------
-    bool
     """
     if device not in _WORKS:
         if device.type != "cuda" or torch.cuda.is_current_stream_capturing():

@@ -1,15 +1,15 @@
-"""Norms of stacks, as they are rounded and with proven bounds."""
+"""Norms of stacks (m, n, n), as they are rounded and with proven bounds."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_float64
-from .._arrays.kinds import is_tensor, namespace
+from .._arrays.conversion import as_double
+from .._arrays.kinds import namespace
 from .arithmetic import Arithmetic
+from .products import frobenius
 from .scaling import powers_of_two
 
 # Which axis is summed, of norms that are the largest sum of absolute values. Proofs ask of a norm
@@ -17,43 +17,24 @@ from .scaling import powers_of_two
 SUMMED = {"inf": -1, "1": -2}
 
 
-def frobenius(stack: Any) -> Any:
-    """Return the Frobenius norm of each matrix of a stack, in its dtype and as it is rounded."""
-    if is_tensor(stack):
-        return sys.modules["torch"].linalg.vector_norm(stack, dim=(1, 2))
-    flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
-    if hasattr(np, "vecdot"):  # NumPy 2, and faster
-        return np.sqrt(np.vecdot(flat, flat))
-    return np.sqrt(np.einsum("ki,ki->k", flat, flat))
+def check_norm(norm: Any) -> str:
+    """Return the name of a norm of errors, or raise a ValueError."""
+    for name, number in (("fro", None), ("inf", np.inf), ("1", 1)):
+        if norm == name or (number is not None and norm == number):
+            return name
+    raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
 
 
 def operator_norm(stack: Any, norm: str) -> Any:
     """Return the "fro", "inf" (rows) or "1" (columns) norm of each matrix, as it is rounded."""
     if norm == "fro":
         return frobenius(stack)
-    sums = abs(stack).sum(SUMMED[norm])
-    return sums.max(1).values if is_tensor(sums) else sums.max(axis=1)
+    xp = namespace(stack)
+    return xp.max(xp.sum(abs(stack), axis=SUMMED[norm]), axis=1)
 
 
 def norm_bound(stack: Any, norm: str) -> Any:
-    """Return a proven upper bound of the norm of each matrix, in float64.
-
-    Parameters
-    ----------
-    stack : ndarray or tensor of shape (m, n, n)
-    norm : {"fro", "inf", "1"}
-
-    Returns
-    -------
-    ndarray or tensor of shape (m,), float64
-        inf or NaN where squares or sums overflow. A sum of n² squares in any order is wrong by
-        less than γ_{n²+2} of it, and what underflows by less than tiny each.
-
-    Examples
-    --------
-    >>> bool(norm_bound(np.ones((1, 2, 2)), "fro")[0] >= 2)
-    True
-    """
+    """Return a proven upper bound of the norm of each matrix, in float64."""
     computed, gamma, lost = _norm_errors(stack, norm)
     return computed * (1 + gamma) + lost
 
@@ -65,36 +46,25 @@ def norm_floor(stack: Any, norm: str) -> Any:
 
 
 def _norm_errors(stack: Any, norm: str) -> tuple[Any, float, float]:
-    """Return norms as they are computed, their relative error, and what underflow adds to it."""
+    """Return norms as they are computed, their relative error, and what underflow adds to it.
+
+    Sums of k terms, and squares, roots and moduli, are off by γ_{k+4} at most, in any order, and
+    by what underflows: less than tiny each, or its root where squares are summed.
+    """
     n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
-    terms, least = (n * n, arithmetic.tiny**0.5) if norm == "fro" else (n, arithmetic.tiny)
-    computed = as_float64(operator_norm(stack, norm))
-    return computed, arithmetic.gamma(terms + 4), 2 * n * least
+    squares = norm == "fro" or arithmetic.is_complex
+    terms, least = n * n if norm == "fro" else n, arithmetic.tiny ** (0.5 if squares else 1)
+    return as_double(operator_norm(stack, norm)), arithmetic.gamma(terms + 4), 2 * n * least
 
 
 def finite_rows(stack: Any) -> Any:
-    """Tell for each matrix whether all its entries are finite.
-
-    Parameters
-    ----------
-    stack : ndarray or tensor of shape (m, n, n)
-
-    Returns
-    -------
-    ndarray or tensor of shape (m,), bool
-
-    Examples
-    --------
-    >>> finite_rows(np.array([[[1e300]], [[np.nan]], [[-np.inf]]]))
-    array([ True, False, False])
-    """
+    """Tell for each matrix whether all its entries are finite."""
     xp = namespace(stack)
     with np.errstate(over="ignore", invalid="ignore"):
         good = xp.isfinite(frobenius(stack))  # the cheapest test, but squares overflow early
-    if not bool(good.all()):
+    if not bool(xp.all(good)):
         rest = ~good
-        entries = xp.isfinite(stack[rest].reshape(-1, stack.shape[1] * stack.shape[2]))
-        good[rest] = entries.all(1)
+        good[rest] = xp.all(xp.isfinite(stack[rest]), axis=(1, 2))
     return good
 
 
@@ -104,9 +74,9 @@ def scales(stack: Any, share: float = 0.25) -> Any:
     1 where the norm is within a share of the range of exponents, so that no square over- or
     underflows; None, for most stacks, if that is so for all matrices.
     """
-    arithmetic, size = Arithmetic.of(stack), frobenius(stack)
+    xp, arithmetic, size = namespace(stack), Arithmetic.of(stack), frobenius(stack)
     safe = (size > arithmetic.tiny**share) & (size < arithmetic.largest**share)
-    if bool(safe.all()):
+    if bool(xp.all(safe)):
         return None
     unit = powers_of_two(stack, (1, 2))
-    return namespace(stack).where(safe[:, None, None], namespace(unit).ones_like(unit), unit)
+    return xp.where(safe[:, None, None], xp.ones_like(unit), unit)

@@ -1,13 +1,12 @@
-"""Products of stacks, alike for NumPy arrays and torch tensors."""
+"""What NumPy and torch do in ways of their own, for speed: products, sums of squares, gathering."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 
-from .._arrays.kinds import is_tensor
+from .._arrays.kinds import from_parts, is_complex, is_tensor, namespace, parts_of
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 
@@ -20,7 +19,7 @@ def product(A: Any, B: Any, out: Any = None) -> Any:
     """Multiply two stacks, into `out` if it is given."""
     if not is_tensor(A):
         return np.matmul(A, B, out=out)
-    torch = sys.modules["torch"]
+    torch = namespace(A)
     if A.ndim == 3 and _is_tiny(A, B):
         host = None if out is None else out.numpy()
         return torch.from_numpy(np.matmul(A.numpy(), B.numpy(), out=host))
@@ -46,33 +45,77 @@ def _is_tiny(A: Any, B: Any) -> bool:
 
 
 def product_error(A: Any, X: Any, out: Any = None) -> Any:
-    """Return AX − I of each matrix: the residual with its sign turned, which saves a negation.
-
-    Parameters
-    ----------
-    A, X : ndarray or tensor of shape (m, n, n)
-    out : ndarray or tensor of shape (m, n, n), default=None
-        Memory for the result.
-
-    Returns
-    -------
-    ndarray or tensor of shape (m, n, n)
-
-    Examples
-    --------
-    >>> product_error(np.array([[[2.0]]]), np.array([[[0.25]]]))
-    array([[[-0.5]]])
-    """
+    """Return AX − I of each matrix: the residual with its sign turned, which saves a negation."""
     D = product(A, X, out=out)
-    # Views of the diagonals, whatever the memory layout of D.
-    diagonals = D.diagonal(dim1=-2, dim2=-1) if is_tensor(D) else np.einsum("kii->ki", D)
-    diagonals -= 1
+    add_to_diagonal(D, -1)
     return D
+
+
+def add_to_diagonal(stack: Any, number: float) -> None:
+    """Add a number to the diagonals of a stack, whatever its memory layout."""
+    diagonals = stack.diagonal(0, 1, 2) if is_tensor(stack) else np.einsum("kii->ki", stack)
+    diagonals += number
+
+
+def frobenius(stack: Any) -> Any:
+    """Return the Frobenius norm of each matrix, in its precision and as it is rounded."""
+    if is_tensor(stack):
+        norm = namespace(stack).linalg.vector_norm
+        return norm(parts_of(stack), axis=(1, 2, 3) if stack.is_complex() else (1, 2))
+    flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
+    return np.sqrt(dot(flat, flat))
+
+
+def dot(a: Any, b: Any) -> Any:
+    """Return the real parts of the inner products of rows (m, d) with rows (m, d) or one (d,)."""
+    if is_complex(a):
+        a, b = (parts_of(x).reshape(*x.shape[:-1], 2 * x.shape[-1]) for x in (a, b))
+    if b.ndim == 1:
+        return a @ b
+    if is_tensor(a):
+        return (a * b).sum(1)
+    if hasattr(np, "vecdot"):  # NumPy 2, and faster
+        return np.vecdot(a, b)
+    return np.einsum("ki,ki->k", a, b)
+
+
+def column_norms(b: Any) -> Any:
+    """Return the Euclidean norm of each column of a stack (m, n, k), as it is rounded."""
+    if is_tensor(b):
+        parts = parts_of(b)
+        return namespace(b).linalg.vector_norm(parts, axis=1 if parts is b else (1, 3))
+    if b.shape[2] == 1:
+        return np.sqrt(dot(b[:, :, 0], b[:, :, 0]))[:, None]
+    b = parts_of(b)
+    return np.sqrt(np.einsum("cnkp,cnkp->ck" if b.ndim == 4 else "cnk,cnk->ck", b, b))
+
+
+def taken_columns(rows: Any, index: Any) -> Any:
+    """Return some columns of rows in contiguous memory, which fancy indexing would not."""
+    if is_tensor(rows):
+        return rows.index_select(1, namespace(rows).tensor(index, device=rows.device))
+    return np.take(rows, index, axis=1)
+
+
+def as_pairs(stack: Any) -> Any:
+    """Return complex matrices (m, n, n) as rows (m, 2n²), real and imaginary parts in turn.
+
+    A view where the memory allows it.
+    """
+    stack = stack.resolve_conj() if is_tensor(stack) else stack
+    parts = parts_of(stack)
+    return parts.reshape(parts.shape[0], parts.shape[1] * parts.shape[2] * 2)
+
+
+def from_pairs(rows: Any, *shape: int) -> Any:
+    """View contiguous rows of real and imaginary parts in turn as complex numbers of a shape."""
+    return from_parts(rows.reshape(*shape, 2))
 
 
 def kernels_for(X: Any, n: int) -> Any:
     """Return the module of CUDA kernels if they take matrices of order n like a tensor, or None."""
-    if X.device.type != "cuda" or X.dtype.itemsize > 4 or not products_are_exact(X):
+    real = not is_complex(X) and X.dtype.itemsize <= 4
+    if X.device.type != "cuda" or not real or not products_are_exact(X):
         return None
     try:
         from . import kernels

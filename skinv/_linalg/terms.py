@@ -17,33 +17,11 @@ def leading_terms(
 ) -> tuple[list[tuple[int, ...]], NDArray[np.float64]]:
     """Return the most important monomials of coordinates, the most important ones first.
 
-    The importance of a monomial is the product of those of its factors: what a Taylor series says
-    of the size of its terms. With the constant term they form a set that holds all divisors of its
-    members.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (n_coordinates,)
-        Relative importance of the coordinates, positive, in descending order.
-    rate : float
-        Importance of the first one, below 1: how much smaller terms are that have one factor more.
-    count : int
-        Number of terms, at most, not counting the constant one.
-    max_degree : int, default=None
-        Largest total degree; None for no limit.
-
-    Returns
-    -------
-    terms : list of tuple of int
-        The coordinates that are multiplied, in ascending order.
-    importance : ndarray of shape (n_terms,)
-        In descending order, below 1.
-
-    Examples
-    --------
-    >>> terms, importance = leading_terms(np.array([5.0, 1.0]), 0.5, 4)
-    >>> terms, importance
-    ([(0,), (0, 0), (0, 0, 0), (1,)], array([0.5  , 0.25 , 0.125, 0.1  ]))
+    As the coordinates that are multiplied, in ascending order, with their importance, below 1 and
+    descending: the product of those of the factors, which is what a Taylor series says of the size
+    of its terms. With the constant term they form a set that holds all divisors of its members.
+    `weights` are the relative importance of the coordinates, positive and descending, `rate` the
+    importance of the first one: how much smaller terms are that have one factor more.
     """
     if len(weights) == 0 or count < 1:
         return [], np.zeros(0)
@@ -65,28 +43,11 @@ def leading_terms(
 
 @dataclass(frozen=True)
 class Terms:
-    """Products of Legendre polynomials of single coordinates, those of one degree at a time.
+    """Products of Legendre polynomials of single coordinates, those of one degree at a time."""
 
-    Parameters
-    ----------
-    powers : tuple of int
-        Of so many leading coordinates the polynomials of degree 1, 2, … are taken.
-    factors : tuple of (left, right), ndarrays of int
-        Products of two, three, … of these: indices, among the terms before, of what is multiplied.
-
-    Examples
-    --------
-    >>> terms = Terms.of([(0,), (1,), (0, 0), (0, 1)])
-    >>> terms.names
-    [(0,), (1,), (0, 0), (0, 1)]
-    >>> out = np.zeros((4, 1))
-    >>> out[:2] = [[0.5], [2.0]]
-    >>> terms.evaluate(out)
-    >>> out.ravel()  # the third is (3·0.5² − 1)/2
-    array([ 0.5  ,  2.   , -0.125,  1.   ])
-    """
-
+    # Of so many leading coordinates the polynomials of degree 1, 2, … are taken.
     powers: tuple[int, ...]
+    # Products of two, three, … of these: indices, among the terms before, of what is multiplied.
     factors: tuple[tuple[Any, Any], ...] = ()
 
     @classmethod
@@ -122,13 +83,7 @@ class Terms:
         return replace(self, factors=tuple((convert(a), convert(b)) for a, b in self.factors))
 
     def evaluate(self, out: Any) -> None:
-        """Compute the terms of coordinates that stand in the first rows.
-
-        Parameters
-        ----------
-        out : ndarray or tensor of shape (n_terms, m)
-            The first `powers[0]` rows hold the coordinates; the others are written.
-        """
+        """Compute the terms (n_terms, m) of coordinates that stand in the first rows."""
         if not self.powers:
             return
         start, end = 0, self.powers[0]

@@ -21,42 +21,20 @@ _ROUNDS, _NONE = 2, -(2**30)
 def unit_exponents(
     A: NDArray, inverse: NDArray | None = None, *, symmetric: bool = False
 ) -> tuple[NDArray, NDArray]:
-    """Return exponents of powers of two that scale the rows and columns of a matrix.
+    """Return exponents (rows, columns) of powers of two that scale a finite matrix.
 
-    Parameters
-    ----------
-    A : ndarray of shape (n_rows, n_columns)
-        Finite. Only the magnitudes of its entries count.
-    inverse : ndarray of shape (n_columns, n_rows), default=None
-        The inverse of a square matrix, if it is known. Entries then count by a_ij (A⁻¹)_ji, which
-        no scaling changes, so that noise in the place of zeros does no harm.
-    symmetric : bool, default=False
-        Whether rows and columns get the same exponents, for symmetric and Hermitian matrices with a
-        diagonal that is not zero.
+    ``np.ldexp(A, rows[:, None] + columns)`` has entries below 1 and, in every column that is not
+    zero, one of at least 1/2. If `symmetric`, for symmetric and Hermitian matrices with a diagonal
+    that is not zero, both are the same, and that diagonal is between 1/4 and 1. Only magnitudes
+    count. With the inverse of a square matrix entries count by a_ij (A⁻¹)_ji, which no scaling
+    changes, so that noise in the place of zeros does no harm.
 
-    Returns
-    -------
-    rows : ndarray of int of shape (n_rows,)
-    columns : ndarray of int of shape (n_columns,)
-        ``np.ldexp(A, rows[:, None] + columns)`` has entries below 1 and, in every column that is
-        not zero, one of at least 1/2; if symmetric, a diagonal between 1/4 and 1.
-
-    Notes
-    -----
     The row potentials are the least-squares fit of log₂|a_ij| ≈ −r_i − c_j over the entries that
     are not zero (Curtis and Reid 1972, "On the automatic scaling of matrices for Gaussian
     elimination"), relative to one row of each connected component of the pattern, and rounded. Each
     column then gets the exponent of its largest entry: from there on the scaled matrix is the same
     whatever powers of two rows and columns were multiplied with. At last rows and columns are
     scaled to their largest entries in turn.
-
-    Examples
-    --------
-    >>> A = np.array([[1.0, 2.0**-20], [2.0**-20, 2.0**-41]])
-    >>> rows, columns = unit_exponents(A)
-    >>> np.ldexp(A, rows[:, None] + columns)
-    array([[0.5 , 0.5 ],
-           [0.5 , 0.25]])
     """
     size = np.abs(A)
     if symmetric:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from threading import local
 from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_float64
-from .._arrays.kinds import is_tensor
+from .._arrays.conversion import as_double
+from .._arrays.kinds import is_tensor, namespace
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19
@@ -23,25 +22,7 @@ _THREAD = local()
 
 
 def pieces(m: int, n: int, itemsize: int, memory: int = _PIECE) -> Iterator[slice]:
-    """Cut a stack of m matrices of order n into pieces that stay in the cache.
-
-    Parameters
-    ----------
-    m, n : int
-    itemsize : int
-        Bytes of a number.
-    memory : int, default=2**19
-        Bytes of a piece.
-
-    Returns
-    -------
-    iterator of slice
-
-    Examples
-    --------
-    >>> len(list(pieces(1000, 16, 8)))
-    4
-    """
+    """Cut a stack of m matrices of order n into pieces of so many bytes, for the cache."""
     step = max(1, memory // (n * n * itemsize))
     for start in range(0, m, step):
         yield slice(start, min(start + step, m))
@@ -54,7 +35,7 @@ def piece_memory(X: Any) -> int:
 
 def indices(mask: Any) -> Any:
     """Return where a vector of truth values is true."""
-    return mask.nonzero()[:, 0] if is_tensor(mask) else np.flatnonzero(mask)
+    return namespace(mask).nonzero(mask)[0]
 
 
 def on_host(X: Any) -> bool:
@@ -67,24 +48,40 @@ def host_view(X: Any) -> Any:
     return X.numpy() if is_tensor(X) and X.device.type == "cpu" else X
 
 
+def copied(stack: Any) -> Any:
+    """Return the same numbers in memory of their own."""
+    return stack.clone() if is_tensor(stack) else stack.copy()
+
+
+def apart(X: Any, A: Any) -> bool:
+    """Tell whether the memory of X may be written to without a change of A."""
+    if is_tensor(X):
+        return bool(X.untyped_storage().data_ptr() != A.untyped_storage().data_ptr())
+    return bool(X.flags.writeable) and not np.may_share_memory(A, X)
+
+
 def empty_like(stack: Any) -> Any:
     """Return contiguous memory of the shape and dtype of a stack."""
-    if is_tensor(stack):
-        torch = sys.modules["torch"]
-        return torch.empty_like(stack, memory_format=torch.contiguous_format)
-    return np.empty(stack.shape, stack.dtype)
+    return empty(stack, tuple(stack.shape))
+
+
+def empty(example: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    """Return contiguous memory of a shape, in the library, place and dtype of an example."""
+    dtype = example.dtype if dtype is None else dtype
+    if is_tensor(example):
+        return example.new_empty(shape, dtype=dtype)
+    return np.empty(shape, dtype)
+
+
+def full(example: Any, shape: tuple[int, ...], number: float, dtype: Any = None) -> Any:
+    """Return a number many times over, in the library, place and dtype of an example."""
+    out = empty(example, shape, dtype)
+    out[...] = number
+    return out
 
 
 class Workspace:
-    """Memory that is used again from piece to piece: fresh pages cost more than products in them.
-
-    Examples
-    --------
-    >>> space = Workspace()
-    >>> a = space.like(np.zeros((4, 2, 2)), "D")
-    >>> np.shares_memory(a, space.like(np.zeros((3, 2, 2)), "D"))
-    True
-    """
+    """Memory that is used again from piece to piece: fresh pages cost more than products there."""
 
     def __init__(self) -> None:
         self._held: dict[Any, Any] = {}
@@ -111,7 +108,7 @@ class Workspace:
         if held is None or held.shape[0] < size:
             if is_tensor(example):
                 # What is made in inference mode cannot be written to out of it.
-                with sys.modules["torch"].inference_mode(False):
+                with namespace(example).inference_mode(False):
                     held = example.new_empty(size)
             else:
                 held = np.empty(size, example.dtype)
@@ -124,5 +121,5 @@ class Workspace:
             self._held.clear()
 
     def wide(self, stack: Any, name: str) -> Any:
-        """Return a stack in float64, in memory that is the same for a name."""
-        return as_float64(stack, self.of(as_float64(stack[:0]), tuple(stack.shape), name))
+        """Return a stack in double precision, in memory that is the same for a name."""
+        return as_double(stack, self.of(as_double(stack[:0]), tuple(stack.shape), name))

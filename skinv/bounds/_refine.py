@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_float64
-from .._arrays.kinds import is_tensor, namespace
+from .._arrays.conversion import as_double
+from .._arrays.kinds import is_double, namespace
 from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import norm_bound, norm_floor, scales
 from .._linalg.products import product_error
 from .._linalg.scaling import times_power
-from .._linalg.workspace import Workspace, indices, pieces
+from .._linalg.workspace import Workspace, full, indices, pieces
 from ..refinement import improve
-from ..structures import structured
+from ..structures import hermitian_part
 from ._residual import measure, scaled
 
 # A step that leaves more than this share of the residual leads nowhere.
@@ -27,60 +26,29 @@ def refine(
 ) -> tuple[Any, Any, Any]:
     """Refine approximate inverses in place until their proven error is within `tol`.
 
-    Parameters
-    ----------
-    A, X : ndarray or tensor of shape (m, n, n)
-        Finite matrices and approximate inverses, of one dtype. X is overwritten. float32 ones are
-        refined in float32 while that helps, then in float64 if `tol` needs it, and rounded.
-    tol : float
-        Relative error to be proven.
-    max_refine : int
-        Largest number of steps per matrix.
-    order : {2, 3, 4}
-        Order of the steps.
-    norm : {"fro", "inf", "1"}
-
-    Returns
-    -------
-    bound : ndarray or tensor of shape (m,), float64
-        Proven bounds of the relative errors; inf where there is none.
-    residual : ndarray or tensor of shape (m,), float64
-        Bounds of ‖I − AX‖ at the start.
-    n_refine : ndarray or tensor of shape (m,), int64
-        Steps taken.
-
-    Examples
-    --------
-    >>> A, X = np.array([[[2.0]]]), np.array([[[0.4]]])
-    >>> bound, residual, n_refine = refine(A, X, tol=1e-5, max_refine=8, order=2, norm="fro")
-    >>> X, residual, n_refine, bool(bound[0] <= 1e-5)
-    (array([[[0.4999987]]]), array([0.2]), array([3]), True)
+    Returns bounds of the relative errors (m,), inf where there is none, bounds of ‖I − AX‖ at the
+    start (m,), and how many steps were taken (m,). A, finite, and X are stacks of one dtype. Those
+    in single precision are refined in it while that helps, then in double if `tol` needs it, and
+    rounded.
     """
-    m, n = A.shape[:2]
-    if is_tensor(A):
-        torch = sys.modules["torch"]
-        bound, residual = (
-            torch.full((m,), float("inf"), dtype=torch.float64, device=A.device) for _ in range(2)
-        )
-        n_refine = torch.zeros(m, dtype=torch.int64, device=A.device)
-    else:
-        bound, residual = np.full(m, np.inf), np.full(m, np.inf)
-        n_refine = np.zeros(m, dtype=np.int64)
+    xp, (m, n) = namespace(A), A.shape[:2]
+    bound, residual = (full(A, (m,), np.inf, xp.float64) for _ in range(2))
+    n_refine = full(A, (m,), 0, xp.int64)
     settings, space = (tol, max_refine, order, norm), (Workspace(), Workspace())
-    narrow = products_are_exact(A)
+    narrow, double = products_are_exact(A), is_double(A)
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
-        for piece in pieces(m, n, 8):
+        for piece in pieces(m, n, as_double(A[:0]).itemsize):
             figures = (bound[piece], residual[piece], n_refine[piece])
             a, x = A[piece], X[piece]
             if narrow:
                 _refine_scaled(a, x, figures, space[0], *settings)
-            if a.itemsize == 8:
+            if double:
                 continue
             going = ~(figures[0] <= tol)
-            if not bool(going.any()):
+            if not bool(xp.any(going)):
                 continue
-            # On in float64 from where float32 ended, and back.
-            rows = slice(None) if bool(going.all()) else indices(going)
+            # On in double precision from where single ended, and back.
+            rows = slice(None) if bool(xp.all(going)) else indices(going)
             more = tuple(figure[rows] + 0 for figure in figures)
             wide = space[1].wide(x[rows], "x")
             _refine_scaled(space[1].wide(a[rows], "a"), wide, more, space[1], *settings)
@@ -98,9 +66,9 @@ def _refine_scaled(A: Any, X: Any, figures: tuple, space: Workspace, *settings: 
     if unit is not None:
         # Back in their own scale entries may over- or underflow.
         bound, norm = figures[0], settings[-1]
-        back, xp = x / unit, namespace(A)
-        moved = moved_bound(x, back * unit, bound, norm)
-        bound[...] = xp.where(unit[:, 0, 0] == 1, bound, moved)
+        back = times_power(x, 1 / unit)
+        moved = moved_bound(x, times_power(back, unit), bound, norm)
+        bound[...] = namespace(A).where(unit[:, 0, 0] == 1, bound, moved)
         X[...] = back
 
 
@@ -118,8 +86,8 @@ def _refine_piece(
     bound, residual, n_refine = figures
     xp = namespace(A)
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
-    # In float32 no step is taken that would be cheaper to take in float64, or not needed there.
-    handover = 0.5 * tol ** (1 / order) if A.itemsize < 8 else 0.0
+    # In single precision no step is taken that would be cheaper in double, or not needed there.
+    handover = 0.0 if is_double(A) else 0.5 * tol ** (1 / order)
     size, x = norm_bound(A, norm), X
     rows: Any = slice(None)  # those still at work
     previous: Any = float("inf")
@@ -130,7 +98,7 @@ def _refine_piece(
         reached = known.bound
         met = reached <= tol
         if step == 0:
-            residual[...] = xp.where(reached >= 0, reached, xp.full_like(reached, float("inf")))
+            residual[...] = xp.where(reached >= 0, reached, np.inf)
         # What a step proves is known before it. The last one is that which reaches the tolerance,
         # or as much as rounding allows; others are taken while they help.
         ahead = known.after_step(order, arithmetic, n)
@@ -143,7 +111,7 @@ def _refine_piece(
         left = n_refine[rows] < max_refine
         last, more = last & left, more & left
         proven = xp.where(last, ahead, reached)
-        bound[rows] = xp.where(proven < 1, proven, xp.full_like(proven, float("inf")))
+        bound[rows] = xp.where(proven < 1, proven, np.inf)
         going = last | more
         n_going = int(going.sum())
         if n_going == 0:
@@ -169,103 +137,41 @@ def _refine_piece(
 
 
 def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
-    """Return bounds of the relative errors of Y from those of X.
+    """Return bounds of the relative errors of Y from those of X, inf where nothing is proven.
 
     ‖A⁻¹ − Y‖ <= ‖A⁻¹ − X‖ + ‖X − Y‖, and ‖X‖ <= (1 + bound)‖A⁻¹‖.
-
-    Parameters
-    ----------
-    X, Y : ndarray or tensor of shape (m, n, n), of one dtype
-    bound : ndarray or tensor of shape (m,)
-        Proven bounds of the relative errors of X.
-    norm : {"fro", "inf", "1"}
-
-    Returns
-    -------
-    ndarray or tensor of shape (m,), float64
-        inf where nothing is proven.
-
-    Examples
-    --------
-    >>> X = np.array([[[2.0]]])
-    >>> moved_bound(X, X + 0.2, np.array([0.1]), "fro")
-    array([0.21])
     """
     xp = namespace(X)
     size = norm_floor(X, norm)
     moved = norm_bound(Y - X, norm) * (1 + 2 * Arithmetic.of(X).unit)
-    share = xp.where(size > 0, moved / size, xp.full_like(size, float("inf")))
+    share = xp.where(size > 0, moved / size, np.inf)
     total = (bound + share * (1 + bound)) * (1 + 2.0**-46)
-    return xp.where(total >= 0, total, xp.full_like(total, float("inf")))
+    return xp.where(total >= 0, total, np.inf)
 
 
-def with_structure(
-    X: Any, bound: Any, norm: str, is_complex: bool, symmetric: Any
-) -> tuple[Any, Any]:
-    """Return the nearest X with the structure of the matrices, and bounds that hold for it.
-
-    Parameters
-    ----------
-    X : ndarray or tensor of shape (m, n, n)
-    bound : ndarray or tensor of shape (m,)
-        Proven bounds of the relative errors of X.
-    norm : {"fro", "inf", "1"}
-    is_complex : bool
-        Whether all are embeddings of complex matrices.
-    symmetric : ndarray or tensor of bool of shape (m,)
-        Which are symmetric.
-
-    Returns
-    -------
-    X : ndarray or tensor of shape (m, n, n)
-    bound : ndarray or tensor of shape (m,), float64
-
-    Examples
-    --------
-    >>> X = np.array([[[1.0, 0.1], [0.3, 1.0]]])
-    >>> X, bound = with_structure(X, np.array([0.0]), "1", False, np.array([True]))
-    >>> float(X[0, 0, 1]), bound
-    (0.2, array([0.07692]))
-    """
-    if not is_complex and not bool(symmetric.any()):
+def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, Any]:
+    """Return X with those made Hermitian whose matrices are, and bounds that hold for them."""
+    xp = namespace(X)
+    if not bool(xp.any(symmetric)):
         return X, bound
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
-        Y = structured(X, is_complex, symmetric)
-        before, after = as_float64(X), as_float64(Y)
+        Y = hermitian_part(X, symmetric)
+        before, after = as_double(X), as_double(Y)
         unit = scales(before)
         if unit is not None:
             unit = 1 / unit
             before, after = times_power(before, unit), times_power(after, unit)
         moved = moved_bound(before, after, bound, norm)
-    return Y, moved if is_complex else namespace(X).where(symmetric, moved, bound)
+    return Y, xp.where(symmetric, moved, bound)
 
 
 def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:
-    """Return X in another dtype, with bounds that hold for what it has become.
-
-    Parameters
-    ----------
-    X : ndarray or tensor of shape (m, n, n), float64
-    dtype : dtype
-    bound : ndarray or tensor of shape (m,)
-    norm : {"fro", "inf", "1"}
-
-    Returns
-    -------
-    X : ndarray or tensor of shape (m, n, n)
-    bound : ndarray or tensor of shape (m,), float64
-
-    Examples
-    --------
-    >>> X, bound = rounded(np.array([[[0.1]]]), np.float32, np.zeros(1), "fro")
-    >>> X.dtype, bool(0 < bound[0] < 6e-8)
-    (dtype('float32'), True)
-    """
+    """Return X, in double precision, in another dtype, and bounds for what it has become."""
     if X.dtype == dtype:
         return X, bound
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
-        Y = X.to(dtype) if is_tensor(X) else X.astype(dtype)
-        again, unit = as_float64(Y), scales(X)
+        Y = namespace(X).astype(X, dtype)
+        again, unit = as_double(Y), scales(X)
         if unit is not None:
             X, again = times_power(X, 1 / unit), times_power(again, 1 / unit)
         return Y, moved_bound(X, again, bound, norm)

@@ -6,21 +6,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.conversion import as_float64
-from .._arrays.kinds import is_tensor, namespace
+from .._arrays.conversion import as_double
+from .._arrays.kinds import namespace
 from .._arrays.pairs import check_pair
 from .._linalg.arithmetic import Arithmetic, products_are_exact
-from .._linalg.norms import norm_bound, norm_floor, scales
+from .._linalg.norms import check_norm, norm_bound, norm_floor, scales
 from .._linalg.products import product, product_error
 from .._linalg.scaling import times_power
-from .._linalg.workspace import indices, pieces
+from .._linalg.workspace import empty, indices, pieces
 
 # Past this share of the residual the bound of its rounding is worth a sharper one.
 _SHARE = 0.1
 # The bounds themselves are computed in a few float64 operations.
 _UP = 1 + 2.0**-46
-# At least √2.
-_SUMS = 1.4142135623730954
 
 
 def residual_bound(
@@ -31,8 +29,8 @@ def residual_bound(
     Parameters
     ----------
     A : array-like or tensor of shape (n, n) or (..., n, n)
-        One matrix, or a stack of them. Rows of flattened matrices must be reshaped first:
-        ``X.reshape(-1, n, n)``.
+        One matrix, or a stack of them, real or complex. Rows of flattened matrices must be
+        reshaped first: ``X.reshape(-1, n, n)``.
     X : array-like or tensor of the shape of `A`
         Their approximate inverses, from wherever.
     norm : {"fro", "inf", "1"}, default="fro"
@@ -50,7 +48,8 @@ def residual_bound(
     float, ndarray or tensor of shape (...), float64
         For each matrix a number that is at least ‖A⁻¹ − X‖ / ‖A⁻¹‖, and inf where nothing is
         proven: where the residual is not below 1, or anything is NaN, infinite or overflows. A
-        finite bound also proves A regular.
+        finite bound also proves A regular. Arrays of other libraries (JAX, CuPy, …) are computed on
+        the host, by NumPy, whose products round as the proof assumes.
 
     Raises
     ------
@@ -69,11 +68,12 @@ def residual_bound(
     ‖XR‖(1 + ‖R‖) / (‖X‖(1 − ‖R‖)). The computed residual R' has ``|R' − R| <= u|R'| + γ_n|A||X|``
     (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 3.5; Rump 2010,
     "Verification methods: rigorous results using floating-point arithmetic"), in whatever order
-    sums are taken, with or without fused operations. Norms are rounded up. Matrices are scaled by
-    powers of two where squares might over- or underflow, and what underflows is allowed for,
+    sums are taken, with or without fused operations; of complex matrices √2 γ_{2n+1} takes the
+    place of γ_n (section 3.6), and norms are of moduli. Norms are rounded up. Matrices are scaled
+    by powers of two where squares might over- or underflow, and what underflows is allowed for,
     whether the process rounds it or flushes it to zero. On torch tensors products are taken to be
     those of IEEE arithmetic: where ``torch.get_float32_matmul_precision()`` is not "highest",
-    float32 residuals are computed in float64.
+    residuals in single precision are computed in double.
 
     Examples
     --------
@@ -87,25 +87,20 @@ def residual_bound(
         raise ValueError(f"Got accumulate={accumulate!r}, but it must be None or 'float64'.")
     A, X, came = check_pair(A, X)
     wide = accumulate == "float64" or not products_are_exact(A)
+    return came.numbers(proven(A, X, norm, sharp=sharp, wide=wide))
+
+
+def proven(A: Any, X: Any, norm: str, *, sharp: bool = True, wide: bool = False) -> Any:
+    """Bound the relative errors of a stack (m, n, n), in double precision if `wide`."""
     m, n = A.shape[:2]
-    out = A.new_empty(m, dtype=as_float64(A[:0]).dtype) if is_tensor(A) else np.empty(m)
+    out = empty(A, (m,), namespace(A).float64)
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
-        for piece in pieces(m, n, 8 if wide else A.itemsize):
+        for piece in pieces(m, n, as_double(A[:0]).itemsize if wide else A.itemsize):
             a, x = A[piece], X[piece]
             if wide:
-                a, x = as_float64(a), as_float64(x)
+                a, x = as_double(a), as_double(x)
             out[piece] = _bound_piece(*scaled(a, x)[:2], norm, sharp)
-    if came.is_complex and norm != "fro":
-        out *= _SUMS  # of the embedding: sums of |Re z| + |Im z|, which is up to √2 |z|
-    return came.numbers(out)
-
-
-def check_norm(norm: Any) -> str:
-    """Return the name of a norm, or raise a ValueError."""
-    for name, number in (("fro", None), ("inf", np.inf), ("1", 1)):
-        if norm == name or (number is not None and norm == number):
-            return name
-    raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
+    return out
 
 
 def scaled(A: Any, X: Any, share: float = 0.25) -> tuple[Any, Any, Any]:
@@ -121,22 +116,12 @@ def scaled(A: Any, X: Any, share: float = 0.25) -> tuple[Any, Any, Any]:
 
 
 class Residual(NamedTuple):
-    """Norms that bound the residual R = I − AX of each matrix, float64.
+    """Norms that bound the residual R = I − AX of each matrix, float64 of shape (m,)."""
 
-    Parameters
-    ----------
-    computed : ndarray or tensor of shape (m,)
-        At least the norm of the computed residual R'.
-    rounding : ndarray or tensor of shape (m,)
-        At least ‖R − R'‖.
-    A, X : ndarray or tensor of shape (m,)
-        At least ‖A‖ and ‖X‖.
-    """
-
-    computed: Any
-    rounding: Any
-    A: Any
-    X: Any
+    computed: Any  # at least the norm of the computed residual R'
+    rounding: Any  # at least ‖R − R'‖
+    A: Any  # at least ‖A‖
+    X: Any  # at least ‖X‖
 
     @property
     def bound(self) -> Any:
@@ -158,23 +143,13 @@ class Residual(NamedTuple):
         rounding = rounding + 4 * n * n * arithmetic.tiny * share * (1 + self.X)
         bound = self.computed**order + self.rounding * share + self.A * rounding
         xp = namespace(bound)
-        return xp.where(self.computed < 0.9, bound * _UP, xp.full_like(bound, float("inf")))
+        return xp.where(self.computed < 0.9, bound * _UP, np.inf)
 
 
 def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> Residual:
-    """Bound what is known of a residual from norms alone.
+    """Bound what is known of a residual, D = AX − I as computed, from norms alone.
 
-    Parameters
-    ----------
-    A, X, D : ndarray or tensor of shape (m, n, n)
-        Matrices, approximate inverses, and AX − I as computed.
-    norm : {"fro", "inf", "1"}
-    size_A : ndarray or tensor of shape (m,), default=None
-        Bound of ‖A‖ if it is known.
-
-    Returns
-    -------
-    Residual
+    `size_A` is a bound of ‖A‖ if one is known.
     """
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     size_A = norm_bound(A, norm) if size_A is None else size_A
@@ -205,7 +180,7 @@ def _bound_piece(A: Any, X: Any, norm: str, sharp: bool) -> Any:
     bound = known.bound
     if sharp:
         bound = xp.minimum(bound, _error_bound(X, D, known, norm))
-    return xp.where(bound < 1, bound, xp.full_like(bound, float("inf")))
+    return xp.where(bound < 1, bound, np.inf)
 
 
 def _sharper_rounding(A: Any, X: Any, D: Any, known: Residual, norm: str) -> Residual:
@@ -238,4 +213,4 @@ def _error_bound(X: Any, D: Any, known: Residual, norm: str) -> Any:
     )
     lower = norm_floor(X, norm)
     bound = XR * (1 + r) / (lower * (1 - r)) * _UP
-    return xp.where((r < 1) & (lower > 0) & (bound >= 0), bound, xp.full_like(bound, float("inf")))
+    return xp.where((r < 1) & (lower > 0) & (bound >= 0), bound, np.inf)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays.kinds import is_tensor, namespace
+from .._arrays.embedding import embed_complex, extract_complex
+from .._arrays.kinds import namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.inverses import condition_numbers, exact_inverse
-from .._linalg.products import product_error
+from .._linalg.products import column_norms, dot, product_error
 from .._linalg.scaling import powers_of_two
 from ..bounds._residual import measure, scaled
-from ._sides import norms_of
 
 # Bytes of matrices iterated on at once: what stays in the cache, but past this order enough
 # matrices to share passes over the inverse of the centre (measured).
@@ -37,67 +38,52 @@ def piece_bytes(n: int) -> int:
 class Anchor:
     """A known matrix A₀ with an approximate inverse P, and what proofs near it start from.
 
-    Parameters
-    ----------
-    center, inverse : ndarray of shape (n, n), float64, read-only
-        A₀/unit and P, its inverse. All else but `unit` is worked out from these.
-    unit : float
-        A power of two, 1 unless A₀ is huge or tiny.
-    spectral, size : float
-        At least ‖P‖₂ and ‖P‖_F. Of LAPACK's singular values a backward error of 8 n eps σ_max is
-        assumed.
-    size_center : float
-        At least ‖A₀‖_F.
-    weights : ndarray of shape (n,)
-        w = |P|1, for the norm max |x_i| / w_i, in which boxes are judged best.
-    defect, defect_weighted : float
-        At least ‖I − PA₀‖_F, and the same in the weighted norm.
-
-    Examples
-    --------
-    >>> anchor = Anchor.of(np.array([[2.0, 0.0], [0.0, 4.0]]))
-    >>> anchor.spectral, anchor.defect < 1e-14
-    (0.5, True)
+    All is worked out from A₀ and P. Of LAPACK's singular values a backward error of 8 n eps σ_max
+    is assumed.
     """
 
-    center: NDArray[np.float64]
-    inverse: NDArray[np.float64]
-    unit: float
-    spectral: float
-    size: float
-    size_center: float
-    weights: NDArray[np.float64]
-    defect: float
-    defect_weighted: float
+    center: NDArray  # A₀/unit, read-only
+    inverse: NDArray  # P, the inverse of that, read-only
+    unit: float  # a power of two, 1 unless A₀ is huge or tiny
+    spectral: float  # at least ‖P‖₂
+    size: float  # at least ‖P‖_F
+    size_center: float  # at least ‖A₀‖_F
+    weights: NDArray[np.float64]  # w = |P|1, for the norm max |x_i|/w_i that judges boxes best
+    defect: float  # at least ‖I − PA₀‖_F
+    defect_weighted: float  # the same in the weighted norm
 
     @classmethod
     def of(cls, center: NDArray, inverse: NDArray | None = None) -> Anchor | None:
-        """Return the anchor at a matrix, or None if that is singular or nearly so.
-
-        Parameters
-        ----------
-        center : ndarray of shape (n, n)
-        inverse : ndarray of shape (n, n), default=None
-            Its inverse if that is known.
-
-        Returns
-        -------
-        Anchor or None
-        """
-        A = np.array(center, dtype=np.float64, order="C")[None]
-        P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=np.float64)[None]
+        """Return the anchor at a matrix (n, n), or None if that is singular or nearly so."""
+        kind = np.complex128 if np.iscomplexobj(center) else np.float64
+        A = np.array(center, dtype=kind, order="C")[None]
+        P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=kind)[None]
         with np.errstate(all="ignore"):
             if not condition_numbers(A, P)[0] < 1e12:
                 return None
             A, P, scale = scaled(A, P, SHARE)
         return cls._measured(A, P, 1.0 if scale is None else float(scale.ravel()[0]))
 
+    @cached_property
+    def is_complex(self) -> bool:
+        """Whether the matrix is."""
+        return np.iscomplexobj(self.center)
+
+    @cached_property
+    def other(self) -> Anchor | None:
+        """The anchor for real embeddings of complex matrices, or for what they embed."""
+        if self.is_complex or len(self.center) % 2 == 0:
+            turned = embed_complex if self.is_complex else extract_complex
+            return self._measured(turned(self.center)[None], turned(self.inverse)[None], self.unit)
+        return None
+
     @classmethod
     def from_state(
         cls, center: NDArray, inverse: NDArray, unit: float, **figures: Any
     ) -> Anchor | None:
         """Return the anchor of what a file says of one, of which no figure is believed."""
-        A, P = (np.array(M, dtype=np.float64, order="C")[None] for M in (center, inverse))
+        kind = np.complex128 if np.iscomplexobj(center) else np.float64
+        A, P = (np.array(M, dtype=kind, order="C")[None] for M in (center, inverse))
         unit = float(unit)
         if not (A.shape == P.shape and A.ndim == 3 and A.shape[1] == A.shape[2]):
             raise ValueError(
@@ -143,21 +129,11 @@ class Anchor:
 
 
 class Contraction(NamedTuple):
-    """What is proven of x ← x + P(b − Ax) for each matrix.
+    """What is proven of x ← x + P(b − Ax) for each matrix."""
 
-    Parameters
-    ----------
-    q : ndarray or tensor of shape (c,)
-        At least ‖I − PA‖, in the 2-norm or in the weighted one.
-    weighted : ndarray or tensor of shape (c,), bool
-        Which.
-    size_A : ndarray or tensor of shape (c,)
-        At least ‖A‖_F.
-    """
-
-    q: Any
-    weighted: Any
-    size_A: Any
+    q: Any  # at least ‖I − PA‖, in the 2-norm or in the weighted one
+    weighted: Any  # which
+    size_A: Any  # at least ‖A‖_F
 
     def rows(self, index: Any) -> Contraction:
         """Return the figures of some of the matrices."""
@@ -176,22 +152,21 @@ def contraction(anchor: Anchor, A: Any, center: Any, P: Any, weights: Any) -> Co
     (c, n, _), arithmetic = A.shape, Arithmetic.of(A)
     up = 1 + 8 * arithmetic.gamma(n)
     flat, gamma = A.reshape(c, n * n), arithmetic.gamma(n * n + 8)
-    size_A = norms_of(flat[:, :, None])[:, 0]
-    square = size_A**2 - 2 * (flat @ center.reshape(-1)) + anchor.size_center**2
+    size_A = column_norms(flat[:, :, None])[:, 0]
+    square = size_A**2 - 2 * dot(flat, center.reshape(-1)) + anchor.size_center**2
     total = (size_A + anchor.size_center) ** 2
     q = (anchor.defect + anchor.spectral * (square.clip(min=0) + 2 * gamma * total) ** 0.5) * UP
     weighted = q < 0
     far = ~(q < _GOOD)
     if bool(far.any()):
         reach = ((abs(A[far] - center) @ weights) @ abs(P).T / weights).T
-        worst = reach.amax(0) if is_tensor(reach) else reach.max(axis=0)
-        other = (anchor.defect_weighted + worst * up) * UP
+        other = (anchor.defect_weighted + xp.max(reach, axis=0) * up) * UP
         weighted[far] = other < q[far]
         q[far] = xp.where(weighted[far], other, q[far])
         far = ~(q < _GOOD)
     if bool(far.any()):
         a = A[far]
-        all_P = P.expand_as(a) if is_tensor(a) else np.broadcast_to(P, a.shape)
+        all_P = xp.broadcast_to(P, a.shape)
         known = measure(all_P, a, product_error(all_P, a), "fro", anchor.size)
         better = known.bound < q[far]
         weighted[far] &= ~better

@@ -12,24 +12,22 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.blocks import by_blocks, is_dask
-from .._arrays.conversion import as_float64
-from .._arrays.embedding import first_copy
+from .._arrays.conversion import as_double
 from .._arrays.estimators import unwrapped
-from .._arrays.host import is_complex, real_array, to_host
-from .._arrays.kinds import is_tensor
-from .._arrays.pairs import refuse_inexact
+from .._arrays.host import real_array, to_host
+from .._arrays.kinds import is_complex, not_a_number
 from .._arrays.projected import moved_rows
 from .._arrays.results import PROVEN, InverseReport
-from .._arrays.rows import list_rows, numbered, refuse_nonfinite
-from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout
+from .._arrays.rows import list_rows, numbered, refuse_nonfinite, taken_rows
+from .._arrays.shapes import Layout, Matrices, as_stack, flatten_stack, restore_layout
 from .._arrays.training import targets_are_inverses, training_rows
 from .._linalg.inverses import check_inverse_targets, training_inverses
-from .._linalg.norms import finite_rows
+from .._linalg.norms import check_norm, finite_rows
+from .._linalg.workspace import indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..learn.structured import StructuredInverse
 from ..refinement import ORDERS
@@ -80,8 +78,7 @@ class CertifiedInverse(
         either; NaN; what refinement ended with; or a ValueError without asking LAPACK. Only with
         "keep" can there be numbers of which nothing is proven.
     norm : {"fro", "inf", "1"}, default="fro"
-        Norm of the errors: Frobenius, largest row sum or largest column sum; for complex matrices
-        those of their real embeddings.
+        Norm of the errors: Frobenius, largest row sum or largest column sum of moduli.
     family : callable, default=None
         Function p → A(p) of a parametric family of matrices: it takes rows of parameters
         (n_samples, n_parameters), and returns matrices as rows or a stack, real or complex. `X` are
@@ -222,13 +219,18 @@ class CertifiedInverse(
             rows, inverses = self._validate_pair(X, None)[0], True
         else:
             rows, targets, inverses = self._validate_training(X, y)
-        layout = Layout.COMPLEX if not hasattr(X, "columns") and is_complex(X) else Layout.ROWS
         if not inverses:
             raise ValueError(
                 "Got targets that are not the inverses of the matrices, but only errors of "
                 "inverses can be proven; leave y out to have them computed."
             )
-        given = self._given(X, rows, layout)
+        given = X if hasattr(X, "columns") else rows
+        if (
+            given is rows
+            and is_complex(X)
+            and isinstance(unwrapped(self.estimator), StructuredInverse)
+        ):
+            given = restore_layout(rows, Layout.COMPLEX)
         if rows.dtype == np.float32 and is_foreign(self.estimator):
             targets = targets.astype(np.float32)  # networks of one precision take no other
         self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
@@ -247,8 +249,8 @@ class CertifiedInverse(
 
     def _fit_family(self, X: Any, y: Any, fit_params: dict) -> CertifiedInverse:
         """Fit the regressor from parameters to the inverses of their matrices."""
-        given, rows, _ = self._validate_matrices(X, reset=True)
-        rows = to_host(as_float64(rows))
+        given, taken = members(self, X, True)
+        rows = to_host(as_double(taken.rows))
         refuse_nonfinite(rows, "X, or what family returns for it,")
         if y is None:
             targets = training_inverses(rows)
@@ -379,71 +381,53 @@ class CertifiedInverse(
         if is_dask(X):
             return by_blocks(self, "report", X)
         ready = self._ready()
-        given, rows, layout = ready._validate_matrices(X)
-        stack = restore_layout(rows, True)
-        is_complex = layout == Layout.COMPLEX
+        given, taken = ready._take(X)
+        stack = taken.stack
         finite = finite_rows(stack)
-        index = None if bool(finite.all()) else to_host(finite).nonzero()[0]
+        index = None if bool(finite.all()) else indices(finite)
         A = stack if index is None else stack[index]
         step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
-        terms = ProofTerms(self.tol, self.order, self.norm, self.max_refine, self.fallback)
+        norm = check_norm(self.norm)
+        terms = ProofTerms(self.tol, self.order, norm, self.max_refine, self.fallback)
         many = len(A) > step and type(final_of(ready.estimator_)) in OURS
         # Others are asked at once, whatever the blocks: what they say may depend on the batch.
-        predicted = None if many else guess(ready.estimator_, given, rows, index)
+        predicted = None if many else guess(ready.estimator_, given, stack, index)
         if many or (self.verbose and len(A)):
-            chosen = given if index is None else _safe_indexing(given, index)
-            kept = range(len(stack)) if index is None else index
-            with numbered(kept, len(stack)):
+            chosen = given if index is None else taken_rows(given, to_host(index))
+            with numbered(range(len(stack)) if index is None else to_host(index), len(stack)):
                 result = certify_blocks(
-                    A, chosen, predicted, step, is_complex, ready.estimator_, terms, self.verbose
+                    A, chosen, predicted, step, ready.estimator_, terms, self.verbose
                 )
         else:
-            result = certify(A, predicted, is_complex, terms)
+            result = certify(A, predicted, terms)
         if index is not None:
             result = spread(result, finite)
         moved = moved_rows(X)
         if moved.size:
-            result.inverse[moved], result.bound[moved] = float("nan"), float("inf")
+            result.inverse[moved], result.bound[moved] = not_a_number(A), float("inf")
             result.status[moved] = "projected"
-        self._refuse(result.status)
-        if is_complex:
-            result.inverse = first_copy(result.inverse)
-        else:
-            result.inverse = restore_layout(result.inverse.reshape(rows.shape), layout)
+        self._refuse(~np.isin(result.status, PROVEN))
+        result.inverse = taken.restored(result.inverse)
         return result
 
-    def _validate_matrices(self, X: Any, reset: bool = False) -> tuple[Any, Any, Layout]:
-        """Return what the regressor is given, the matrices as rows, and the layout of answers.
-
-        NaN and infinity are among the rows.
-        """
+    def _take(self, X: Any) -> tuple[Any, Matrices]:
+        """Return what the regressor is asked with, and the matrices, NaN and infinity included."""
         if self.family is not None:
-            return members(self, X, reset)
-        rows, layout = self._validate_prediction(X)
-        flat = X if is_tensor(X) else np.asarray(X)
-        if layout != Layout.COMPLEX:
-            refuse_inexact(flat.reshape(rows.shape), rows)
-        elif flat.dtype.itemsize > 16:
-            refuse_inexact(flatten_stack(flat)[0], rows)
-        rows = rows.detach() if is_tensor(rows) else rows
-        return self._given(X, rows, layout), rows, layout
-
-    def _given(self, X: Any, rows: Any, layout: Layout) -> Any:
-        """Return matrices as the regressor takes them: rows, unless it knows more."""
-        if layout == Layout.COMPLEX and isinstance(unwrapped(self.estimator), StructuredInverse):
-            return restore_layout(rows, layout)
-        return X if hasattr(X, "columns") else rows
+            return members(self, X, False)
+        taken = self._validate_prediction(X, exact=True)
+        return (X if hasattr(X, "columns") else taken.numbers), taken
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
         if self.family is None:
             return super()._true_inverses(X)
-        return training_inverses(as_float64(to_host(members(self, X, False)[1])))
+        return training_inverses(as_double(to_host(members(self, X, False)[1].rows)))
 
-    def _refuse(self, status: NDArray, what: str = "inverses") -> None:
+    def _refuse(self, open_: Any, what: str = "inverses") -> None:
         """Raise for rows without a proof, if that is what was asked for."""
         if self.fallback not in ("raise", "exact-raise"):
             return
-        open_ = ~np.isin(status, (*PROVEN, ""))
+        open_ = to_host(open_)
+        open_ = open_ if open_.ndim == 1 else open_.any(axis=1)
         if open_.any():
             other = "'exact' or 'nan'" if self.fallback == "raise" else "'nan' or 'keep'"
             raise ValueError(

@@ -7,69 +7,82 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.embedding import embed_complex
 from .._arrays.estimators import private
-from .._arrays.host import like, real_array, to_host
-from .._arrays.kinds import is_tensor, namespace
-from .._arrays.pairs import refuse_inexact
-from .._arrays.shapes import Layout, as_stack, flatten_stack, matrix_order
+from .._arrays.host import like, to_host
+from .._arrays.kinds import is_double, is_narrow, is_tensor, namespace, not_a_number
+from .._arrays.pairs import floating
+from .._arrays.shapes import Layout, Matrices, matrix_order
 from .._arrays.validation import validate_rows
+from .._linalg.workspace import full
 
 
-def members(model: Any, X: Any, reset: bool) -> tuple[Any, Any, Layout]:
-    """Return parameters, the matrices of the family that they stand for, and their layout.
+def members(model: Any, X: Any, reset: bool) -> tuple[Any, Matrices]:
+    """Return parameters, and the matrices of the family that they stand for.
 
     ``fit`` remembers what the function returned, which may not be made for no parameters.
     """
     if is_tensor(X) and not reset:
-        p, _ = model._validate_prediction(X)
-        finite = p.isfinite().all(dim=1)
+        p = model._validate_prediction(X).numbers
     else:
         given = to_host(X)
         given = np.asarray(given) if isinstance(given, (list, tuple)) else given
         p = validate_rows(model, given, reset=reset, square=False, allow_nonfinite=True)
-        finite = np.isfinite(p).all(axis=1)
+    xp = namespace(p)
+    finite = xp.all(xp.isfinite(p), axis=1)
     good = p if bool(finite.all()) else p[finite]
     known = None if reset else getattr(model, "_member", None)
     if known is not None and len(good) == 0:
-        rows, layout = np.empty((0, known["n_features"])), Layout(known["layout"])
-        rows = like(rows, p if is_tensor(p) else np.empty(0, known["dtype"]))
+        taken = _no_matrices(p, **known)
     else:
-        rows, layout = _call_family(model.family, good)
+        taken = _call_family(model.family, good)
     if reset:
-        dtype = "float64" if is_tensor(rows) else rows.dtype.name
-        model._member = {"n_features": rows.shape[1], "layout": int(layout), "dtype": dtype}
-    elif known is not None and rows.shape[1] != known["n_features"]:
-        if layout == Layout.COMPLEX or 4 * rows.shape[1] != known["n_features"]:
+        single = not (is_tensor(taken.numbers) or is_double(taken.numbers))
+        model._member = {
+            "n_features": taken.n_features,
+            "layout": int(taken.layout),
+            "dtype": "float32" if single else "float64",
+        }
+    elif known is not None and taken.n_features != known["n_features"]:
+        if taken.layout == Layout.COMPLEX or 4 * taken.n_features != known["n_features"]:
             raise ValueError(
-                f"Got matrices of {rows.shape[1]} entries from family, embedded if they are "
+                f"Got matrices of {taken.n_features} entries from family, embedded if they are "
                 f"complex, but in fit they had {known['n_features']}: one order, and complex "
                 f"always or never, is expected."
             )
-        rows, layout = flatten_stack(embed_complex(as_stack(rows)))[0], Layout.COMPLEX
+        taken = Matrices(taken.stack + full(taken.numbers, (1, 1, 1), 0j), Layout.COMPLEX)
     if good is not p:
-        every = namespace(rows).full((len(p), rows.shape[1]), np.nan, dtype=rows.dtype)
-        every[finite if is_tensor(rows) else to_host(finite)] = rows
-        rows = every
-    return (X if hasattr(X, "columns") else p), rows, layout
+        numbers = taken.numbers
+        every = full(numbers, (len(p), *numbers.shape[1:]), not_a_number(numbers))
+        every[finite if is_tensor(numbers) else to_host(finite)] = numbers
+        taken = Matrices(every, taken.layout)
+    return (X if hasattr(X, "columns") else p), taken
 
 
-def _call_family(family: Callable, parameters: Any) -> tuple[Any, Layout]:
-    """Return the matrices of finite parameters as rows, and their layout."""
+def _no_matrices(parameters: Any, n_features: int, layout: int, dtype: str) -> Matrices:
+    """Return no matrices, of the kind that the function returned in ``fit``."""
+    shape: tuple[int, ...] = (0, n_features)
+    if layout == Layout.COMPLEX:
+        n = matrix_order(n_features) // 2
+        shape = (0, n, n)
+    numbers = np.empty(shape, complex if layout == Layout.COMPLEX else float)
+    example = parameters if is_tensor(parameters) else np.empty(0, dtype)
+    return Matrices(like(numbers, example), Layout(layout))
+
+
+def _call_family(family: Callable, parameters: Any) -> Matrices:
+    """Return the matrices of finite parameters."""
     matrices = family(private(parameters))
     try:  # copies: the function may use the same memory again
         matrices = matrices.detach().clone() if is_tensor(matrices) else np.array(matrices)
     except ValueError:  # ragged
         matrices = np.asarray(None)
-    rows, layout = flatten_stack(matrices)
-    if rows.ndim != 2 or len(rows) != len(parameters):
+    taken = Matrices.of(matrices)
+    numbers = taken.numbers
+    if numbers.ndim not in (2, 3) or len(numbers) != len(parameters):
         raise ValueError(
             f"Got an array of shape {tuple(matrices.shape)} from family for {len(parameters)} "
             f"rows of parameters, but one square matrix each is expected: (n_samples, n, n)."
         )
-    matrix_order(rows.shape[1])
-    if is_tensor(rows):
-        return (rows if rows.is_floating_point() else rows.double()), layout
-    wide = rows if rows.dtype.char in "efd" else real_array(rows, "matrices of the family")
-    refuse_inexact(rows, wide)
-    return wide.astype(np.result_type(wide.dtype, np.float32), copy=False), layout
+    matrix_order(taken.n_features)
+    half = is_tensor(numbers) and is_narrow(numbers) and not taken.is_complex
+    return Matrices(numbers if half else floating(numbers, not is_narrow(numbers)), taken.layout)

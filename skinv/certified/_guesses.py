@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections import deque
 from contextlib import nullcontext
@@ -12,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import _safe_indexing
 
-from .._arrays.embedding import embed_complex
-from .._arrays.estimators import private, reads_only
-from .._arrays.host import is_complex, real_array, to_host
-from .._arrays.kinds import is_tensor
-from .._arrays.rows import expecting_unanswered, numbered
-from .._arrays.shapes import restore_layout
+from .._arrays.embedding import extract_complex
+from .._arrays.estimators import private, reads_only, unwrapped
+from .._arrays.host import like, real_array, to_host
+from .._arrays.kinds import is_complex, is_tensor, not_a_number
+from .._arrays.rows import expecting_unanswered, numbered, taken_rows
+from .._arrays.shapes import flatten_stack
+from .._linalg.workspace import copied, full
 from ..learn.linear import LinearInverseApprox
 from ..learn.neural import NeuralInverseRegressor
 from ..learn.regressor import InverseRegressorMixin
@@ -34,24 +33,31 @@ _CALLS = 256
 _FAULTS = (NotFittedError, NotImplementedError, TypeError, AttributeError, NameError, MemoryError)
 
 
-def guess(estimator: Any, given: Any, rows: Any, index: NDArray | None) -> Any:
-    """Return the regressor's predictions for some finite rows, as a stack of their own."""
+def guess(estimator: Any, given: Any, A: Any, index: Any = None) -> Any:
+    """Return the regressor's predictions for some finite matrices, as a stack of their own like A.
+
+    `given` is what it is asked with for all, and A are those matrices themselves.
+    """
     total = len(given)
     if index is not None:
-        given = given[index] if is_tensor(given) else _safe_indexing(given, index)
+        given, A = taken_rows(given, index), A[index]
     if len(given) == 0:
-        return restore_layout(rows[:0], True) + 0.0
-    with nullcontext() if index is None else numbered(index, total):
+        return copied(A)
+    if is_complex(given) and not _takes_complex(estimator):
+        given = flatten_stack(given)[0]
+    with nullcontext() if index is None else numbered(to_host(index), total):
         predicted, answered = _ask(estimator, given)
     if answered is None:
-        return _as_stack(estimator, predicted, given, rows)
-    n = math.isqrt(rows.shape[1])
-    shape = len(given), n, n
-    own = rows.new_full(shape, np.nan) if is_tensor(rows) else np.full(shape, np.nan, rows.dtype)
+        return _as_stack(estimator, predicted, A)
+    own = full(A, tuple(A.shape), not_a_number(A))
     if len(answered):
-        some = given[answered] if is_tensor(given) else _safe_indexing(given, answered)
-        own[answered] = _as_stack(estimator, predicted, some, rows)
+        own[answered] = _as_stack(estimator, predicted, A[answered])
     return own
+
+
+def _takes_complex(estimator: Any) -> bool:
+    """Tell whether a regressor is one of skinv, and none in a pipeline, whose steps might not."""
+    return isinstance(unwrapped(estimator), InverseRegressorMixin) and reads_only(estimator)
 
 
 def _ask(estimator: Any, given: Any) -> tuple[Any, NDArray | None]:
@@ -81,7 +87,7 @@ def _ask(estimator: Any, given: Any) -> tuple[Any, NDArray | None]:
         for first, last in ((start, middle), (middle, stop)) if stop - start > 1 else ():
             calls += 1
             try:
-                part = ask(rows_of(given, slice(first, last)))
+                part = ask(taken_rows(given, slice(first, last)))
                 answers[first] = last - first, np.asarray(to_host(part))
             except _FAULTS:
                 raise
@@ -100,54 +106,43 @@ def _ask(estimator: Any, given: Any) -> tuple[Any, NDArray | None]:
         return None, np.zeros(0, dtype=np.intp)
     order = sorted(answers)
     answered = np.concatenate([np.arange(k, k + answers[k][0]) for k in order])
-    return np.concatenate(
-        [part.reshape(m, -1) for m, part in map(answers.__getitem__, order)]
-    ), answered
+    parts = [part.reshape(m, -1) for m, part in map(answers.__getitem__, order)]
+    return np.concatenate(parts), answered
 
 
-def _as_stack(estimator: Any, predicted: Any, given: Any, rows: Any) -> Any:
-    """Return the predictions for what was given as a stack of their own, like the rows."""
-    if not (is_tensor(rows) and is_tensor(predicted)):
+def _as_stack(estimator: Any, predicted: Any, A: Any) -> Any:
+    """Return predictions as a stack of their own, like the matrices A that they are for."""
+    if not (is_tensor(A) and is_tensor(predicted)):
         predicted = to_host(predicted)
         if getattr(getattr(predicted, "dtype", None), "kind", "O") not in "biufc":
             predicted = real_array(predicted, "predictions")
         predicted = np.asarray(predicted)
-    m, d = len(given), rows.shape[1]
-    n = math.isqrt(d)
-    if is_complex(given):
-        fits = math.prod(predicted.shape) == math.prod(given.shape)
-        predicted = embed_complex(predicted.reshape(tuple(given.shape)) if fits else predicted)
-    if getattr(final_of(estimator), "packed", False) and d > 1:
+    final = final_of(estimator)
+    if getattr(final, "packed", False) and A.shape[1] > 1:
         predicted = unpack_symmetric(predicted)
-    if tuple(predicted.shape) not in ((m, d), (m, n, n)) and (d > 1 or len(predicted) != m):
+    m, n, _ = A.shape
+    size = math.prod(predicted.shape)
+    embedded = is_complex(A) and not is_complex(predicted) and size == 4 * m * n * n
+    order = 2 * n if embedded else n
+    shapes = (m, order * order), (m, order, order)
+    if tuple(predicted.shape) not in shapes and (order > 1 or len(predicted) != m):
         raise ValueError(
-            f"Got predictions of shape {tuple(predicted.shape)} for {m} matrices of {d} "
+            f"Got predictions of shape {tuple(predicted.shape)} for {m} matrices of {n * n} "
             f"entries, but inverses of the same size are expected: is {estimator!r} a "
             f"regressor of inverses?"
         )
-    if is_complex(predicted):
+    if is_complex(predicted) and not is_complex(A):
         raise ValueError(
             f"Got complex predictions for real matrices, but real inverses are expected: fit "
             f"{estimator!r} to real targets."
         )
-    fresh = type(final_of(estimator)) in OURS
-    if fresh and type(predicted) is type(rows) and predicted.dtype == rows.dtype:
-        return restore_layout(predicted.reshape(m, d), True)
+    predicted = predicted.reshape(m, order, order)
+    if embedded:
+        predicted = extract_complex(predicted)
+    elif type(final) in OURS and type(predicted) is type(A) and predicted.dtype == A.dtype:
+        return predicted
     # A copy otherwise: predictions may share memory with each other or with the regressor.
-    if is_tensor(rows):
-        torch = sys.modules["torch"]
-        if not is_tensor(predicted):
-            predicted = torch.tensor(np.array(predicted, dtype=np.float64))
-        own = torch.empty(m, n, n, dtype=rows.dtype, device=rows.device)
-        return own.copy_(predicted.detach().reshape(m, n, n))
-    own = np.empty((m, n, n), dtype=rows.dtype)
     with np.errstate(all="ignore"):
-        own[...] = np.reshape(predicted, (m, n, n))
-    return own
-
-
-def rows_of(given: Any, taken: slice) -> Any:
-    """Return some rows of an array, tensor or data frame."""
-    if not hasattr(given, "columns"):
-        return given[taken]
-    return _safe_indexing(given, np.arange(taken.start, min(taken.stop, len(given))))
+        own = full(A, (m, n, n), 0.0)
+        own[...] = predicted if is_tensor(predicted) else like(predicted, A)
+    return own.detach() if is_tensor(own) else own

@@ -9,30 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays.blocks import by_blocks, is_dask
-from .._arrays.conversion import as_float64
-from .._arrays.host import to_host
-from .._arrays.kinds import namespace
+from .._arrays.conversion import as_double
+from .._arrays.kinds import namespace, not_a_number
 from .._arrays.projected import moved_rows
-from .._arrays.shapes import Layout, restore_layout
 from .._linalg.norms import finite_rows
 from ..geometry._sampler import FeasibleRegionSampler
 from ._anchor import Anchor
 from ._fitting import final_of
 from ._guesses import guess
 from ._proofs import open_rows
-from ._sides import complex_vectors, right_hand_sides, rounded_solution, take_better, unknown
+from ._sides import right_hand_sides, rounded_solution, take_better, unknown
 from ._solving import solve_exactly, solve_near, solve_with
 
 
 class SolvesMixin:
-    """A regressor of inverses whose answers are proven, which solves linear systems by them.
-
-    Examples
-    --------
-    >>> from skinv import CertifiedInverse, LinearInverseApprox
-    >>> CertifiedInverse(LinearInverseApprox([[2.0]])).fit().solve([[2.5]], [[5.0]])
-    array([[2.]])
-    """
+    """A regressor of inverses whose answers are proven, which solves linear systems by them."""
 
     estimator_: Any
     family: Any
@@ -40,7 +31,7 @@ class SolvesMixin:
     fallback: str
     _ready: Any
     _refuse: Any
-    _validate_matrices: Any
+    _take: Any
 
     @overload
     def solve(self, X: NDArray, b: NDArray, return_bound: Literal[False] = ...) -> NDArray: ...
@@ -103,34 +94,35 @@ class SolvesMixin:
         if is_dask(X) or is_dask(b):
             return by_blocks(self, "solve", X, b, return_bound=return_bound)
         ready = self._ready()
-        given, rows, layout = ready._validate_matrices(X)
-        b = right_hand_sides(b, rows, layout == Layout.COMPLEX)
-        A = restore_layout(rows, True)
-        columns = as_float64(b if b.ndim == 3 else b[:, :, None])
-        xp = namespace(A)
+        given, taken = ready._take(X)
+        A = taken.stack
+        b = right_hand_sides(b, A)
+        xp, columns = namespace(A), as_double(b if b.ndim == 3 else b[:, :, None])
         x, bound = unknown(columns)
         good = bound > 0  # all
         with np.errstate(over="ignore", invalid="ignore"):
             everything = bool(xp.isfinite(columns.sum()))
         if not everything:  # one bad column does not spoil the others
-            good = xp.isfinite(columns).all(1)
+            good = xp.all(xp.isfinite(columns), axis=1)
             columns = xp.where(good[:, None], columns, xp.zeros_like(columns))
         anchor = ready._anchor if hasattr(ready, "_anchor") else ready._find_anchor()
+        if anchor is not None and anchor.is_complex != taken.is_complex:
+            anchor = anchor.other
         if anchor is not None:  # here NaN and infinity are but far from the centre
             x, bound = solve_near(anchor, A, columns, self.tol)
         for exactly in (False, True)[: 2 if self.fallback in ("exact", "exact-raise") else 1]:
             open_ = open_rows(bound, self.tol)
-            open_ = open_[to_host(finite_rows(A[open_]))]
-            if not open_.size:
+            open_ = open_[finite_rows(A[open_])]
+            if not len(open_):
                 continue
-            wide = as_float64(A[open_])
+            wide = as_double(A[open_])
             if exactly:
                 other = solve_exactly(wide, columns[open_], self.tol)
             else:
-                P = as_float64(guess(ready.estimator_, given, rows, open_))
+                P = as_double(guess(ready.estimator_, given, A, open_))
                 other = solve_with(P, wide, columns[open_], self.tol)
             take_better(x, bound, open_, *other)
-        dtype = rows.dtype if rows.dtype == b.dtype else columns.dtype
+        dtype = A.dtype if A.dtype == b.dtype else columns.dtype
         x, bound = rounded_solution(x, dtype, bound)
         if self.fallback != "keep":
             good = good & (bound <= (self.tol if self.fallback == "nan" else sys.float_info.max))
@@ -138,14 +130,10 @@ class SolvesMixin:
         if moved.size:
             good[moved] = False
         if not bool(good.all()):
-            bound = xp.where(good, bound, xp.full_like(bound, float("inf")))
-            x = xp.where(good[:, None], x, xp.full_like(x, float("nan")))
-        status = np.full(len(x), "", dtype="<U12")
-        status[open_rows(bound, self.tol)] = "inaccurate"
-        self._refuse(status, "solutions")
+            bound = xp.where(good, bound, np.inf)
+            x = xp.where(good[:, None], x, not_a_number(x))
+        self._refuse(~(bound <= self.tol), "solutions")
         x, bound = x.reshape(b.shape), bound if b.ndim == 3 else bound[:, 0]
-        if layout == Layout.COMPLEX:
-            x = complex_vectors(x)
         return (x, bound) if return_bound else x
 
     def _find_anchor(self) -> Anchor | None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_float64
+from .._arrays.conversion import as_double
 from .._arrays.host import like
-from .._arrays.kinds import is_tensor, namespace
+from .._arrays.kinds import namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.inverses import exact_inverse
 from .._linalg.norms import finite_rows
-from .._linalg.products import product_error
+from .._linalg.products import column_norms, product_error
 from .._linalg.scaling import powers_of_two, shifted, times_power
-from .._linalg.workspace import indices, pieces
+from .._linalg.workspace import full, indices, pieces
 from ..bounds._residual import measure, scaled
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
-from ._sides import norms_of, unknown
+from ._sides import unknown
 
 # A contraction that is not below this proves too little.
 _CONTRACTION = 0.9
@@ -30,31 +29,11 @@ _MODERATE = 1e-70, 1e70
 
 
 def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
-    """Solve systems whose matrices are near a known one.
+    """Solve systems A x = b, (m, n, n) and (m, n, k), whose matrices are near a known one.
 
-    Parameters
-    ----------
-    anchor : Anchor
-    A : ndarray or tensor of shape (m, n, n)
-        Finite matrices.
-    b : ndarray or tensor of shape (m, n, k), float64
-        Finite right-hand sides.
-    tol : float
-        Relative error ‖x − A⁻¹b‖₂ / ‖x‖₂ to be proven, of each column.
-
-    Returns
-    -------
-    x : ndarray or tensor of shape (m, n, k), float64
-        NaN for matrices that are too far from the known one.
-    bound : ndarray or tensor of shape (m, k), float64
-        Proven bounds of the relative errors; inf where nothing is proven.
-
-    Examples
-    --------
-    >>> anchor = Anchor.of(np.array([[2.0]]))
-    >>> x, bound = solve_near(anchor, np.array([[[2.1]]]), np.array([[[1.0]]]), 1e-10)
-    >>> x, bool(bound[0, 0] <= 1e-10)
-    (array([[[0.4761905]]]), True)
+    Both are finite, `b` is in double precision. Returned are solutions (m, n, k), NaN for matrices
+    too far from the known one, and proven bounds (m, k) of ‖x − A⁻¹b‖₂ / ‖x‖₂ for each column, inf
+    where nothing is proven; `tol` is what is aimed at.
     """
     x, bound = unknown(b)
     center, P, weights = (like(a, b) for a in (anchor.center, anchor.inverse, anchor.weights))
@@ -63,10 +42,10 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
         return (r[:, :, 0] @ P.T)[:, :, None] if r.shape[2] == 1 else P @ r
 
     with np.errstate(all="ignore"):
-        for piece in pieces(len(b), b.shape[1], 8, piece_bytes(b.shape[1])):
-            a, rhs = as_float64(A[piece]), b[piece]
+        for piece in pieces(len(b), b.shape[1], b.itemsize, piece_bytes(b.shape[1])):
+            a, rhs = as_double(A[piece]), b[piece]
             if anchor.unit != 1.0:
-                a = times_power(a, like(np.array(1 / anchor.unit), a))
+                a = times_power(a, full(bound, (), 1 / anchor.unit))
             known = contraction(anchor, a, center, P, weights)
             near = known.q < _CONTRACTION
             if not bool(near.all()):
@@ -83,31 +62,10 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
 
 
 def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[Any, Any]:
-    """Solve systems with an approximate inverse of each matrix.
-
-    Parameters
-    ----------
-    P, A : ndarray or tensor of shape (m, n, n), float64
-    b : ndarray or tensor of shape (m, n, k), float64
-    tol : float
-    start : ndarray or tensor of shape (m, n, k), default=None
-        Where to start; Pb if None.
-
-    Returns
-    -------
-    x, bound
-        As :func:`solve_near`.
-
-    Examples
-    --------
-    >>> A = np.array([[[2.1]]])
-    >>> x, bound = solve_with(np.array([[[0.5]]]), A, np.array([[[1.0]]]), 1e-10)
-    >>> x, bool(bound[0, 0] <= 1e-10)
-    (array([[[0.4761905]]]), True)
-    """
+    """Solve systems with an approximate inverse P of each matrix, from `start` or from Pb."""
     x, bound = unknown(b)
     with np.errstate(all="ignore"):
-        for piece in pieces(len(b), b.shape[1], 8, piece_bytes(b.shape[1])):
+        for piece in pieces(len(b), b.shape[1], b.itemsize, piece_bytes(b.shape[1])):
             a, p, unit = scaled(A[piece], P[piece], SHARE)
             known = measure(p, a, product_error(p, a), "fro")
             x[piece], bound[piece] = _iterate(
@@ -148,7 +106,7 @@ def _iterate(
     n = b.shape[1]
     arithmetic = Arithmetic.of(b)
     gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
-    size_b = norms_of(b)
+    size_b = column_norms(b)
     least, largest = _MODERATE
     plain = scale is None and bool(((size_b > least) & (size_b < largest)).all())
     if plain:
@@ -156,50 +114,49 @@ def _iterate(
         x = apply(b) if start is None else start
     else:
         if scale is None:
-            scale = b.new_ones(()) if is_tensor(b) else np.ones(())
+            scale = full(size_b, (), 1.0)
         unit = powers_of_two(b, 1)
         b = times_power(b, 1 / unit)
-        size_b = norms_of(b)
-        zero = ~(b != 0).any(1)
+        size_b = column_norms(b)
+        zero = ~xp.any(b != 0, axis=1)
         x = apply(b) if start is None else shifted(start, scale, unit)
     q, size_A = known.q[:, None], known.size_A[:, None]
     rate = q / (1 - q)
-    size_x, previous = norms_of(x), float("inf")
+    size_x, previous = column_norms(x), float("inf")
     for k in range(_STEPS):
         r = b - A @ x
         step = apply(r)
         x = x + step
-        size_old, size_x, size_step = size_x, norms_of(x), norms_of(step)
+        size_old, size_x, size_step = size_x, column_norms(x), column_norms(step)
         slow = ~(size_step < _PROGRESS * previous)
         previous = size_step
         # The proof is worth its while when the leading term would do, or nothing more is gained.
         if bool(((rate * size_step > tol * size_x) & ~slow).any()) and k < _STEPS - 1:
             continue
         off = gamma * (size_b + size_A * size_old) + lost * (1 + size_A + size_old)
-        off = gamma * size_P * norms_of(r) + spectral * off + lost * (1 + size_P)
+        off = gamma * size_P * column_norms(r) + spectral * off + lost * (1 + size_P)
         ahead = rate * (size_step + off)
         if weights is not None and bool(known.weighted.any()):
             length, small = float((weights**2).sum() ** 0.5), float(weights.min())
             ratio = abs(step) / weights[:, None]
-            ratio = ratio.amax(1) if is_tensor(ratio) else ratio.max(axis=1)
-            other = rate * length * (ratio + off / small)
+            other = rate * length * (xp.max(ratio, axis=1) + off / small)
             ahead = xp.where(known.weighted[:, None], other, ahead)
         error = (ahead + off) * (1 + 2 * gamma) + 2 * arithmetic.unit * size_x
         bound = error / (size_x * (1 - 2 * gamma) - lost) * UP
         if bool(((bound <= tol) | slow).all()):
             break
-    bound = xp.where((q < 1) & (bound >= 0), bound, xp.full_like(bound, float("inf")))
+    bound = xp.where((q < 1) & (bound >= 0), bound, np.inf)
     bound = xp.where(zero & (q < 1), xp.zeros_like(bound), bound)  # b = 0, x = 0
     if plain:
         return x, bound
     # Back in their own scale entries may over- or underflow.
     back = shifted(x, unit, scale)
     again = shifted(back, scale, unit)
-    size = norms_of(again) * (1 - 2 * gamma) - lost
-    total = (bound * size_x + norms_of(again - x) + lost) * (1 + 2 * gamma) * UP / size
+    size = column_norms(again) * (1 - 2 * gamma) - lost
+    total = (bound * size_x + column_norms(again - x) + lost) * (1 + 2 * gamma) * UP / size
     total = xp.where(zero, bound, total)
-    good = (total >= 0) & xp.isfinite(norms_of(again))
-    return back, xp.where(good, total, xp.full_like(total, float("inf")))
+    good = (total >= 0) & xp.isfinite(column_norms(again))
+    return back, xp.where(good, total, np.inf)
 
 
 def solve_exactly(A: Any, b: Any, tol: float) -> tuple[Any, Any]:
@@ -208,7 +165,6 @@ def solve_exactly(A: Any, b: Any, tol: float) -> tuple[Any, Any]:
     regular = finite_rows(P)
     x, bound = unknown(b)
     if bool(regular.any()):
-        solver = sys.modules["torch"].linalg if is_tensor(A) else np.linalg
-        start = solver.solve(A[regular], b[regular])
+        start = namespace(A).linalg.solve(A[regular], b[regular])
         x[regular], bound[regular] = solve_with(P[regular], A[regular], b[regular], tol, start)
     return x, bound
