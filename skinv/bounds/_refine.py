@@ -25,36 +25,11 @@ _PROGRESS = 0.9
 def refine(
     A: Any, X: Any, *, tol: float, max_refine: int, order: int, norm: str
 ) -> tuple[Any, Any, Any]:
-    """Refine approximate inverses in place until their proven error is within `tol`.
+    """Refine approximate inverses in place until their proven relative error is within `tol`.
 
-    Parameters
-    ----------
-    A, X : ndarray or tensor of shape (m, n, n)
-        Finite matrices and approximate inverses, of one dtype. X is overwritten. float32 ones are
-        refined in float32 while that helps, then in float64 if `tol` needs it, and rounded.
-    tol : float
-        Relative error to be proven.
-    max_refine : int
-        Largest number of steps per matrix.
-    order : {2, 3, 4}
-        Order of the steps.
-    norm : {"fro", "inf", "1"}
-
-    Returns
-    -------
-    bound : ndarray or tensor of shape (m,), float64
-        Proven bounds of the relative errors; inf where there is none.
-    residual : ndarray or tensor of shape (m,), float64
-        Bounds of ‖I − AX‖ at the start.
-    n_refine : ndarray or tensor of shape (m,), int64
-        Steps taken.
-
-    Examples
-    --------
-    >>> A, X = np.array([[[2.0]]]), np.array([[[0.4]]])
-    >>> bound, residual, n_refine = refine(A, X, tol=1e-5, max_refine=8, order=2, norm="fro")
-    >>> X, residual, n_refine, bool(bound[0] <= 1e-5)
-    (array([[[0.4999987]]]), array([0.2]), array([3]), True)
+    A and X are finite stacks (m, n, n) of one dtype. float32 ones are refined in float32 while that
+    helps, then in float64 if `tol` needs it, and rounded. Returned are, for each matrix, the proven
+    bound, inf where there is none, a bound of ‖I − AX‖ at the start, and the number of steps.
     """
     m, n = A.shape[:2]
     if is_tensor(A):
@@ -68,7 +43,7 @@ def refine(
         n_refine = np.zeros(m, dtype=np.int64)
     settings, space = (tol, max_refine, order, norm), (Workspace(), Workspace())
     narrow = products_are_exact(A)
-    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         for piece in pieces(m, n, 8):
             figures = (bound[piece], residual[piece], n_refine[piece])
             a, x = A[piece], X[piece]
@@ -172,24 +147,6 @@ def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     """Return bounds of the relative errors of Y from those of X.
 
     ‖A⁻¹ − Y‖ <= ‖A⁻¹ − X‖ + ‖X − Y‖, and ‖X‖ <= (1 + bound)‖A⁻¹‖.
-
-    Parameters
-    ----------
-    X, Y : ndarray or tensor of shape (m, n, n), of one dtype
-    bound : ndarray or tensor of shape (m,)
-        Proven bounds of the relative errors of X.
-    norm : {"fro", "inf", "1"}
-
-    Returns
-    -------
-    ndarray or tensor of shape (m,), float64
-        inf where nothing is proven.
-
-    Examples
-    --------
-    >>> X = np.array([[[2.0]]])
-    >>> moved_bound(X, X + 0.2, np.array([0.1]), "fro")
-    array([0.21])
     """
     xp = namespace(X)
     size = norm_floor(X, norm)
@@ -204,32 +161,11 @@ def with_structure(
 ) -> tuple[Any, Any]:
     """Return the nearest X with the structure of the matrices, and bounds that hold for it.
 
-    Parameters
-    ----------
-    X : ndarray or tensor of shape (m, n, n)
-    bound : ndarray or tensor of shape (m,)
-        Proven bounds of the relative errors of X.
-    norm : {"fro", "inf", "1"}
-    is_complex : bool
-        Whether all are embeddings of complex matrices.
-    symmetric : ndarray or tensor of bool of shape (m,)
-        Which are symmetric.
-
-    Returns
-    -------
-    X : ndarray or tensor of shape (m, n, n)
-    bound : ndarray or tensor of shape (m,), float64
-
-    Examples
-    --------
-    >>> X = np.array([[[1.0, 0.1], [0.3, 1.0]]])
-    >>> X, bound = with_structure(X, np.array([0.0]), "1", False, np.array([True]))
-    >>> float(X[0, 0, 1]), bound
-    (0.2, array([0.07692]))
+    `is_complex` says that all are embeddings of complex matrices, `symmetric` which are symmetric.
     """
     if not is_complex and not bool(symmetric.any()):
         return X, bound
-    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         Y = structured(X, is_complex, symmetric)
         before, after = as_float64(X), as_float64(Y)
         unit = scales(before)
@@ -241,29 +177,10 @@ def with_structure(
 
 
 def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:
-    """Return X in another dtype, with bounds that hold for what it has become.
-
-    Parameters
-    ----------
-    X : ndarray or tensor of shape (m, n, n), float64
-    dtype : dtype
-    bound : ndarray or tensor of shape (m,)
-    norm : {"fro", "inf", "1"}
-
-    Returns
-    -------
-    X : ndarray or tensor of shape (m, n, n)
-    bound : ndarray or tensor of shape (m,), float64
-
-    Examples
-    --------
-    >>> X, bound = rounded(np.array([[[0.1]]]), np.float32, np.zeros(1), "fro")
-    >>> X.dtype, bool(0 < bound[0] < 6e-8)
-    (dtype('float32'), True)
-    """
+    """Return X, float64, in another dtype, with bounds that hold for what it has become."""
     if X.dtype == dtype:
         return X, bound
-    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         Y = X.to(dtype) if is_tensor(X) else X.astype(dtype)
         again, unit = as_float64(Y), scales(X)
         if unit is not None:
