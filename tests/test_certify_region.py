@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegressor
-from skinv.bounds import _jets, _network, _problem, _region, certify_region
+from skinv.bounds import _jets, _network, _problem, _region, _search, certify_region
 from skinv.bounds._problem import Problem
 from skinv.datasets import make_region
 
@@ -208,7 +208,7 @@ def worst_found(fitted, sampler, n_samples, seed=0):
 def blind_upper(fitted, sampler, n_boxes):
     """The upper bound of boxes alone: what the search has found would hide that it is too small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_region._Search, "look", lambda self, z: None)
+        patch.setattr(_search.Search, "look", lambda self, z: None)
         proof = certify_region(fitted, sampler, 0.0, n_boxes)
     assert proof.lower == 0
     return proof.upper
@@ -793,7 +793,7 @@ def test_interruption_elsewhere(monkeypatch, where):
     found = worst_found(fitted, sampler, 20_000)
     owner, name, call = {
         "outside": (Problem, "outside", 4),
-        "look": (_region._Search, "look", 70),
+        "look": (_search.Search, "look", 70),
         "errors": (Problem, "errors", 128),
         "search": (Problem, "errors", 50),
     }[where]
@@ -853,7 +853,8 @@ def test_time_is_up_at_any_moment(monkeypatch, params, ticks):
     """Whatever is left undone: what is said was proven by then, and nothing is half stored."""
     fitted, sampler = model("2x2-second", **params), region("2x2-second")
     clock = itertools.count()
-    monkeypatch.setattr(_region, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    for module in (_region, _search):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(_problem, "_PIECE", 2**10)
     proof = certify_region(fitted, sampler, 0.0, 5000, max_time=ticks + 0.5)
     assert proof.status == "max_time"
@@ -866,7 +867,8 @@ def test_time_is_up_at_any_moment(monkeypatch, params, ticks):
 def test_time_that_suffices(monkeypatch):
     """A search that ends before its time is the one without a limit."""
     fitted, sampler = model("2x2-first", order=1), region("2x2-first")
-    monkeypatch.setattr(_region, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
+    for module in (_region, _search):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
     limited, free = (certify_region(fitted, sampler, max_time=t) for t in (1e-9, None))
     assert limited.status == free.status == "converged"
     assert (limited.lower, limited.upper, limited.n_boxes) == (free.lower, free.upper, free.n_boxes)

@@ -22,26 +22,16 @@ _EPS = float(torch.finfo(torch.float64).eps)
 class Boxes:
     """Boxes {z + half·t} in the coordinates of a region {‖z‖_p <= 1}, and their matrices.
 
-    Parameters
-    ----------
-    z, half : tensor of shape (b, d)
-        Centres and half-widths. Sides that were never halved have half-width 1 and centre 0.
-    A : tensor of shape (b, n, n)
-        Matrices at the centres.
-    S : tensor of shape (b, d, n, n)
-        Directions times half-widths.
-    norm : {"linf", "l2", "l1"}
-        p. In "l2" and "l1" the sides that were never halved are held together by the ball.
-    blur : float, default=0.0
-        Largest row sum of the rounding errors of `A`.
+    Sides that were never halved have half-width 1 and centre 0; in "l2" and "l1" the ball holds
+    them together.
     """
 
-    z: Tensor
-    half: Tensor
-    A: Tensor
-    S: Tensor
-    norm: str
-    blur: float = 0.0
+    z: Tensor  # centres (b, d)
+    half: Tensor  # half-widths (b, d)
+    A: Tensor  # matrices at the centres (b, n, n)
+    S: Tensor  # directions times half-widths (b, d, n, n)
+    norm: str  # p: "linf", "l2" or "l1"
+    blur: float = 0.0  # largest row sum of the rounding errors of A
 
     def __post_init__(self) -> None:
         if self.norm == "linf":
@@ -55,16 +45,7 @@ class Boxes:
         self._left = left * (1 + 4 * _EPS)
 
     def size(self, rows: Tensor) -> Tensor:
-        """Bound |Σ t_k rows_k| over the box and the ball.
-
-        Parameters
-        ----------
-        rows : tensor of shape (b, d, ...)
-
-        Returns
-        -------
-        tensor of shape (b, ...)
-        """
+        """Bound |Σ t_k rows_k| over the box and the ball, rows of shape (b, d, ...)."""
         rows = rows.abs()
         if self.norm == "linf":
             return rows.sum(1)
@@ -84,44 +65,23 @@ class Boxes:
 
 @dataclass
 class Jet:
-    """An expansion over boxes.
+    """An expansion over boxes."""
 
-    Parameters
-    ----------
-    value : tensor of shape (b, n, n)
-    gradient : tensor of shape (b, d, n, n)
-    curvature : tensor of shape (b, d, d, n, n) or None
-        Not symmetric in general. None leaves the second order to the remainder.
-    remainder : tensor of shape (b, n, n)
-        Not negative.
-    """
-
-    value: Tensor
-    gradient: Tensor
+    value: Tensor  # (b, n, n)
+    gradient: Tensor  # (b, d, n, n)
+    # (b, d, d, n, n), not symmetric in general; None leaves the second order to the remainder.
     curvature: Tensor | None
-    remainder: Tensor
+    remainder: Tensor  # (b, n, n), not negative
 
 
 def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
-    """Expand the inverse.
+    """Expand the inverse; bound what rounding does to any of its numbers together, too, (b,).
 
     With B = C⁻¹, E = Σ t_k S_k and M_k = S_k B, A⁻¹ = B − BEB + BEBEB − …; with Q >= |EB| entry
     by entry the terms from order k on are at most |B|Qᵏ(I − Q)⁻¹ if the spectral radius of Q is
     below 1 (Neumann), which also proves that the box holds no singular matrix. N = (I − Q)⁻¹ is
     not trusted: x = N·1 > 0 with Qx <= θx, θ < 1, proves the radius (Collatz) and bounds its error.
-
-    Parameters
-    ----------
-    boxes : Boxes
-    second : bool
-        Whether to give the second order explicitly.
-
-    Returns
-    -------
-    jet : Jet
-        The remainder is inf where the box could not be shown to be regular.
-    rounding : tensor of shape (b,)
-        Bound of what rounding does to any entry of value, gradient and curvature together.
+    The remainder is inf where the box could not be shown to be regular.
     """
     A, S = boxes.A, boxes.S
     b, d, n = S.shape[:3]
@@ -164,21 +124,7 @@ def _row_norm(stack: Tensor) -> Tensor:
 
 
 def series_jet(boxes: Boxes, center: Tensor, inverse: Tensor, order: int, second: bool) -> Jet:
-    """Expand the Taylor series of the inverse at a centre, X ← B − B·E·X (Horner).
-
-    Parameters
-    ----------
-    boxes : Boxes
-    center, inverse : tensor of shape (n, n)
-        Where the series stands, and B.
-    order : int
-    second : bool
-        Whether to give the second order explicitly.
-
-    Returns
-    -------
-    Jet
-    """
+    """Expand the Taylor series of the inverse at a centre, X ← B − B·E·X (Horner)."""
     b, d, n = boxes.S.shape[:3]
     start = inverse @ (boxes.A - center)  # BE = start + Σ t_k step_k
     step = inverse @ boxes.S

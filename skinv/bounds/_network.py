@@ -29,22 +29,7 @@ def no_limit() -> None:
 
 
 def derivatives(x: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return a smooth activation and its first three derivatives.
-
-    Parameters
-    ----------
-    x : tensor
-    activation : {"silu", "tanh"}
-
-    Returns
-    -------
-    tuple of four tensors
-
-    Examples
-    --------
-    >>> [float(v) for v in derivatives(torch.zeros(1), "tanh")]
-    [0.0, 1.0, 0.0, -2.0]
-    """
+    """Return a smooth activation, "silu" or "tanh", and its first three derivatives."""
     if activation == "tanh":
         t = torch.tanh(x)
         u = 1 - t * t
@@ -61,39 +46,19 @@ class Enclosure:
     """Two functions of t, |t_k| <= 1, between which the outputs lie.
 
     low + t·low_gradient + tᵀ(curvature)t <= f(t) <= high + t·high_gradient + tᵀ(curvature)t
-
-    Parameters
-    ----------
-    low, high : tensor of shape (b, o)
-    low_gradient, high_gradient : tensor of shape (b, d, o)
-    curvature : tensor of shape (b, d, d, o) or None
     """
 
-    low: Tensor
+    low: Tensor  # (b, o)
     high: Tensor
-    low_gradient: Tensor
+    low_gradient: Tensor  # (b, d, o)
     high_gradient: Tensor
-    curvature: Tensor | None
+    curvature: Tensor | None  # (b, d, d, o)
 
 
 class Network:
-    """A perceptron as a function of box coordinates z, its inputs being origin + z @ directions.
+    """A perceptron as a function of box coordinates z, on which its first weight acts.
 
-    Parameters
-    ----------
-    layers : list of (weight (n_out, n_in), bias (n_out,))
-        float64 tensors; the first weight acts on z.
-    activation : {"relu", "silu", "tanh"}
-
-    Examples
-    --------
-    >>> eye = torch.eye(1, dtype=torch.float64)
-    >>> zero = torch.zeros(1, dtype=torch.float64)
-    >>> net = Network([(eye, zero), (eye, zero)], "relu")
-    >>> z, half = torch.full((2, 1, 1), 0.5).double()
-    >>> box = next(net.enclosures(Boxes(z, half, z[:, None], half[:, None, None], "linf")))
-    >>> box.low, box.low_gradient[0]
-    (tensor([[0.5000]], dtype=torch.float64), tensor([[0.5000]], dtype=torch.float64))
+    Layers are pairs of a weight (n_out, n_in) and a bias (n_out,), float64.
     """
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], activation: str):
@@ -121,14 +86,7 @@ class Network:
     def magnitude(self, entering: Tensor) -> float:
         """Bound all intermediate results, to measure rounding by.
 
-        Parameters
-        ----------
-        entering : tensor of shape (h,)
-            What the terms entering the first units can amount to, before anything cancels.
-
-        Returns
-        -------
-        float
+        `entering` is what terms entering the first units can amount to before anything cancels.
         """
         size, largest = entering, float(entering.max())
         for level, (W, b) in enumerate(self.layers[1:], 2):
@@ -147,7 +105,8 @@ class Network:
         return y, boxes.size(boxes.half[:, :, None] * W1.T)
 
     def _expansion(self, boxes: Boxes) -> Enclosure:
-        (_, _), (W2, b2) = self.layers
+        """Expand a network of one hidden layer to second order."""
+        W2, b2 = self.layers[1]
         half = boxes.half
         b, d, o = *half.shape, len(b2)
         y, radius = self._units(boxes)
@@ -232,17 +191,9 @@ class Network:
         return z @ W.T + b
 
     def doubt(self, boxes: Boxes, output: Tensor) -> Tensor:
-        """Return for each box how much each side adds to what is not known of one output.
+        """Guess for each box how much each side adds to what is not known of its output, (b, d).
 
-        Parameters
-        ----------
-        boxes : Boxes
-        output : tensor of shape (b,), int64
-
-        Returns
-        -------
-        tensor of shape (b, d)
-            A heuristic, for choosing the side to split.
+        For choosing the side to halve.
         """
         (W1, _), (W2, _) = self.layers[0], self.layers[-1]
         y, radius = self._units(boxes)

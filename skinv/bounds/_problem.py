@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,7 @@ _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
 
 class Problem:
-    """f(A) − A⁻¹ over a region A = center + z @ directions, ‖z‖_p <= 1.
-
-    Parameters
-    ----------
-    form : ModelForm
-        f.
-    center : ndarray of shape (n*n,)
-    directions : ndarray of shape (d, n*n)
-    norm : {"linf", "l2", "l1"}
-        p.
-    device : torch.device
-    """
+    """f(A) − A⁻¹ over a region A = center + z @ directions, ‖z‖_p <= 1."""
 
     def __init__(
         self, form: ModelForm, center: NDArray, directions: NDArray, norm: str, device: Any
@@ -47,11 +36,8 @@ class Problem:
         self.norm, self.device = norm, device
         self.n, self.d = matrix_order(center.size), len(directions)
         self.center, self.directions = tensor(center), tensor(directions)
-        value, gradient = (
-            form.constant + (center - form.origin) @ form.matrix,
-            directions @ form.matrix,
-        )
-        self._value, self._gradient = tensor(value), tensor(gradient)
+        self._value = tensor(form.constant + (center - form.origin) @ form.matrix)
+        self._gradient = tensor(directions @ form.matrix)
         # What intermediate results can amount to, before anything cancels.
         reach = np.abs(directions).sum(axis=0)
         offset = np.abs(center - form.origin) + reach
@@ -146,21 +132,10 @@ class Problem:
         return size > 1 + 1e-9
 
     def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bound the largest absolute entry of the error over boxes.
+        """Bound the largest absolute entry of the error over boxes, each by (upper, side, corner).
 
-        Parameters
-        ----------
-        z, half : tensor of shape (b, d)
-            Centres and half-widths.
-
-        Returns
-        -------
-        upper : tensor of shape (b,)
-            Proven; inf where a box could not be shown to be regular.
-        side : tensor of shape (b,), int64
-            The side whose halving promises most.
-        corner : tensor of shape (b, d)
-            Where the expansion expects the largest error.
+        The bound is proven, and inf where a box could not be shown to be regular; the halving of
+        the side promises most; at the corner (b, d) the expansion expects the largest error.
         """
         pieces = []
         for i in range(0, len(z), self._step):
@@ -209,7 +184,8 @@ class Problem:
         upper = torch.nan_to_num(upper + self._slack + rounding, nan=torch.inf, posinf=torch.inf)
         return upper, side, corner
 
-    def _enclosures(self, value: Tensor, gradient: Tensor, boxes: Boxes) -> Any:
+    def _enclosures(self, value: Tensor, gradient: Tensor, boxes: Boxes) -> Iterable[Enclosure]:
+        """Return enclosures of the network, of zeros if there is none."""
         if self._network is not None:
             return self._network.enclosures(boxes)
         nothing, flat = torch.zeros_like(value), torch.zeros_like(gradient)
@@ -251,19 +227,8 @@ def maximum(boxes: Boxes, value: Tensor, gradient: Tensor, curvature: Tensor | N
     """Bound value + t·gradient + tᵀ(curvature)t over boxes from above.
 
     Where a slope keeps its sign over a box the maximum is at that side, and t_k = ±1 is put in. Of
-    the others squares are dealt with in closed form and products by their absolute values.
-
-    Parameters
-    ----------
-    boxes : Boxes
-    value : tensor of shape (b, o)
-    gradient : tensor of shape (b, d, o)
-    curvature : tensor of shape (b, d, d, o) or None
-        Symmetric.
-
-    Returns
-    -------
-    tensor of shape (b, o)
+    the others squares are dealt with in closed form and products by their absolute values. The
+    shapes are (b, o), (b, d, o) and (b, d, d, o), the curvature symmetric.
     """
     if curvature is None:
         return value + boxes.size(gradient)

@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.estimators import unwrapped
 from .._arrays.host import real_array
-from .._arrays.progress import progress
 from .._arrays.results import RegionError
 from .._linalg.form import ModelForm, on_entries
 from ..geometry._drawing import check_sampler
@@ -30,12 +29,6 @@ _CONSTRAINTS: dict[str, list] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
-# Boxes halved at once, at first and at most.
-_BATCH = (64, 2**14)
-# Points that the search for a bad matrix starts from, and steps it takes.
-_STARTS, _ASCENTS, _STEPS = 4096, 64, 60
-# The model is asked for about as many products at once, of this many points at least.
-_PRODUCTS, _POINTS = 2**26, 64
 
 
 def certify_region(
@@ -140,15 +133,7 @@ def certify_region(
         end = time.monotonic() + float(real_array(max_time, "max_time"))
     form = _model_form(model)
     check_sampler(sampler)
-    own, given = getattr(unwrapped(model), "_structure", None), sampler._structure
-    if own is not None and (
-        given is None or own.is_complex > given.is_complex or own.is_symmetric > given.is_symmetric
-    ):
-        raise ValueError(
-            f"Got {unwrapped(model)!r} and a region with matrices that do not have its structure, "
-            f"to which it has no answer: fit the sampler to complex matrices, or with "
-            f"structure='symmetric', like the model."
-        )
+    _check_structure(unwrapped(model), sampler)
     norm, directions = _coordinates(sampler)
     center = sampler.center_.ravel()
     if form.constant.size != center.size or form.origin.size != center.size:
@@ -156,21 +141,12 @@ def certify_region(
             f"Got a model from {form.origin.size} to {form.constant.size} numbers and a region of "
             f"matrices of {center.size} entries, but both must be of square matrices of one size."
         )
-    import torch
-
     from ._problem import Problem
+    from ._search import Search
 
-    try:
-        place = torch.device(device)
-        float(torch.zeros(1, dtype=torch.float64, device=place))
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(
-            f"Got device={device!r}, but one that torch has here is expected, and that knows "
-            f"float64, such as 'cpu' or 'cuda'."
-        ) from error
-    problem = Problem(form, center, directions, norm, place)
-    search = _Search(problem, float(real_array(rtol, "rtol")), int(max_boxes), end)
-    search.cap = _closed_form(form, sampler, problem)
+    problem = Problem(form, center, directions, norm, _place(device))
+    cap = _closed_form(form, sampler, problem)
+    search = Search(problem, cap, float(real_array(rtol, "rtol")), int(max_boxes), end)
     search.run(check_random_state(random_state), bool(verbose))
     n = problem.n
     lower, upper = search.proven_lower(), search.upper()
@@ -194,6 +170,34 @@ def _model_form(model: Any) -> ModelForm:
         )
     check_is_fitted(model)
     return on_entries(model._model_form())
+
+
+def _check_structure(model: Any, sampler: Any) -> None:
+    """Raise a ValueError where the region lacks the structure that a structured model needs."""
+    own, given = getattr(model, "_structure", None), sampler._structure
+    if own is not None and (
+        given is None or own.is_complex > given.is_complex or own.is_symmetric > given.is_symmetric
+    ):
+        raise ValueError(
+            f"Got {model!r} and a region with matrices that do not have its structure, "
+            f"to which it has no answer: fit the sampler to complex matrices, or with "
+            f"structure='symmetric', like the model."
+        )
+
+
+def _place(device: str) -> Any:
+    """Return a device of torch that knows float64."""
+    import torch
+
+    try:
+        place = torch.device(device)
+        float(torch.zeros(1, dtype=torch.float64, device=place))
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"Got device={device!r}, but one that torch has here is expected, and that knows "
+            f"float64, such as 'cpu' or 'cuda'."
+        ) from error
+    return place
 
 
 def _closed_form(form: ModelForm, sampler: Any, problem: Any) -> float:
@@ -232,165 +236,3 @@ def _coordinates(sampler: Any) -> tuple[str, NDArray[np.float64]]:
         widths = widths[structure.first] / structure.multiplicity**sampler._region.share
         directions = structure.unpack(np.diag(widths))[widths > 0]
     return norm, directions if len(directions) else np.zeros((1, d))
-
-
-class _TimeIsUp(Exception):
-    """Raised by what the search waits for."""
-
-
-class _Search:
-    """Best-first bisection in batches; what it holds is valid at every moment."""
-
-    def __init__(self, problem: Any, rtol: float, max_boxes: int, end: float):
-        import torch
-
-        self.problem, self.rtol, self.max_boxes, self.end = problem, rtol, max_boxes, end
-        self.lower, self.status, self.n_boxes = 0.0, "converged", 0
-        self.settled = 0.0  # the largest bound among boxes that need no more work
-        self.cap = math.inf  # a bound known without a search
-        # The whole region, of which nothing is known yet.
-        self.witness = torch.zeros(problem.d, dtype=torch.float64, device=problem.device)
-        self.z = self.witness[None].clone()
-        self.half = torch.ones_like(self.z)
-        self.bounds = torch.full_like(self.z[:, 0], torch.inf)
-        self.side = torch.zeros_like(self.bounds, dtype=torch.int64)
-
-    def check_time(self) -> None:
-        """Raise _TimeIsUp past the end."""
-        if self.end < math.inf and time.monotonic() >= self.end:
-            raise _TimeIsUp
-
-    def errors(self, z: Any) -> Any:
-        """Return the largest entry of the error at points; 0 where there is no inverse."""
-        import torch
-
-        found = []
-        for part in z.split(max(_PRODUCTS // (z.shape[1] * self.problem.n**2), _POINTS)):
-            found.append(self.problem.errors(part).abs())
-            self.problem.tick()
-        return torch.nan_to_num(torch.cat(found), nan=0.0, posinf=0.0).amax(1)
-
-    def look(self, z: Any) -> None:
-        """Remember the worst of some points of the region."""
-        errors = self.errors(z)
-        worst = int(errors.argmax())
-        if float(errors[worst]) > self.lower:
-            self.lower, self.witness = float(errors[worst]), z[worst].clone()
-
-    def sample(self, rng: np.random.RandomState) -> None:
-        """Look at random points and corners, and climb from the worst of them."""
-        import torch
-
-        problem, d = self.problem, self.problem.d
-        starts = max(2, min(_STARTS, 2**22 // d**2))
-        z = rng.uniform(-1, 1, size=(starts, d))
-        z[::2] = np.where(z[::2] < 0, -1.0, 1.0)
-        if problem.norm != "linf":
-            ends = np.eye(min(d, _STARTS), d)
-            z = np.vstack([ends, -ends, z])
-        z = problem.project(torch.tensor(z, device=problem.device))
-        self.look(z)
-        z, step = z[self.errors(z).topk(min(_ASCENTS, len(z))).indices], 0.5
-        for _ in range(_STEPS):
-            problem.tick()
-            z = z.detach().requires_grad_(True)
-            (slope,) = torch.autograd.grad(problem.errors(z).abs().amax(1).sum(), z)
-            slope = torch.nan_to_num(slope)
-            if problem.norm == "linf":
-                direction = slope.sign()
-            else:
-                length = torch.linalg.vector_norm(slope, dim=1, keepdim=True)
-                direction = slope / length.clamp(min=1e-300)
-            z = problem.project(z.detach() + step * direction)
-            self.look(z)
-            step *= 0.93
-
-    def upper(self) -> float:
-        """Return the proven upper bound."""
-        return max(self.settled, self.lower, float(self.bounds.max()) if len(self.bounds) else 0.0)
-
-    def proven_lower(self) -> float:
-        """Return the witness's error, less what rounding may have added to it."""
-        import torch
-
-        if self.lower == 0:
-            return 0.0
-        here = self.witness[None]
-        bound, _, _ = self.problem.bound(here, torch.zeros_like(here))
-        return max(0.0, min(self.lower, 2 * self.lower - float(bound[0])))
-
-    def run(self, rng: np.random.RandomState, verbose: bool) -> None:
-        """Halve boxes until the gap is closed."""
-        import torch
-
-        size = _BATCH[0]
-        with progress(self.max_boxes, "certifying", "box", verbose) as bar:
-            try:
-                self.bounds.fill_(self.cap)
-                self.look(self.z)
-                self.problem.set_tick(self.check_time)
-                bounds, self.side, corner = self.problem.bound(self.z, self.half)
-                self.bounds, self.n_boxes = torch.minimum(self.bounds, bounds), 1
-                self.look(self.problem.project(corner))
-                self.sample(rng)
-                bar.update(1)
-                bar.set_postfix_str(self.summary())
-                while self.settle() and self.n_boxes + 2 <= self.max_boxes:
-                    before = self.n_boxes
-                    self.halve(min(size, (self.max_boxes - self.n_boxes) // 2))
-                    bar.update(self.n_boxes - before)
-                    if verbose:
-                        bar.set_postfix_str(self.summary(), refresh=False)
-                    size = min(2 * size, _BATCH[1])
-                if len(self.bounds):
-                    self.status = "max_boxes"
-            except _TimeIsUp:
-                self.status = "max_time"
-            except KeyboardInterrupt:
-                self.status = "interrupted"
-        self.problem.set_tick()
-
-    def summary(self) -> str:
-        """Say what is proven by now."""
-        upper = self.upper()
-        gap = upper / self.lower - 1 if self.lower > 0 else math.inf
-        return f"{self.lower:.4g} to {upper:.4g}, gap {gap:.1%}"
-
-    def settle(self) -> bool:
-        """Put aside the boxes that are bounded well enough; tell whether others are left."""
-        keep = ~(self.bounds <= self.lower * (1 + self.rtol))
-        if not bool(keep.all()):
-            self.settled = max(self.settled, float(self.bounds[~keep].max()))
-            self.z, self.half = self.z[keep], self.half[keep]
-            self.bounds, self.side = self.bounds[keep], self.side[keep]
-        return len(self.bounds) > 0
-
-    def halve(self, size: int) -> None:
-        """Halve the worst boxes."""
-        import torch
-
-        problem = self.problem
-        size = min(size, len(self.bounds))
-        worst = torch.topk(self.bounds, size).indices
-        rest = torch.ones(len(self.bounds), dtype=torch.bool, device=problem.device)
-        rest[worst] = False
-        each = torch.arange(size, device=problem.device)
-        side = self.side[worst]
-        half = self.half[worst]
-        half[each, side] /= 2
-        shift = torch.zeros_like(half)
-        shift[each, side] = half[each, side]
-        z = self.z[worst]
-        z, half = problem.clipped(torch.cat((z - shift, z + shift)), torch.cat((half, half)))
-        bounds, sides, corner = problem.bound(z, half)
-        bounds = torch.minimum(bounds, self.bounds[worst].repeat(2))  # a part of its parent
-        bounds[problem.outside(z, half)] = 0.0
-        self.look(problem.project(corner))
-        # All is computed before anything is stored, and the bounds alone make the upper bound.
-        self.bounds, self.side, self.z, self.half = (
-            torch.cat((self.bounds[rest], bounds)),
-            torch.cat((self.side[rest], sides)),
-            torch.cat((self.z[rest], z)),
-            torch.cat((self.half[rest], half)),
-        )
-        self.n_boxes += 2 * size

@@ -159,29 +159,7 @@ def make_channel_gram(
     >>> bool((CertifiedInverse(series).predict(gram.data, return_bound=True)[1] <= 1e-6).all())
     True
     """
-    for name, number in (
-        ("n_samples", n_samples),
-        ("n_users", n_users),
-        ("n_antennas", n_antennas),
-    ):
-        if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"Got {name}={number!r}, but a positive integer is expected.")
-    if not (
-        isinstance(correlation, Complex)
-        and -1 < correlation.real < 1  # the least int64 has no absolute value
-        and -1 < correlation.imag < 1
-        and abs(complex(correlation)) < 1
-    ):
-        raise ValueError(
-            f"Got correlation={correlation!r}, but a number of absolute value below 1 is expected."
-        )
-    if snr_db is not None and not (isinstance(snr_db, Real) and -300 <= snr_db <= 300):
-        raise ValueError(f"Got snr_db={snr_db!r}, but None or -300 to 300 dB are expected.")
-    if snr_db is None and n_users > n_antennas:
-        raise ValueError(
-            f"Got n_users={n_users} and n_antennas={n_antennas}, but Gram matrices of more users "
-            f"than antennas are singular; take more antennas, or regularize by snr_db."
-        )
+    _check_settings(n_samples, n_users, n_antennas, correlation, snr_db)
     if return_channels and return_X_y:
         raise ValueError(
             "Got return_channels=True with return_X_y=True; leave the latter out, and take data, "
@@ -216,6 +194,35 @@ def make_channel_gram(
     if channels is not None:
         bunch.channels = channels
     return bunch
+
+
+def _check_settings(
+    n_samples: int, n_users: int, n_antennas: int, correlation: complex, snr_db: float | None
+) -> None:
+    """Raise a ValueError for numbers out of range, or whose matrices would be singular."""
+    for name, number in (
+        ("n_samples", n_samples),
+        ("n_users", n_users),
+        ("n_antennas", n_antennas),
+    ):
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"Got {name}={number!r}, but a positive integer is expected.")
+    if not (
+        isinstance(correlation, Complex)
+        and -1 < correlation.real < 1  # the least int64 has no absolute value
+        and -1 < correlation.imag < 1
+        and abs(complex(correlation)) < 1
+    ):
+        raise ValueError(
+            f"Got correlation={correlation!r}, but a number of absolute value below 1 is expected."
+        )
+    if snr_db is not None and not (isinstance(snr_db, Real) and -300 <= snr_db <= 300):
+        raise ValueError(f"Got snr_db={snr_db!r}, but None or -300 to 300 dB are expected.")
+    if snr_db is None and n_users > n_antennas:
+        raise ValueError(
+            f"Got n_users={n_users} and n_antennas={n_antennas}, but Gram matrices of more users "
+            f"than antennas are singular; take more antennas, or regularize by snr_db."
+        )
 
 
 def _draw_channels(

@@ -136,25 +136,7 @@ def to_module(
 
 
 class InverseModule(nn.Module):
-    """What :func:`to_module` returns.
-
-    Parameters
-    ----------
-    form : ModelForm
-    dtype : torch.dtype
-    n_refine : int, default=0
-    order : int, default=2
-    norm : {"fro", "inf", "1"} or None, default=None
-        Norm of the residuals that are returned too; None returns none.
-    single_output : bool, default=False
-        Whether the only output is returned without a dimension of its own.
-
-    Examples
-    --------
-    >>> form = ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 1)
-    >>> InverseModule(form, torch.float64)(torch.tensor([[2.2]], dtype=torch.float64))
-    tensor([[0.4500]], dtype=torch.float64)
-    """
+    """What :func:`to_module` returns."""
 
     origin: Tensor
     kept: Tensor | None
@@ -172,8 +154,8 @@ class InverseModule(nn.Module):
         *,
         n_refine: int = 0,
         order: int = 2,
-        norm: str | None = None,
-        single_output: bool = False,
+        norm: str | None = None,  # of the residuals that are returned too; None returns none
+        single_output: bool = False,  # which is returned without a dimension of its own
     ):
         super().__init__()
         self.n_features, self.n_outputs = form.origin.size, form.constant.size
@@ -215,16 +197,7 @@ class InverseModule(nn.Module):
         return f"{self.n_features} -> {self.n_outputs}, {dtype}, n_refine={self.n_refine}"
 
     def forward(self, A: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the prediction, and the norm of the residual if there is one.
-
-        Parameters
-        ----------
-        A : tensor of shape (..., n*n) or (..., n, n)
-
-        Returns
-        -------
-        tensor, or tuple of two tensors
-        """
+        """Return the prediction for (..., n*n) or (..., n, n), and the norm of a residual."""
         n, d = self.n, self.n_features
         shape = A.shape
         stack_of_numbers = d == 1 and len(shape) > 2 and shape[-2] == 1

@@ -22,39 +22,14 @@ def hold(module: nn.Module, name: str, array: NDArray | None, dtype: torch.dtype
 class ReducedModule(nn.Module):
     """What :meth:`skinv.learn.inference.coordinates.ReducedPart.evaluate` computes, for rows.
 
-    Parameters
-    ----------
-    part : ReducedPart
-    activation : {"relu", "silu", "tanh"}
-    dtype : torch.dtype
-    wide : torch.dtype
-        Of the input and the coordinates: float32 for half precision. What is outside the
-        coordinates is a difference of numbers that are much larger.
-
-    Attributes
-    ----------
-    coef : tensor of shape (n_terms, m)
-        Of the polynomial; m is the number of outputs, or that of the rows of `basis`.
-    weights, biases : ParameterList
-        Of the perceptron. The last bias, as the constant of the whole, is added past the basis.
-
-    Examples
-    --------
-    >>> from skinv._linalg.form import ReducedMap
-    >>> from skinv._linalg.terms import Terms
-    >>> one = np.ones((1, 1))
-    >>> options = {"layers": [], "activation": "relu", "basis": None}
-    >>> form = ReducedMap(one[0], one, one[:, :0], one[0], Terms((1,)), 0 * one[0], one, **options)
-    >>> part = ReducedPart.of(form, np.zeros(1), one[0])
-    >>> ReducedModule(part, "relu", torch.float32, torch.float32)(torch.tensor([[0.5], [2.0]]))
-    tensor([[0.5000],
-            [   nan]])
+    Input and coordinates are in `wide`, float32 for half precision: what is outside the coordinates
+    is a difference of numbers that are much larger.
     """
 
     projection: Tensor
     shift: Tensor | None
     limits: Tensor | None
-    coef: Tensor
+    coef: Tensor  # of the terms: (n_terms, n_outputs), or (n_terms, n_basis) with a basis
     constant: Tensor
     basis: Tensor | None
 
@@ -84,6 +59,7 @@ class ReducedModule(nn.Module):
         hold(self, "coef", coef[:n_terms], dtype)
         hold(self, "basis", basis, dtype)
         hold(self, "constant", None if layers else constant, dtype)
+        # The last bias, which is the constant of the whole, is added past the basis.
         self.weights = nn.ParameterList(torch.tensor(W.copy()).to(dtype) for W, _ in layers)
         self.biases = nn.ParameterList(torch.tensor(b.copy()).to(dtype) for _, b in layers)
 
@@ -101,16 +77,7 @@ class ReducedModule(nn.Module):
         return self.biases[-1] if len(self.weights) else self.constant
 
     def forward(self, E: Tensor) -> Tensor:
-        """Return the outputs for differences to the origin.
-
-        Parameters
-        ----------
-        E : tensor of shape (..., n_features)
-
-        Returns
-        -------
-        tensor of shape (..., n_outputs)
-        """
+        """Return the outputs (..., n_outputs) for differences to the origin (..., n_features)."""
         with torch.autocast(E.device.type, enabled=False):
             looked = E @ self.projection
         if self.shift is not None:

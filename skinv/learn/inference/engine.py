@@ -37,28 +37,7 @@ _SELECTIONS = 16
 
 
 def resolve_device(device: str, strict: bool = False) -> str:
-    """Return the device to work on; a missing CUDA falls back to the CPU unless `strict`.
-
-    Parameters
-    ----------
-    device : str
-        "auto" is CUDA where there is one.
-    strict : bool, default=False
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        For what is no device of torch, or if `strict` and there is no CUDA device to be had.
-
-    Examples
-    --------
-    >>> resolve_device("cpu")
-    'cpu'
-    """
+    """Return the device to work on; a missing CUDA falls back to the CPU unless `strict`."""
     if device == "cpu":
         return device
     import torch
@@ -87,23 +66,11 @@ class Engine:
 
     Constants are folded and brought to a precision and a device once; after that nothing waits for
     a device, so that a prediction can be captured in a CUDA graph.
-
-    Parameters
-    ----------
-    make_form : callable
-        Returns the model, which is not kept: what is kept are the constants of the precisions,
-        devices and selections of outputs that have been asked for.
-    n_outputs : int
-        Number of outputs of the model.
-
-    Examples
-    --------
-    >>> engine = Engine(lambda: ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 1), 1)
-    >>> engine(np.array([[2.2]]))
-    array([[0.45]])
     """
 
     def __init__(self, make_form: Callable[[], ModelForm], n_outputs: int):
+        # What it returns is not kept, only the constants of the precisions, devices and selections
+        # of outputs that have been asked for.
         self._make_form = make_form
         self.n_outputs = n_outputs
         self._lock = RLock()
@@ -120,25 +87,10 @@ class Engine:
         device: str = "cpu",
         verbose: bool = False,
     ) -> Any:
-        """Predict.
+        """Predict (m, n_outputs) in the dtype of `X`, rows or a stack; NaN for what is not finite.
 
-        Parameters
-        ----------
-        X : ndarray or tensor of shape (m, n_features) or (m, n, n)
-            Floating-point numbers, in whatever memory layout. Half precision is computed in single.
-        outputs : ndarray of int, default=None
-            Indices of the outputs that are asked for.
-        out : ndarray or tensor of shape (m, n_outputs), default=None
-            Memory for the result, contiguous and in the dtype of `X`; that of `X` or apart from it.
-        device : str, default="cpu"
-            Where arrays are computed on, if they are many; "auto" is CUDA where there is one.
-        verbose : bool, default=False
-            Whether to show a progress bar where there is more than a piece to compute.
-
-        Returns
-        -------
-        ndarray or tensor of shape (m, n_outputs)
-            In the dtype of `X`; NaN for rows that are not finite.
+        `out` is contiguous and in the dtype of `X`, in its memory or apart from it. `device` is for
+        arrays, if they are many. Half precision is computed in single.
         """
         n_outputs = self.n_outputs if outputs is None else len(outputs)
         if len(X) == 0 or n_outputs == 0:
@@ -255,34 +207,26 @@ class Engine:
             self._devices[name] = torch.device(resolve_device(name))
         device, cpu = self._devices[name], torch.device("cpu")
         kind = torch.float32 if host.origin.dtype == np.float32 else torch.float64
-        # Where the user allows torch a lower precision, that is not meant for arrays.
-        if device != cpu and products_are_exact(torch.empty(0, dtype=kind, device=device)):
-            with torch.no_grad(), np.errstate(all="ignore"):
-                self._many_on_device(X, host, self.parts(kind, device, outputs), out, verbose)
-            return
-        example = torch.empty(0, dtype=kind, device=cpu)
-        exact = products_are_exact(example)
-        parts = self.parts(kind, cpu, outputs) if exact else host
-        space = Workspace.of_thread()
         with torch.no_grad(), np.errstate(all="ignore"):
+            # Where the user allows torch a lower precision, that is not meant for arrays.
+            if device != cpu and products_are_exact(torch.empty(0, dtype=kind, device=device)):
+                self._many_on_device(X, host, self.parts(kind, device, outputs), out, verbose)
+                return
+            exact = products_are_exact(torch.empty(0, dtype=kind, device=cpu))
+            parts = self.parts(kind, cpu, outputs) if exact else host
+            space = Workspace.of_thread()
             try:
-                self._many_on_host(X, host, parts, out, example, space, verbose)
+                self._many_on_host(X, host, parts, out, space, verbose)
             finally:
                 space.trim()
 
     def _many_on_host(
-        self,
-        X: NDArray,
-        host: Parts,
-        parts: Parts,
-        out: NDArray,
-        example: Any,
-        space: Workspace,
-        verbose: bool,
+        self, X: NDArray, host: Parts, parts: Parts, out: NDArray, space: Workspace, verbose: bool
     ) -> None:
         """Predict rows of an array by torch, or by NumPy if that is what the parts are."""
         torch, d, wide = sys.modules["torch"], len(host.origin), host.origin.dtype
         exact, in_place = is_tensor(parts.origin), np.may_share_memory(X, out)
+        example = torch.from_numpy(host.origin)
         direct = exact and host.is_direct and X.dtype == wide and not in_place
         for piece in pieces(len(X), host, wide.itemsize, verbose):
             x, part = X[piece], out[piece]

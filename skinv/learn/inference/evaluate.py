@@ -15,28 +15,7 @@ from .series import SeriesPart
 
 
 def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
-    """Compute the outputs of a piece of a batch.
-
-    Parameters
-    ----------
-    parts : Parts
-        In the dtype, and on the device, of `E`.
-    E : ndarray or tensor of shape (m, n_inputs)
-        (a − origin)·unit, contiguous. Left as it is.
-    out : ndarray or tensor of shape (m, n_outputs)
-        For the result, contiguous.
-    space : Workspace
-        Memory for what comes between.
-
-    Examples
-    --------
-    >>> from skinv._linalg.form import ModelForm
-    >>> form = ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 2)
-    >>> out = np.empty((1, 1))
-    >>> evaluate(Parts.of(form), np.array([[0.2]]), out, Workspace())
-    >>> out  # 0.5 − 0.05 + 0.005
-    array([[0.455]])
-    """
+    """Compute the outputs (m, n_outputs) of E = (a − origin)·unit, both contiguous; E is kept."""
     started = False
     if parts.layers:
         h = E

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..._arrays.kinds import is_tensor
 from ..._linalg.form import ModelForm
 from .coordinates import ReducedPart
-from .series import SERIES_ARRAYS, SeriesPart, is_dense, kron_columns
+from .series import SeriesPart, is_dense, kron_columns
 
 # Rows of up to so many numbers are short for a loop: what is added to them is repeated instead.
 SHORT = 36
@@ -26,46 +26,19 @@ _RANGE = 1e30
 
 @dataclass
 class Parts:
-    """What a prediction is computed from, for E = (a − origin)·unit.
+    """What a prediction is computed from, for E = (a − origin)·unit."""
 
-    Parameters
-    ----------
-    origin : array of shape (n_features,)
-    n_outputs : int
-    constant : array of shape (n_outputs,) or None
-        Constant part, which is in the last bias too if there is a network; None is 0.
-    linear : array of shape (n_inputs, n_outputs) or None
-        Affine part.
-    layers : list of (weight (n_in, n_out), bias (n_out,))
-        Network on E.
-    activation : str
-    series : SeriesPart or None
-    reduced : ReducedPart or None
-        In the place of `layers`.
-    kept : array of int or None
-        Inputs that `linear` and `layers` look at; None is all of them.
-    unit : float or array of shape (n_inputs,)
-        Powers of two, 1 but for matrices of extreme magnitude and for half precision.
-    centered_at_0 : bool
-        Whether the origin is 0.
-
-    Examples
-    --------
-    >>> form = ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 1)
-    >>> parts = Parts.of(form)
-    >>> parts.constant, parts.linear  # n = 1: an affine map
-    (array([0.5]), array([[-0.25]]))
-    """
-
-    origin: Any
+    origin: Any  # (n_inputs,)
     n_outputs: int
-    constant: Any
-    linear: Any = None
+    constant: Any  # (n_outputs,), in the last bias too if there is a network; None is 0
+    linear: Any = None  # (n_inputs, n_outputs) or None
+    # Network on E: weights (n_in, n_out) and biases (n_out,).
     layers: list[tuple[Any, Any]] = field(default_factory=list)
     activation: str = "relu"
     series: SeriesPart | None = None
-    reduced: ReducedPart | None = None
-    kept: Any = None
+    reduced: ReducedPart | None = None  # in the place of layers
+    kept: Any = None  # the inputs that linear and layers look at; None is all of them
+    # Powers of two, one or of shape (n_inputs,): 1 but for extreme magnitudes and half precision.
     unit: Any = 1.0
     centered_at_0: bool = False
     _repeated: dict[str, Any] = field(default_factory=dict)
@@ -79,57 +52,28 @@ class Parts:
         single: bool = False,
         narrow: bool = False,
     ) -> Parts:
-        """Fold the constants of a model, in float64.
+        """Fold the constants of a model, in float64; `outputs` are the indices of some, or all.
 
-        Parameters
-        ----------
-        form : ModelForm
-        outputs : ndarray of int, default=None
-            Indices of the outputs that are asked for; None is all.
-        single : bool, default=False
-            Whether differences are to be taken in single precision: the origin is rounded to it
-            then, and maps make up for that. (A series does not: its centre is what it is.)
-        narrow : bool, default=False
-            Whether products are to be taken in half precision: E is scaled to moderate size then,
-            each input by itself if there is no series, and coefficients of order ‖B‖² are avoided.
-
-        Returns
-        -------
-        Parts
+        In `single` precision the origin is rounded to it, and maps make up for that. (A series does
+        not: its centre is what it is.) `narrow` is for products in half precision: E is scaled to
+        moderate size then, each input by itself if there is no series, and coefficients of order
+        ‖B‖² are avoided.
         """
         every = slice(None) if outputs is None else outputs
         series, dense = None, False
         if form.taylor is not None:
             center, B, order = form.taylor
-            n, d = len(B), B.size
             series = SeriesPart.of(B, order, outputs)
-            dense = order == 1 and not narrow and is_dense(n, outputs)
-        pivot = form.x_mean if form.layers and form.linear is None else form.origin
-        if form.reduced is not None:
-            # In double precision sums of products round no more than the entries did.
-            direct = form.linear is None and form.taylor is None and not (single or narrow)
-            pivot = np.zeros(form.origin.size) if direct else form.reduced.origin
-        if form.taylor is not None:
-            pivot = center.ravel()
-        if single and (form.taylor is None or dense):
-            with np.errstate(over="ignore"):
-                rounded = pivot.astype(np.float32).astype(np.float64)
-            pivot = np.where(np.isfinite(rounded), rounded, pivot)
-        constant = form.constant[every]
+            dense = order == 1 and not narrow and is_dense(len(B), outputs)
+        pivot = _pivot(form, dense, single, narrow)
+        constant, linear = form.constant[every], None
         if form.linear is not None:
-            constant = constant + (pivot - form.origin) @ form.linear[:, every]
-        linear = None if form.linear is None else form.linear[:, every]
-        unit = 1.0
+            linear = form.linear[:, every]
+            constant = constant + (pivot - form.origin) @ linear
         if dense:
-            # vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B. E is
-            # scaled, and one B with it, where coefficients of order ‖B‖² would leave the range.
-            size = float(np.abs(B).max())
-            if not 1 / _RANGE < size * size < _RANGE:
-                unit = float(_power_of_two(size))
-            tangent = -kron_columns(B, B / unit, np.arange(d)[every])
+            unit, tangent = _tangent(B, every)
             moved = (pivot - center.ravel()) * unit
-            constant = constant + B.ravel()[every] + moved @ tangent
-            linear, series = (tangent if linear is None else linear / unit + tangent), None
+            constant, series = constant + B.ravel()[every] + moved @ tangent, None
         layers = [(W.T, b) for W, b in form.layers]
         if layers:
             W, b = layers[0]
@@ -137,9 +81,10 @@ class Parts:
             layers[0] = W, b + (pivot - form.x_mean) @ W
             W, b = layers[-1]
             layers[-1] = W[:, every], b[every] + constant
-        reduced = None
+        reduced, activation = None, form.activation
         if form.reduced is not None:
             reduced = ReducedPart.of(form.reduced, constant, pivot, every, single=single)
+            activation = form.reduced.activation
         zero = series is not None and not constant.any()
         parts = cls(
             pivot,
@@ -147,18 +92,17 @@ class Parts:
             None if zero else constant,
             linear,
             layers,
-            form.activation if form.reduced is None else form.reduced.activation,
+            activation,
             series,
             reduced,
             centered_at_0=reduced is not None and not pivot.any(),
         )
-        if unit != 1.0:
-            parts.unit = unit
-            parts.layers[:1] = [(W / unit, b) for W, b in parts.layers[:1]]
-            parts._project(lambda projection: projection / unit)
-        elif narrow:
+        if dense:
+            parts._rescale(unit)
+            parts.linear = tangent if linear is None else parts.linear + tangent
+        if narrow:
             parts._rescale(_moderate(form, pivot))
-        elif parts._is_extreme():
+        elif parts.unit == 1.0 and parts._is_extreme():
             largest = max(float(np.abs(pivot).max()), np.finfo(np.float64).tiny)
             parts._rescale(float(_power_of_two(1 / largest)))
         parts._pick()
@@ -169,8 +113,11 @@ class Parts:
         maps = [W for W, _ in self.layers[:1]] + ([] if self.linear is None else [self.linear])
         return maps + ([] if self.reduced is None else [self.reduced.projection])
 
-    def _project(self, change: Callable[[NDArray], NDArray]) -> None:
-        """Change the projection on reduced coordinates."""
+    def _change_maps(self, change: Callable[[NDArray], NDArray]) -> None:
+        """Change the matrices that E is multiplied with."""
+        if self.linear is not None:
+            self.linear = change(self.linear)
+        self.layers[:1] = [(change(W), b) for W, b in self.layers[:1]]
         if self.reduced is not None:
             self.reduced = replace(self.reduced, projection=change(self.reduced.projection))
 
@@ -185,10 +132,7 @@ class Parts:
             self.origin = self.origin[self.kept]
             if np.ndim(self.unit):
                 self.unit = self.unit[self.kept]
-            if self.linear is not None:
-                self.linear = self.linear[self.kept]
-            self.layers[:1] = [(W[self.kept], b) for W, b in self.layers[:1]]
-            self._project(lambda projection: projection[self.kept])
+            self._change_maps(lambda M: M[self.kept])
 
     def _is_extreme(self) -> bool:
         """Tell whether coefficients would leave float32's range, and scaling might help."""
@@ -199,10 +143,7 @@ class Parts:
         """Take another unit, of all inputs or of each, for E."""
         self.unit = unit
         columns = unit if np.ndim(unit) == 0 else unit[:, None]
-        if self.linear is not None:
-            self.linear = self.linear / columns
-        self.layers[:1] = [(W / columns, b) for W, b in self.layers[:1]]
-        self._project(lambda projection: projection / columns)
+        self._change_maps(lambda M: M / columns)
         if self.series is not None and not self.series.is_thin:
             self.series = replace(self.series, right=self.series.right / unit)
 
@@ -229,16 +170,13 @@ class Parts:
         def of(array: Any) -> Any:
             return None if array is None else convert(array)
 
-        series = self.series
-        if series is not None:
-            series = replace(series, **{k: of(getattr(series, k)) for k in SERIES_ARRAYS})
         return replace(
             self,
             origin=of(self.origin),
             constant=of(self.constant),
             linear=of(self.linear),
             layers=[(of(W), of(b)) for W, b in self.layers],
-            series=series,
+            series=None if self.series is None else self.series.mapped(of),
             reduced=None if self.reduced is None else self.reduced.mapped(of),
             kept=of(self.kept),
             _repeated={},
@@ -276,8 +214,36 @@ class Parts:
     @property
     def is_direct(self) -> bool:
         """Whether rows need no differences."""
-        plain = self.centered_at_0 and self.reduced is not None and self.kept is None
+        plain = self.centered_at_0 and self.kept is None
         return plain and np.ndim(self.unit) == 0 and self.unit == 1.0
+
+
+def _pivot(form: ModelForm, dense: bool, single: bool, narrow: bool) -> NDArray:
+    """Return from where differences are taken."""
+    if form.taylor is not None:
+        pivot = form.taylor[0].ravel()
+    elif form.reduced is not None:
+        # In double precision sums of products round no more than the entries did.
+        direct = form.linear is None and not (single or narrow)
+        pivot = np.zeros(form.origin.size) if direct else form.reduced.origin
+    else:
+        pivot = form.x_mean if form.layers and form.linear is None else form.origin
+    if single and (form.taylor is None or dense):
+        with np.errstate(over="ignore"):
+            rounded = pivot.astype(np.float32).astype(np.float64)
+        pivot = np.where(np.isfinite(rounded), rounded, pivot)
+    return pivot
+
+
+def _tangent(B: NDArray, every: Any) -> tuple[float, NDArray]:
+    """Return a unit for E and the matrix of −BEB on rows of E·unit, for some outputs.
+
+    vec(BEB) = (B ⊗ Bᵀ) vec E on rows, and the transpose of that matrix is Bᵀ ⊗ B. E is scaled, and
+    one B with it, where coefficients of order ‖B‖² would leave the range.
+    """
+    size = float(np.abs(B).max())
+    unit = 1.0 if 1 / _RANGE < size * size < _RANGE else float(_power_of_two(size))
+    return unit, -kron_columns(B, B / unit, np.arange(B.size)[every])
 
 
 def _power_of_two(numbers: Any) -> Any:

@@ -27,12 +27,6 @@ class EnginePredictorMixin(InverseRegressorMixin):
     """A regressor whose fitted model is a :class:`skinv._linalg.form.ModelForm`.
 
     Its ``fit`` ends with ``_set_engine``.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> LinearInverseApprox([[2.0]]).fit().predict([[2.2]])
-    array([[0.45]])
     """
 
     _engine: Engine
@@ -233,29 +227,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
 
 
 def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
-    """Return indices into flattened outputs.
-
-    Parameters
-    ----------
-    outputs : array-like of int, tuple of two of them, or array of bool
-    n_outputs : int
-
-    Returns
-    -------
-    ndarray of int
-
-    Raises
-    ------
-    ValueError
-        For indices out of range, or of another kind.
-
-    Examples
-    --------
-    >>> output_indices(np.diag_indices(3), 9)
-    array([0, 4, 8])
-    >>> output_indices([0, -1], 9)
-    array([0, 8])
-    """
+    """Return indices into flattened outputs, of indices, rows and columns, or a mask."""
     n = math.isqrt(n_outputs)
     if isinstance(outputs, tuple) and len(outputs) == 2 and n * n == n_outputs:
         try:
@@ -286,24 +258,9 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
 
 
 def embedded_indices(index: NDArray, n: int) -> NDArray[np.intp]:
-    """Return where the entries of complex matrices stand in their embeddings, four numbers each.
+    """Return where entries of complex matrices stand in embeddings of order n, four numbers each.
 
-    Parameters
-    ----------
-    index : ndarray of int
-        Into flattened complex matrices.
-    n : int
-        Order of the embeddings.
-
-    Returns
-    -------
-    ndarray of int
-        Of each entry the flattened 2×2 matrix that embeds it.
-
-    Examples
-    --------
-    >>> embedded_indices(np.array([0]), 4)
-    array([ 0,  2,  8, 10])
+    Of each entry these are the flattened 2×2 matrix that embeds it.
     """
     half = n // 2
     i, j = index // half, index % half

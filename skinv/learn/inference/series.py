@@ -12,45 +12,24 @@ from numpy.typing import NDArray
 # Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which
 # is faster than two products with n×n matrices (the crossover was measured between 8 and 16).
 _DENSE_ORDER = 8
-SERIES_ARRAYS = ("right", "left", "inner", "corner", "columns", "pick")
+_ARRAYS = ("right", "left", "inner", "corner", "columns", "pick")
 
 
 @dataclass
 class SeriesPart:
     """Some outputs of the series B(I + N + N² + …), N = −EB, and how they are computed.
 
-    Parameters
-    ----------
-    right : array of shape (n, n) or (n, n_columns)
-        −B (over the unit of E) or, if the part is thin, the columns asked for, B[:, columns].
-    left : array of shape (n, n), (n_rows, n) or (n, n_outputs)
-        B; if the part is thin the rows asked for; if entries are picked the row of B for each.
-    order : int
-    inner : array of shape (n, n) or None
-        B, if the part is thin: some rows or columns, from thin products.
-    corner : array of shape (n_rows, n_columns) or None
-        The rows and columns asked for, of B, if the part is thin.
-    by_rows : bool
-        Whether a thin part is computed from its rows (few rows) or its columns (few columns).
-    columns : array of int of shape (n_outputs,) or None
-        Columns of the last product, if only entries of that are computed.
-    pick : array of int or None
-        Where the outputs stand among what is computed; None is all of them, in order.
-
-    Examples
-    --------
-    >>> SeriesPart.of(np.eye(2), 1, None).is_plain
-    True
+    A part is thin if it is some rows and columns, computed from thin products.
     """
 
-    right: Any
-    left: Any
+    right: Any  # −B (over the unit of E); thin: the columns asked for, B[:, columns]
+    left: Any  # B; thin: the rows asked for; with columns: of each output its row of B, (n, k)
     order: int
-    inner: Any = None
-    corner: Any = None
-    by_rows: bool = False
-    columns: Any = None
-    pick: Any = None
+    inner: Any = None  # thin: B
+    corner: Any = None  # thin: B in the rows and columns asked for
+    by_rows: bool = False  # thin: whether from the rows, which are fewer, or from the columns
+    columns: Any = None  # of the last product, if only entries of that are computed, (k,)
+    pick: Any = None  # where the outputs stand in what is computed; None is all of it, in order
 
     @classmethod
     def of(cls, B: NDArray, order: int, outputs: NDArray[np.intp] | None) -> SeriesPart:
@@ -77,6 +56,10 @@ class SeriesPart:
         if entries <= everything:
             return replace(whole, left=B[outputs // n].T, columns=outputs % n)
         return replace(whole, pick=outputs)
+
+    def mapped(self, convert: Any) -> SeriesPart:
+        """Return the same with a function applied to every array, and to None for none."""
+        return replace(self, **{name: convert(getattr(self, name)) for name in _ARRAYS})
 
     @property
     def is_thin(self) -> bool:

@@ -13,30 +13,13 @@ from .parts import Parts
 
 
 def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
-    """Return a function from one row of features to one row of outputs.
-
-    Parameters
-    ----------
-    parts : Parts
-        NumPy arrays of one dtype, for all outputs.
-
-    Returns
-    -------
-    function
-        Takes and returns 1-d arrays, without any check.
-
-    Examples
-    --------
-    >>> from skinv._linalg.form import ModelForm
-    >>> parts = Parts.of(ModelForm.series(np.array([[2.0]]), np.array([[0.5]]), 1))
-    >>> single_function(parts)(np.array([2.2]))
-    array([0.45])
-    """
+    """Return a function from a row of features to a row of outputs, 1-d arrays of one dtype."""
     origin, kept = parts.origin, parts.kept
-    if parts.reduced is not None:
-        return _by_evaluation(parts)
     unit = None if parts.unit == 1.0 else origin.dtype.type(parts.unit)
-    terms = [term for term in (_network(parts), _series(parts)) if term]
+    if parts.reduced is not None:
+        terms = [_by_evaluation(parts)]
+    else:
+        terms = [term for term in (_network(parts), _series(parts)) if term]
     first = terms[0]
 
     if len(terms) == 1 and kept is None and unit is None:
@@ -57,18 +40,12 @@ def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
 
 
 def _by_evaluation(parts: Parts) -> Callable[[NDArray], NDArray]:
-    """Return a batch of one, for what there are no shortcuts for."""
-    dtype = parts.origin.dtype
+    """Return a batch of one as a function of differences, where there are no shortcuts."""
 
-    def function(a: NDArray) -> NDArray:
-        E = (a if parts.kept is None else a[parts.kept]) - parts.origin
-        if np.ndim(parts.unit) or parts.unit != 1.0:
-            E *= parts.unit
-        out = np.empty((1, parts.n_outputs), dtype)
+    def function(e: NDArray) -> NDArray:
+        out = np.empty((1, parts.n_outputs), e.dtype)
         with np.errstate(all="ignore"):
-            evaluate(parts, E[None], out, Workspace())
-            if parts.kept is not None:
-                out += a.dot(np.zeros_like(a))
+            evaluate(parts, e[None], out, Workspace())
         return out[0]
 
     return function
