@@ -156,8 +156,9 @@ def hermitian_part(stack: Any, which: Any) -> Any:
 
     What is so already is not changed.
     """
-    some = stack[which]
-    stack = copied(stack)
+    if bool(which.all()):
+        return mean_of(stack, stack.swapaxes(-1, -2).conj())
+    some, stack = stack[which], copied(stack)
     stack[which] = mean_of(some, some.swapaxes(-1, -2).conj())
     return stack
 
@@ -181,7 +182,7 @@ def symmetric_rows(stack: Any) -> Any:
     xp = namespace(stack)
     symmetric = stack[:, 0, -1] == stack[:, -1, 0].conj()  # most that are not, are found here
     if bool(xp.any(symmetric)):
-        some = stack[symmetric]
+        some = stack if bool(xp.all(symmetric)) else stack[symmetric]
         symmetric[indices(symmetric)] = xp.all(some == some.swapaxes(-1, -2).conj(), axis=(1, 2))
     return symmetric
 

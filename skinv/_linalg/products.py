@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,36 @@ def _is_tiny(A: Any, B: Any) -> bool:
     """Tell whether NumPy multiplies stacks on the host faster: torch has plain loops for these."""
     size = A.shape[-2] * A.shape[-1] * B.shape[-1]
     return _LEAST <= size < _TINY and A.device.type == "cpu" and A.dtype.itemsize >= 4
+
+
+def affine(x: Any, W: Any, b: Any, out: Any) -> Any:
+    """Return xW + b, in `out`."""
+    if is_tensor(x):
+        return namespace(x).addmm(b, x, W, out=out)
+    np.matmul(x, W, out=out)
+    out += b
+    return out
+
+
+def activate(h: Any, activation: str, space: Workspace) -> None:
+    """Apply "relu", "tanh" or "silu" in place.
+
+    silu(t) = t·sigmoid(t) is t/2·(1 + tanh(t/2)), which does not overflow, in NumPy.
+    """
+    if is_tensor(h):
+        if activation == "silu":
+            namespace(h).nn.functional.silu(h, inplace=True)
+        else:
+            getattr(h, activation + "_")()
+    elif activation == "relu":
+        np.maximum(h, 0, out=h)
+    elif activation == "tanh":
+        np.tanh(h, out=h)
+    else:
+        h *= 0.5
+        t = np.tanh(h, out=space.of(h, h.shape, "tanh"))
+        t += 1
+        h *= t
 
 
 def product_error(A: Any, X: Any, out: Any = None) -> Any:
@@ -97,14 +128,14 @@ def taken_columns(rows: Any, index: Any) -> Any:
     return np.take(rows, index, axis=1)
 
 
-def as_pairs(stack: Any) -> Any:
-    """Return complex matrices (m, n, n) as rows (m, 2n²), real and imaginary parts in turn.
+def as_pairs(numbers: Any) -> Any:
+    """Return complex numbers (m, ...) as rows, real and imaginary parts in turn.
 
     A view where the memory allows it.
     """
-    stack = stack.resolve_conj() if is_tensor(stack) else stack
-    parts = parts_of(stack)
-    return parts.reshape(parts.shape[0], parts.shape[1] * parts.shape[2] * 2)
+    numbers = numbers.resolve_conj().resolve_neg() if is_tensor(numbers) else numbers
+    parts = parts_of(numbers)
+    return parts.reshape(parts.shape[0], math.prod(parts.shape[1:]))
 
 
 def from_pairs(rows: Any, *shape: int) -> Any:

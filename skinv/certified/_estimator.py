@@ -355,8 +355,7 @@ class CertifiedInverse(
         InverseReport
             A Bunch. ``inverse``: as :meth:`predict`. ``bound`` (n_samples,): proven upper bounds of
             the relative errors. ``residual`` (n_samples,): bounds of ‖I − AX‖ of the regressor's
-            own prediction (made symmetric or complex, where the matrix is), NaN where there is
-            none. ``n_refine`` (n_samples,): refinement steps
+            own prediction, NaN where there is none. ``n_refine`` (n_samples,): refinement steps
             taken. ``status`` (n_samples,), an array of str:
 
             * "predicted": the prediction itself is within `tol`;

@@ -16,7 +16,7 @@ from .._linalg.inverses import exact_inverse
 from .._linalg.workspace import empty, full, indices
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
-from ..structures import hermitian_part, symmetric_rows
+from ..structures import symmetric_rows
 from ._guesses import guess
 
 # Steps of refinement granted to LAPACK's inverse.
@@ -65,8 +65,6 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
         A, X = xp.astype(A, xp.float32), xp.astype(X, xp.float32)
         tol += xp.finfo(dtype).eps / 2
     symmetric = symmetric_rows(A)
-    if bool(symmetric.any()):
-        X = hermitian_part(X, symmetric)
     settings = {"tol": tol, "order": terms.order, "norm": terms.norm}
     bound, residual, n_refine = refine(A, X, max_refine=terms.max_refine, **settings)
     X, bound = with_symmetry(*rounded(X, dtype, bound, terms.norm), terms.norm, symmetric)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm
-from .._linalg.norms import SUMMED
-from .._linalg.norms import check_norm
+from .._linalg.norms import SUMMED, check_norm
 from ..certified._estimator import CertifiedInverse
 from ..learn.inference.parts import Parts
 from ..learn.inference.predictor import EnginePredictorMixin

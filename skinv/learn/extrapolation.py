@@ -72,7 +72,7 @@ class ExtrapolationMixin(EnginePredictorMixin):
         ValueError
             For a wrong number of features.
         """
-        rows, _ = self._validate_batch(X)
+        rows = self._validate_batch(X).rows
         known, single = self._map, rows.dtype.itemsize < 8
         if known is not None and rows.dtype.itemsize < 4:
             known = known.tolerating(2 * Arithmetic.of(rows).unit)

@@ -264,7 +264,8 @@ class StructuredInverse(
         """
         if is_dask(X):
             return by_blocks(self, "predict", X)
-        rows, layout = self._validate_prediction(X)
+        taken = self._validate_prediction(X)
+        rows, layout = taken.rows, taken.layout
         finite = namespace(rows).isfinite(rows).all(1)
         if not bool(finite.all()):  # the regressor does not get to see the others
             values = namespace(rows).full_like(rows, float("nan"))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..._arrays.kinds import is_tensor
 from ..._linalg.arithmetic import Arithmetic, products_are_exact
-from ..._linalg.form import ModelForm
+from ..._linalg.form import ModelForm, for_complex
 from ..._linalg.products import kernels_for
-from ..._linalg.workspace import Workspace, on_host
+from ..._linalg.workspace import Workspace, empty, on_host
 from .evaluate import evaluate
 from .parts import Parts
 from .pieces import (
@@ -94,8 +94,7 @@ class Engine:
         """
         n_outputs = self.n_outputs if outputs is None else len(outputs)
         if len(X) == 0 or n_outputs == 0:
-            empty = X.new_empty if is_tensor(X) else lambda shape: np.empty(shape, X.dtype)
-            return empty((len(X), n_outputs)) if out is None else out
+            return empty(X, (len(X), n_outputs)) if out is None else out
         engine = self if X.dtype.itemsize >= 4 else self._tolerant(X)
         if engine is not self:
             return engine(X, outputs, out, device, verbose)
@@ -112,6 +111,15 @@ class Engine:
         else:
             self._many(X, parts, outputs, out, device, verbose)
         return out
+
+    def for_complex(self, inverses: bool) -> Engine:
+        """Return the engine for rows of real and imaginary parts in turn."""
+        engine = self._engines.get(inverses)
+        if engine is None:
+            n_outputs = self.n_outputs // 2 if inverses else self.n_outputs
+            engine = Engine(lambda: for_complex(self._make_form(), inverses), n_outputs)
+            self._engines[inverses] = engine
+        return engine
 
     def _tolerant(self, X: Any) -> Engine:
         """Return the engine for matrices that were rounded to half precision."""
@@ -319,7 +327,8 @@ def _by_kernel(X: Any, parts: Parts, out: Any) -> bool:
     """Evaluate a series, if it is all there is, in one pass on a GPU, if that can be done."""
     series = parts.series
     alone = not parts.layers and parts.linear is None and parts.constant is None
-    if series is None or not series.is_plain or not alone or parts.unit != 1.0:
+    plain = series is not None and series.is_plain and not parts.is_complex
+    if not plain or not alone or parts.unit != 1.0:
         return False
     kernels = kernels_for(X, series.left.shape[0]) if X.is_contiguous() else None
     if kernels is None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-import numpy as np
-
-from ..._arrays.kinds import is_tensor
-from ..._linalg.products import add_product, product
+from ..._arrays.kinds import namespace
+from ..._linalg.products import (
+    activate,
+    add_product,
+    add_to_diagonal,
+    affine,
+    from_pairs,
+    product,
+)
 from ..._linalg.workspace import Workspace, on_host
 from .parts import SHORT, Parts
 from .series import SeriesPart
@@ -20,66 +24,37 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
     if parts.layers:
         h = E
         for k, (W, b) in enumerate(parts.layers[:-1]):
-            h = _affine(h, W, b, space.of(E, (len(E), W.shape[1]), f"hidden{k}"))
-            _activate(h, parts.activation, space)
+            h = affine(h, W, b, space.of(E, (len(E), W.shape[1]), f"hidden{k}"))
+            activate(h, parts.activation, space)
         W, b = parts.layers[-1]
         if b.shape[0] <= SHORT and on_host(b):
             product(h, W, out=out)
             flat = out.reshape(-1)
             flat += parts.repeated("bias", b, len(out))
         else:
-            _affine(h, W, b, out)
+            affine(h, W, b, out)
         started = True
     if parts.reduced is not None:
-        parts.reduced.evaluate(E, out, space, lambda h: _activate(h, parts.activation, space))
+        parts.reduced.evaluate(E, out, space, lambda h: activate(h, parts.activation, space))
         started = True
     if parts.linear is not None:
         if started:
             add_product(out, E, parts.linear, space)
         else:
-            _affine(E, parts.linear, parts.constant, out)
+            affine(E, parts.linear, parts.constant, out)
         started = True
     if parts.series is not None:
         if not started and parts.constant is not None:
             out[...] = parts.constant
             started = True
+        if parts.is_complex:
+            E, out = (from_pairs(rows, len(rows), rows.shape[1] // 2) for rows in (E, out))
         if parts.series.is_thin:
             _thin(parts.series, E, out, started, parts.unit)
         else:
             _whole(parts.series, E, out, started, space)
     elif not started:
         out[...] = parts.constant
-
-
-def _affine(x: Any, W: Any, b: Any, out: Any) -> Any:
-    """Return xW + b, in `out`."""
-    if is_tensor(x):
-        return sys.modules["torch"].addmm(b, x, W, out=out)
-    np.matmul(x, W, out=out)
-    out += b
-    return out
-
-
-def _activate(h: Any, activation: str, space: Workspace) -> None:
-    """Apply an activation in place.
-
-    silu(t) = t·sigmoid(t) is t/2·(1 + tanh(t/2)), which does not overflow, in NumPy.
-    """
-    if is_tensor(h):
-        torch = sys.modules["torch"]
-        if activation == "silu":
-            torch.nn.functional.silu(h, inplace=True)
-        else:
-            getattr(h, activation + "_")()
-    elif activation == "relu":
-        np.maximum(h, 0, out=h)
-    elif activation == "tanh":
-        np.tanh(h, out=h)
-    else:
-        h *= 0.5
-        t = np.tanh(h, out=space.of(h, h.shape, "tanh"))
-        t += 1
-        h *= t
 
 
 def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) -> None:
@@ -97,14 +72,13 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) ->
             P[...] = N
         elif k:
             P = product(N, P, out=space.of(E, (m, n, n), f"P{k % 2}"))
-        diagonal = P.diagonal(0, 1, 2) if is_tensor(P) else np.einsum("kii->ki", P)
-        diagonal += 1
+        add_to_diagonal(P, 1)
     if series.columns is not None:  # entries of the last product
-        P = P.index_select(2, series.columns) if is_tensor(P) else P[:, :, series.columns]
+        P = P[:, :, series.columns]
         P *= series.left
         _put(out, P.sum(1), add)
         return
-    B = series.left.expand(m, n, n) if is_tensor(E) else series.left
+    B = namespace(E).broadcast_to(series.left, (m, n, n))
     if series.pick is not None:
         _put(out, product(B, P).reshape(m, n * n)[:, series.pick], add)
     elif add:
@@ -132,7 +106,7 @@ def _thin(series: SeriesPart, E: Any, out: Any, add: bool, unit: float) -> None:
     r, c = series.corner.shape
 
     def spread(M: Any) -> Any:
-        return M.expand(m, *M.shape) if is_tensor(E) else M
+        return namespace(E).broadcast_to(M, (m, *M.shape))
 
     def flat(A: Any, B: Any) -> Any:  # stack times constant, as one product
         return product(A.reshape(-1, n), B).reshape(m, -1, B.shape[1])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.kinds import is_tensor
+from ..._arrays.kinds import namespace
 from ..._linalg.form import ModelForm
 from .coordinates import ReducedPart
 from .series import SeriesPart, is_dense, kron_columns
@@ -41,6 +41,7 @@ class Parts:
     # Powers of two, one or of shape (n_inputs,): 1 but for extreme magnitudes and half precision.
     unit: Any = 1.0
     centered_at_0: bool = False
+    is_complex: bool = False  # whether the series is, of rows of real and imaginary parts in turn
     _repeated: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -63,8 +64,11 @@ class Parts:
         series, dense = None, False
         if form.taylor is not None:
             center, B, order = form.taylor
-            series = SeriesPart.of(B, order, outputs)
-            dense = order == 1 and not narrow and is_dense(len(B), outputs)
+            entries = outputs
+            if np.iscomplexobj(B) and outputs is not None:
+                entries = outputs[::2] // 2
+            series = SeriesPart.of(B, order, entries)
+            dense = order == 1 and not narrow and is_dense(len(B), entries)
         pivot = _pivot(form, dense, single, narrow)
         constant, linear = form.constant[every], None
         if form.linear is not None:
@@ -72,8 +76,8 @@ class Parts:
             constant = constant + (pivot - form.origin) @ linear
         if dense:
             unit, tangent = _tangent(B, every)
-            moved = (pivot - center.ravel()) * unit
-            constant, series = constant + B.ravel()[every] + moved @ tangent, None
+            moved = (pivot - as_row(center)) * unit
+            constant, series = constant + as_row(B)[every] + moved @ tangent, None
         layers = [(W.T, b) for W, b in form.layers]
         if layers:
             W, b = layers[0]
@@ -96,6 +100,7 @@ class Parts:
             series,
             reduced,
             centered_at_0=reduced is not None and not pivot.any(),
+            is_complex=series is not None and np.iscomplexobj(series.left),
         )
         if dense:
             parts._rescale(unit)
@@ -151,7 +156,8 @@ class Parts:
         """Return the constants in another precision, in memory of their own."""
 
         def convert(array: NDArray) -> NDArray:
-            return np.array(array, np.intp if array.dtype.kind == "i" else dtype, order="C")
+            kind = np.result_type(dtype, np.complex64) if array.dtype.kind == "c" else dtype
+            return np.array(array, np.intp if array.dtype.kind == "i" else kind, order="C")
 
         with np.errstate(over="ignore"):
             return self._mapped(convert)
@@ -189,7 +195,7 @@ class Parts:
         """
         held = self._repeated.get(name)
         if held is None or len(held) < m * len(row):
-            held = row.repeat(m) if is_tensor(row) else np.tile(row, m)
+            held = namespace(row).tile(row, (m,))
             self._repeated[name] = held
         return held[: m * len(row)]
 
@@ -221,7 +227,7 @@ class Parts:
 def _pivot(form: ModelForm, dense: bool, single: bool, narrow: bool) -> NDArray:
     """Return from where differences are taken."""
     if form.taylor is not None:
-        pivot = form.taylor[0].ravel()
+        pivot = as_row(form.taylor[0])
     elif form.reduced is not None:
         # In double precision sums of products round no more than the entries did.
         direct = form.linear is None and not (single or narrow)
@@ -243,7 +249,17 @@ def _tangent(B: NDArray, every: Any) -> tuple[float, NDArray]:
     """
     size = float(np.abs(B).max())
     unit = 1.0 if 1 / _RANGE < size * size < _RANGE else float(_power_of_two(size))
-    return unit, -kron_columns(B, B / unit, np.arange(B.size)[every])
+    tangent = -kron_columns(B, B / unit, np.arange(B.size))
+    if np.iscomplexobj(B):
+        re, im = tangent.real, tangent.imag
+        pairs = np.stack([np.stack([re, im], axis=-1), np.stack([-im, re], axis=-1)], axis=1)
+        tangent = pairs.reshape(2 * B.size, 2 * B.size)
+    return unit, tangent[:, every]
+
+
+def as_row(M: NDArray) -> NDArray:
+    """Return the numbers of a matrix, of a complex one real and imaginary parts in turn."""
+    return np.ascontiguousarray(M).ravel().view(M.real.dtype)
 
 
 def _power_of_two(numbers: Any) -> Any:

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays.blocks import by_blocks, is_dask
-from ..._arrays.embedding import embed_complex, extract_complex
 from ..._arrays.host import to_host
-from ..._arrays.kinds import is_tensor
-from ..._arrays.shapes import Layout
+from ..._arrays.kinds import is_complex, is_tensor
+from ..._arrays.shapes import Layout, Matrices
 from ..._linalg.form import ModelForm
+from ..._linalg.products import as_pairs, from_pairs
 from ..regressor import InverseRegressorMixin
 from .engine import Engine
 
@@ -64,9 +64,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
             Columns or rows of a series take O(n²) operations
             each, the diagonal one product of matrices less than the whole.
         out : ndarray or tensor, default=None
-            Memory for the result, contiguous, of its shape and dtype; not for complex matrices. It
-            may be `X` itself, whose contents are lost then. Fresh memory costs about as much as the
-            products for n up to 64.
+            Memory for the result, contiguous, of its shape and dtype. It may be `X` itself, whose
+            contents are lost then. Fresh memory costs about as much as the products for n up to 64.
 
         Returns
         -------
@@ -90,24 +89,31 @@ class EnginePredictorMixin(InverseRegressorMixin):
         if is_dask(X):
             return by_blocks(self, "predict", X, outputs=outputs, out=out)
         X, layout = self._validate_batch(X)
-        index, n_outputs = None, self._engine.n_outputs
-        is_complex = layout == Layout.COMPLEX and n_outputs == self.n_features_in_
-        if outputs is not None:
-            index = output_indices(outputs, n_outputs // 4 if is_complex else n_outputs)
-            index = embedded_indices(index, math.isqrt(n_outputs)) if is_complex else index
+        engine, whole = self._engine, layout == Layout.COMPLEX
+        inverses = engine.n_outputs == self.n_features_in_
+        if whole:
+            engine = engine.for_complex(inverses)
+        pairs = whole and inverses
+        n_outputs = engine.n_outputs // 2 if pairs else engine.n_outputs
+        index = None if outputs is None else output_indices(outputs, n_outputs)
+        shape: tuple[int, ...] = (len(X), n_outputs if index is None else len(index))
+        if index is None and self._y_ndim == 1:
+            shape = shape[:1]
+        elif index is None and layout and inverses:
+            n = math.isqrt(n_outputs)
+            shape = len(X), n, n
+        rows = as_pairs(X) if whole else X
         if out is not None:
-            out = self._memory(X, out, index, layout)
-        verbose, seen = getattr(self, "verbose", 0) > 1, X
-        if out is not None and not is_tensor(X) and np.may_share_memory(X, out):
-            seen = np.where(np.isfinite(X), X.dtype.type(0), np.nan)
-        values = self._engine(X, index, out, getattr(self, "device", "cpu"), verbose)
+            out = _memory(X, out, shape, (X if pairs else rows).dtype)
+        verbose, seen = getattr(self, "verbose", 0) > 1, rows
+        if out is not None and _same_memory(rows, out):
+            seen = np.where(np.isfinite(rows), rows.dtype.type(0), np.nan)
+        if pairs and index is not None:
+            index = np.stack([2 * index, 2 * index + 1], axis=1).ravel()
+        values = engine(rows, index, out, getattr(self, "device", "cpu"), verbose)
         if not is_tensor(values):
             self._look_at(values, seen)
-        if index is None:
-            return self._restore_prediction(values, layout)
-        if not is_complex:
-            return values
-        return extract_complex(values.reshape(-1, 2, 2)).reshape(len(X), len(index) // 4)
+        return from_pairs(values, *shape) if pairs else values.reshape(shape)
 
     def inverse_function(self, dtype: Any = np.float64) -> Callable[[ArrayLike], NDArray]:
         """Return the fitted model as a function of one matrix, for loops that take them singly.
@@ -146,11 +152,17 @@ class EnginePredictorMixin(InverseRegressorMixin):
         if kind not in (np.float32, np.float64):
             raise ValueError(f"Got dtype={dtype!r}, but it must be 'float32' or 'float64'.")
         dtype = kind
-        function = self._engine.function(dtype)
-        d, n_outputs = self.n_features_in_, self._engine.n_outputs
+        engine, function = self._engine, self._engine.function(dtype)
+        d, inverse = self.n_features_in_, engine.n_outputs == self.n_features_in_
         n = math.isqrt(d)
         square, flat = (n, n) if n * n == d else None, (d,)
-        asarray, inverse = np.asarray, n_outputs == d
+        asarray = np.asarray
+
+        def of_complex(A: NDArray) -> NDArray:
+            if 2 * A.shape[-1:] != A.shape or not inverse or 4 * A.size != d:
+                raise ValueError(f"Got a complex array of shape {A.shape}; pass (n, n).")
+            row = as_pairs(A[None].astype(np.result_type(dtype, np.complex64), copy=False))[0]
+            return from_pairs(engine.for_complex(True).function(dtype)(row), *A.shape)
 
         def single(A: ArrayLike) -> NDArray:
             try:
@@ -159,9 +171,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
                 A = asarray(to_host(A))
             if A.dtype != dtype:
                 if A.dtype.kind == "c":
-                    if 2 * A.shape[-1:] != A.shape or not inverse:
-                        raise ValueError(f"Got a complex array of shape {A.shape}; pass (n, n).")
-                    return extract_complex(single(embed_complex(A)))
+                    return of_complex(A)
                 A = A.astype(dtype)
             if A.shape == square:
                 values = function(A.reshape(-1))
@@ -173,47 +183,19 @@ class EnginePredictorMixin(InverseRegressorMixin):
 
         return single
 
-    def _validate_batch(self, X: Any) -> tuple[Any, Layout]:
-        """Return rows or a stack of floating-point numbers, as they are if possible, and which."""
+    def _validate_batch(self, X: Any) -> Matrices:
+        """Return rows or a stack of floating-point numbers, as they are if possible."""
         if not self.__sklearn_is_fitted__():
             check_is_fitted(self)
         if is_tensor(X):
             plain, X = X.is_floating_point(), X.detach()
         else:
-            plain = type(X) in _PLAIN and X.dtype.char in "efd" and X.dtype.isnative
+            plain = type(X) in _PLAIN and X.dtype.char in "efdFD" and X.dtype.isnative
             plain = plain and not hasattr(self, "feature_names_in_")
-        if plain and _fits(X.shape, self.n_features_in_):
-            return X, Layout.STACK if X.ndim == 3 else Layout.ROWS
+        if plain and _fits(X.shape, self.n_features_in_, 4 if is_complex(X) else 1):
+            layout = Layout.STACK if X.ndim == 3 else Layout.ROWS
+            return Matrices(X, Layout.COMPLEX if is_complex(X) else layout)
         return self._validate_prediction(X, keep_half=True)
-
-    def _memory(self, X: Any, out: Any, index: NDArray | None, layout: Layout) -> Any:
-        """Return memory for the result as rows, if it is fit for it."""
-        if layout == Layout.COMPLEX:
-            raise ValueError("Got out for complex matrices; leave it out, or pass embeddings.")
-        n_outputs = self._engine.n_outputs
-        shape: tuple[int, ...] = (len(X), n_outputs if index is None else len(index))
-        if index is None and self._y_ndim == 1:
-            shape = (len(X),)
-        elif index is None and layout and n_outputs == self.n_features_in_:
-            n = math.isqrt(n_outputs)
-            shape = (len(X), n, n)
-        if type(out) is not type(X) and not (isinstance(out, np.ndarray) and not is_tensor(X)):
-            raise ValueError(
-                f"Got out of type {type(out).__name__} for X of {type(X).__name__}, but memory of "
-                f"the same kind is expected: pass what predict returns without out."
-            )
-        contiguous = out.is_contiguous() if is_tensor(out) else out.flags.carray
-        on_device = not is_tensor(out) or out.device == X.device
-        if tuple(out.shape) != shape or out.dtype != X.dtype or not contiguous or not on_device:
-            raise ValueError(
-                f"Got out of shape {tuple(out.shape)} and {out.dtype}, but writable, contiguous "
-                f"memory of shape {shape} and {X.dtype} is expected, where X is."
-            )
-        if _overlap(X, out):
-            raise ValueError(
-                "Got out that overlaps X, but it must be the memory of X, or apart from it."
-            )
-        return out.reshape(len(X), n_outputs if index is None else len(index))
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -257,15 +239,30 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
     return np.atleast_1d(index % n_outputs).astype(np.intp)
 
 
-def embedded_indices(index: NDArray, n: int) -> NDArray[np.intp]:
-    """Return where entries of complex matrices stand in embeddings of order n, four numbers each.
+def _memory(X: Any, out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return memory for the result as real rows, if it is fit for it."""
+    if type(out) is not type(X) and not (isinstance(out, np.ndarray) and not is_tensor(X)):
+        raise ValueError(
+            f"Got out of type {type(out).__name__} for X of {type(X).__name__}, but memory of "
+            f"the same kind is expected: pass what predict returns without out."
+        )
+    contiguous = out.is_contiguous() if is_tensor(out) else out.flags.carray
+    on_device = not is_tensor(out) or out.device == X.device
+    if tuple(out.shape) != shape or out.dtype != dtype or not contiguous or not on_device:
+        raise ValueError(
+            f"Got out of shape {tuple(out.shape)} and {out.dtype}, but writable, contiguous "
+            f"memory of shape {shape} and {dtype} is expected, where X is."
+        )
+    if _overlap(X, out):
+        raise ValueError(
+            "Got out that overlaps X, but it must be the memory of X, or apart from it."
+        )
+    return as_pairs(out) if len(shape) > 1 else out.reshape(shape[0], 1)
 
-    Of each entry these are the flattened 2×2 matrix that embeds it.
-    """
-    half = n // 2
-    i, j = index // half, index % half
-    corners = [(i + di) * n + j + dj for di in (0, half) for dj in (0, half)]
-    return np.stack(corners, axis=1).ravel()
+
+def _same_memory(X: Any, out: Any) -> bool:
+    """Tell whether an array, of which more is to be known, is about to be written over."""
+    return not is_tensor(X) and np.may_share_memory(X, out)
 
 
 def _check_range(index: NDArray, size: int, outputs: Any) -> None:
@@ -275,11 +272,11 @@ def _check_range(index: NDArray, size: int, outputs: Any) -> None:
         )
 
 
-def _fits(shape: tuple[int, ...], d: int) -> bool:
-    """Tell whether a shape is that of rows with d entries, or of a stack of such matrices."""
+def _fits(shape: tuple[int, ...], d: int, times: int) -> bool:
+    """Tell whether a shape is that of rows with d numbers, or of matrices, each `times` over."""
     if len(shape) == 2:
-        return shape[1] == d
-    return len(shape) == 3 and shape[1] == shape[2] and shape[1] * shape[2] == d
+        return shape[1] == d and times == 1
+    return len(shape) == 3 and shape[1] == shape[2] and times * shape[1] * shape[2] == d
 
 
 def _overlap(X: Any, out: Any) -> bool:

@@ -103,14 +103,15 @@ def _series(parts: Parts) -> Callable[[NDArray], NDArray] | None:
     n = len(series.left)
     identity = np.eye(n, dtype=series.left.dtype)
     right, left, more = series.right, series.left, range(series.order - 1)
+    kind, real = left.dtype, left.real.dtype
 
     def function(e: NDArray) -> NDArray:
-        N = e.reshape(n, n).dot(right)
+        N = e.view(kind).reshape(n, n).dot(right)
         P = N + identity
         for _ in more:
             P = N.dot(P)
             P += identity
-        return left.dot(P).reshape(-1)
+        return left.dot(P).reshape(-1).view(real)
 
     return function
 
