@@ -38,14 +38,8 @@ _CHUNK = 2**17
 class NormalEquations(ABC):
     """The normal equations of a perceptron at its current parameters, over given rows.
 
-    Parameters
-    ----------
-    weights, biases : sequence of tensors, float64
-        Parameters in torch's orientation.
-    activation : str
-    gram_dtype : torch.dtype, default=torch.float64
-        Precision of the Gram matrices: products of float32 are twice as fast, and their rounding
-        does not matter under a damping well above it. Residuals and gradients are float64 always.
+    Gram matrices are of `gram_dtype`: products of float32 are twice as fast, and their rounding
+    does not matter under a damping well above it. Residuals and gradients are float64 always.
     """
 
     inner: torch.Tensor
@@ -144,12 +138,10 @@ class NormalEquations(ABC):
 
     def factorize(self, damping: float) -> bool:
         """Factorise the matrix with its diagonal scaled by 1 + damping; False if that fails."""
+        inner, last = self.inner.diagonal(), self.S.diagonal()
         # A unit that is off everywhere has a diagonal of 0; its parameters must not move freely.
-        floor = 1e-10 * max(float(self.inner.diagonal().max()), float(self.S.diagonal().max()))
-        self.scale = (
-            self.inner.diagonal() + floor,
-            self.S.diagonal() + floor,
-        )
+        floor = 1e-10 * max(float(part.max()) for part in (inner, last) if len(part))
+        self.scale = inner + floor, last + floor
         S = self.S + torch.diag(damping * self.scale[1])
         self._last_factor, info = torch.linalg.cholesky_ex(S)
         if int(info):
@@ -166,10 +158,7 @@ class NormalEquations(ABC):
         right = inner - self._coupled(reduced)
         step = -torch.cholesky_solve(right[:, None], self._factor)[:, 0]
         remaining = last + self._coupled_transposed(step)
-        return [
-            *self._unpack(step),
-            -torch.cholesky_solve(remaining.T, self._last_factor).T,
-        ]
+        return [*self._unpack(step), -torch.cholesky_solve(remaining.T, self._last_factor).T]
 
     def damped_norm(self, step: list[torch.Tensor]) -> float:
         """Return Σ scale · step², the square of the norm in which the damping holds it."""
@@ -215,19 +204,6 @@ class Linear(NormalEquations):
 
     def _complete(self) -> None:
         self.inner = self.S.new_zeros(0, 0)
-
-    def factorize(self, damping: float) -> bool:
-        """Factorise the one block there is."""
-        floor = 1e-10 * float(self.S.diagonal().max())
-        self.scale = (self.inner.diagonal(), self.S.diagonal() + floor)
-        S = self.S + torch.diag(damping * self.scale[1])
-        self._last_factor, info = torch.linalg.cholesky_ex(S)
-        self._factor = self.inner
-        return int(info) == 0
-
-    def solve(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the step of the last layer."""
-        return [-torch.cholesky_solve(gradients[0].T, self._last_factor).T]
 
     def _coupled(self, last: torch.Tensor) -> torch.Tensor:
         return last.new_zeros(0)
