@@ -56,10 +56,8 @@ class Polynomial:
         return values
 
     def rounded(self, rows: NDArray) -> Polynomial:
-        """Return the same terms, fitted to the training rows as they are in a lower precision.
-
-        What is rounding then does not go by coordinates in which the rows hardly move.
-        """
+        """Return the same terms, fitted to the training rows as they are in a lower precision."""
+        # What is rounding then does not go by coordinates in which the rows hardly move.
         z = self.reduction.coordinates(rows)
         R, Z = triangular(z, self.outputs, np.arange(len(rows)), self.monomials)
         R, Z = penalized(R, Z, self.penalty[: len(self.monomials)])
@@ -89,10 +87,7 @@ class Polynomial:
     def to_map(
         self, rows: NDArray, targets: NDArray, factor: float, *, full: bool = False
     ) -> ReducedMap:
-        """Return what predicts, from training data and the factor of :func:`limits_of`.
-
-        If `full`, all outputs are computed from the terms, not from a basis.
-        """
+        """Return what predicts; if `full`, all outputs come from the terms, not from a basis."""
         lower: ReducedMap | None = None
         for bits, most in _LOWER:
             some = replace(self, monomials=self.monomials[:most])

@@ -32,6 +32,8 @@ NOISE = 2.0**10 * np.finfo(np.float64).eps
 # Directions in which matrices vary by less than this share of what they do in others say nothing of
 # their inverses, but would be fitted with coefficients that no single-precision input is exact for.
 _VARIATION = 1e-6
+# Weights of samples in float64, which are not to be negative.
+_checked_weight = partial(_check_sample_weight, dtype=np.float64, ensure_non_negative=True)
 # Matrices at most for which convergence of the series is looked into.
 _LOOKED_AT = 1000
 
@@ -173,9 +175,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
                     "Got targets that are not the inverses of the matrices, but method='taylor' "
                     "knows the inverse only; leave y out, or use method='lstsq'."
                 )
-            weight = _check_sample_weight(
-                sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-            )
+            weight = _checked_weight(sample_weight, rows)
             center = weight @ rows / weight.sum()
         if self.center is not None:
             complex_stack = getattr(X, "ndim", 2) == 3 and is_complex(X)
@@ -220,9 +220,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
 
     def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> None:
         rows, targets, self._inverse_targets = self._validate_training(X, y)
-        weight = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-        )
+        weight = _checked_weight(sample_weight, rows)
         rcond = _VARIATION if self._inverse_targets else None
         x_mean, y_mean, matrix = affine_fit(
             rows, targets, weight, rcond, scaled=self._inverse_targets
@@ -283,10 +281,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
 
 
 def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
-    """Return Σ_{j<=order} (−BE)ʲB for rows (n_samples, n*n), E = A − A₀, B the inverse of A₀.
-
-    Arrays and tensors are answered in their dtype.
-    """
+    """Return the series Σ_{j<=order} (−BE)ʲB of rows, in their dtype; B is the inverse of A₀."""
     form = partial(ModelForm.series, center, inverse, order)
     return Engine(form, center.size)(rows)
 

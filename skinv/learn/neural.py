@@ -27,6 +27,7 @@ __all__ = ["NeuralInverseRegressor"]
 _FIRST_SAMPLE = 4096
 # More terms and units that leave more than this share of the error are not worth their time.
 _WORTH = 0.85
+# What a number of things may be.
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 

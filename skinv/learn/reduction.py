@@ -125,10 +125,7 @@ class Directions:
         return float(np.abs(project(rows, self.origin, rest)).max(initial=0.0))
 
     def reduction(self, count: int, rows: NDArray, reach: float = 0.0) -> Reduction:
-        """Return the coordinates of the leading directions, and a sketch of all the others.
-
-        Other rows than these reach as far as `reach` into what is left, at least.
-        """
+        """Return the coordinates of the leading directions, and a sketch of all the others."""
         return Reduction(
             self.origin,
             self.projection[:, :count],
@@ -222,16 +219,13 @@ def _sketch(V: NDArray) -> NDArray[np.float64]:
 
 
 def _standardizing(values: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return what columns are multiplied with for a standard deviation of 1, and which vary.
-
-    Those that hold nothing but rounding count by what is usual elsewhere: they say nothing, but
-    that they change is seen.
-    """
+    """Return what columns are multiplied with for a standard deviation of 1, and which vary."""
     largest = np.abs(values).max(axis=0, initial=0.0)
     share = values / _positive(largest)  # squares of others would overflow
     mean, deviation = share.mean(axis=0) * largest, share.std(axis=0) * largest
     usual = np.hypot(mean, deviation).max(initial=0.0) or 1.0
     varying = varies(mean, deviation)
+    # What holds nothing but rounding counts by what is usual elsewhere: that it changes is seen.
     size = np.where(varying, deviation, usual)
     return 1 / np.maximum(size, np.finfo(np.float64).tiny), varying
 

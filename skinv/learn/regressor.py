@@ -116,10 +116,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         return rows, targets, inverses
 
     def _validate_prediction(self, X: Any, keep_half: bool = False) -> tuple[Any, Layout]:
-        """Return rows as a floating-point array, or tensor if `X` is one, and their layout.
-
-        NaN and infinity pass.
-        """
+        """Return rows as a floating-point array or tensor, which may hold NaN, and their layout."""
         check_is_fitted(self)
         rows, layout = flatten_stack(X)
         n_features = getattr(self, "n_features_in_", None)  # of foreign regressors often unknown

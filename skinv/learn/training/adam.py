@@ -26,10 +26,7 @@ _WARM_UP = 3
 
 
 class AdamLoop:
-    """Adam on the mean squared error of a perceptron, whose parameters become views of one tensor.
-
-    The optimiser supplies the constants and holds the moments.
-    """
+    """Adam on the mean squared error of a perceptron, with the constants of a torch optimiser."""
 
     def __init__(self, module: Any, optimizer: Any):
         self._module, self._optimizer = module, optimizer

@@ -28,10 +28,7 @@ _FORWARD: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
 
 
 class Backprop:
-    """Forward and backward passes of a perceptron over batches of one size.
-
-    :meth:`backward` puts derivatives into `weight_grads` (n_out, n_in) and `bias_grads` (n_out,).
-    """
+    """Forward and backward passes of a perceptron over batches of one size."""
 
     def __init__(
         self,

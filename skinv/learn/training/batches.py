@@ -36,10 +36,7 @@ class Batches(Dataset, ABC):
 
     @abstractmethod
     def epoch(self, losses: Callable[[Rows], torch.Tensor] | None = None) -> Rows:
-        """Return the rows of an epoch, in the order in which they are used.
-
-        `losses` gives the squared error of each row, for drawing where it is large.
-        """
+        """Return the rows of an epoch as they are used; `losses` are for drawing large ones."""
 
     def enlarge(self, factor: int) -> None:
         """Join batches, for the epochs to come."""
@@ -204,10 +201,7 @@ class DrawnBatches(Batches):
 
 
 def pick(losses: torch.Tensor, n: int, generator: torch.Generator | None) -> torch.Tensor:
-    """Draw row numbers with probability proportional to a loss, with replacement.
-
-    Where no loss is positive and finite, they are drawn uniformly.
-    """
+    """Draw row numbers with probability proportional to a loss, with replacement."""
     # On the host: a cumulative sum on a device may come out differently each time.
     total = torch.nan_to_num(losses.double().cpu(), posinf=0.0).cumsum(0)
     u = torch.rand(n, generator=generator, dtype=torch.float64, device=losses.device).cpu()

@@ -41,12 +41,9 @@ def train_on_arrays(
     n_epochs: int,
     *,
     partial: bool = False,
-    deadline: float = math.inf,
+    deadline: float = math.inf,  # on the clock time.monotonic
 ) -> None:
-    """Train on arrays, under the schedule or, if `partial`, for one epoch without one.
-
-    The deadline is on the clock ``time.monotonic``.
-    """
+    """Train on arrays, under the schedule or, if `partial`, for one epoch without one."""
     sizes = layer_sizes(model)
     # A model that goes on in smaller portions keeps its solver, unless these are very small.
     kept = partial and getattr(model, "solver_", None) == "lm" and model.n_iter_ > 0

@@ -29,10 +29,7 @@ def activation_jet(
 
 
 def add_gram(gram: torch.Tensor, B: torch.Tensor, h: int, d: int) -> None:
-    """Add BᵀB to a Gram matrix in place, of wide ones the blocks on and right of the diagonal only.
-
-    There are d blocks of width h; another one is what is left.
-    """
+    """Add BᵀB in place; if wide, no blocks (d of h columns, and a rest) left of the diagonal."""
     if len(gram) < _BLOCKED:
         gram.addmm_(B.T, B)
         return

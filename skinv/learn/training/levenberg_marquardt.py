@@ -86,7 +86,7 @@ class LevenbergMarquardt:
                 if after < objective:
                     ratio = (objective - after) / gain if gain > 0 else 1.0
                     self._before, self._idle = layers, 0
-                    self._write(proposed)
+                    self._module.write(proposed)
                     self.damping *= max(1 / 3, 1 - (2 * ratio - 1) ** 3)
                     self.damping, self._growth = max(self.damping, _SMALLEST), 2.0
                     return loss
@@ -114,7 +114,7 @@ class LevenbergMarquardt:
         unlucky = self._level is not None and not loss <= _UNLUCKY * self._level
         if self._before is None or not unlucky:
             return False
-        self._write(self._before)
+        self._module.write(self._before)
         self._before = None
         self.damping, self._growth = max(10 * self.damping, 1e-6), 2.0
         return True
@@ -145,11 +145,6 @@ class LevenbergMarquardt:
             residual = mlp_forward(xc, weights, biases, self._module.activation) - yc
             total += (residual * residual).sum()
         return float(total)
-
-    def _write(self, layers: list[torch.Tensor]) -> None:
-        for W, b, layer in zip(self._module.weights, self._module.biases, layers, strict=True):
-            W.copy_(layer[:, :-1])
-            b.copy_(layer[:, -1])
 
 
 def _squared_norm(layers: list[torch.Tensor]) -> float:

@@ -42,6 +42,13 @@ class MLP(nn.Module):
             for parameter, values in zip(self.parameters(), parameters, strict=True):
                 parameter.copy_(values)
 
+    def write(self, layers: Sequence[torch.Tensor]) -> None:
+        """Take over weights with biases as their last columns, in place."""
+        with torch.no_grad():
+            for W, b, layer in zip(self.weights, self.biases, layers, strict=True):
+                W.copy_(layer[:, :-1])
+                b.copy_(layer[:, -1])
+
     def layers(self) -> list[tuple[NDArray, NDArray]]:
         """Copy the weights out as arrays."""
         return [

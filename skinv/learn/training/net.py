@@ -301,10 +301,7 @@ def make_net(
 
 
 def solver_state(net: InverseNet) -> dict[str, Any]:
-    """Copy out as arrays and numbers what the solver goes on from; nothing before any step of Adam.
-
-    Of Adam lists of arrays, one per parameter; of Levenberg-Marquardt its damping.
-    """
+    """Copy out as arrays and numbers what the solver goes on from; nothing before steps of Adam."""
     if net.solver == "lm":
         return {"lm": net.optimizer_.state_dict()}
     states = [net.optimizer_.state.get(p, {}) for p in net.module_.parameters()]
@@ -315,10 +312,7 @@ def solver_state(net: InverseNet) -> dict[str, Any]:
 
 
 def load_solver_state(net: InverseNet, saved: dict[str, Any]) -> None:
-    """Put a saved state back into the optimiser of a net of the same shape.
-
-    That of another solver is of no use, and is left out.
-    """
+    """Put a saved state, unless it is of another solver, back into the optimiser of a net."""
     if net.solver == "lm":
         if "lm" in saved:
             net.optimizer_.load_state_dict(saved["lm"])

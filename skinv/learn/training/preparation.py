@@ -57,17 +57,13 @@ class Preparation:
         inverses: bool = False,
         center: NDArray | None = None,
     ) -> Preparation:
-        """Fit scaling and baseline to training data.
-
-        "auto" is the one of "affine" and "taylor2" that leaves less, and "taylor2", if it can be,
-        where an affine map would have too many coefficients. For targets that are not inverses,
-        whose derivatives are unknown, a series is the affine fit. It raises for a singular center.
-        """
+        """Fit scaling and baseline to training data; the series are about `center`, or the mean."""
         rows = rows.astype(np.float64, copy=False)
         x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
         # Scaled to unit variance rounding would be noise, and far more of it in single precision.
         kept = np.flatnonzero(varies(x_mean, x_scale))
         prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
+        # The derivatives of other targets are unknown: their series is the affine fit.
         if baseline in ORDERS and inverses:
             prepared._set_series(rows, center, ORDERS[baseline])
         elif baseline is not None:

@@ -65,11 +65,9 @@ class Recycling(Callback):
 def move_units(
     module: Any, x: torch.Tensor, y: torch.Tensor, n_moved: int, generator: torch.Generator
 ) -> None:
-    """Replace the weakest units of a network with one hidden layer, and refit its last layer.
-
-    The module is changed in place.
-    """
-    W = torch.cat([module.weights[0], module.biases[0][:, None]], 1)
+    """Replace the weakest units of a network with one hidden layer, and refit its last layer."""
+    parameters = zip(module.weights, module.biases, strict=True)
+    W, last = (torch.cat([weights, bias[:, None]], 1) for weights, bias in parameters)
     rows, act = augmented(x), module.activation
 
     def hidden(units: torch.Tensor) -> torch.Tensor:
@@ -82,7 +80,6 @@ def move_units(
         return torch.linalg.cholesky(gram)
 
     a = hidden(W)
-    last = torch.cat([module.weights[1], module.biases[1][:, None]], 1)
     # Taking unit j away and fitting the others anew costs Σ_o V_oj² / (S⁻¹)_jj.
     cost = last.square().sum(0) / torch.cholesky_inverse(factor(a)).diagonal()
     keep = cost[:-1].argsort()[n_moved:]
@@ -101,8 +98,4 @@ def move_units(
         gain = (residual.T @ c).square().sum(0) / new.clamp_min(1e-6 * size.max())
         W = torch.cat([W, candidates[gain.argmax()][None]], 0)
     a = hidden(W)
-    last = torch.cholesky_solve(a.T @ y, factor(a)).T
-    module.weights[0].copy_(W[:, :-1])
-    module.biases[0].copy_(W[:, -1])
-    module.weights[1].copy_(last[:, :-1])
-    module.biases[1].copy_(last[:, -1])
+    module.write([W, torch.cholesky_solve(a.T @ y, factor(a)).T])

@@ -51,11 +51,7 @@ class Residual:
         constant: bool = False,
         answers_all: bool = False,
     ) -> Residual:
-        """Look at what a polynomial leaves of training data, for `n_inputs` coordinates at most.
-
-        If `constant`, the mean is the baseline instead; the factor is that of
-        :func:`skinv.learn.fitted.limits_of`.
-        """
+        """Look at what a polynomial, or the mean if `constant`, leaves of training data."""
         unit = found.reduction.y_unit
         baseline = found.to_map(rows, targets, factor, full=True)
         if constant:
@@ -75,21 +71,11 @@ class Residual:
             baseline, limits=limits_of(found.reduction, baseline.terms, factor, n_inputs)
         )
         return cls(
-            baseline,
-            n_inputs,
-            unit,
-            V,
-            np.full(V.shape[1], scale),
-            None,
-            answers_all,
-            found.error,
+            baseline, n_inputs, unit, V, np.full(V.shape[1], scale), None, answers_all, found.error
         )
 
     def settle(self, targets: NDArray, loss: float, n_hidden: int) -> float:
-        """Choose a basis of the outputs, for a network that leaves some loss on unseen rows.
-
-        Returns the root mean square error that it leaves, relative to the targets.
-        """
+        """Choose a basis of the outputs, by the loss on unseen rows; return the relative error."""
         scale = self.error  # what it leaves of rows that it was fitted to may be much less
         if not np.isfinite(scale):
             scale = float(self.y_scale[0] * np.sqrt(self.n_outputs / len(self.y_unit)))

@@ -34,10 +34,9 @@ _LOOKED_AT = 1000
 def start_reduced(
     model: Any, rows: NDArray, targets: NDArray, inverses: bool, max_terms: int, *, looks: bool
 ) -> bool | None:
-    """Start in reduced coordinates, if the training data have such.
+    """Start in reduced coordinates; return whether there is a network to train.
 
-    Returns whether there is a network to train; None if all entries are to be used instead. If it
-    `looks`, that is so where the rows do not move in few directions.
+    None if all entries are to be used instead: if it `looks`, where rows move in many directions.
     """
     stated, free = isinstance(model.n_components, Integral), has_free_width(model)
     on_entries = model.init == "taylor" or (model.baseline in ORDERS and inverses)

@@ -17,23 +17,14 @@ _LM_HIDDEN, _LM_TARGETS, _LM_MEMORY = 2, 4, 4 * 2**30
 # Operations of a step past which it takes minutes: that is refused.
 _LM_OPERATIONS = 1e12
 # Numbers to fit per parameter in each of its steps, and how many of these make an epoch: fewer
-# where they take long.
+# past 600 parameters, and a third of that with two hidden layers, where they take long.
 _LM_BATCH, _LM_STEPS, _LM_LONG = 16, 10, 6000
 
 
 def choose_solver(
-    requested: str,
-    sizes: list[int],
-    activation: str,
-    n_rows: float,
-    callbacks: Any = None,
+    requested: str, sizes: list[int], activation: str, n_rows: float, callbacks: Any = None
 ) -> str:
-    """Return "adam" or "lm"; refuse what the one that was requested cannot do.
-
-    "auto" is Levenberg-Marquardt for at most two hidden layers, 3000 parameters (600 of a ReLU
-    network) and a quarter as many parameters as there are numbers to fit, unless a callback
-    schedules learning rates; Adam otherwise. There are infinitely many rows in a stream.
-    """
+    """Return "adam" or "lm" for so many rows; refuse what the requested one cannot do."""
     n_hidden = len(sizes) - 2
     if requested == "lm" and n_hidden > _LM_HIDDEN:
         raise ValueError(
@@ -94,10 +85,7 @@ def lm_memory(sizes: list[int]) -> int:
 
 
 def lm_operations(sizes: list[int]) -> float:
-    """Return about how many operations a step of Levenberg-Marquardt takes.
-
-    They are for the normal matrix of the inner layers, and its factorisation.
-    """
+    """Return about how many operations a step takes: the normal matrix, and its factorisation."""
     inner = float(count_parameters(sizes[:-1]))
     return inner**3 / 3 + inner**2 * lm_batch_size(sizes)
 
@@ -108,18 +96,11 @@ def count_parameters(sizes: list[int]) -> int:
 
 
 def lm_batch_size(sizes: list[int]) -> int:
-    """Return how many rows a step of Levenberg-Marquardt looks at.
-
-    They make 16 numbers to fit per parameter, but are not below 1024.
-    """
+    """Return how many rows a step of Levenberg-Marquardt looks at."""
     return max(1024, -(-_LM_BATCH * count_parameters(sizes) // sizes[-1]))
 
 
 def lm_epoch(sizes: list[int]) -> int:
-    """Return how many steps of Levenberg-Marquardt make an epoch.
-
-    10 up to 600 parameters, inversely proportional to their number then, and a third as many with
-    two hidden layers, where they take longer; 2 at least.
-    """
+    """Return how many steps of Levenberg-Marquardt make an epoch."""
     steps = min(_LM_LONG // count_parameters(sizes), _LM_STEPS)
     return max(steps if len(sizes) <= 3 else steps // 3, 2)
