@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from skinv import CertifiedInverse, FeasibleRegionSampler, LinearInverseApprox
-from skinv._arrays.conversion import as_float64
+from skinv._arrays.conversion import as_double
 from skinv._linalg.scaling import powers_of_two, shifted, times_power
 from skinv.bounds import certify_region, residual_bound
 from skinv.certified._anchor import Anchor
@@ -239,7 +239,7 @@ def test_scaling_is_exact(mode):
         with mode():
             moved = host(times_power(kind(tiny), kind(np.array(2.0**1000))))
             up, down = (kind(np.array(2.0**k)) for k in (-900, -1000))
-            back, wide = host(shifted(kind(moved), up, down)), host(as_float64(kind(single)))
+            back, wide = host(shifted(kind(moved), up, down)), host(as_double(kind(single)))
             unit = host(powers_of_two(kind(few), 1))
         assert (rationals(moved) == rationals(tiny) * 2**1000).all()
         assert (rationals(back) == rationals(moved) * 2**100).all()

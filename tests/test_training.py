@@ -26,7 +26,8 @@ from skinv.learn.training.modules import MLP, mlp_forward
 from skinv.learn.training.normal_equations import KINDS
 from skinv.learn.training.preparation import Preparation, random_layers
 from skinv.learn.training.recycling import move_units
-from skinv.learn.training.solvers import choose_solver
+from skinv.learn.training.schedules import learning_rates
+from skinv.learn.training.solvers import choose_solver, lm_batch_size, lm_epoch
 from skinv.learn.training.stream import inverses, stream
 
 SIZES = ([3, 2], [3, 5, 2], [1, 1, 1], [4, 32, 4], [3, 5, 4, 2], [1, 1, 1, 1], [2, 3, 2, 5])
@@ -312,6 +313,24 @@ def test_lm_fits_what_is_affine(region):
 def test_which_solver(args, expected):
     """The documented rule."""
     assert choose_solver(*args) == expected
+
+
+def test_epochs_of_levenberg_marquardt():
+    """Epochs have fewer steps where these take long, and batches 16 numbers for each parameter."""
+    assert [lm_epoch(s) for s in ([4, 32, 4], [9, 72, 9], [4, 16, 16, 4])] == [10, 4, 3]
+    assert lm_batch_size([4, 32, 4]) == 16 * 292 / 4
+    assert lm_batch_size([4, 2, 4]) == 1024
+
+
+def test_learning_rates():
+    """Schedules are constant, three half cosines, or one up and one down."""
+    assert learning_rates("constant", 3, 0.1).tolist() == [0.1, 0.1, 0.1]
+    rates = learning_rates("warm_restarts", 7, 1.0)
+    np.testing.assert_allclose(rates, [1, 1, 0.5, 1, 0.853553, 0.5, 0.146447], atol=1e-6)
+    rates = learning_rates("one_cycle", 1000, 1.0)
+    assert rates[[0, 300, -1]] == pytest.approx([1 / 25, 1.0, 1e-5])
+    assert (np.diff(rates[:301]) > 0).all()
+    assert (np.diff(rates[300:]) < 0).all()
 
 
 def test_lm_limits(region):

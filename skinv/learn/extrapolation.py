@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._arrays.host import to_host
 from .._arrays.rows import list_rows, unanswered_is_expected
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.form import ReducedMap
+from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
 from .inference.coordinates import ReducedPart
 from .inference.predictor import EnginePredictorMixin
 from .reduction import project
@@ -37,19 +37,17 @@ class ExtrapolationWarning(UserWarning):
 
 
 class ExtrapolationMixin(EnginePredictorMixin):
-    """A model that may be in reduced coordinates, and then knows what it was never shown.
-
-    Examples
-    --------
-    >>> from skinv import PolynomialInverseApprox
-    >>> X = np.eye(2) * np.linspace(1, 2, 20)[:, None, None]
-    >>> model = PolynomialInverseApprox().fit(X)
-    >>> model.extrapolates(np.array([1.5 * np.eye(2), 9 * np.eye(2), [[1.5, 1], [1, 1.5]]]))
-    array([False,  True,  True])
-    """
+    """A model that may be in reduced coordinates, and then knows what it was never shown."""
 
     _map: ReducedMap | None
     _answers_all: bool
+    _inverse_targets: bool
+
+    def _model_form(self) -> ModelForm:
+        """Return what bounds over a region need to know."""
+        if not self._inverse_targets:
+            raise ValueError(OTHER_TARGETS)
+        return self._make_form()()
 
     def extrapolates(self, X: Any) -> NDArray[np.bool_]:
         """Tell which matrices are far from those that the model was fitted to.

@@ -24,38 +24,17 @@ _LEAST_DEGREE = 3
 
 @dataclass
 class Polynomial:
-    """A polynomial of reduced coordinates, fitted to training data.
-
-    Parameters
-    ----------
-    reduction : Reduction
-    monomials : list of tuple of int
-        The terms but for the constant one, the most important ones first.
-    outputs : Outputs
-    penalty : ndarray of shape (n_terms,)
-        What coefficients are multiplied with beside the residuals whose squares they are to
-        minimize.
-    R, Z : ndarray of shape (n_terms + 1, n_terms + 1) and (n_terms + 1, n)
-        Least squares in triangular form: of so many leading terms, the constant one first.
-    error : float
-        Root mean square error of held-out rows, in units of the reduction; NaN if there were none.
-
-    Examples
-    --------
-    >>> from skinv.learn.selection import fit_polynomial
-    >>> x = np.linspace(0, 1, 50)[:, None]
-    >>> p = fit_polynomial(x, x**3, inverses=False)
-    >>> len(p.monomials), float(abs(p.predict(x) - x**3).max()) < 1e-12
-    (3, True)
-    """
+    """A polynomial of reduced coordinates, fitted to training data."""
 
     reduction: Reduction
-    monomials: list[tuple[int, ...]]
+    monomials: list[tuple[int, ...]]  # but for the constant one, the most important ones first
     outputs: Outputs
+    # What coefficients are multiplied with beside the residuals whose squares they minimize.
     penalty: NDArray[np.float64]
+    # Least squares in triangular form, of so many leading terms, the constant one first.
     R: NDArray[np.float64]
     Z: NDArray[np.float64]
-    error: float
+    error: float  # root mean square of held-out rows, in units of the reduction; NaN without any
 
     def coefficients(self, count: int) -> tuple[Terms, NDArray, NDArray]:
         """Return the first terms, the constant and the coefficients, which are the best ones."""
@@ -77,10 +56,8 @@ class Polynomial:
         return values
 
     def rounded(self, rows: NDArray) -> Polynomial:
-        """Return the same terms, fitted to the training rows as they are in a lower precision.
-
-        What is rounding then does not go by coordinates in which the rows hardly move.
-        """
+        """Return the same terms, fitted to the training rows as they are in a lower precision."""
+        # What is rounding then does not go by coordinates in which the rows hardly move.
         z = self.reduction.coordinates(rows)
         R, Z = triangular(z, self.outputs, np.arange(len(rows)), self.monomials)
         R, Z = penalized(R, Z, self.penalty[: len(self.monomials)])
@@ -110,21 +87,7 @@ class Polynomial:
     def to_map(
         self, rows: NDArray, targets: NDArray, factor: float, *, full: bool = False
     ) -> ReducedMap:
-        """Return what predicts.
-
-        Parameters
-        ----------
-        rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
-            Training data.
-        factor : float
-            How far matrices may go, see :func:`limits_of`.
-        full : bool, default=False
-            Whether all outputs are computed from the terms, not from a basis.
-
-        Returns
-        -------
-        ReducedMap
-        """
+        """Return what predicts; if `full`, all outputs come from the terms, not from a basis."""
         lower: ReducedMap | None = None
         for bits, most in _LOWER:
             some = replace(self, monomials=self.monomials[:most])
@@ -165,53 +128,17 @@ class Polynomial:
 
 
 def rounded_to(rows: NDArray, bits: int) -> NDArray[np.float64]:
-    """Return numbers rounded to so many bits.
-
-    Parameters
-    ----------
-    rows : ndarray
-    bits : int
-
-    Returns
-    -------
-    ndarray, float64
-
-    Examples
-    --------
-    >>> rounded_to(np.array([1.3, -5.1]), 3)
-    array([ 1.25, -5.  ])
-    """
+    """Return numbers rounded to so many bits, in float64."""
     mantissa, exponent = np.frexp(rows)
     return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
 
 
 def limits_of(reduction: Reduction, terms: Terms, factor: float, n_inputs: int = 0) -> NDArray:
-    """Return how far coordinates, and what is outside of them, may go for a prediction.
+    """Return how far what is outside of the coordinates, and then these, may go for a prediction.
 
     Where the highest degree is D, a coordinate that enters with degree d may go factor^(D/d) times
     as far as in training, so that no term grows more than factor^D; what the coordinates do not see
-    counts as linear.
-
-    Parameters
-    ----------
-    reduction : Reduction
-    terms : Terms
-    factor : float
-    n_inputs : int, default=0
-        Leading coordinates that enter a network, too: with degree 2, at least.
-
-    Returns
-    -------
-    ndarray of shape (n_outside + n_components,)
-        What is outside first.
-
-    Examples
-    --------
-    >>> from skinv.learn.reduction import Directions
-    >>> X = np.array([[1.0], [2.0], [3.0]])
-    >>> reduction = Directions(X, X, inverses=False).reduction(1, X)
-    >>> limits_of(reduction, Terms((1, 1, 1, 1)), 2.0)
-    array([2.])
+    counts as linear. The leading `n_inputs` enter a network, too: with degree 2, at least.
     """
     k, r = reduction.projection.shape[1], reduction.outside.shape[1]
     degrees = np.ones(k)

@@ -23,19 +23,7 @@ _LEAST = 1e-100
 
 
 class Outputs:
-    """Targets in few columns, all of which count alike.
-
-    Parameters
-    ----------
-    targets : ndarray of shape (n_samples, n_outputs)
-    unit : ndarray of shape (n_outputs,)
-        What outputs are multiplied with for errors to count alike.
-
-    Examples
-    --------
-    >>> Outputs(np.array([[1.0], [3.0]]), np.array([2.0])).of(np.array([1]))
-    array([[2.]])
-    """
+    """Targets in few columns, all of which count alike once they are multiplied with `unit`."""
 
     def __init__(self, targets: NDArray, unit: NDArray):
         self._targets, self._unit = targets, unit
@@ -85,10 +73,7 @@ def columns_of(z: NDArray, monomials: list[tuple[int, ...]]) -> NDArray[np.float
 def triangular(
     z: NDArray, outputs: Outputs, index: NDArray[np.intp], monomials: list[tuple[int, ...]]
 ) -> tuple[NDArray, NDArray]:
-    """Return R and QᵀY of the QR decomposition of the terms, the constant one first.
-
-    Raises for what is not finite.
-    """
+    """Return R and QᵀY of the QR decomposition of the terms, the constant one first."""
     R, Z = np.zeros((0, len(monomials) + 1)), None
     for start in range(0, len(z), CHUNK):
         piece = slice(start, min(start + CHUNK, len(z)))
@@ -121,28 +106,10 @@ def penalized(R: NDArray, Z: NDArray, penalty: NDArray) -> tuple[NDArray, NDArra
 def output_basis(
     values: NDArray, unit: NDArray, error: float, n_features: int
 ) -> NDArray[np.float64] | None:
-    """Return directions that hold the outputs, if to compute these first is less work.
+    """Return orthonormal columns V that hold the outputs, if to compute these first is less work.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_samples, n_outputs)
-        What is to be predicted, but for a constant.
-    unit : ndarray of shape (n_outputs,)
-        What outputs are multiplied with for errors to count alike.
-    error : float
-        Root mean square error of the predictions in these units.
-    n_features : int
-        How many numbers the outputs are linear combinations of.
-
-    Returns
-    -------
-    ndarray of shape (n_outputs, m) or None
-        Orthonormal columns V: values·unit are to be projected on them.
-
-    Examples
-    --------
-    >>> output_basis(np.outer(np.arange(9.0), np.ones(9)), np.ones(9), 0.0, 8).shape
-    (9, 1)
+    It is values·unit that are to be projected on them; `error` is the root mean square error of
+    predictions in these units, `n_features` how many numbers outputs are combinations of.
     """
     n_outputs = len(unit)
     some = values[some_of(len(values), _SAMPLE // n_outputs)]

@@ -32,6 +32,8 @@ NOISE = 2.0**10 * np.finfo(np.float64).eps
 # Directions in which matrices vary by less than this share of what they do in others say nothing of
 # their inverses, but would be fitted with coefficients that no single-precision input is exact for.
 _VARIATION = 1e-6
+# Weights of samples in float64, which are not to be negative.
+_checked_weight = partial(_check_sample_weight, dtype=np.float64, ensure_non_negative=True)
 # Matrices at most for which convergence of the series is looked into.
 _LOOKED_AT = 1000
 
@@ -173,9 +175,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
                     "Got targets that are not the inverses of the matrices, but method='taylor' "
                     "knows the inverse only; leave y out, or use method='lstsq'."
                 )
-            weight = _check_sample_weight(
-                sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-            )
+            weight = _checked_weight(sample_weight, rows)
             center = weight @ rows / weight.sum()
         if self.center is not None:
             complex_stack = getattr(X, "ndim", 2) == 3 and is_complex(X)
@@ -204,7 +204,9 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         with np.errstate(all="ignore"):
             N = self.inverse_ @ (some - self.center_)
             far = ~(np.einsum("kij,kij->k", N, N) < 1)  # the norm bounds the spectral radius
-            far[far] = [not np.isfinite(E).all() or _radius(E) >= 1 for E in N[far]]
+            far[far] = [
+                not np.isfinite(E).all() or np.abs(np.linalg.eigvals(E)).max() >= 1 for E in N[far]
+            ]
         if far.any():
             warnings.warn(
                 f"The Taylor series diverges for {far.mean():.1%} of the training matrices "
@@ -218,9 +220,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
 
     def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> None:
         rows, targets, self._inverse_targets = self._validate_training(X, y)
-        weight = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-        )
+        weight = _checked_weight(sample_weight, rows)
         rcond = _VARIATION if self._inverse_targets else None
         x_mean, y_mean, matrix = affine_fit(
             rows, targets, weight, rcond, scaled=self._inverse_targets
@@ -281,34 +281,16 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
 
 
 def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
-    """Evaluate the Taylor series of the inverse at a centre.
-
-    Parameters
-    ----------
-    rows : ndarray or tensor of shape (n_samples, n*n)
-        Matrices, floating-point.
-    center, inverse : ndarray of shape (n, n)
-        A₀ and its inverse.
-    order : int, default=1
-        Order of the series.
-
-    Returns
-    -------
-    ndarray or tensor of shape (n_samples, n*n)
-        Σ_{j<=order} (−BE)ʲB with E = A − A₀ and B the inverse, in the dtype of `rows`.
-
-    Examples
-    --------
-    >>> taylor(np.array([[2.2]]), np.array([[2.0]]), np.array([[0.5]]))
-    array([[0.45]])
-    """
+    """Return the series Σ_{j<=order} (−BE)ʲB of rows, in their dtype; B is the inverse of A₀."""
     form = partial(ModelForm.series, center, inverse, order)
     return Engine(form, center.size)(rows)
 
 
-def _radius(N: NDArray) -> float:
-    """Return the spectral radius of a matrix."""
-    return float(np.abs(np.linalg.eigvals(N)).max())
+def center_and_inverse(rows: NDArray, center: NDArray | None = None) -> tuple[NDArray, NDArray]:
+    """Return a centre of matrices, their mean if None, and its inverse; singular ones raise."""
+    n = matrix_order(rows.shape[1])
+    center = rows.mean(axis=0).reshape(n, n) if center is None else center
+    return center, regular_inverse(center, float(np.abs(rows).max()))
 
 
 def varies(mean: NDArray, deviation: NDArray) -> NDArray[np.bool_]:
@@ -318,21 +300,6 @@ def varies(mean: NDArray, deviation: NDArray) -> NDArray[np.bool_]:
     into it in a product: for entry (i, j) the largest of row i times the largest of column j over
     the largest of all, which follows rows and columns into other units. Structural zeros that were
     computed are constant so.
-
-    Parameters
-    ----------
-    mean, deviation : ndarray of shape (n_features,)
-
-    Returns
-    -------
-    ndarray of bool
-
-    Examples
-    --------
-    >>> varies(np.array([1.0, 1e9]), np.array([1e-15, 1.0]))
-    array([False,  True])
-    >>> varies(np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.1, 1e-15, 1e-12, 0.1]))
-    array([ True, False,  True,  True])
     """
     size = np.hypot(mean, deviation)
     largest = size.max(initial=0.0)
@@ -353,32 +320,11 @@ def affine_fit(
     *,
     scaled: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Fit targets ≈ y_mean + (rows − x_mean) @ M by (weighted) least squares in float64.
+    """Fit targets ≈ y_mean + (rows − x_mean) @ M by least squares; return x_mean, y_mean and M.
 
-    Of the many solutions for data of low rank the one of least norm is taken.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_features)
-    targets : ndarray of shape (n_samples, n_targets)
-    weight : ndarray of shape (n_samples,), default=None
-        Weights, not negative.
-    rcond : float, default=None
-        Directions of the rows with a singular value below this share of the largest one are not
-        fitted; None is a share for the rounding of the data.
-    scaled : bool, default=False
-        Whether the rows are scaled to unit variance for that comparison, and for the norm.
-
-    Returns
-    -------
-    x_mean : ndarray of shape (n_features,)
-    y_mean : ndarray of shape (n_targets,)
-    M : ndarray of shape (n_features, n_targets)
-
-    Examples
-    --------
-    >>> affine_fit(np.array([[0.0], [1.0]]), np.array([[1.0], [3.0]]))[2]
-    array([[2.]])
+    Of the many solutions for data of low rank the one of least norm is taken. Directions with a
+    singular value below `rcond` times the largest are not fitted; None is a share for the rounding
+    of the data. If `scaled`, rows are of unit variance for that comparison, and for the norm.
     """
     rows, targets = rows.astype(np.float64, copy=False), targets.astype(np.float64, copy=False)
     share = np.full(len(rows), 1 / len(rows)) if weight is None else weight / weight.sum()

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._arrays.host import real_array
 from .._arrays.training import training_rows
-from .._linalg.draws import private_generator
-from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
 from ..geometry._drawing import check_sampler
-from .extrapolation import ExtrapolationMixin
-from .selection import held_out as held_out_rows
-from .training.preparation import ORDERS, Preparation
-from .training.residual import Residual
+from .perceptron import PerceptronMixin
+from .training.preparation import ORDERS
 from .training.schedules import SCHEDULES
-from .training.setup import TIERS, Tier, drop_network, has_free_width, settle, start, start_reduced
+from .training.setup import start
+from .training.tiers import TIERS, train_tier
 
 __all__ = ["NeuralInverseRegressor"]
 
@@ -33,9 +27,11 @@ __all__ = ["NeuralInverseRegressor"]
 _FIRST_SAMPLE = 4096
 # More terms and units that leave more than this share of the error are not worth their time.
 _WORTH = 0.85
+# What a number of things may be.
+_COUNT = Interval(Integral, 1, None, closed="left")
 
 
-class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
+class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
     """Learn the inverses of a family, or a region, of matrices with a small neural network.
 
     A multilayer perceptron in a skorch net learns what a baseline leaves of the inverse: of a
@@ -200,11 +196,7 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
 
     _reads_only = True
     _parameter_constraints: dict[str, list] = {
-        "hidden_layer_sizes": [
-            Interval(Integral, 1, None, closed="left"),
-            "array-like",
-            StrOptions({"auto"}),
-        ],
+        "hidden_layer_sizes": [_COUNT, "array-like", StrOptions({"auto"})],
         "activation": [StrOptions({"relu", "silu", "tanh"})],
         "baseline": [StrOptions({"auto", "affine", *ORDERS}), None],
         "solver": [StrOptions({"auto", "adam", "lm"})],
@@ -212,20 +204,16 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         "learning_rate": [StrOptions(set(SCHEDULES))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [_COUNT, StrOptions({"auto"})],
+        "max_iter": [_COUNT],
         "tol": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [_COUNT],
         "warm_start": ["boolean"],
         "hard_fraction": [Interval(Real, 0, 1, closed="left")],
         "callbacks": [list, tuple, None],
-        "n_components": [
-            Interval(Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "n_components": [_COUNT, StrOptions({"auto"}), None],
         "max_time": [Interval(Real, 0, None, closed="neither"), None],
         "on_extrapolation": [StrOptions({"nan", "keep"})],
         "max_extrapolation": [Interval(Real, 1, None, closed="left")],
@@ -234,13 +222,6 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-
-    n_outputs_: int
-    _rng: np.random.RandomState
-    _solver_state: dict[str, Any]
-    loss_curve_: list[float]
-    _net: Any
-    _stored: ClassVar = {"_preparation": Preparation}
 
     def __init__(
         self,
@@ -297,14 +278,6 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _validate_params(self) -> None:
-        super()._validate_params()
-        for name in ("learning_rate_init", "weight_decay", "tol", "max_time", "max_extrapolation"):
-            if not isinstance(getattr(self, name), str | None):
-                real_array(getattr(self, name), name)
-
-    # -- fitting ---------------------------------------------------------------------------------
-
     def fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
         """Train the network.
 
@@ -336,7 +309,7 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         least, best = math.inf, dict[str, Any]()
         try:
             for tier in TIERS:
-                error, goes_on = self._train(rows, targets, inverses, resume, tier, deadline)
+                error, goes_on = train_tier(self, rows, targets, inverses, resume, tier, deadline)
                 if not best or error < _WORTH * least:
                     least, best = error, dict(self.__dict__)
                 if not goes_on or least <= tier.enough or time.monotonic() >= deadline:
@@ -347,58 +320,6 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
         self.__dict__.update(best)
         self._set_engine()
         return self
-
-    def _train(
-        self,
-        rows: NDArray,
-        targets: NDArray,
-        inverses: bool,
-        resume: bool,
-        tier: Tier,
-        deadline: float,
-    ) -> tuple[float, bool]:
-        """Train; return the relative error of rows held out, and whether more terms may help."""
-        learns: bool | None = True
-        if not resume:
-            with np.errstate(all="ignore"):
-                learns = start_reduced(self, rows, targets, inverses, tier)
-        reduced = learns is not None and isinstance(self._preparation, Residual)
-        free, held_out = has_free_width(self) and not self.early_stopping, None
-        if self.early_stopping:
-            if len(rows) < 2:
-                raise ValueError(
-                    "Got n_samples=1, but early_stopping=True needs samples to split: pass more, "
-                    "or early_stopping=False."
-                )
-            rows, valid_rows, targets, valid_targets = train_test_split(
-                rows, targets, test_size=self.validation_fraction, random_state=self._rng
-            )
-            held_out = valid_rows, valid_targets
-        elif reduced and free:
-            held = held_out_rows(len(rows))
-            held_out = (rows[held], targets[held]) if held.any() else None
-            rows, targets = rows[~held], targets[~held]
-        if learns is None:
-            start(self, rows, targets, inverses)
-        interrupted = False
-        if learns is not False:
-            from .training.fitting import train_on_arrays
-
-            train_on_arrays(self, rows, targets, held_out, self.max_iter, deadline=deadline)
-            interrupted = self._net.was_interrupted()
-        else:
-            drop_network(self)
-            self._fitted = True
-        if not reduced:  # the series, where so few terms are not better, or all entries
-            return math.inf, learns is False
-        error = settle(self, targets, free)
-        goes_on = free and self.baseline == "auto" and not resume and not interrupted
-        return (math.inf if interrupted else error), goes_on
-
-    def _deadline(self) -> float:
-        """Return when a fit that begins now is to stop."""
-        self._validate_params()
-        return math.inf if self.max_time is None else time.monotonic() + float(self.max_time)
 
     def partial_fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
         """Train for one epoch on a batch of data, going on from where training was.
@@ -474,81 +395,3 @@ class NeuralInverseRegressor(ExtrapolationMixin, BaseEstimator):
 
         train_on_stream(self, sampler, None if n_steps is None else int(n_steps), deadline)
         return self
-
-    def _start(self, X: Any, y: Any, warm: bool) -> tuple[NDArray, NDArray[np.float64], bool, bool]:
-        """Validate; return rows, targets, if these are inverses, and if training goes on."""
-        self._validate_params()
-        resume = warm and self.__sklearn_is_fitted__()
-        self._fitted = resume
-        before = getattr(self, "_y_ndim", 2)
-        rows, targets, inverses = self._validate_training(X, y, reset=not resume)
-        if resume:
-            given, self._y_ndim = self._y_ndim, before
-            if targets.shape[1] != self.n_outputs_:
-                raise ValueError(
-                    f"Got {targets.shape[1]} targets per sample, but training went on from "
-                    f"{self.n_outputs_}; use warm_start=False to start anew."
-                )
-            self._y_ndim = given
-        else:
-            self._rng = private_generator(self.random_state)
-        return rows, targets, inverses, resume
-
-    # -- what is fitted --------------------------------------------------------------------------
-
-    @property
-    def coefs_(self) -> list[NDArray[np.float64]]:
-        """Weights of the layers on unscaled inputs and outputs, (n_in, n_out) each."""
-        return [W for W, _ in self._folded("coefs_")]
-
-    @property
-    def intercepts_(self) -> list[NDArray[np.float64]]:
-        """Biases of the layers on unscaled inputs and outputs."""
-        return [b for _, b in self._folded("intercepts_")]
-
-    def _folded(self, name: str) -> list[tuple[NDArray, NDArray]]:
-        if not self.__sklearn_is_fitted__():
-            raise AttributeError(f"{name} exists only after fit: call fit first.")
-        return self._preparation.fold(self._layers, self.n_features_in_)
-
-    def _model_form(self) -> ModelForm:
-        """Return what bounds over a region need to know."""
-        if not self._inverse_targets:
-            raise ValueError(OTHER_TARGETS)
-        return self._make_form()()
-
-    def _make_form(self) -> Callable[[], ModelForm]:
-        form = self._preparation.form
-        return partial(form, self._layers, self._activation, self.n_features_in_)
-
-    @property
-    def _map(self) -> ReducedMap | None:  # type: ignore[override]
-        prepared = self._preparation
-        return prepared.baseline if isinstance(prepared, Residual) else None
-
-    @property
-    def _answers_all(self) -> bool:  # type: ignore[override]
-        return bool(self._preparation.answers_all)
-
-    def _n_outputs(self) -> int:
-        return self.n_outputs_
-
-    @property
-    def net_(self) -> Any:
-        """The skorch net; rebuilt from arrays in a loaded model."""
-        if not self.__sklearn_is_fitted__():
-            raise AttributeError("net_ exists only after fit: call fit first.")
-        if self._net is None:
-            from .training.fitting import build_net
-
-            self._net = build_net(self, self.solver_)
-        return self._net
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return getattr(self, "_fitted", False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        if "_net" in state:
-            state["_net"] = None
-        return state

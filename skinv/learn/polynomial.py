@@ -13,13 +13,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._arrays.host import real_array
-from .._arrays.shapes import matrix_order
 from .._arrays.training import training_rows
-from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
-from .._linalg.inverses import regular_inverse
+from .._linalg.form import ModelForm, ReducedMap
 from ..persistence import Fitted
 from .extrapolation import ExtrapolationMixin
 from .fitted import Polynomial
+from .linear import center_and_inverse
 from .selection import fit_polynomial
 
 __all__ = ["PolynomialInverseApprox"]
@@ -180,10 +179,8 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         return self
 
     def _keep_series(self, rows: NDArray) -> None:
-        n = matrix_order(rows.shape[1])
-        center = rows.mean(axis=0).reshape(n, n)
         try:
-            inverse = regular_inverse(center, float(np.abs(rows).max()))
+            center, inverse = center_and_inverse(rows)
         except ValueError as error:
             raise ValueError(
                 f"Got {len(rows)} matrices, which are too few for a polynomial, and whose mean is "
@@ -200,12 +197,6 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         self.n_terms_ = len(found.monomials) + 1
         self.degree_ = max(map(len, found.monomials), default=0)
         self.held_out_error_ = found.error
-
-    def _model_form(self) -> ModelForm:
-        """Return what bounds over a region need to know."""
-        if not self._inverse_targets:
-            raise ValueError(OTHER_TARGETS)
-        return self._make_form()()
 
     def _make_form(self) -> Callable[[], ModelForm]:
         if self._map is None:

@@ -39,37 +39,13 @@ _CHUNK = 2**12
 
 @dataclass
 class Reduction:
-    """Coordinates of rows, scaled so that they are between −1 and 1 over the training data.
+    """Coordinates of rows, scaled so that they are between −1 and 1 over the training data."""
 
-    Parameters
-    ----------
-    origin : ndarray of shape (n_features,)
-        The mean of the training rows.
-    projection : ndarray of shape (n_features, n_components)
-        z = (a − origin) @ projection.
-    y_unit : ndarray of shape (n_outputs,)
-        What outputs are multiplied with for errors to count alike.
-    outside : ndarray of shape (n_features, n_outside)
-        Sketch of what the coordinates do not see.
-    reach : float
-        The largest that it is over the training data.
-
-    Examples
-    --------
-    >>> X = np.diag([2.0, 4.0]) + np.linspace(-0.1, 0.1, 9)[:, None, None] * np.eye(2)
-    >>> rows, inverses = X.reshape(9, 4), np.linalg.inv(X).reshape(9, 4)
-    >>> r = Directions(rows, inverses, inverses=True).reduction(1, rows)
-    >>> r.projection.shape, r.outside.shape
-    ((4, 1), (4, 3))
-    >>> abs(r.coordinates(rows[:1]))
-    array([[1.]])
-    """
-
-    origin: NDArray[np.float64]
-    projection: NDArray[np.float64]
-    y_unit: NDArray[np.float64]
-    outside: NDArray[np.float64]
-    reach: float
+    origin: NDArray[np.float64]  # the mean of the training rows
+    projection: NDArray[np.float64]  # z = (a − origin) @ projection
+    y_unit: NDArray[np.float64]  # what outputs are multiplied with for errors to count alike
+    outside: NDArray[np.float64]  # (n_features, n_outside): sketch of what z does not see
+    reach: float  # the largest that it is over the training data
 
     def coordinates(self, rows: NDArray) -> NDArray[np.float64]:
         """Return the coordinates of rows, of shape (n_samples, n_components)."""
@@ -77,24 +53,7 @@ class Reduction:
 
 
 def some_of(n_rows: int, most: int) -> Any:
-    """Return what selects some rows of many, evenly but at random: they may be those of a grid.
-
-    Parameters
-    ----------
-    n_rows : int
-    most : int
-        Number of rows, at most; but one.
-
-    Returns
-    -------
-    slice or ndarray of int
-        All of them, or indices in ascending order.
-
-    Examples
-    --------
-    >>> some_of(10, 20), len(some_of(20, 10))
-    (slice(None, None, None), 10)
-    """
+    """Return what selects `most` of many rows: evenly, but at random, as they may be a grid."""
     most = max(most, 1)
     if n_rows <= most:
         return slice(None)
@@ -114,23 +73,8 @@ def project(rows: NDArray, origin: NDArray, directions: NDArray) -> NDArray[np.f
 class Directions:
     """The directions in which training rows move the output, the leading ones first.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_features), float64
-    targets : ndarray of shape (n_samples, n_outputs), float64
-    inverses : bool
-        Whether the targets are the inverses of the rows.
-    count : int, default=64
-        Number of directions, at most.
-    by_features : bool, default=False
-        Whether to look at the standardized features in any case, which is better where matrices
-        vary so widely that the first order says little of their inverses.
-
-    Examples
-    --------
-    >>> X = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
-    >>> len(Directions(X, X[:, :1], inverses=False).weights)
-    1
+    `by_features` looks at the standardized features in any case, which is better where matrices
+    vary so widely that the first order says little of their inverses.
     """
 
     def __init__(
@@ -181,21 +125,7 @@ class Directions:
         return float(np.abs(project(rows, self.origin, rest)).max(initial=0.0))
 
     def reduction(self, count: int, rows: NDArray, reach: float = 0.0) -> Reduction:
-        """Return the coordinates of the leading directions, and a sketch of all the others.
-
-        Parameters
-        ----------
-        count : int
-            Number of directions.
-        rows : ndarray of shape (n_samples, n_features)
-            Training rows.
-        reach : float, default=0.0
-            How far others reach, at least.
-
-        Returns
-        -------
-        Reduction
-        """
+        """Return the coordinates of the leading directions, and a sketch of all the others."""
         return Reduction(
             self.origin,
             self.projection[:, :count],
@@ -210,29 +140,13 @@ class Directions:
 
 @dataclass
 class Effects:
-    """What deviations do to the output, to first order, in units in which errors count alike.
-
-    Parameters
-    ----------
-    y_unit : ndarray of shape (n_outputs,)
-    inverse : ndarray of shape (n, n) or None
-        Inverse of the mean, for inverses.
-    x_unit : ndarray of shape (n_features,) or None
-        What features are multiplied with, for other outputs, and for widely varying matrices.
-    varying : ndarray of bool of shape (n_features,) or None
-        Which features vary: the others have no effects, but are looked at outside of the
-        coordinates.
-
-    Examples
-    --------
-    >>> effects = Effects.of_inverses(np.array([[2.0]]), np.array([[0.5]]), np.array([2.0]))
-    >>> effects.of(np.array([[0.2]]))  # 0.05, in units of 1/4
-    array([[0.2]])
-    """
+    """What deviations do to the output, to first order, in units in which errors count alike."""
 
     y_unit: NDArray[np.float64]
-    inverse: NDArray[np.float64] | None = None
+    inverse: NDArray[np.float64] | None = None  # of the mean, (n, n), for inverses
+    # What features are multiplied with, for other outputs, and for widely varying matrices.
     x_unit: NDArray[np.float64] | None = None
+    # The features that do not vary have no effects, but are looked at outside of the coordinates.
     varying: NDArray[np.bool_] | None = None
 
     @classmethod
@@ -305,16 +219,13 @@ def _sketch(V: NDArray) -> NDArray[np.float64]:
 
 
 def _standardizing(values: NDArray) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return what columns are multiplied with for a standard deviation of 1, and which vary.
-
-    Those that hold nothing but rounding count by what is usual elsewhere: they say nothing, but
-    that they change is seen.
-    """
+    """Return what columns are multiplied with for a standard deviation of 1, and which vary."""
     largest = np.abs(values).max(axis=0, initial=0.0)
     share = values / _positive(largest)  # squares of others would overflow
     mean, deviation = share.mean(axis=0) * largest, share.std(axis=0) * largest
     usual = np.hypot(mean, deviation).max(initial=0.0) or 1.0
     varying = varies(mean, deviation)
+    # What holds nothing but rounding counts by what is usual elsewhere: that it changes is seen.
     size = np.where(varying, deviation, usual)
     return 1 / np.maximum(size, np.finfo(np.float64).tiny), varying
 

@@ -39,14 +39,7 @@ from ..persistence import PersistentMixin
 
 
 class WrapsRegressorMixin:
-    """A meta-estimator that passes what its ``fit`` gets to the ``fit`` of its `estimator`.
-
-    Examples
-    --------
-    >>> from skinv import CertifiedInverse, LinearInverseApprox
-    >>> CertifiedInverse(LinearInverseApprox()).get_metadata_routing().owner
-    'CertifiedInverse'
-    """
+    """A meta-estimator that passes what its ``fit`` gets to the ``fit`` of its `estimator`."""
 
     estimator: Any
 
@@ -84,15 +77,7 @@ def warn_of_unanswered(answered: NDArray[np.bool_]) -> None:
 
 
 class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
-    """A regressor from matrices to their inverses, or to another quantity if targets are given.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> X = np.array([[2.0, 0.0, 0.0, 4.0], [2.2, 0.0, 0.0, 4.0], [1.8, 0.0, 0.0, 4.0]])
-    >>> LinearInverseApprox().fit(X).score(X) > 0.9  # no targets needed
-    True
-    """
+    """A regressor from matrices to their inverses, or to another quantity if targets are given."""
 
     n_features_in_: int
     _y_ndim: int

@@ -42,23 +42,9 @@ def fit_polynomial(
 ) -> Polynomial | None:
     """Fit a polynomial of reduced coordinates.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_features), float64
-    targets : ndarray of shape (n_samples, n_outputs), float64
-    inverses : bool
-        Whether the targets are the inverses of the rows.
-    n_components, degree : int, default=None
-        Number of coordinates and total degree, at most. With both, all terms are taken, up to
-        `max_terms`; else as many as lower the error of rows held out.
-    max_terms : int, default=256
-        Number of terms, at most.
-
-    Returns
-    -------
-    Polynomial or None
-        None where the first-order series of the inverse does better on the rows held out, and where
-        there are too few to tell.
+    With both `n_components` and `degree` all terms are taken, up to `max_terms`; else as many as
+    lower the error of rows held out. None where the first-order series of the inverse does better
+    on these, and where there are too few to tell.
     """
     count = min(n_components or MOST_COMPONENTS, MOST_COMPONENTS, max_terms)
     stated = n_components is not None and degree is not None

@@ -26,24 +26,7 @@ _WARM_UP = 3
 
 
 class AdamLoop:
-    """Adam on the mean squared error of a perceptron.
-
-    Parameters
-    ----------
-    module : MLP
-        Its parameters become views of a flat tensor.
-    optimizer : torch.optim.Adam
-        Supplies the constants and holds the moments.
-
-    Examples
-    --------
-    >>> from skinv.learn.training.modules import MLP
-    >>> module = MLP([(np.zeros((1, 1)), np.zeros(1))], "relu")
-    >>> loop = AdamLoop(module, torch.optim.Adam(module.parameters(), lr=0.1))
-    >>> x = torch.ones(4, 1, dtype=torch.float64)
-    >>> float(loop.steps(x, 2 * x, 4)) / 4, module.weights[0].item()
-    (4.0, 0.09...)
-    """
+    """Adam on the mean squared error of a perceptron, with the constants of a torch optimiser."""
 
     def __init__(self, module: Any, optimizer: Any):
         self._module, self._optimizer = module, optimizer
@@ -93,22 +76,10 @@ class AdamLoop:
     def steps(
         self, x: torch.Tensor, y: torch.Tensor, batch_size: int, rates: NDArray | None = None
     ) -> torch.Tensor:
-        """Take a step on each batch of consecutive rows.
+        """Take a step on each batch of consecutive rows, at its rate or the optimiser's.
 
-        Parameters
-        ----------
-        x, y : tensor of shape (n_rows, n_in) and (n_rows, n_out)
-            Inputs and targets, in the order in which they are to be used.
-        batch_size : int
-            Rows in a batch; the last may hold fewer.
-        rates : ndarray of shape (n_steps,), default=None
-            Learning rate of each step; None is the optimiser's.
-
-        Returns
-        -------
-        tensor of shape ()
-            The sum over rows of the squared error averaged over outputs, each batch at the
-            parameters before its step. Nothing waits for the device.
+        Returns the sum over rows of the squared error averaged over outputs, each batch at the
+        parameters before its step, as a tensor: nothing waits for the device.
         """
         group = self._optimizer.param_groups[0]
         total = torch.zeros((), dtype=x.dtype, device=x.device)

@@ -28,25 +28,7 @@ _FORWARD: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
 
 
 class Backprop:
-    """Forward and backward passes of a perceptron over batches of one size.
-
-    Parameters
-    ----------
-    weights, biases : sequence of tensors
-        Parameters, (n_out, n_in) and (n_out,).
-    weight_grads, bias_grads : sequence of tensors
-        Where :meth:`backward` puts the derivatives; shapes as above.
-    activation : {"relu", "silu", "tanh"}
-    n_rows : int
-        Size of the batches.
-
-    Examples
-    --------
-    >>> W, b = [torch.eye(2)], [torch.zeros(2)]
-    >>> pass_ = Backprop(W, b, [torch.empty(2, 2)], [torch.empty(2)], "relu", 1)
-    >>> pass_.forward(torch.tensor([[1.0, 2.0]]))
-    tensor([[1., 2.]])
-    """
+    """Forward and backward passes of a perceptron over batches of one size."""
 
     def __init__(
         self,
@@ -88,45 +70,12 @@ class Backprop:
 
 
 def flatten(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Copy tensors into one flat one, and return it with a view of each in it.
-
-    Parameters
-    ----------
-    tensors : sequence of tensors
-        Of one dtype, on one device.
-
-    Returns
-    -------
-    flat : tensor of shape (n,)
-    views : list of tensors
-
-    Examples
-    --------
-    >>> flat, (a, b) = flatten([torch.ones(2, 2), torch.zeros(1)])
-    >>> b += 5
-    >>> flat
-    tensor([1., 1., 1., 1., 5.])
-    """
+    """Copy tensors into one flat one, and return it with a view of each in it."""
     flat = torch.cat([t.detach().reshape(-1) for t in tensors])
     return flat, views(flat, tensors)
 
 
 def views(flat: torch.Tensor, shapes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Cut a flat tensor into views of the shapes of given tensors.
-
-    Parameters
-    ----------
-    flat : tensor of shape (n,)
-    shapes : sequence of tensors
-
-    Returns
-    -------
-    list of tensors
-
-    Examples
-    --------
-    >>> views(torch.arange(3), [torch.empty(1, 2), torch.empty(1)])
-    [tensor([[0, 1]]), tensor([2])]
-    """
+    """Cut a flat tensor into views of the shapes of given tensors."""
     parts = flat.split([t.numel() for t in shapes])
     return [part.view(t.shape) for part, t in zip(parts, shapes, strict=True)]

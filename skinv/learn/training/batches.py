@@ -20,13 +20,7 @@ _CANDIDATES = 4
 
 
 class Batches(Dataset, ABC):
-    """What a training loop asks of its data: the rows of one epoch, and how they are cut.
-
-    Examples
-    --------
-    >>> issubclass(TensorBatches, Batches)
-    True
-    """
+    """What a training loop asks of its data: the rows of one epoch, and how they are cut."""
 
     batch_size: int
     n_batches: int
@@ -42,17 +36,7 @@ class Batches(Dataset, ABC):
 
     @abstractmethod
     def epoch(self, losses: Callable[[Rows], torch.Tensor] | None = None) -> Rows:
-        """Return the rows of an epoch, in the order in which they are used.
-
-        Parameters
-        ----------
-        losses : callable, default=None
-            Gives the squared error of each row, for drawing where it is large.
-
-        Returns
-        -------
-        x, y : tensors
-        """
+        """Return the rows of an epoch as they are used; `losses` are for drawing large ones."""
 
     def enlarge(self, factor: int) -> None:
         """Join batches, for the epochs to come."""
@@ -73,25 +57,8 @@ class TensorBatches(Batches):
     """Preloaded rows, cut into batches of nearly equal size.
 
     A private generator shuffles, so the global ones are never touched; an epoch costs one gather.
-
-    Parameters
-    ----------
-    x, y : tensor of shape (n_samples, ...)
-        Inputs and targets, on one device.
-    batch_size : int
-        Largest batch.
-    seed : int or None, default=None
-        Seed of the shuffling; None keeps the order.
-    max_batches : int, default=None
-        Batches in an epoch; rows are drawn at random if not all are used. None: all of them.
-    hard_fraction : float, default=0.0
-        Share of the epoch's rows drawn with probability proportional to their squared error.
-
-    Examples
-    --------
-    >>> data = TensorBatches(torch.arange(5.0)[:, None], torch.zeros(5, 1), 2, seed=0)
-    >>> [len(x) for x, y in data.batches()]
-    [2, 2, 1]
+    Without a seed the order is kept. Where `max_batches` do not use all rows these are drawn at
+    random, the share `hard_fraction` with probability proportional to the squared error.
     """
 
     def __init__(
@@ -153,27 +120,9 @@ class TensorBatches(Batches):
 class DrawnBatches(Batches):
     """Fresh rows in every epoch, drawn in one block: on a host in the background.
 
-    Parameters
-    ----------
-    draw : callable
-        ``draw(n)`` returns inputs and targets of n fresh rows, on the device.
-    batch_size : int
-    n_batches : int
-        Batches in an epoch.
-    n_epochs : int, default=1
-        Epochs that will be asked for: some are drawn at once, and on a host the next of them while
-        these are used.
-    hard_fraction : float, default=0.0
-        Share of the rows that are picked from four times as many, with probability proportional to
-        their squared error.
-    seed : int, default=0
-        Of picking.
-
-    Examples
-    --------
-    >>> data = DrawnBatches(lambda n: (torch.zeros(n, 1), torch.zeros(n, 1)), 2, 3)
-    >>> [len(x) for x, y in data.batches()]
-    [2, 2, 2]
+    ``draw(n)`` returns inputs and targets of n rows, on the device; those of several epochs are
+    drawn at once, and on a host the next of them while these are used. The share `hard_fraction` is
+    picked from four times as many, with probability proportional to the squared error.
     """
 
     def __init__(
@@ -252,25 +201,7 @@ class DrawnBatches(Batches):
 
 
 def pick(losses: torch.Tensor, n: int, generator: torch.Generator | None) -> torch.Tensor:
-    """Draw row numbers with probability proportional to a loss, with replacement.
-
-    Parameters
-    ----------
-    losses : tensor of shape (n_rows,)
-        Not negative. Where none is positive and finite, rows are drawn uniformly.
-    n : int
-        How many to draw.
-    generator : torch.Generator
-
-    Returns
-    -------
-    tensor of shape (n,), int64
-
-    Examples
-    --------
-    >>> pick(torch.tensor([0.0, 1.0, 0.0]), 2, torch.Generator().manual_seed(0))
-    tensor([1, 1])
-    """
+    """Draw row numbers with probability proportional to a loss, with replacement."""
     # On the host: a cumulative sum on a device may come out differently each time.
     total = torch.nan_to_num(losses.double().cpu(), posinf=0.0).cumsum(0)
     u = torch.rand(n, generator=generator, dtype=torch.float64, device=losses.device).cpu()
@@ -282,43 +213,12 @@ def pick(losses: torch.Tensor, n: int, generator: torch.Generator | None) -> tor
 
 
 def shuffled(order: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    """Return the entries of a tensor in random order.
-
-    Parameters
-    ----------
-    order : tensor of shape (n,)
-    generator : torch.Generator
-
-    Returns
-    -------
-    tensor of shape (n,)
-
-    Examples
-    --------
-    >>> shuffled(torch.arange(3), torch.Generator().manual_seed(0)).sort().values
-    tensor([0, 1, 2])
-    """
+    """Return the entries of a tensor in random order."""
     return order[torch.randperm(len(order), generator=generator, device=order.device)]
 
 
 def row_losses(predict: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Rows], torch.Tensor]:
-    """Return a function that gives the mean squared error of each row.
-
-    Parameters
-    ----------
-    predict : callable
-        From inputs to outputs.
-
-    Returns
-    -------
-    callable
-        From (x, y) to a tensor of shape (n_rows,).
-
-    Examples
-    --------
-    >>> row_losses(lambda x: 2 * x)((torch.ones(1, 2), torch.zeros(1, 2)))
-    tensor([4.])
-    """
+    """Return a function that gives the mean squared error of each row of (x, y)."""
 
     def losses(rows: Rows) -> torch.Tensor:
         return torch.cat([squares.mean(1) for squares in _squares(predict, rows)])
@@ -326,32 +226,10 @@ def row_losses(predict: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Row
     return losses
 
 
-def output_losses(
-    predict: Callable[[torch.Tensor], torch.Tensor],
-) -> Callable[[Rows], torch.Tensor]:
-    """Return a function that gives the mean squared error of each output.
-
-    Parameters
-    ----------
-    predict : callable
-        From inputs to outputs.
-
-    Returns
-    -------
-    callable
-        From (x, y) to a tensor of shape (n_outputs,).
-
-    Examples
-    --------
-    >>> output_losses(lambda x: 2 * x)((torch.ones(3, 2), torch.zeros(3, 2)))
-    tensor([4., 4.])
-    """
-
-    def losses(rows: Rows) -> torch.Tensor:
-        total = sum(squares.sum(0) for squares in _squares(predict, rows))
-        return torch.as_tensor(total) / len(rows[0])
-
-    return losses
+def output_losses(predict: Callable[[torch.Tensor], torch.Tensor], rows: Rows) -> torch.Tensor:
+    """Return the mean squared error of each output."""
+    total = sum(squares.sum(0) for squares in _squares(predict, rows))
+    return torch.as_tensor(total) / len(rows[0])
 
 
 def _squares(predict: Callable[[torch.Tensor], torch.Tensor], rows: Rows) -> Iterator[torch.Tensor]:

@@ -16,18 +16,6 @@ class BestWeights:
 
     Before the first epoch is over nothing is known of their losses; then what is there is compared
     with the start, and with a network of zeros, which leaves the baseline alone.
-
-    Parameters
-    ----------
-    module : MLP
-
-    Examples
-    --------
-    >>> module = MLP([(np.zeros((1, 1)), np.zeros(1))], "relu")
-    >>> best = BestWeights(module)
-    >>> best.offer(module, 0.5)
-    >>> best.loss
-    0.5
     """
 
     def __init__(self, module: MLP) -> None:

@@ -13,20 +13,7 @@ from .batches import output_losses
 
 
 class ValidationScore(Callback):
-    """Records R² on the validation set after each epoch, outputs weighted by their variance.
-
-    Parameters
-    ----------
-    scale : ndarray of shape (n_outputs,)
-        Unit of each output of the network.
-    variance : float
-        Variance of the targets, averaged over outputs.
-
-    Examples
-    --------
-    >>> ValidationScore(np.ones(2), 1.0).variance
-    1.0
-    """
+    """Records R² on the validation set after each epoch, outputs weighted by their variance."""
 
     def __init__(self, scale: NDArray, variance: float):
         self.scale = scale
@@ -34,20 +21,14 @@ class ValidationScore(Callback):
 
     def on_epoch_end(self, net: Any, dataset_valid: Any = None, **kwargs: Any) -> None:
         """Score the epoch."""
-        squares = output_losses(net.module_)((dataset_valid.x, dataset_valid.y))
+        squares = output_losses(net.module_, (dataset_valid.x, dataset_valid.y))
         squared = float(np.mean(squares.double().cpu().numpy() * self.scale**2))
         score = 1.0 - squared / self.variance if self.variance > 0 else 0.0
         net.history.record("valid_score", score)
 
 
 class Converged(Callback):
-    """Stops Levenberg-Marquardt where no step lowers the error any more.
-
-    Examples
-    --------
-    >>> Converged().stopped_
-    False
-    """
+    """Stops Levenberg-Marquardt where no step lowers the error any more."""
 
     stopped_ = False
 
@@ -63,13 +44,7 @@ class Converged(Callback):
 
 
 class Deadline(Callback):
-    """Stops the training at the end of an epoch that its net's deadline cut short.
-
-    Examples
-    --------
-    >>> isinstance(Deadline(), Callback)
-    True
-    """
+    """Stops the training at the end of an epoch that its net's deadline cut short."""
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Stop as skorch's callbacks do."""
@@ -78,17 +53,7 @@ class Deadline(Callback):
 
 
 class EpochBar(Callback):
-    """A tqdm progress bar over epochs that shows the losses.
-
-    Parameters
-    ----------
-    n_epochs : int
-
-    Examples
-    --------
-    >>> EpochBar(10).n_epochs
-    10
-    """
+    """A tqdm progress bar over epochs that shows the losses."""
 
     def __init__(self, n_epochs: int):
         self.n_epochs = n_epochs

@@ -41,22 +41,9 @@ def train_on_arrays(
     n_epochs: int,
     *,
     partial: bool = False,
-    deadline: float = math.inf,
+    deadline: float = math.inf,  # on the clock time.monotonic
 ) -> None:
-    """Train on arrays, under the schedule or, if `partial`, for one epoch without one.
-
-    Parameters
-    ----------
-    model : NeuralInverseRegressor
-        Initialised.
-    rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
-    held_out : tuple of ndarray or None
-        Rows and targets for validation.
-    n_epochs : int
-    partial : bool, default=False
-    deadline : float, default=inf
-        When to stop, on the clock ``time.monotonic``.
-    """
+    """Train on arrays, under the schedule or, if `partial`, for one epoch without one."""
     sizes = layer_sizes(model)
     # A model that goes on in smaller portions keeps its solver, unless these are very small.
     kept = partial and getattr(model, "solver_", None) == "lm" and model.n_iter_ > 0
@@ -64,18 +51,11 @@ def train_on_arrays(
     solver = choose_solver(model.solver, sizes, model._activation, n_rows, model.callbacks)
     dtype = solver_dtype(model, solver)
     seed = int(model._rng.randint(2**31))
-    batch_size, max_batches = model.batch_size, None
-    if solver == "lm":
-        max_batches = lm_epoch(sizes)
-        if batch_size == "auto":
-            batch_size = lm_batch_size(sizes)
-    elif batch_size == "auto":
-        batch_size = int(np.clip(len(rows) // 200, 64, 1024))
     data = TensorBatches(
         *_tensors(model, rows, targets, dtype),
-        int(batch_size),
+        _batch_size(model, solver, int(np.clip(len(rows) // 200, 64, 1024))),
         seed,
-        max_batches=max_batches,
+        max_batches=lm_epoch(sizes) if solver == "lm" else None,
         hard_fraction=model.hard_fraction,
     )
     valid, variance = None, 0.0
@@ -95,34 +75,18 @@ def train_on_arrays(
 def train_on_stream(
     model: Any, sampler: Any, n_steps: int | None, deadline: float = math.inf
 ) -> None:
-    """Train on fresh matrices in every step.
-
-    Parameters
-    ----------
-    model : NeuralInverseRegressor
-        Initialised.
-    sampler : FeasibleRegionSampler
-        Fitted.
-    n_steps : int or None
-        Steps; None is 10,000 of Adam, and 1,000 of Levenberg-Marquardt.
-    deadline : float, default=inf
-        When to stop, on the clock ``time.monotonic``.
-    """
+    """Train on fresh matrices in every step; None is 10,000 of Adam, 1,000 of the other solver."""
     sizes = layer_sizes(model)
     solver = choose_solver(model.solver, sizes, model._activation, np.inf, model.callbacks)
     device = resolve_device(model.device, strict=True)
     dtype = getattr(torch, solver_dtype(model, solver))
-    batch_size = model.batch_size
-    if batch_size == "auto":
-        batch_size = lm_batch_size(sizes) if solver == "lm" else 256
     if n_steps is None:
         n_steps = 1_000 if solver == "lm" else 10_000
-
     per_epoch = min(lm_epoch(sizes) if solver == "lm" else _DRAWN, n_steps)
     n_epochs = -(-n_steps // per_epoch)
     data = DrawnBatches(
         stream(sampler, model._preparation, device, dtype),
-        int(batch_size),
+        _batch_size(model, solver, 256),
         per_epoch,
         n_epochs=n_epochs,
         hard_fraction=model.hard_fraction,
@@ -142,6 +106,13 @@ def solver_dtype(model: Any, solver: str) -> str:
     return "float64" if solver == "lm" else model.dtype
 
 
+def _batch_size(model: Any, solver: str, of_adam: int) -> int:
+    """Return the largest batch; "auto" of Adam is given."""
+    if model.batch_size != "auto":
+        return int(model.batch_size)
+    return lm_batch_size(layer_sizes(model)) if solver == "lm" else of_adam
+
+
 def peak_rate(model: Any) -> float:
     """Return the largest learning rate of a fit."""
     if model.learning_rate_init != "auto":
@@ -150,18 +121,7 @@ def peak_rate(model: Any) -> float:
 
 
 def build_net(model: Any, solver: str, callbacks: list | None = None) -> InverseNet:
-    """Return a net with a model's weights, and the state its solver was left in.
-
-    Parameters
-    ----------
-    model : NeuralInverseRegressor
-    solver : {"adam", "lm"}
-    callbacks : list of skorch callbacks, default=None
-
-    Returns
-    -------
-    InverseNet
-    """
+    """Return a net with a model's weights, and the state its solver was left in."""
     dtype = solver_dtype(model, solver)
     net = make_net(
         [(W.astype(dtype), b.astype(dtype)) for W, b in model._layers],
@@ -210,27 +170,7 @@ def _train(
             f"Got learning_rate={model.learning_rate!r} and a callback that schedules learning "
             f"rates as well; use learning_rate='constant' with it."
         )
-    callbacks = copy.deepcopy(list(model.callbacks or []))
-    if valid is not None:
-        callbacks.append(ValidationScore(model._preparation.y_scale, variance))
-    monitored = "train_loss" if valid is None else "valid_loss"
-    # A schedule is run to its end, and so is Levenberg-Marquardt on batches, whose losses vary.
-    if solver == "lm":
-        patient = data.n_batches > 1 if valid is None else not model.early_stopping
-        callbacks.append(Converged())
-        if model._activation == "relu" and len(model._layers) == 2 and valid is None:
-            callbacks.append(Recycling(n_epochs, int(model._rng.randint(2**31))))
-    else:
-        patient = not constant
-    if n_epochs > 1 and not patient:
-        callbacks.append(
-            EarlyStopping(
-                monitor=monitored,
-                patience=model.n_iter_no_change,
-                threshold=model.tol,
-                sink=_silent,
-            )
-        )
+    callbacks = _callbacks(model, solver, data, valid, n_epochs, variance)
     if deadline < math.inf:
         callbacks.append(Deadline())
     bar = EpochBar(n_epochs)
@@ -254,6 +194,44 @@ def _train(
             UserWarning,
             stacklevel=4,
         )
+    _keep(model, net, solver, validated=valid is not None)
+
+
+def _callbacks(
+    model: Any,
+    solver: str,
+    data: Batches,
+    valid: TensorBatches | None,
+    n_epochs: int,
+    variance: float,
+) -> list[Any]:
+    """Return copies of a model's callbacks, and those that its solver and validation need."""
+    callbacks = copy.deepcopy(list(model.callbacks or []))
+    if valid is not None:
+        callbacks.append(ValidationScore(model._preparation.y_scale, variance))
+    # A schedule is run to its end, and so is Levenberg-Marquardt on batches, whose losses vary.
+    if solver == "lm":
+        patient = data.n_batches > 1 if valid is None else not model.early_stopping
+        callbacks.append(Converged())
+        if model._activation == "relu" and len(model._layers) == 2 and valid is None:
+            callbacks.append(Recycling(n_epochs, int(model._rng.randint(2**31))))
+    else:
+        patient = model.learning_rate != "constant"
+    if n_epochs > 1 and not patient:
+        callbacks.append(
+            EarlyStopping(
+                monitor="train_loss" if valid is None else "valid_loss",
+                patience=model.n_iter_no_change,
+                threshold=model.tol,
+                sink=_silent,
+            )
+        )
+    return callbacks
+
+
+def _keep(model: Any, net: InverseNet, solver: str, *, validated: bool) -> None:
+    """Let a model have the weights and the history of its net."""
+    monitored = "valid_loss" if validated else "train_loss"
     epochs, layers = [row for row in net.history if monitored in row], net.module_.layers()
     if not all(np.isfinite(array).all() for layer in layers for array in layer):
         raise ValueError(
@@ -266,7 +244,7 @@ def _train(
     model._set_engine()
     model.n_iter_ += len(epochs)
     model.loss_curve_ = model.loss_curve_ + [row["train_loss"] for row in epochs]
-    if valid is not None:
+    if validated:
         scores = [row["valid_score"] for row in epochs if "valid_score" in row]
         model.validation_scores_ = (model.validation_scores_ or []) + scores
     model.best_loss_ = net.best_loss()

@@ -9,44 +9,14 @@ _BLOCKED = 400
 
 
 def augmented(a: torch.Tensor, value: float = 1.0) -> torch.Tensor:
-    """Append a column of a constant.
-
-    Parameters
-    ----------
-    a : tensor of shape (n_rows, n)
-    value : float, default=1.0
-
-    Returns
-    -------
-    tensor of shape (n_rows, n + 1)
-
-    Examples
-    --------
-    >>> augmented(torch.zeros(1, 2))
-    tensor([[0., 0., 1.]])
-    """
+    """Append a column of a constant."""
     return torch.nn.functional.pad(a, (0, 1), value=value)
 
 
 def activation_jet(
     z: torch.Tensor, activation: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return an activation function with its first and second derivative.
-
-    Parameters
-    ----------
-    z : tensor
-    activation : {"relu", "silu", "tanh"}
-
-    Returns
-    -------
-    value, first, second : tensors of the shape of `z`
-
-    Examples
-    --------
-    >>> [float(t) for t in activation_jet(torch.zeros(()), "silu")]
-    [0.0, 0.5, 0.5]
-    """
+    """Return an activation function with its first and second derivative."""
     if activation == "relu":
         return torch.relu(z), (z > 0).to(z.dtype), torch.zeros_like(z)
     if activation == "tanh":
@@ -59,23 +29,7 @@ def activation_jet(
 
 
 def add_gram(gram: torch.Tensor, B: torch.Tensor, h: int, d: int) -> None:
-    """Add BᵀB to a Gram matrix, of wide ones the blocks on and right of the diagonal only.
-
-    Parameters
-    ----------
-    gram : tensor of shape (w, w)
-        Changed in place.
-    B : tensor of shape (n_rows, w)
-    h, d : int
-        Width and number of the first blocks; the last block is what is left of w.
-
-    Examples
-    --------
-    >>> gram = torch.zeros(3, 3)
-    >>> add_gram(gram, torch.ones(2, 3), 1, 2)
-    >>> gram[0, 0].item()
-    2.0
-    """
+    """Add BᵀB in place; if wide, no blocks (d of h columns, and a rest) left of the diagonal."""
     if len(gram) < _BLOCKED:
         gram.addmm_(B.T, B)
         return
@@ -85,18 +39,7 @@ def add_gram(gram: torch.Tensor, B: torch.Tensor, h: int, d: int) -> None:
 
 
 def fill_lower(gram: torch.Tensor, h: int, d: int) -> None:
-    """Mirror the blocks that :func:`add_gram` left out.
-
-    Parameters
-    ----------
-    gram : tensor of shape (w, w)
-        Changed in place.
-    h, d : int
-
-    Examples
-    --------
-    >>> fill_lower(torch.zeros(3, 3), 1, 2)
-    """
+    """Mirror the blocks that :func:`add_gram` left out, in place."""
     if len(gram) < _BLOCKED:
         return
     for start in (*range(h, h * d, h), h * d):

@@ -23,35 +23,17 @@ _IDLE = 3
 
 
 class LevenbergMarquardt:
-    """Levenberg-Marquardt steps for a perceptron of at most two hidden layers.
+    """Levenberg-Marquardt steps for a perceptron of at most two hidden layers, in float64.
 
     A step solves (JᵀJ + λ diag JᵀJ) v = −Jᵀr over the rows of a batch (Marquardt 1963), adds half
     the geodesic acceleration where the activation is smooth (Transtrum and Sethna 2012), and is
     taken if it lowers the squared error of the batch. The damping λ follows the gain ratio
     (Nielsen 1999). On fresh batches a step may be lucky on its own batch only: if the next batch
-    tells so, it is undone.
+    tells so, it is undone. Half of `weight_decay` times the squared norm of the parameters is added
+    to the mean squared error.
 
     It stands where skorch has its optimiser, and has as much of a torch optimiser as checkpoints
     touch.
-
-    Parameters
-    ----------
-    module : MLP
-        Float64; its parameters are changed in place.
-    weight_decay : float, default=0.0
-        Adds weight_decay/2 times the squared norm of the parameters to the mean squared error.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skinv.learn.training.modules import MLP
-    >>> module = MLP([(np.zeros((1, 1)), np.zeros(1))], "relu")
-    >>> solver = LevenbergMarquardt(module)
-    >>> x = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
-    >>> for _ in range(3):
-    ...     loss = solver.step(x, 2 * x + 1)
-    >>> module.weights[0].item(), module.biases[0].item()
-    (2.0, 1.0)
     """
 
     def __init__(self, module: Any, weight_decay: float = 0.0):
@@ -81,23 +63,9 @@ class LevenbergMarquardt:
         self._level = self._before = None
         self._idle = 0
 
+    @torch.no_grad()
     def step(self, x: torch.Tensor, y: torch.Tensor) -> float:
-        """Take a step on a batch.
-
-        Parameters
-        ----------
-        x : tensor of shape (n_rows, n_in), float64
-        y : tensor of shape (n_rows, n_out), float64
-
-        Returns
-        -------
-        float
-            Mean squared error of the batch before the step; NaN or infinite if it is that.
-        """
-        with torch.no_grad():
-            return self._step(x, y)
-
-    def _step(self, x: torch.Tensor, y: torch.Tensor) -> float:
+        """Take a step on a batch; return its mean squared error before, be it infinite or NaN."""
         equations = self._equations()
         squares = equations.assemble(x, y)
         loss = squares / max(y.numel(), 1)
@@ -118,7 +86,7 @@ class LevenbergMarquardt:
                 if after < objective:
                     ratio = (objective - after) / gain if gain > 0 else 1.0
                     self._before, self._idle = layers, 0
-                    self._write(proposed)
+                    self._module.write(proposed)
                     self.damping *= max(1 / 3, 1 - (2 * ratio - 1) ** 3)
                     self.damping, self._growth = max(self.damping, _SMALLEST), 2.0
                     return loss
@@ -146,7 +114,7 @@ class LevenbergMarquardt:
         unlucky = self._level is not None and not loss <= _UNLUCKY * self._level
         if self._before is None or not unlucky:
             return False
-        self._write(self._before)
+        self._module.write(self._before)
         self._before = None
         self.damping, self._growth = max(10 * self.damping, 1e-6), 2.0
         return True
@@ -177,11 +145,6 @@ class LevenbergMarquardt:
             residual = mlp_forward(xc, weights, biases, self._module.activation) - yc
             total += (residual * residual).sum()
         return float(total)
-
-    def _write(self, layers: list[torch.Tensor]) -> None:
-        for W, b, layer in zip(self._module.weights, self._module.biases, layers, strict=True):
-            W.copy_(layer[:, :-1])
-            b.copy_(layer[:, -1])
 
 
 def _squared_norm(layers: list[torch.Tensor]) -> float:

@@ -16,24 +16,10 @@ ACTIVATIONS: dict[str, Callable] = {
 
 
 class MLP(nn.Module):
-    """A multilayer perceptron that starts from given weights.
+    """A multilayer perceptron that starts from given weights, in their dtype.
 
     Weights come from outside as arrays, so that the same seed gives the same network on every
     device and torch's global generator is never touched.
-
-    Parameters
-    ----------
-    layers : sequence of (weight (n_out, n_in), bias (n_out,))
-        Initial weights; their dtype is the network's.
-    activation : {"relu", "silu", "tanh"}
-        Between the layers.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> net = MLP([(np.eye(2), np.zeros(2)), (np.ones((1, 2)), np.zeros(1))], "relu")
-    >>> net(torch.tensor([[-1.0, 2.0]], dtype=torch.float64))
-    tensor([[2.]], dtype=torch.float64, grad_fn=<AddmmBackward0>)
     """
 
     def __init__(self, layers: Sequence[tuple[NDArray, NDArray]], activation: str):
@@ -56,6 +42,13 @@ class MLP(nn.Module):
             for parameter, values in zip(self.parameters(), parameters, strict=True):
                 parameter.copy_(values)
 
+    def write(self, layers: Sequence[torch.Tensor]) -> None:
+        """Take over weights with biases as their last columns, in place."""
+        with torch.no_grad():
+            for W, b, layer in zip(self.weights, self.biases, layers, strict=True):
+                W.copy_(layer[:, :-1])
+                b.copy_(layer[:, -1])
+
     def layers(self) -> list[tuple[NDArray, NDArray]]:
         """Copy the weights out as arrays."""
         return [
@@ -67,24 +60,7 @@ class MLP(nn.Module):
 def mlp_forward(
     x: torch.Tensor, weights: Sequence, biases: Sequence, activation: str
 ) -> torch.Tensor:
-    """Evaluate a multilayer perceptron.
-
-    Parameters
-    ----------
-    x : tensor of shape (n_samples, n_in)
-    weights, biases : sequence of tensors
-        In torch's orientation, (n_out, n_in).
-    activation : {"relu", "silu", "tanh"}
-
-    Returns
-    -------
-    tensor of shape (n_samples, n_out)
-
-    Examples
-    --------
-    >>> mlp_forward(torch.ones(1, 1), [torch.eye(1)], [torch.zeros(1)], "relu")
-    tensor([[1.]])
-    """
+    """Evaluate a multilayer perceptron, whose weights are (n_out, n_in), on rows."""
     function: Callable[[torch.Tensor], torch.Tensor] = ACTIVATIONS[activation]
     for W, b in zip(weights[:-1], biases[:-1], strict=True):
         x = function(nn.functional.linear(x, W, b))

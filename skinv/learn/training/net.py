@@ -36,27 +36,6 @@ class InverseNet(NeuralNet):
     epoch of Adam runs in :class:`~skinv.learn.training.adam.AdamLoop`, and is one batch in the
     history.
     An interrupted fit ends with the best weights so far.
-
-    Parameters
-    ----------
-    solver : {"adam", "lm"}, default="adam"
-        Adam, or Levenberg-Marquardt.
-    weight_decay : float, default=0.0
-        Of Levenberg-Marquardt; Adam has its own.
-    rates : ndarray, default=None
-        Learning rate of each step of Adam to come; None leaves the optimiser's.
-    **kwargs
-        Of :class:`skorch.NeuralNet`.
-
-    Examples
-    --------
-    >>> from skinv.learn.training.batches import TensorBatches
-    >>> layers = [(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))]
-    >>> net = make_net(layers, "relu", device="cpu", learning_rate=0.1)
-    >>> x = torch.linspace(-1, 1, 8)[:, None]
-    >>> net = net.partial_fit(TensorBatches(x, 2 * x, 8))
-    >>> len(net.history)
-    1
     """
 
     optimizer_: Any
@@ -297,27 +276,7 @@ def make_net(
     weight_decay: float = 0.0,
     callbacks: list | None = None,
 ) -> InverseNet:
-    """Return an initialised net with given weights and its optimiser.
-
-    Parameters
-    ----------
-    layers : list of (weight, bias)
-    activation : {"relu", "silu", "tanh"}
-    device : str
-    solver : {"adam", "lm"}, default="adam"
-    learning_rate, weight_decay : float
-    callbacks : list of skorch callbacks, default=None
-
-    Returns
-    -------
-    InverseNet
-
-    Examples
-    --------
-    >>> layers = [(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))]
-    >>> make_net(layers, "relu", device="cpu", learning_rate=0.1).module_.activation
-    'relu'
-    """
+    """Return an initialised net with given weights and its optimiser."""
     options: dict[str, Any] = {}
     if solver == "adam":
         options = {"optimizer__fused": True, "optimizer__weight_decay": weight_decay}
@@ -342,24 +301,7 @@ def make_net(
 
 
 def solver_state(net: InverseNet) -> dict[str, Any]:
-    """Copy out as arrays and numbers what the solver goes on from.
-
-    Parameters
-    ----------
-    net : InverseNet
-
-    Returns
-    -------
-    dict
-        Of Adam lists of arrays, one per parameter: ``step``, ``exp_avg`` and ``exp_avg_sq``; empty
-        before any step. Of Levenberg-Marquardt its damping.
-
-    Examples
-    --------
-    >>> layers = [(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))]
-    >>> solver_state(make_net(layers, "relu", device="cpu"))
-    {}
-    """
+    """Copy out as arrays and numbers what the solver goes on from; nothing before steps of Adam."""
     if net.solver == "lm":
         return {"lm": net.optimizer_.state_dict()}
     states = [net.optimizer_.state.get(p, {}) for p in net.module_.parameters()]
@@ -370,21 +312,7 @@ def solver_state(net: InverseNet) -> dict[str, Any]:
 
 
 def load_solver_state(net: InverseNet, saved: dict[str, Any]) -> None:
-    """Put a saved state back into the optimiser of a net of the same shape.
-
-    That of another solver is of no use, and is left out.
-
-    Parameters
-    ----------
-    net : InverseNet
-    saved : dict
-        What :func:`solver_state` returned.
-
-    Examples
-    --------
-    >>> layers = [(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))]
-    >>> load_solver_state(make_net(layers, "relu", device="cpu"), {})
-    """
+    """Put a saved state, unless it is of another solver, back into the optimiser of a net."""
     if net.solver == "lm":
         if "lm" in saved:
             net.optimizer_.load_state_dict(saved["lm"])

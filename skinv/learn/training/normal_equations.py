@@ -38,14 +38,8 @@ _CHUNK = 2**17
 class NormalEquations(ABC):
     """The normal equations of a perceptron at its current parameters, over given rows.
 
-    Parameters
-    ----------
-    weights, biases : sequence of tensors, float64
-        Parameters in torch's orientation.
-    activation : str
-    gram_dtype : torch.dtype, default=torch.float64
-        Precision of the Gram matrices: products of float32 are twice as fast, and their rounding
-        does not matter under a damping well above it. Residuals and gradients are float64 always.
+    Gram matrices are of `gram_dtype`: products of float32 are twice as fast, and their rounding
+    does not matter under a damping well above it. Residuals and gradients are float64 always.
     """
 
     inner: torch.Tensor
@@ -107,8 +101,8 @@ class NormalEquations(ABC):
         """Return how many numbers per row :meth:`_add` holds."""
 
     @abstractmethod
-    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> None:
-        """Add a chunk to the Gram matrices."""
+    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
+        """Add a chunk to the Gram matrices; return the rows that the last layers gave."""
 
     @abstractmethod
     def _complete(self) -> None:
@@ -144,12 +138,10 @@ class NormalEquations(ABC):
 
     def factorize(self, damping: float) -> bool:
         """Factorise the matrix with its diagonal scaled by 1 + damping; False if that fails."""
+        inner, last = self.inner.diagonal(), self.S.diagonal()
         # A unit that is off everywhere has a diagonal of 0; its parameters must not move freely.
-        floor = 1e-10 * max(float(self.inner.diagonal().max()), float(self.S.diagonal().max()))
-        self.scale = (
-            self.inner.diagonal() + floor,
-            self.S.diagonal() + floor,
-        )
+        floor = 1e-10 * max(float(part.max()) for part in (inner, last) if len(part))
+        self.scale = inner + floor, last + floor
         S = self.S + torch.diag(damping * self.scale[1])
         self._last_factor, info = torch.linalg.cholesky_ex(S)
         if int(info):
@@ -166,10 +158,7 @@ class NormalEquations(ABC):
         right = inner - self._coupled(reduced)
         step = -torch.cholesky_solve(right[:, None], self._factor)[:, 0]
         remaining = last + self._coupled_transposed(step)
-        return [
-            *self._unpack(step),
-            -torch.cholesky_solve(remaining.T, self._last_factor).T,
-        ]
+        return [*self._unpack(step), -torch.cholesky_solve(remaining.T, self._last_factor).T]
 
     def damped_norm(self, step: list[torch.Tensor]) -> float:
         """Return Σ scale · step², the square of the norm in which the damping holds it."""
@@ -210,24 +199,12 @@ class Linear(NormalEquations):
     def _width(self, n_inputs: int) -> int:
         return n_inputs + 1
 
-    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> None:
+    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
         self.S += a[0].T @ a[0]
+        return a[0]
 
     def _complete(self) -> None:
         self.inner = self.S.new_zeros(0, 0)
-
-    def factorize(self, damping: float) -> bool:
-        """Factorise the one block there is."""
-        floor = 1e-10 * float(self.S.diagonal().max())
-        self.scale = (self.inner.diagonal(), self.S.diagonal() + floor)
-        S = self.S + torch.diag(damping * self.scale[1])
-        self._last_factor, info = torch.linalg.cholesky_ex(S)
-        self._factor = self.inner
-        return int(info) == 0
-
-    def solve(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the step of the last layer."""
-        return [-torch.cholesky_solve(gradients[0].T, self._last_factor).T]
 
     def _coupled(self, last: torch.Tensor) -> torch.Tensor:
         return last.new_zeros(0)
@@ -250,120 +227,107 @@ class OneHidden(NormalEquations):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.h, self.d = self.layers[0].shape
-        q, m = self.h * self.d, self.h + 1
-        self._gram = self.S.new_zeros(q + m, q + m, dtype=self.gram_dtype)
+        self.shapes = [W.shape for W in self.layers[:-1]]
+        self.sizes = [h * d for h, d in self.shapes]
+        # Of the last hidden layer, here and below.
+        self.h, self.d = self.shapes[-1]
+        self.q = self.sizes[-1]
+        width = self.q + len(self.S)
+        self._gram = self.S.new_zeros(width, width, dtype=self.gram_dtype)
 
     def _width(self, n_inputs: int) -> int:
         return len(self._gram)
 
-    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> None:
-        x, slope = a[0].to(self.gram_dtype), derivatives[0].to(self.gram_dtype)
-        P = (x[:, :, None] * slope[:, None, :]).view(len(x), -1)
-        add_gram(self._gram, torch.cat([P, a[1].to(self.gram_dtype)], 1), self.h, self.d)
+    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
+        below, top, slope = (t.to(self.gram_dtype) for t in (a[-2], a[-1], derivatives[-1]))
+        B = torch.cat([_kron_rows(below, slope), top], 1)
+        add_gram(self._gram, B, self.h, self.d)
+        return B
 
     def _complete(self) -> None:
-        h, d = self.h, self.d
-        q = h * d
-        fill_lower(self._gram, h, d)
-        gram = self._gram.to(self.S.dtype)
+        fill_lower(self._gram, self.h, self.d)
+        gram, q = self._gram.to(self.S.dtype), self.q
         self.S, self._C = gram[q:, q:].clone(), gram[:q, q:]
-        self.inner = (gram[:q, :q].view(d, h, d, h) * self.VV[None, :, None, :]).reshape(q, q)
+        self.inner = self._weighted(gram[:q, :q])
+
+    def _weighted(self, gram: torch.Tensor) -> torch.Tensor:
+        """Multiply a matrix (q, q) by (VᵀV)_jj', what the outputs make of the units."""
+        h, d = self.h, self.d
+        return (gram.view(d, h, d, h) * self.VV[None, :, None, :]).reshape(self.q, self.q)
 
     def _coupled(self, last: torch.Tensor) -> torch.Tensor:
         return ((self._C @ last.T).view(self.d, self.h, -1) * self.V.T[None]).sum(2).reshape(-1)
 
     def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
         weighted = inner.view(self.d, self.h, 1) * self.V.T[None]
-        return weighted.reshape(self.d * self.h, -1).T @ self._C
+        return weighted.reshape(self.q, -1).T @ self._C
 
     def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
-        h, d = self.h, self.d
         half = torch.linalg.solve_triangular(factor, self._C.T, upper=False)
-        whole = (half.T @ half).view(d, h, d, h)
-        return (whole * self.VV[None, :, None, :]).reshape(h * d, h * d)
-
-    def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
-        return inner[0].T.reshape(-1)
-
-    def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
-        return [vector.view(self.d, self.h).T.contiguous()]
-
-
-class TwoHidden(NormalEquations):
-    """Two hidden layers: the second as in :class:`OneHidden`, the first output by output."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        (self.h1, self.d1), (self.h2, self.d2) = self.layers[0].shape, self.layers[1].shape
-        self.q1, self.q2 = self.h1 * self.d1, self.h2 * self.d2
-        new, dtype = self.S.new_zeros, self.gram_dtype
-        q2, m, n_outputs = self.q2, len(self.S), len(self.V)
-        self._gram = new(q2 + m, q2 + m, dtype=dtype)
-        self._first = new(self.q1, self.q1, dtype=dtype)
-        # Of the first layer with f'₂ ⊗ ã₁ and ã₂, for each output.
-        self._mixed = new(n_outputs, self.q1, q2 + m, dtype=dtype)
-
-    def _width(self, n_inputs: int) -> int:
-        return len(self._gram) + self.q1
-
-    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> None:
-        dtype = self.gram_dtype
-        x, slope1, slope2 = (t.to(dtype) for t in (a[0], *derivatives))
-        a1 = a[1].to(dtype)
-        P2 = (a1[:, :, None] * slope2[:, None, :]).view(len(x), -1)
-        B = torch.cat([P2, a[2].to(dtype)], 1)
-        add_gram(self._gram, B, self.h2, self.d2)
-        W2, V = self.layers[1][:, :-1].to(dtype), self.V.to(dtype)
-        for o in range(len(V)):
-            D = ((slope2 * V[o]) @ W2) * slope1
-            P1 = (x[:, :, None] * D[:, None, :]).view(len(x), -1)
-            self._first.addmm_(P1.T, P1)
-            self._mixed[o].addmm_(P1.T, B)
-
-    def _complete(self) -> None:
-        h2, d2, q2 = self.h2, self.d2, self.q2
-        fill_lower(self._gram, h2, d2)
-        gram, mixed = self._gram.to(self.S.dtype), self._mixed.to(self.S.dtype)
-        self.S, self._C2 = gram[q2:, q2:].clone(), gram[:q2, q2:]
-        self._C1 = mixed[:, :, q2:]
-        second = (gram[:q2, :q2].view(d2, h2, d2, h2) * self.VV[None, :, None, :]).reshape(q2, q2)
-        # Between the layers: Σ_o V_oj (P₁_oᵀ P₂)_·,jk.
-        between = torch.einsum("oqkj,oj->qkj", mixed[:, :, :q2].unflatten(2, (d2, h2)), self.V)
-        between = between.reshape(self.q1, q2)
-        first = self._first.to(self.S.dtype)
-        self.inner = torch.cat(
-            [torch.cat([first, between], 1), torch.cat([between.T, second], 1)], 0
-        )
-
-    def _coupled(self, last: torch.Tensor) -> torch.Tensor:
-        first = torch.einsum("oqm,om->q", self._C1, last)
-        second = (self._C2 @ last.T).view(self.d2, self.h2, -1) * self.V.T[None]
-        return torch.cat([first, second.sum(2).reshape(-1)])
-
-    def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
-        weighted = inner[self.q1 :].view(self.d2, self.h2, 1) * self.V.T[None]
-        second = weighted.reshape(self.q2, -1).T @ self._C2
-        return torch.einsum("oqm,q->om", self._C1, inner[: self.q1]) + second
-
-    def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
-        out = torch.zeros_like(self.inner)
-        for o, V in enumerate(self.V):
-            second = (self._C2.view(self.d2, self.h2, -1) * V[None, :, None]).flatten(0, 1)
-            C = torch.cat([self._C1[o], second], 0)
-            half = torch.linalg.solve_triangular(factor, C.T, upper=False)
-            out.addmm_(half.T, half)
-        return out
+        return self._weighted(half.T @ half)
 
     def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
         return torch.cat([part.T.reshape(-1) for part in inner])
 
     def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
-        first, second = vector.split([self.q1, self.q2])
-        return [
-            first.view(self.d1, self.h1).T.contiguous(),
-            second.view(self.d2, self.h2).T.contiguous(),
-        ]
+        parts = zip(vector.split(self.sizes), self.shapes, strict=True)
+        return [part.view(d, h).T.contiguous() for part, (h, d) in parts]
+
+
+class TwoHidden(OneHidden):
+    """Two hidden layers: the second as with one, the first output by output."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        new, q1 = self.S.new_zeros, self.sizes[0]
+        self._first = new(q1, q1, dtype=self.gram_dtype)
+        # Of the first layer with f'₂ ⊗ ã₁ and ã₂, for each output.
+        self._mixed = new(len(self.V), q1, len(self._gram), dtype=self.gram_dtype)
+
+    def _width(self, n_inputs: int) -> int:
+        return len(self._gram) + len(self._first)
+
+    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
+        B, dtype = super()._add(a, derivatives), self.gram_dtype
+        x, slope1, slope2 = (t.to(dtype) for t in (a[0], *derivatives))
+        W2, V = self.layers[1][:, :-1].to(dtype), self.V.to(dtype)
+        for o in range(len(V)):
+            P1 = _kron_rows(x, ((slope2 * V[o]) @ W2) * slope1)
+            self._first.addmm_(P1.T, P1)
+            self._mixed[o].addmm_(P1.T, B)
+        return B
+
+    def _complete(self) -> None:
+        super()._complete()
+        second, mixed = self.inner, self._mixed.to(self.S.dtype)
+        self._C1 = mixed[:, :, self.q :]
+        # Between the layers: Σ_o V_oj (P₁_oᵀ P₂)_·,jk.
+        mixed = mixed[:, :, : self.q].unflatten(2, (self.d, self.h))
+        between = torch.einsum("oqkj,oj->qkj", mixed, self.V).reshape(-1, self.q)
+        first = torch.cat([self._first.to(self.S.dtype), between], 1)
+        self.inner = torch.cat([first, torch.cat([between.T, second], 1)], 0)
+
+    def _coupled(self, last: torch.Tensor) -> torch.Tensor:
+        first = torch.einsum("oqm,om->q", self._C1, last)
+        return torch.cat([first, super()._coupled(last)])
+
+    def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
+        first, second = inner.split(self.sizes)
+        return torch.einsum("oqm,q->om", self._C1, first) + super()._coupled_transposed(second)
+
+    def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(self.inner)
+        for o, V in enumerate(self.V):
+            second = (self._C.view(self.d, self.h, -1) * V[None, :, None]).flatten(0, 1)
+            C = torch.cat([self._C1[o], second], 0)
+            half = torch.linalg.solve_triangular(factor, C.T, upper=False)
+            out.addmm_(half.T, half)
+        return out
+
+
+def _kron_rows(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """Return f' ⊗ x̃ row by row, with the index of x̃ outermost."""
+    return (x[:, :, None] * slope[:, None, :]).view(len(x), -1)
 
 
 # By number of hidden layers.

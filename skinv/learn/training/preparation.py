@@ -19,7 +19,7 @@ from ..._arrays.host import like
 from ..._arrays.shapes import matrix_order
 from ..._linalg.form import ModelForm
 from ..._linalg.inverses import regular_inverse
-from ..linear import affine_fit, taylor, varies
+from ..linear import affine_fit, center_and_inverse, taylor, varies
 from .residual import Residual
 
 # Directions of the inputs that vary by less than this share of the largest keep the tangent.
@@ -34,43 +34,18 @@ ORDERS = {"taylor": 1, "taylor2": 2, "taylor3": 3}
 
 @dataclass
 class Preparation:
-    """Scaling and baseline of a fitted network.
+    """Scaling and baseline of a fitted network."""
 
-    Parameters
-    ----------
-    kept : ndarray of shape (n_kept,)
-        Indices of the inputs that vary.
-    x_mean, x_scale : ndarray of shape (n_kept,)
-        Mean and standard deviation of these.
-    y_mean : ndarray of shape (n_outputs,)
-        Mean of what the baseline leaves.
-    y_scale : ndarray of shape (n_outputs,)
-        Root mean square of what the baseline leaves: for inverses over all outputs, one scale for
-        all, so that the loss is the squared Frobenius error; for other targets of each output. 0
-        for outputs that are 0.
-    affine : tuple of ndarrays or None
-        What :func:`skinv.learn.linear.affine_fit` returns, on the kept inputs.
-    center : tuple of ndarrays or None
-        Centre and its inverse, for a Taylor baseline.
-    order : int
-        Order of that series.
-
-    Examples
-    --------
-    >>> X = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
-    >>> p = Preparation.fit(X, X[:, :1] ** 2, baseline=None)
-    >>> p.kept, p.inputs(X).ravel()
-    (array([0]), array([-1.22...,  0.        ,  1.22...]))
-    """
-
-    kept: NDArray[np.intp]
-    x_mean: NDArray[np.float64]
-    x_scale: NDArray[np.float64]
-    y_mean: NDArray[np.float64]
+    kept: NDArray[np.intp]  # indices of the inputs that vary
+    x_mean: NDArray[np.float64]  # of these
+    x_scale: NDArray[np.float64]  # their standard deviations
+    y_mean: NDArray[np.float64]  # of what the baseline leaves
+    # Root mean square of that: for inverses one scale for all outputs, so that the loss is the
+    # squared Frobenius error; for other targets one of each output, 0 for those that are 0.
     y_scale: NDArray[np.float64]
-    affine: tuple[NDArray, NDArray, NDArray] | None = None
-    center: tuple[NDArray, NDArray] | None = None
-    order: int = 1
+    affine: tuple[NDArray, NDArray, NDArray] | None = None  # of affine_fit, on the kept inputs
+    center: tuple[NDArray, NDArray] | None = None  # and its inverse, for a Taylor baseline
+    order: int = 1  # of that series
 
     @classmethod
     def fit(
@@ -82,35 +57,13 @@ class Preparation:
         inverses: bool = False,
         center: NDArray | None = None,
     ) -> Preparation:
-        """Fit scaling and baseline to training data.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n_samples, n_features)
-        targets : ndarray of shape (n_samples, n_outputs)
-        baseline : {None, "auto", "affine", "taylor", "taylor2", "taylor3"}
-            "auto" is the better one of "affine" and "taylor2": that which leaves less. It is
-            "taylor2", if it can be, where the affine one would have too many coefficients.
-        inverses : bool, default=False
-            Whether the targets are the inverses of the rows; if not, the Taylor series, whose
-            derivatives are unknown, is the affine least-squares fit.
-        center : ndarray of shape (n, n), default=None
-            Centre of the Taylor series; the mean of the rows if None.
-
-        Returns
-        -------
-        Preparation
-
-        Raises
-        ------
-        ValueError
-            If the centre of a Taylor series that was asked for is singular.
-        """
+        """Fit scaling and baseline to training data; the series are about `center`, or the mean."""
         rows = rows.astype(np.float64, copy=False)
         x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
         # Scaled to unit variance rounding would be noise, and far more of it in single precision.
         kept = np.flatnonzero(varies(x_mean, x_scale))
         prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
+        # The derivatives of other targets are unknown: their series is the affine fit.
         if baseline in ORDERS and inverses:
             prepared._set_series(rows, center, ORDERS[baseline])
         elif baseline is not None:
@@ -142,9 +95,7 @@ class Preparation:
 
     def _set_series(self, rows: NDArray, center: NDArray | None, order: int) -> None:
         """Make the Taylor series at a centre, or at the mean, the baseline."""
-        n = matrix_order(rows.shape[1])
-        point = rows.mean(axis=0).reshape(n, n) if center is None else center
-        self.center = point, regular_inverse(point, float(np.abs(rows).max()))
+        self.center = center_and_inverse(rows, center)
         self.order, self.affine = order, None
 
     def _improve(self, rows: NDArray, targets: NDArray, center: NDArray | None) -> None:
@@ -207,20 +158,7 @@ class Preparation:
         return values * like(self.y_scale, rows) + like(self.y_mean, rows) + self.baseline(rows)
 
     def fold(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> list:
-        """Return the layers of the same network on unscaled inputs and outputs.
-
-        Parameters
-        ----------
-        layers : list of (weight (n_out, n_in), bias (n_out,))
-            The network in scaled space.
-        n_features : int
-            Number of inputs, the constant ones included.
-
-        Returns
-        -------
-        list of (coef (n_in, n_out), intercept (n_out,)), float64
-            In scikit-learn's orientation; constant inputs have coefficient 0.
-        """
+        """Return the layers on unscaled inputs and outputs, in scikit-learn's orientation."""
         folded = [(W.T.astype(np.float64), b.astype(np.float64)) for W, b in layers]
         with np.errstate(over="ignore"):
             W, b = folded[0]
@@ -234,20 +172,7 @@ class Preparation:
     def form(
         self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
     ) -> ModelForm:
-        """Return the whole model.
-
-        Parameters
-        ----------
-        layers : list of (weight (n_out, n_in), bias (n_out,))
-            The network in scaled space.
-        activation : str
-        n_features : int
-            Number of inputs, the constant ones included.
-
-        Returns
-        -------
-        ModelForm
-        """
+        """Return the whole model: `layers`, in scaled space, and what is around them."""
         wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
         W, b = wide[0]
         first = np.zeros((len(W), n_features))
@@ -282,9 +207,8 @@ def _affine_baseline(
     corrects the tangent, in the directions with at least _FITTED of the largest variation.
     """
     if inverses:
-        n = matrix_order(rows.shape[1])
         try:
-            B = regular_inverse(rows.mean(axis=0).reshape(n, n), float(np.abs(rows).max()))
+            _, B = center_and_inverse(rows)
         except ValueError:  # regular matrices may have a singular mean
             inverses = False
     if not inverses:
@@ -304,37 +228,8 @@ def taylor_layers(
     L(a) = W₂ ReLU(W₁a + b₁) + b₂ with W₁ = [I; −I], b₁ = [−a₀; a₀], W₂ = [−K, K], K = B ⊗ Bᵀ and
     b₂ = vec B, B the inverse of the centre: ReLU(t) − ReLU(−t) = t, everywhere. With fewer than
     twice as many units as inputs W₁ = I, shifted so that no input of the training data is clipped.
-    Units left over start at random, with output weights 0. (Ji, Wu and Xi 2025.)
-
-    Parameters
-    ----------
-    prepared : Preparation
-        Scaling, without a baseline.
-    rows : ndarray of shape (n_samples, n*n)
-        Training matrices.
-    center : ndarray of shape (n, n)
-        Centre of the approximation.
-    n_hidden : int
-        Number of hidden units.
-    rng : RandomState
-
-    Returns
-    -------
-    list of (weight, bias)
-        In scaled space.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer hidden units than inputs that vary, or the centre is singular.
-
-    Examples
-    --------
-    >>> X = np.array([[2.0], [2.5], [3.0]])
-    >>> p = Preparation.fit(X, 1 / X, baseline=None)
-    >>> layers = taylor_layers(p, X, np.array([[2.0]]), 2, np.random.RandomState(0))
-    >>> [W.shape for W, b in layers]
-    [(2, 1), (1, 2)]
+    Units left over start at random, with output weights 0. (Ji, Wu and Xi 2025.) Weights and biases
+    are in the scaled space of a preparation without a baseline.
     """
     d = len(prepared.kept)
     if n_hidden < d:
@@ -366,23 +261,7 @@ def taylor_layers(
 
 
 def random_layers(sizes: list[int], rng: np.random.RandomState) -> list[tuple[NDArray, NDArray]]:
-    """Draw weights and biases uniform within ±1/√n_in of each layer, torch's default.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths from input to output.
-    rng : RandomState
-
-    Returns
-    -------
-    list of (weight (n_out, n_in), bias (n_out,))
-
-    Examples
-    --------
-    >>> [W.shape for W, b in random_layers([4, 32, 4], np.random.RandomState(0))]
-    [(32, 4), (4, 32)]
-    """
+    """Draw weights and biases uniform within ±1/√n_in of each layer, torch's default."""
     layers = []
     for n_in, n_out in pairwise(sizes):
         limit = 1.0 / np.sqrt(max(n_in, 1))

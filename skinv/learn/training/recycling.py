@@ -29,18 +29,6 @@ class Recycling(Callback):
     next epochs the error is not below the best so far, the best comes back. (The weakest unit is
     found as in optimal brain surgeon, Hassibi and Stork 1993; the strongest candidate as in
     orthogonal least squares, Chen, Cowan and Grant 1991.)
-
-    Parameters
-    ----------
-    n_epochs : int
-        Length of the fit.
-    seed : int
-        Of the candidates.
-
-    Examples
-    --------
-    >>> Recycling(100, 0).n_epochs
-    100
     """
 
     def __init__(self, n_epochs: int, seed: int):
@@ -77,29 +65,9 @@ class Recycling(Callback):
 def move_units(
     module: Any, x: torch.Tensor, y: torch.Tensor, n_moved: int, generator: torch.Generator
 ) -> None:
-    """Replace the weakest units of a network with one hidden layer, and refit its last layer.
-
-    Parameters
-    ----------
-    module : MLP
-        Changed in place.
-    x, y : tensor of shape (n_rows, n_in) and (n_rows, n_out)
-    n_moved : int
-        How many units.
-    generator : torch.Generator
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skinv.learn.training.modules import MLP
-    >>> module = MLP([(np.ones((2, 1)), np.zeros(2)), (np.ones((1, 2)), np.zeros(1))], "relu")
-    >>> x = torch.linspace(-1, 1, 99, dtype=torch.float64)[:, None]
-    >>> with torch.no_grad():
-    ...     move_units(module, x, abs(x), 1, torch.Generator().manual_seed(0))
-    >>> float((module(x).detach() - abs(x)).square().mean()) < 1e-3
-    True
-    """
-    W = torch.cat([module.weights[0], module.biases[0][:, None]], 1)
+    """Replace the weakest units of a network with one hidden layer, and refit its last layer."""
+    parameters = zip(module.weights, module.biases, strict=True)
+    W, last = (torch.cat([weights, bias[:, None]], 1) for weights, bias in parameters)
     rows, act = augmented(x), module.activation
 
     def hidden(units: torch.Tensor) -> torch.Tensor:
@@ -112,7 +80,6 @@ def move_units(
         return torch.linalg.cholesky(gram)
 
     a = hidden(W)
-    last = torch.cat([module.weights[1], module.biases[1][:, None]], 1)
     # Taking unit j away and fitting the others anew costs Σ_o V_oj² / (S⁻¹)_jj.
     cost = last.square().sum(0) / torch.cholesky_inverse(factor(a)).diagonal()
     keep = cost[:-1].argsort()[n_moved:]
@@ -131,8 +98,4 @@ def move_units(
         gain = (residual.T @ c).square().sum(0) / new.clamp_min(1e-6 * size.max())
         W = torch.cat([W, candidates[gain.argmax()][None]], 0)
     a = hidden(W)
-    last = torch.cholesky_solve(a.T @ y, factor(a)).T
-    module.weights[0].copy_(W[:, :-1])
-    module.biases[0].copy_(W[:, -1])
-    module.weights[1].copy_(last[:, :-1])
-    module.biases[1].copy_(last[:, -1])
+    module.write([W, torch.cholesky_solve(a.T @ y, factor(a)).T])

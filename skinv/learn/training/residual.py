@@ -26,45 +26,18 @@ class Residual:
     """Scaling and baseline of a network in reduced coordinates.
 
     It stands where :class:`skinv.learn.training.preparation.Preparation` does for all entries.
-
-    Parameters
-    ----------
-    baseline : ReducedMap
-        The polynomial, with all outputs as they are.
-    n_inputs : int
-        Leading coordinates that the network sees.
-    y_unit : ndarray of shape (n_outputs,)
-        What outputs are multiplied with for errors to count alike.
-    directions : ndarray of shape (n_outputs, m)
-        Orthonormal: of residuals in these units, what the network learns.
-    y_scale : ndarray of shape (m,)
-        Root mean square of that, the same for all.
-    basis : ndarray of shape (n_outputs, b) or None
-        Orthonormal: what is computed first of outputs in these units, and all others from it.
-    answers_all : bool
-        Whether matrices far from the known ones are answered.
-    error : float
-        Root mean square error of the polynomial on rows held out, in these units; NaN if there were
-        none.
-
-    Examples
-    --------
-    >>> from skinv.learn.selection import fit_polynomial
-    >>> x = np.linspace(0, 1, 50)[:, None]
-    >>> found = fit_polynomial(x, np.sin(9 * x), inverses=False, max_terms=3)
-    >>> residual = Residual.of(found, x, np.sin(9 * x), 1, 1.5)
-    >>> residual.inputs(x).shape, residual.n_outputs
-    ((50, 1), 1)
     """
 
-    baseline: ReducedMap
-    n_inputs: int
-    y_unit: NDArray[np.float64]
+    baseline: ReducedMap  # the polynomial, with all outputs as they are
+    n_inputs: int  # leading coordinates that the network sees
+    y_unit: NDArray[np.float64]  # what outputs are multiplied with for errors to count alike
+    # Orthonormal, (n_outputs, m): of residuals in these units, what the network learns.
     directions: NDArray[np.float64]
-    y_scale: NDArray[np.float64]
+    y_scale: NDArray[np.float64]  # root mean square of that, the same for all m
+    # Orthonormal: what is computed first of outputs in these units, and all others from it.
     basis: NDArray[np.float64] | None
-    answers_all: bool = False
-    error: float = float("nan")
+    answers_all: bool = False  # those far from the known matrices, too
+    error: float = float("nan")  # root mean square of the polynomial on rows held out, if any
 
     @classmethod
     def of(
@@ -78,24 +51,7 @@ class Residual:
         constant: bool = False,
         answers_all: bool = False,
     ) -> Residual:
-        """Look at what a polynomial leaves of training data.
-
-        Parameters
-        ----------
-        found : Polynomial
-        rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
-        n_inputs : int
-            Coordinates for the network, at most.
-        factor : float
-            How far matrices may go, see :func:`skinv.learn.fitted.limits_of`.
-        constant : bool, default=False
-            Whether the mean is the baseline, instead.
-        answers_all : bool, default=False
-
-        Returns
-        -------
-        Residual
-        """
+        """Look at what a polynomial, or the mean if `constant`, leaves of training data."""
         unit = found.reduction.y_unit
         baseline = found.to_map(rows, targets, factor, full=True)
         if constant:
@@ -115,21 +71,11 @@ class Residual:
             baseline, limits=limits_of(found.reduction, baseline.terms, factor, n_inputs)
         )
         return cls(
-            baseline,
-            n_inputs,
-            unit,
-            V,
-            np.full(V.shape[1], scale),
-            None,
-            answers_all,
-            found.error,
+            baseline, n_inputs, unit, V, np.full(V.shape[1], scale), None, answers_all, found.error
         )
 
     def settle(self, targets: NDArray, loss: float, n_hidden: int) -> float:
-        """Choose a basis of the outputs, for a network that leaves some loss on unseen rows.
-
-        Returns the root mean square error that it leaves, relative to the targets.
-        """
+        """Choose a basis of the outputs, by the loss on unseen rows; return the relative error."""
         scale = self.error  # what it leaves of rows that it was fitted to may be much less
         if not np.isfinite(scale):
             scale = float(self.y_scale[0] * np.sqrt(self.n_outputs / len(self.y_unit)))
@@ -176,19 +122,7 @@ class Residual:
         return self.y_scale[:, None] * self.directions.T / self.y_unit
 
     def fold(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> list:
-        """Return the layers of the same network on all features and outputs.
-
-        Parameters
-        ----------
-        layers : list of (weight (n_out, n_in), bias (n_out,))
-            The network on coordinates.
-        n_features : int
-
-        Returns
-        -------
-        list of (coef (n_in, n_out), intercept (n_out,)), float64
-            In scikit-learn's orientation.
-        """
+        """Return the layers on all features and outputs, in scikit-learn's orientation."""
         folded = [(W.T.astype(np.float64), b.astype(np.float64)) for W, b in layers]
         W, b = folded[0]
         first = self.baseline.projection[:, : self.n_inputs] @ W
@@ -200,19 +134,7 @@ class Residual:
     def form(
         self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
     ) -> ModelForm:
-        """Return the whole model.
-
-        Parameters
-        ----------
-        layers : list of (weight (n_out, n_in), bias (n_out,))
-            The network on coordinates.
-        activation : str
-        n_features : int
-
-        Returns
-        -------
-        ModelForm
-        """
+        """Return the whole model, of a network on coordinates."""
         wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
         whole = self._with_network(self.baseline, wide, activation)
         if self.answers_all:

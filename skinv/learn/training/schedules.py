@@ -11,28 +11,10 @@ SCHEDULES = ("constant", "one_cycle", "warm_restarts")
 def learning_rates(schedule: str, n_steps: int, peak: float) -> NDArray[np.float64]:
     """Return the learning rate of every step.
 
-    Parameters
-    ----------
-    schedule : {"constant", "one_cycle", "warm_restarts"}
-        "one_cycle" climbs from peak/25 in the first 30 % of the steps and falls to peak/10⁵, each
-        along half a cosine (Smith and Topin 2019, "Super-convergence"). "warm_restarts" falls along
-        half a cosine from the peak to 0 three times, in cycles of 1/7, 2/7 and 4/7 of the steps
-        (Loshchilov and Hutter 2017, "SGDR", with T_mult = 2).
-    n_steps : int
-        How many steps there are.
-    peak : float
-        Largest learning rate.
-
-    Returns
-    -------
-    ndarray of shape (n_steps,)
-
-    Examples
-    --------
-    >>> learning_rates("constant", 3, 0.1)
-    array([0.1, 0.1, 0.1])
-    >>> learning_rates("warm_restarts", 7, 1.0).round(2).tolist()
-    [1.0, 1.0, 0.5, 1.0, 0.85, 0.5, 0.15]
+    "one_cycle" climbs from peak/25 in the first 30 % of the steps and falls to peak/10⁵, each along
+    half a cosine (Smith and Topin 2019, "Super-convergence"). "warm_restarts" falls along half a
+    cosine from the peak to 0 three times, in cycles of 1/7, 2/7 and 4/7 of the steps (Loshchilov
+    and Hutter 2017, "SGDR", with T_mult = 2).
     """
     step = np.arange(n_steps, dtype=np.float64)
     if schedule == "constant":

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from itertools import pairwise
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,43 +29,14 @@ _COMPONENTS, _UNITS = 8, 40
 _NUMBERS, _TRAINED, _FEWEST = 4, 0.8, 8
 # Rows that say whether all rows move in few directions.
 _LOOKED_AT = 1000
-# A network that leaves more than this share of the square of what it learns is not worth its time.
-_WORTH = 0.7
-
-
-class Tier(NamedTuple):
-    """Terms of the polynomial at most, and the relative error that is small enough with these."""
-
-    max_terms: int
-    enough: float
-
-
-# The next one is tried where the error of rows held out is not small enough.
-TIERS = (Tier(36, 2e-5), Tier(128, 1e-3), Tier(256, math.inf))
 
 
 def start_reduced(
-    model: Any, rows: NDArray, targets: NDArray, inverses: bool, tier: Tier
+    model: Any, rows: NDArray, targets: NDArray, inverses: bool, max_terms: int, *, looks: bool
 ) -> bool | None:
-    """Start in reduced coordinates, if the training data have such.
+    """Start in reduced coordinates; return whether there is a network to train.
 
-    Parameters
-    ----------
-    model : NeuralInverseRegressor
-    rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
-    inverses : bool
-        Whether the targets are the inverses of the rows.
-    tier : Tier
-
-    Returns
-    -------
-    bool or None
-        Whether there is a network to train; None if all entries are to be used instead.
-
-    Raises
-    ------
-    ValueError
-        For a number of coordinates with what needs all entries.
+    None if all entries are to be used instead: if it `looks`, where rows move in many directions.
     """
     stated, free = isinstance(model.n_components, Integral), has_free_width(model)
     on_entries = model.init == "taylor" or (model.baseline in ORDERS and inverses)
@@ -79,7 +49,7 @@ def start_reduced(
     if model.n_components is None or on_entries or (model.baseline is None and not stated):
         return None
     rows = rows.astype(np.float64, copy=False)
-    if not stated and tier is TIERS[0]:  # the others come where they are
+    if not stated and looks:
         some = slice(None, None, max(len(rows) // _LOOKED_AT, 1))
         directions = Directions(rows[some], targets[some], inverses=inverses)
         if not directions.are_few(rows[some], targets.shape[1]):
@@ -90,14 +60,15 @@ def start_reduced(
         targets,
         inverses=inverses,
         degree=None if model.baseline == "auto" else 1,
-        max_terms=max(tier.max_terms, count),
+        max_terms=max(max_terms, count),
     )
     if found is None and (stated or not free or model.baseline != "auto"):
         return None
     _set_out(model, inverses, targets.shape[1])
     if found is None:
         model._preparation = Preparation.fit(rows, targets, "taylor", inverses=True)
-        model._layers = _zeros([len(model._preparation.kept), 1, targets.shape[1]])
+        sizes = [len(model._preparation.kept), 1, targets.shape[1]]
+        model._layers = [(np.zeros((n, m)), np.zeros(n)) for m, n in pairwise(sizes)]
         return False
     model._preparation = prepared = Residual.of(
         found,
@@ -116,36 +87,6 @@ def start_reduced(
     return not free or (width >= _FEWEST and not nothing)
 
 
-def settle(model: Any, targets: NDArray, free: bool) -> float:
-    """Look at what a network in reduced coordinates has learned; drop it if that is not much.
-
-    Parameters
-    ----------
-    model : NeuralInverseRegressor
-        Trained.
-    targets : ndarray of shape (n_samples, n_outputs)
-    free : bool
-        Whether it may be dropped.
-
-    Returns
-    -------
-    float
-        Root mean square error, relative to the targets.
-    """
-    worth = not free or model.best_loss_ <= _WORTH
-    if not worth:
-        drop_network(model)
-    n_hidden = model._layers[-1][0].shape[1] if worth else 0
-    return float(model._preparation.settle(targets, model.best_loss_ if worth else 1.0, n_hidden))
-
-
-def drop_network(model: Any) -> None:
-    """Set the last layer to 0, which leaves the baseline."""
-    W, b = model._layers[-1]
-    model._layers = [*model._layers[:-1], (np.zeros_like(W), np.zeros_like(b))]
-    model._net = None
-
-
 def has_free_width(model: Any) -> bool:
     """Tell whether the widths of the layers were left to the fit."""
     return isinstance(model.hidden_layer_sizes, str)
@@ -154,22 +95,7 @@ def has_free_width(model: Any) -> bool:
 def start(
     model: Any, rows: NDArray, targets: NDArray, inverses: bool, center: NDArray | None = None
 ) -> None:
-    """Start on all entries that vary.
-
-    Parameters
-    ----------
-    model : NeuralInverseRegressor
-    rows, targets : ndarray of shape (n_samples, n_features) and (n_samples, n_outputs)
-    inverses : bool
-        Whether the targets are the inverses of the rows.
-    center : ndarray of shape (n, n), default=None
-        Centre of a Taylor series; the mean of the rows if None.
-
-    Raises
-    ------
-    ValueError
-        For ``init="taylor"`` with other parameters than it needs.
-    """
+    """Start on all entries that vary; a series is about `center`, or the mean of the rows."""
     if model.init == "taylor" and not (
         inverses and model.activation == "relu" and model.baseline is None
     ):
@@ -210,23 +136,7 @@ def _set_out(model: Any, inverses: bool, n_outputs: int) -> None:
 
 
 def hidden_sizes(model: Any, n_inputs: int, n_outputs: int) -> list[int]:
-    """Return the widths of the hidden layers.
-
-    Parameters
-    ----------
-    model : NeuralInverseRegressor
-    n_inputs, n_outputs : int
-        Of the network.
-
-    Returns
-    -------
-    list of int
-
-    Raises
-    ------
-    ValueError
-        For what are no widths.
-    """
+    """Return the widths of the hidden layers of a network of so many inputs and outputs."""
     sizes = model.hidden_layer_sizes
     if has_free_width(model):
         return [_auto_width(max(n_inputs, 1), n_outputs, model.dtype)]
@@ -256,8 +166,3 @@ def _auto_width(n_inputs: int, n_outputs: int, dtype: str) -> int:
         stacklevel=6,
     )
     return room
-
-
-def _zeros(sizes: list[int]) -> list[tuple[NDArray, NDArray]]:
-    """Return layers of no effect."""
-    return [(np.zeros((n, m)), np.zeros(n)) for m, n in pairwise(sizes)]

@@ -17,51 +17,14 @@ _LM_HIDDEN, _LM_TARGETS, _LM_MEMORY = 2, 4, 4 * 2**30
 # Operations of a step past which it takes minutes: that is refused.
 _LM_OPERATIONS = 1e12
 # Numbers to fit per parameter in each of its steps, and how many of these make an epoch: fewer
-# where they take long.
+# past 600 parameters, and a third of that with two hidden layers, where they take long.
 _LM_BATCH, _LM_STEPS, _LM_LONG = 16, 10, 6000
 
 
 def choose_solver(
-    requested: str,
-    sizes: list[int],
-    activation: str,
-    n_rows: float,
-    callbacks: Any = None,
+    requested: str, sizes: list[int], activation: str, n_rows: float, callbacks: Any = None
 ) -> str:
-    """Say which solver a fit uses.
-
-    Parameters
-    ----------
-    requested : {"auto", "adam", "lm"}
-        "auto" is Levenberg-Marquardt for at most two hidden layers, 3000 parameters (600 of a ReLU
-        network) and a quarter as many parameters as there are numbers to fit, unless a callback
-        schedules learning rates; Adam otherwise.
-    sizes : list of int
-        Widths of the layers, from input to output.
-    activation : {"relu", "silu", "tanh"}
-    n_rows : float
-        Number of training rows; inf for a stream.
-    callbacks : sequence of skorch callbacks, default=None
-
-    Returns
-    -------
-    str
-        "adam" or "lm".
-
-    Raises
-    ------
-    ValueError
-        If "lm" is asked for a network of more than two hidden layers, one whose normal matrices
-        would take more than 4 GiB or whose steps would take minutes, or with callbacks that need
-        gradients.
-
-    Examples
-    --------
-    >>> choose_solver("auto", [4, 32, 4], "silu", 10_000)
-    'lm'
-    >>> choose_solver("auto", [256, 2048, 256], "silu", 10_000)
-    'adam'
-    """
+    """Return "adam" or "lm" for so many rows; refuse what the requested one cannot do."""
     n_hidden = len(sizes) - 2
     if requested == "lm" and n_hidden > _LM_HIDDEN:
         raise ValueError(
@@ -110,127 +73,34 @@ def _kind(callback: Any) -> type:
 
 
 def schedules_rates(callbacks: Any) -> bool:
-    """Tell whether a callback schedules learning rates.
-
-    Parameters
-    ----------
-    callbacks : sequence of skorch callbacks, or of (name, callback), or None
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> schedules_rates([("rates", LRScheduler("StepLR", step_size=1))])
-    True
-    """
+    """Tell whether a callback, or (name, callback), schedules learning rates."""
     return any(issubclass(_kind(c), LRScheduler) for c in callbacks or [])
 
 
 def lm_memory(sizes: list[int]) -> int:
-    """Return about how many bytes the normal matrices of Levenberg-Marquardt take.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers; at most two hidden ones.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> lm_memory([4, 32, 4]) < 2**20
-    True
-    """
+    """Return about how many bytes the normal matrices of Levenberg-Marquardt take."""
     blocks = [(n_in + 1) * n_out for n_in, n_out in pairwise(sizes[:-1])]
     mixed = sizes[-1] * blocks[0] * (sum(blocks[1:]) + sizes[-2] + 1) if len(blocks) == 2 else 0
     return 8 * (4 * sum(blocks) ** 2 + 2 * mixed)
 
 
 def lm_operations(sizes: list[int]) -> float:
-    """Return about how many operations a step of Levenberg-Marquardt takes.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers; at most two hidden ones.
-
-    Returns
-    -------
-    float
-        For the normal matrix of the inner layers, and its factorisation.
-
-    Examples
-    --------
-    >>> lm_operations([4, 32, 4]) < 1e8
-    True
-    """
+    """Return about how many operations a step takes: the normal matrix, and its factorisation."""
     inner = float(count_parameters(sizes[:-1]))
     return inner**3 / 3 + inner**2 * lm_batch_size(sizes)
 
 
 def count_parameters(sizes: list[int]) -> int:
-    """Return the number of weights and biases of a perceptron.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> count_parameters([4, 32, 4])
-    292
-    """
+    """Return the number of weights and biases of a perceptron."""
     return sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
 
 
 def lm_batch_size(sizes: list[int]) -> int:
-    """Return how many rows a step of Levenberg-Marquardt looks at.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers.
-
-    Returns
-    -------
-    int
-        For 16 numbers to fit per parameter, but not below 1024.
-
-    Examples
-    --------
-    >>> lm_batch_size([4, 32, 4])
-    1168
-    """
+    """Return how many rows a step of Levenberg-Marquardt looks at."""
     return max(1024, -(-_LM_BATCH * count_parameters(sizes) // sizes[-1]))
 
 
 def lm_epoch(sizes: list[int]) -> int:
-    """Return how many steps of Levenberg-Marquardt make an epoch.
-
-    Parameters
-    ----------
-    sizes : list of int
-        Widths of the layers.
-
-    Returns
-    -------
-    int
-        10 up to 600 parameters, inversely proportional to their number then, and a third as many
-        with two hidden layers, where they take longer; 2 at least.
-
-    Examples
-    --------
-    >>> lm_epoch([4, 32, 4]), lm_epoch([9, 72, 9]), lm_epoch([4, 16, 16, 4])
-    (10, 4, 3)
-    """
+    """Return how many steps of Levenberg-Marquardt make an epoch."""
     steps = min(_LM_LONG // count_parameters(sizes), _LM_STEPS)
     return max(steps if len(sizes) <= 3 else steps // 3, 2)

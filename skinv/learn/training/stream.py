@@ -31,33 +31,10 @@ _DOUBTFUL = 500.0
 def stream(
     sampler: Any, prepared: Preparation, device: str, dtype: torch.dtype
 ) -> Callable[[int], Rows]:
-    """Return a function that draws inputs and targets of a network.
+    """Return a function ``draw(n)`` of inputs and targets of a network, (n, n_in) and (n, n_out).
 
-    Parameters
-    ----------
-    sampler : FeasibleRegionSampler
-        Fitted. Matrices of a region that is not certified are drawn on the host, looked at, and
-        refused if they are too ill-conditioned to be fitted.
-    prepared : Preparation
-        Scaling and baseline.
-    device : str
-    dtype : torch.dtype
-        Of what is returned; all is computed in float64.
-
-    Returns
-    -------
-    callable
-        ``draw(n)`` returns tensors (n, n_in) and (n, n_out).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skinv import FeasibleRegionSampler
-    >>> sampler = FeasibleRegionSampler([[3, 1], [1, 2]], 0.5, random_state=0).fit()
-    >>> X, Y = sampler.sample(100)
-    >>> draw = stream(sampler, Preparation.fit(X, Y, None), "cpu", torch.float32)
-    >>> [t.shape for t in draw(3)]
-    [torch.Size([3, 4]), torch.Size([3, 4])]
+    All is computed in float64 and returned in `dtype`. Matrices of a region that is not certified
+    are drawn on the host, looked at, and refused if they are too ill-conditioned to be fitted.
     """
     n_features = sampler.center_.size
     small = len(sampler.center_) <= _COFACTORS
@@ -88,24 +65,11 @@ def stream(
 
 
 def inverses(rows: NDArray) -> NDArray[np.float64]:
-    """Invert matrices of a region that is known to hold no singular one.
+    """Invert rows (n_samples, n*n), float64, of a region that is known to hold no singular matrix.
 
     By cofactors for n <= 3, which takes a fraction of LAPACK's time. For n = 3 the cofactors of an
     ill-conditioned matrix cancel, and their error grows like the square of its condition number;
     where an estimate of it passes a few hundred eps, LAPACK does it.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n*n), float64
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n*n), float64
-
-    Examples
-    --------
-    >>> inverses(np.array([[2.0, 1.0, 1.0, 1.0]]))
-    array([[ 1., -1., -1.,  2.]])
     """
     n = matrix_order(rows.shape[1])
     if n > _COFACTORS:
