@@ -20,39 +20,10 @@ from ...impossibility._predictions import Predictions
 def errors_by_distance(
     estimator: Any, X: Any, y: Any, norm: str, error: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return distance and error of each regular matrix, and how many others there were.
+    """Return distance and spectral error of each regular matrix, and how many others there were.
 
-    Parameters
-    ----------
-    estimator : object with a ``predict`` method
-    X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
-        Matrices.
-    y : array-like of the shape of `X`, or None
-        Their inverses.
-    norm : {"l1", "l2", "linf"}
-        Norm of the distance.
-    error : {"absolute", "relative"}
-        In the spectral norm.
-
-    Returns
-    -------
-    distance, errors : ndarray of shape (n_regular,)
-        Errors are NaN where predictions are not finite.
-    n_left_out : int
-        Number of matrices that are singular to working precision, or not finite.
-
-    Raises
-    ------
-    ValueError
-        If no matrix is regular, or for predictions or targets of a wrong shape.
-
-    Examples
-    --------
-    >>> from sklearn.dummy import DummyRegressor
-    >>> A = np.array([[2.0, 0.0, 0.0, 4.0], [1.0, 1.0, 1.0, 1.0]])
-    >>> zero = DummyRegressor(strategy="constant", constant=np.zeros(4)).fit(A, A)
-    >>> errors_by_distance(zero, A, None, "l2", "absolute")
-    (array([2.]), array([0.5]), 1)
+    Errors are NaN where predictions are not finite. The others are singular to working precision,
+    or not finite.
     """
     X, _ = flatten_stack(to_host(X))
     rows = real_array(X, "X")
@@ -95,29 +66,7 @@ def errors_by_distance(
 
 
 def checked_failure(failure: Any, norm: str, error: str) -> NDArray[np.float64] | None:
-    """Return error levels and distances as an array, or None if there are none.
-
-    Parameters
-    ----------
-    failure : mapping {level: distance}, sequence of pairs, or None
-    norm, error : str
-        Of the distances and errors with which they are to be shown.
-
-    Returns
-    -------
-    ndarray of shape (n_levels, 2) or None
-        Without distances of 0, which prove nothing.
-
-    Raises
-    ------
-    ValueError
-        For other shapes, numbers that are not positive, or norms and errors they say nothing of.
-
-    Examples
-    --------
-    >>> checked_failure({10.0: 0.05}, "l2", "absolute")
-    array([[10.  ,  0.05]])
-    """
+    """Return (error level, distance) pairs (k, 2) without distances of 0, or None for none."""
     if failure is None:
         return None
     if isinstance(failure, Mapping):

@@ -328,19 +328,7 @@ class ParetoDisplay:
 def pareto_front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
     """Tell which pairs no other pair betters in one number without being worse in the other.
 
-    Parameters
-    ----------
-    cost, error : array-like of shape (n_candidates,)
-        Those that are not finite are not on the front.
-
-    Returns
-    -------
-    ndarray of bool of shape (n_candidates,)
-
-    Examples
-    --------
-    >>> pareto_front([1.0, 2.0, 3.0, 4.0], [0.5, 0.1, 0.2, np.nan])
-    array([ True,  True, False, False])
+    Those that are not finite are not on the front.
     """
     cost, error = real_array(cost, "costs"), real_array(error, "errors")
     finite = np.isfinite(cost) & np.isfinite(error)
@@ -350,28 +338,7 @@ def pareto_front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
 
 
 def as_text(results: list[dict[str, Any]], on_front: NDArray[np.bool_], setting: str) -> str:
-    """Write results as a table; an asterisk marks what is on the Pareto front.
-
-    Parameters
-    ----------
-    results : list of dict
-        As :class:`ParetoDisplay` has them.
-    on_front : ndarray of bool of shape (n_candidates,)
-    setting : str
-        The first line.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> row = {"name": "model", "failure": "ValueError: no"}
-    >>> print(as_text([row], np.array([False]), "1 known and 1 unseen"))
-    1 known and 1 unseen
-      candidate  ...
-      model      ValueError: no
-    """
+    """Write results as a table; an asterisk marks what is on the Pareto front."""
     names = [_shortened(row["name"], _LONGEST_NAME) for row in results]
     width = max(map(len, ["candidate", *names]))
     lines = [setting, f"  {'candidate':<{width}}  {'  '.join(_COLUMNS)}"]

@@ -14,21 +14,7 @@ LINES = ("-", "--", ":", "-.")
 
 
 def require_matplotlib(caller: str) -> None:
-    """Raise with an installation hint where matplotlib is missing.
-
-    Parameters
-    ----------
-    caller : str
-        Who needs it.
-
-    Raises
-    ------
-    ImportError
-
-    Examples
-    --------
-    >>> require_matplotlib("CoefficientDisplay.plot")
-    """
+    """Raise with an installation hint where matplotlib is missing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -38,28 +24,7 @@ def require_matplotlib(caller: str) -> None:
 
 
 def figure_and_axes(ax: Any, caller: str, size: tuple[float, float]) -> tuple[Any, Any]:
-    """Return the axes to draw on and their figure; a new figure only if there are no axes.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes or None
-    caller : str
-        Who draws, for the installation hint.
-    size : tuple of float
-        Width and height of a new figure in inches.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-    ax : matplotlib Axes
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> ax = Figure().add_subplot()
-    >>> figure_and_axes(ax, "", (5, 4))[1] is ax
-    True
-    """
+    """Return the axes to draw on and their figure; a new figure only if there are no axes."""
     require_matplotlib(caller)
     if ax is None:
         import matplotlib.pyplot as plt
@@ -73,41 +38,12 @@ def figure_and_axes(ax: Any, caller: str, size: tuple[float, float]) -> tuple[An
 
 
 def cycled(choices: tuple[str, ...], k: int) -> str:
-    """Return the k-th of some choices, starting anew after the last.
-
-    Parameters
-    ----------
-    choices : tuple of str
-    k : int
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> cycled(MARKERS, len(MARKERS) + 1)
-    's'
-    """
+    """Return the k-th of some choices, starting anew after the last."""
     return choices[k % len(choices)]
 
 
 def power_of_ten(value: float) -> str:
-    r"""Write a positive number to two digits, in mathematical type where powers of ten are needed.
-
-    Parameters
-    ----------
-    value : float
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> power_of_ten(0.25), power_of_ten(1e-7), power_of_ten(2.5e6)
-    ('0.25', '$10^{-7}$', '$2.5 \\times 10^{6}$')
-    """
+    """Write a positive number to two digits, in mathematical type where it takes a power of ten."""
     digits, exponent = f"{value:.1e}".split("e")
     power = int(exponent)
     if -3 <= power < 4:
@@ -117,21 +53,7 @@ def power_of_ten(value: float) -> str:
 
 
 def rgb(color: str) -> tuple[float, float, float]:
-    """Return red, green and blue of a colour, to which an opacity can be added.
-
-    Parameters
-    ----------
-    color : str
-
-    Returns
-    -------
-    tuple of float
-
-    Examples
-    --------
-    >>> rgb(BLACK)
-    (0.0, 0.0, 0.0)
-    """
+    """Return red, green and blue of a colour, to which an opacity can be added."""
     from matplotlib.colors import to_rgb
 
     return to_rgb(color)
