@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,37 +62,3 @@ def errors_by_distance(
         if error == "relative":
             errors[finite] /= np.linalg.norm(inverse[finite], ord=2, axis=(1, 2))
     return distance[index], errors, len(stack) - index.size
-
-
-def checked_failure(failure: Any, norm: str, error: str) -> NDArray[np.float64] | None:
-    """Return (error level, distance) pairs (k, 2) without distances of 0, or None for none."""
-    if failure is None:
-        return None
-    if isinstance(failure, Mapping):
-        failure = list(failure.items())
-    try:
-        pairs = np.asarray(failure, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as exception:
-        raise ValueError(
-            f"Got failure={failure!r}, but pairs (error level, distance) are expected, or a "
-            f"mapping from the one to the other."
-        ) from exception
-    if pairs.size == 0:
-        return None
-    if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(
-            f"Got failure of shape {pairs.shape}, but pairs (error level, distance) are expected, "
-            f"or a mapping from the one to the other."
-        )
-    if not (np.isfinite(pairs).all() and (pairs >= 0).all() and (pairs[:, 0] > 0).all()):
-        raise ValueError(
-            f"Got failure={pairs.tolist()}, but levels and distances must be finite and positive."
-        )
-    if norm == "linf" or error != "absolute":
-        # d_l1 < t implies d_l2 < t, but d_linf < t does not.
-        raise ValueError(
-            f"Got failure with norm={norm!r} and error={error!r}, but failure distances bound the "
-            f"absolute error at a given l2 distance: use norm='l2' and error='absolute'."
-        )
-    pairs = pairs[pairs[:, 1] > 0]
-    return pairs if len(pairs) else None

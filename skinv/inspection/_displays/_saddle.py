@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ._sections import entry_name
 from ._slices import Space
-from ._style import BLACK, BLUE, VERMILION, rgb
+from ._style import BLACK, BLUE, VERMILION
 
 # A region of more faces is a mesh, whose edges would cover it.
 _FEW_FACES = 10
@@ -62,8 +62,8 @@ def draw_saddle(
         ]
     body = Poly3DCollection(
         space.region,
-        facecolor=(*rgb(BLUE), 0.35),
-        edgecolor=(*rgb(BLUE), 0.8 if len(space.region) < _FEW_FACES else 0.15),
+        facecolor=(BLUE, 0.35),
+        edgecolor=(BLUE, 0.8 if len(space.region) < _FEW_FACES else 0.15),
         lw=0.8,
         zorder=3,
         label=region,

@@ -10,6 +10,7 @@ from ...geometry._regions import Box, L1Ball, Region
 Entry = tuple[int, int]
 # Points of an outline that is not a polygon.
 _OUTLINE = 240
+_SQUARE = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
 
 
 def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:
@@ -18,7 +19,7 @@ def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float
     Counterclockwise: corners of a box and of an l1 ball, points of other shapes.
     """
     if isinstance(region, Box):
-        return np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * _half_widths(region, free)
+        return _SQUARE * _half_widths(region, free)
     if isinstance(region, L1Ball):
         return region.radius * np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     angle = np.linspace(0, 2 * np.pi, _OUTLINE, endpoint=False)
@@ -31,8 +32,7 @@ def section_faces(region: Region, free: tuple[Entry, ...]) -> list[NDArray[np.fl
     The 6 of a box, the 8 of an l1 ball, a mesh for other shapes.
     """
     if isinstance(region, Box):
-        square = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
-        sides = [np.insert(square, axis, end, axis=1) for axis in range(3) for end in (-1, 1)]
+        sides = [np.insert(_SQUARE, axis, end, axis=1) for axis in range(3) for end in (-1, 1)]
         return [side * _half_widths(region, free) for side in sides]
     if isinstance(region, L1Ball):
         signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T

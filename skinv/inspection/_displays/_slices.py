@@ -7,6 +7,7 @@ are still those of the whole four-dimensional space, the smallest singular value
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,36 +69,39 @@ def slices_of(center: NDArray[np.float64], region: Region) -> tuple[Slice, Slice
     product = center[0, 1] * center[1, 0]
     vertex = np.sqrt(abs(product))
 
-    rows: tuple[Entry, Entry] = ((1, 0), (1, 1))
-    outline = center[[1, 1], [0, 1]] + section_outline(region, rows)
-    x, y = _window(np.vstack([outline, [0.0, 0.0]]))
-    reach = 2 * max(np.abs(x).max(), np.abs(y).max())
-    direction = center[0] / np.abs(center[0]).max()
-    line = np.linspace(-reach, reach, _FINE)[:, None] * direction
-    first = Slice(
-        rows,
-        x,
-        y,
-        signed_distance(center[0, 0], center[0, 1], x[None], y[:, None]),
-        [line],
-        outline,
-    )
+    def line(reach: float) -> list[NDArray[np.float64]]:
+        along = np.linspace(-reach, reach, _FINE)[:, None]
+        return [along * (center[0] / np.abs(center[0]).max())]
 
-    diagonal: tuple[Entry, Entry] = ((0, 0), (1, 1))
-    outline = center[[0, 1], [0, 1]] + section_outline(region, diagonal)
-    corner = 1.5 * vertex * np.array([[1.0, 1.0], [-1.0, -1.0]])
-    x, y = _window(np.vstack([outline, corner]))
-    reach = 2 * max(np.abs(x).max(), np.abs(y).max())
-    if product:
-        # Both branches as vertex·(±eᵗ, ±sign·e⁻ᵗ), out of the picture at both ends.
+    def branches(reach: float) -> list[NDArray[np.float64]]:
+        if not product:
+            axis = np.linspace(-reach, reach, _FINE)
+            return [np.column_stack([axis, 0 * axis]), np.column_stack([0 * axis, axis])]
+        # Both as vertex·(±eᵗ, ±sign·e⁻ᵗ), out of the picture at both ends.
         growth = np.exp(np.linspace(-1, 1, 2 * _FINE) * np.log(reach / vertex))
         branch = vertex * np.column_stack([growth, np.sign(product) / growth])
-        curves = [branch, -branch]
-    else:
-        axis = np.linspace(-reach, reach, _FINE)
-        curves = [np.column_stack([axis, 0 * axis]), np.column_stack([0 * axis, axis])]
-    distance = signed_distance(x[None], center[0, 1], center[1, 0], y[:, None])
-    return first, Slice(diagonal, x, y, distance, curves, outline)
+        return [branch, -branch]
+
+    corners = 1.5 * vertex * np.array([[1.0, 1.0], [-1.0, -1.0]])
+    return (
+        _slice(center, region, ((1, 0), (1, 1)), np.zeros((1, 2)), line),
+        _slice(center, region, ((0, 0), (1, 1)), corners, branches),
+    )
+
+
+def _slice(
+    center: NDArray[np.float64],
+    region: Region,
+    free: tuple[Entry, Entry],
+    seen: NDArray[np.float64],
+    curves: Callable[[float], list[NDArray[np.float64]]],
+) -> Slice:
+    """Return the slice that shows the region and what else must be seen, with curves that far."""
+    outline = np.array([center[entry] for entry in free]) + section_outline(region, free)
+    x, y = _window(np.vstack([outline, seen]))
+    reach = 2 * max(np.abs(x).max(), np.abs(y).max())
+    entries: Any = dict(np.ndenumerate(center)) | {free[0]: x[None], free[1]: y[:, None]}
+    return Slice(free, x, y, signed_distance(*entries.values()), curves(reach), outline)
 
 
 def space_of(center: NDArray[np.float64], region: Region, epsilon: float) -> Space:
