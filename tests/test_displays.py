@@ -285,6 +285,15 @@ def test_slices_say_what_they_hold():
     assert display.neighborhood_ == []
 
 
+def test_widths_are_written_to_two_digits(sampler):
+    """The legend has powers of ten where they are needed."""
+    for epsilon, text in ((0.25, "0.25"), (120.0, "120"), (1e-7, "$10^{-7}$")):
+        display = SingularSetDisplay.from_sampler(sampler, epsilon=epsilon)
+        assert any(line.endswith(f"ε = {text}") for line in drawn(display))
+    display = SingularSetDisplay.from_sampler(sampler, epsilon=2.5e6)
+    assert any(line.endswith(r"ε = $2.5 \times 10^{6}$") for line in drawn(display))
+
+
 def test_wide_neighborhoods():
     """An epsilon past the entry that is held fills slices, and has no sheets in space."""
     region = FeasibleRegionSampler(CENTERS["first"], 0.5).fit()

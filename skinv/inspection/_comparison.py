@@ -23,38 +23,9 @@ def count_samples(
     n_samples: int,
     max_regions: int,
 ) -> dict[bytes, tuple[int, NDArray[np.float64]]]:
-    """Count samples of a box by sign pattern, and find the largest |f − L| among them.
+    """Return the number of samples and, by output, the largest |f − L| among them, by sign pattern.
 
-    Parameters
-    ----------
-    network : PiecewiseAffine
-        f.
-    linear : tuple of ndarrays (n_outputs, n*n) and (n_outputs,)
-        Matrix of L, and its value at the centre.
-    sampler : FeasibleRegionSampler
-    n_samples : int
-    max_regions : int
-        Give up beyond.
-
-    Returns
-    -------
-    dict
-        Number of samples, and the largest |f − L| among them by output, by packed pattern.
-
-    Raises
-    ------
-    ValueError
-        If there are more than `max_regions`.
-
-    Examples
-    --------
-    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
-    >>> from skinv.inspection._piecewise import relu_form
-    >>> sampler = FeasibleRegionSampler([[2.0]], 0.5, random_state=0).fit()
-    >>> form = relu_form(LinearInverseApprox([[2.0]]).fit())
-    >>> network = PiecewiseAffine(form, np.array([2.0]), np.array([0.5]))
-    >>> count_samples(network, (np.array([[-0.25]]), np.array([0.5])), sampler, 100, 10)
-    {b'': (100, array([0.]))}
+    Keys are packed patterns. L is its matrix (n_outputs, n*n) and its value at the centre.
     """
     K, inverse = linear
     center = sampler.center_.ravel()
@@ -88,42 +59,11 @@ def compare(
     n_jobs: int | None,
     verbose: int,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
-    """Compare f and L on regions given by their sign patterns.
+    """Compare f and L, given as for :func:`count_samples`, on the regions of some sign patterns.
 
-    Parameters
-    ----------
-    network : PiecewiseAffine
-        f.
-    linear : tuple of ndarrays (n_outputs, n*n) and (n_outputs,)
-        Matrix of L, and its value at the centre.
-    center : ndarray of shape (n*n,)
-    patterns : ndarray of bool of shape (n_regions, n_units)
-    n_jobs : int or None
-        Regions at once.
-    verbose : int
-        1 shows a progress bar.
-
-    Returns
-    -------
-    gaps : ndarray of shape (n_regions,)
-        Largest difference of a coefficient of f and of L.
-    largest : ndarray of shape (n_regions, n_outputs)
-        Largest |f − L|.
-    coefficients, intercepts : ndarrays (n_regions, n_outputs, n*n) and (n_regions, n_outputs)
-        f as an affine map of flattened matrices.
-    points : ndarray of shape (n_regions, n_outputs, n*n)
-        Flattened matrices where |f − L| is largest.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> from skinv.inspection._piecewise import relu_form
-    >>> center = np.array([2.0])
-    >>> form = relu_form(LinearInverseApprox([[2.0]]).fit())
-    >>> network = PiecewiseAffine(form, center, np.array([0.5]))
-    >>> on = np.zeros((1, 0), dtype=bool)
-    >>> compare(network, (np.array([[-0.2]]), np.array([0.5])), center, on, None, 0)[:2]
-    (array([0.05]), array([[0.025]]))
+    Returns the largest difference of a coefficient by region (n_regions,), the largest |f − L|
+    (n_regions, n_outputs), C (n_regions, n_outputs, n*n) and c of f as an affine map of flattened
+    matrices, and the flattened matrices (n_regions, n_outputs, n*n) where |f − L| is largest.
     """
     K, inverse = linear
     active, widths = network.active, network.widths

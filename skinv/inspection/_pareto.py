@@ -30,25 +30,7 @@ _SHORTEST = 2e-3
 
 
 def default_candidates(inverses: bool, random_state: Any) -> dict[str, Any]:
-    """Return what is compared where nothing else is asked for.
-
-    Parameters
-    ----------
-    inverses : bool
-        Whether inverses are wanted, of which there are a series and LAPACK.
-    random_state : int, RandomState instance or None
-        Of the network.
-
-    Returns
-    -------
-    dict
-        Estimators and functions by name.
-
-    Examples
-    --------
-    >>> list(default_candidates(False, None))
-    ['polynomial', 'network']
-    """
+    """Return what is compared by default: of inverses there are series and LAPACK, too."""
     learned = {
         "polynomial": PolynomialInverseApprox(),
         "network": NeuralInverseRegressor(random_state=random_state),
@@ -60,20 +42,7 @@ def default_candidates(inverses: bool, random_state: Any) -> dict[str, Any]:
 
 
 def check_candidates(candidates: Any) -> None:
-    """Raise a ValueError unless these are estimators and functions by name.
-
-    Parameters
-    ----------
-    candidates : object
-
-    Raises
-    ------
-    ValueError
-
-    Examples
-    --------
-    >>> check_candidates({"LAPACK": np.linalg.inv})
-    """
+    """Raise a ValueError unless these are estimators and functions by name."""
     if not isinstance(candidates, Mapping) or not candidates:
         raise ValueError(
             f"Got candidates of type {type(candidates).__name__}, but a dictionary of names and "
@@ -102,32 +71,8 @@ def measure(
 ) -> tuple[list[dict[str, Any]], str]:
     """Fit candidates to known matrices, and measure errors and times on others.
 
-    Parameters
-    ----------
-    X, y, candidates, test_size, dtype, batch_size, n_repeats, max_time, random_state
-        As for :meth:`skinv.inspection.ParetoDisplay.from_matrices`.
-
-    Returns
-    -------
-    results : list of dict
-        As for :class:`skinv.inspection.ParetoDisplay`.
-    setting : str
-        What was measured.
-
-    Raises
-    ------
-    ValueError
-        For matrices that are not finite, not square or too ill-conditioned, targets that do not
-        belong to them, and fewer than two of them.
-
-    Examples
-    --------
-    >>> X = np.array([[2.0], [2.1], [1.9], [2.2]])
-    >>> results, setting = measure(X, None, {"LAPACK": np.linalg.inv}, random_state=0)
-    >>> setting
-    '2 known and 2 unseen matrices of order 1, float64, 1000 at once'
-    >>> results[0]["max_relative_error"]
-    0.0
+    Takes what :meth:`skinv.inspection.ParetoDisplay.from_matrices` does, and returns the display's
+    results and setting.
     """
     rows, layout = _loaded(X, "X", dtype)
     y_layout = layout
@@ -236,33 +181,12 @@ def _restored(rows: NDArray, layout: Layout) -> NDArray:
 
 
 def reference_inverse(A: NDArray) -> NDArray[np.float64]:
-    """Return inverses that are right almost to the last digit.
+    """Return inverses (m, n, n) that are right almost to the last digit, or name singular rows.
 
-    Parameters
-    ----------
-    A : ndarray of shape (n_samples, n, n)
-        Finite matrices.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n, n), float64
-
-    Raises
-    ------
-    ValueError
-        For matrices that are singular or of a condition number past 1/√eps; their rows are named.
-
-    Notes
-    -----
     LAPACK's inverses X after two steps X ← X + X(I − AX), with residuals of about 75 bits: of A and
     X the leading bits are split off, whose products a double holds exactly, whatever the order of
     the sum (Ozaki, Ogita, Oishi and Rump 2012, "Error-free transformations of matrix multiplication
     by using fast routines of matrix multiplication and its applications").
-
-    Examples
-    --------
-    >>> reference_inverse(np.array([[[3.0]]]))
-    array([[[0.33333333]]])
     """
     A = A.astype(np.float64, copy=False)
     X = exact_inverse(A)
@@ -287,29 +211,7 @@ def _leading(stack: NDArray[np.float64], bits: int, axis: int) -> NDArray[np.flo
 
 
 def errors(predicted: Any, truth: NDArray[np.float64]) -> dict[str, Any]:
-    """Return errors of the rows that are answered, and how many are not.
-
-    Parameters
-    ----------
-    predicted : array-like or tensor
-        What a model returned; NaN stands for no answer.
-    truth : ndarray of shape (n_samples, n_targets)
-
-    Returns
-    -------
-    dict
-        Some columns of a row of results.
-
-    Raises
-    ------
-    ValueError
-        For predictions of another shape.
-
-    Examples
-    --------
-    >>> errors([[3.0, 4.5], [np.nan, 1.0]], np.array([[3.0, 4.0], [1.0, 1.0]]))
-    {'unanswered': 1, 'median_relative_error': 0.1, ..., 'mean_absolute_error': 0.25}
-    """
+    """Return columns of a row of results: errors of rows without NaN, how many have NaN."""
     rows = real_array(flatten_stack(to_host(predicted))[0], "predictions")
     if rows.shape[:1] != truth.shape[:1] or rows.size != truth.size:
         raise ValueError(f"Got predictions of shape {rows.shape}, but {truth.shape} is expected.")
@@ -330,24 +232,7 @@ def errors(predicted: Any, truth: NDArray[np.float64]) -> dict[str, Any]:
 def times(predictors: Mapping[int, Any], batch: Any, n_repeats: int) -> dict[int, float]:
     """Return the seconds that each predictor takes for a batch: medians over rounds.
 
-    Parameters
-    ----------
-    predictors : dict of objects with a method `seconds`
-        In each round it is every one's turn, so that what slows the machine slows them all.
-    batch : ndarray
-        What all predict.
-    n_repeats : int
-        Number of rounds.
-
-    Returns
-    -------
-    dict of float
-
-    Examples
-    --------
-    >>> found = times({3: _Predictor(np.linalg.inv, True)}, np.ones((10, 1)), 2)
-    >>> list(found), found[3] > 0
-    ([3], True)
+    In each round it is every one's turn, so that what slows the machine slows them all.
     """
     rounds = [[p.seconds(batch) for p in predictors.values()] for _ in range(n_repeats)]
     return dict(zip(predictors, map(float, np.median(rounds, axis=0)), strict=True))

@@ -17,21 +17,11 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Units:
-    """What the units of a layer see, V e + p in the deviation e, while the units before are fixed.
+    """What the units of a layer see, V e + p in the deviation e, while those before are fixed."""
 
-    Parameters
-    ----------
-    slopes : ndarray of shape (n_units, n_features)
-        V.
-    values : ndarray of shape (n_units,)
-        p, at the centre.
-    rounding : ndarray of shape (n_units,)
-        What the sums behind V e + p may be off by anywhere in the box.
-    """
-
-    slopes: NDArray[np.float64]
-    values: NDArray[np.float64]
-    rounding: NDArray[np.float64]
+    slopes: NDArray[np.float64]  # V (n_units, n_features)
+    values: NDArray[np.float64]  # p, at the centre
+    rounding: NDArray[np.float64]  # what the sums behind V e + p may be off by in the box
 
 
 class PiecewiseAffine:
@@ -42,25 +32,8 @@ class PiecewiseAffine:
     identity or 0, so that all is affine. Where the units of a layer change from off to on are
     hyperplanes, bent where units before them change.
 
-    Parameters
-    ----------
-    form : ModelForm
-        A ReLU network on an affine baseline, or that baseline alone.
-    center : ndarray of shape (n*n,)
-        A₀.
-    widths : ndarray of shape (n*n,)
-        Half-widths of the box, not negative, some of them positive.
-
-    Examples
-    --------
-    >>> form = ModelForm(np.zeros(1), np.zeros(1), layers=[(np.ones((1, 1)), np.zeros(1))] * 2,
-    ...                  x_mean=np.zeros(1), x_scale=np.ones(1))  # f(a) = ReLU(a)
-    >>> network = PiecewiseAffine(form, np.array([0.5]), np.array([1.0]))
-    >>> on, values = network.evaluate(np.array([[-1.0], [0.25]]))
-    >>> on.ravel(), values.ravel()
-    (array([False,  True]), array([0.  , 0.75]))
-    >>> network.affine_map(on[1])
-    (array([[1.]]), array([0.5]))
+    The form is a ReLU network on an affine baseline, or that baseline alone; centre and half-widths
+    of the box are flat, and not all half-widths are 0.
     """
 
     def __init__(self, form: ModelForm, center: NDArray, widths: NDArray):
@@ -114,23 +87,9 @@ class PiecewiseAffine:
     def hyperplanes(self, on: NDArray[np.bool_], stop: int) -> tuple[NDArray, NDArray, NDArray]:
         """Return the boundaries of the first units in coordinates in which the box is [−1, 1]^d.
 
-        Parameters
-        ----------
-        on : ndarray of bool
-            Which units are on; of those from unit ``stop − 1`` on it does not matter.
-        stop : int
-            How many units.
-
-        Returns
-        -------
-        normals : ndarray of shape (stop, d)
-            Rows R of sum of absolute values 1 over the d entries that vary; a unit is on where
-            R t + q > 0.
-        offsets : ndarray of shape (stop,)
-            q; in units whose boundary misses the box, and which are on or off in all of it, +1 or
-            −1.
-        cuts : ndarray of bool of shape (stop,)
-            Whether the boundary meets the box.
+        A unit is on where R t + q > 0: R (stop, d) has rows of sum of absolute values 1 over the d
+        entries that vary. The third result tells which boundaries meet the box; of the others q is
+        +1 (on in all of the box) or −1. From unit ``stop − 1`` on `on` does not matter.
         """
         slopes, values, rounding = [], [], []
         start = 0
@@ -152,16 +111,9 @@ class PiecewiseAffine:
     def facets(
         self, on: NDArray[np.bool_], stop: int | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return G and h of the polytope {t in [−1, 1]^d : G t <= h} of a sign pattern.
+        """Return G and h of the polytope {t in [−1, 1]^d : G t <= h} of the first units' signs.
 
         Rows have sum of absolute values 1. Units that are on or off in the whole box have none.
-
-        Parameters
-        ----------
-        on : ndarray of bool
-            Which units are on.
-        stop : int, default=None
-            How many units to heed; None is all.
         """
         stop = len(on) if stop is None else stop
         if stop == 0:
@@ -172,28 +124,7 @@ class PiecewiseAffine:
 
 
 def relu_form(model: Any) -> ModelForm:
-    """Return a fitted model as a form that is piecewise affine, if it is.
-
-    Parameters
-    ----------
-    model : NeuralInverseRegressor, LinearInverseApprox or sklearn.neural_network.MLPRegressor
-        Also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search.
-
-    Returns
-    -------
-    ModelForm
-
-    Raises
-    ------
-    ValueError
-        For other models, of other things than inverses, and those that are not piecewise affine.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> relu_form(LinearInverseApprox([[2.0]]).fit()).taylor
-    (array([[2.]]), array([[0.5]]), 1)
-    """
+    """Return a fitted model of inverses as a piecewise affine form, or say why it is none."""
     model = unwrapped(model)
     name = type(model).__name__
     form = form_of(model)

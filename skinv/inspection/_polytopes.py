@@ -27,31 +27,9 @@ THICKNESS = 1e-9
 
 
 def extreme_points(G: NDArray, h: NDArray, D: NDArray, d: NDArray) -> NDArray[np.float64]:
-    """Return where |D t + d| is largest, row by row, over {t in [−1, 1]^k : G t <= h}.
+    """Return where |D t + d| is largest, row by row, over {t in [−1, 1]^k : G t <= h}, not empty.
 
     max |g| is the larger one of max g and max −g, a linear program each.
-
-    Parameters
-    ----------
-    G : ndarray of shape (n_facets, k)
-    h : ndarray of shape (n_facets,)
-    D : ndarray of shape (n_outputs, k)
-    d : ndarray of shape (n_outputs,)
-
-    Returns
-    -------
-    ndarray of shape (n_outputs, k)
-
-    Raises
-    ------
-    RuntimeError
-        If HiGHS fails, or the polytope is empty.
-
-    Examples
-    --------
-    >>> triangle = np.array([[0.5, 0.5]]), np.array([0.0])  # t₁ + t₂ <= 0 in the square
-    >>> extreme_points(*triangle, np.array([[1.0, 2.0]]), np.array([1.5]))
-    array([[-1.,  1.]])
     """
     reach = np.abs(D).sum(axis=1, keepdims=True)
     directions = D / np.where(reach > 0, reach, 1.0)
@@ -67,26 +45,12 @@ def extreme_points(G: NDArray, h: NDArray, D: NDArray, d: NDArray) -> NDArray[np
 
 
 def largest_cubes(polytopes: list[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
-    """Return centre and half-width of a largest cube in each {t in [−1, 1]^k : G t <= h}.
+    """Return centre and half-width of a largest cube in each {t in [−1, 1]^k : G t <= h}, as rows.
 
-    The cube of half-width r around t lies in a half-space with Σ|G_i| = 1 iff G_i t + r <= h_i: the
-    program for the Chebyshev centre (Boyd and Vandenberghe 2004, section 8.5.1) in the maximum
-    norm.
-
-    Parameters
-    ----------
-    polytopes : list of (G (n_facets, k), h (n_facets,))
-        Rows of G have sum of absolute values 1, h is at least −1.
-
-    Returns
-    -------
-    ndarray of shape (n_polytopes, k + 1)
-        Centre, then half-width: negative if the polytope is empty, 0 if it is flat.
-
-    Examples
-    --------
-    >>> largest_cubes([(np.array([[1.0]]), np.array([0.5]))])
-    array([[-0.25,  0.75]])
+    The half-width is negative if the polytope is empty, 0 if it is flat. Rows of G have sum of
+    absolute values 1, and h is at least −1. The cube of half-width r around t lies in a half-space
+    iff G_i t + r <= h_i: the program for the Chebyshev centre (Boyd and Vandenberghe 2004, section
+    8.5.1) in the maximum norm.
     """
     k = polytopes[0][0].shape[1]
     box = np.vstack([np.eye(k), -np.eye(k)])
@@ -135,36 +99,6 @@ def all_patterns(
     where the cube reaches well over to both sides of the next boundary there is nothing to solve,
     elsewhere a linear program tells whether there is anything on that side. Parts only get more,
     so that the search can be given up early.
-
-    Parameters
-    ----------
-    network : PiecewiseAffine
-    max_regions : int
-        Give up beyond.
-    n_jobs : int, default=None
-        Linear programs at once.
-    verbose : int, default=0
-        1 shows a progress bar.
-
-    Returns
-    -------
-    ndarray of bool of shape (n_regions, n_units)
-
-    Raises
-    ------
-    ValueError
-        If there are more than `max_regions`.
-
-    Examples
-    --------
-    >>> from skinv._linalg.form import ModelForm
-    >>> W, b = np.array([[1.0], [1.0], [1.0]]), np.array([0.5, 0.0, -3.0])  # kinks at −0.5, 0 and 3
-    >>> form = ModelForm(np.zeros(1), np.zeros(1), layers=[(W, b), (W.T, np.zeros(1))],
-    ...                  x_mean=np.zeros(1), x_scale=np.ones(1))
-    >>> all_patterns(PiecewiseAffine(form, np.zeros(1), np.ones(1)), 10).astype(int)
-    array([[1, 1, 0],
-           [1, 0, 0],
-           [0, 0, 0]])
     """
     d = int(network.active.sum())
     cells = [_Cell(np.zeros(network.n_units, dtype=bool), np.zeros(d), 1.0)]

@@ -28,32 +28,13 @@ _CONSTRAINTS: dict[str, list] = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RegionMaps:
-    """What does not fit into a table of regions; row i belongs to row i of the table as returned.
+    """What does not fit into a table of regions; row i is of row i of the table as returned."""
 
-    Parameters
-    ----------
-    coefficients : ndarray of shape (n_regions, n_outputs, n_features)
-        C of the affine map f(a) = C a + c of the network on a region, a the flattened matrix.
-    intercepts : ndarray of shape (n_regions, n_outputs)
-        c.
-    maximizers : ndarray of shape (n_regions, n_outputs, n_features)
-        Per output the matrix of the region, flattened, where |f − L| is largest.
-    sampled_max : ndarray of shape (n_regions, n_outputs)
-        The largest |f − L| among the samples; NaN where there are none.
-    count : ndarray of shape (n_regions,)
-        Number of samples.
-
-    Examples
-    --------
-    >>> RegionMaps(np.ones((1, 4, 4)), *np.ones((4, 1, 4)))
-    RegionMaps(n_regions=1, n_outputs=4, n_features=4)
-    """
-
-    coefficients: NDArray[np.float64]
-    intercepts: NDArray[np.float64]
-    maximizers: NDArray[np.float64]
-    sampled_max: NDArray[np.float64]
-    count: NDArray[np.int64]
+    coefficients: NDArray[np.float64]  # C of f(a) = C a + c, (n_regions, n_outputs, n_features)
+    intercepts: NDArray[np.float64]  # c, (n_regions, n_outputs)
+    maximizers: NDArray[np.float64]  # where each |f − L| is largest, of the shape of C
+    sampled_max: NDArray[np.float64]  # the largest |f − L| among samples, NaN without
+    count: NDArray[np.int64]  # of samples
 
     def __post_init__(self) -> None:
         for array in vars(self).values():

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval
 
 from ..._arrays.host import real_array
 from ..._arrays.shapes import as_stack, matrix_order
 from ..._linalg.inverses import regular_inverse
 from ...geometry._drawing import check_sampler
 from ...impossibility._predictions import Predictions
-from ._style import COLORS, MARKERS, cycled, figure_and_axes, require_matplotlib
+from ._style import COLORS, MARKERS, Display, cycled
 
 # Outputs, or rows of them, are told apart up to this number.
 _MOST_GROUPS = 7
 # Rows that are predicted at once.
 _BATCH = 20_000
+_CONSTRAINTS = {
+    "n_samples": [Interval(Integral, 1, None, closed="left"), None],
+    "step": [Interval(Real, 0, None, closed="neither")],
+}
 
 
-class CoefficientDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class CoefficientDisplay(Display):
     """Derivatives of a model against those of the linear approximation of the inverse.
 
     Near a matrix A₀ the inverse is A₀⁻¹ − A₀⁻¹(A − A₀)A₀⁻¹ but for second-order terms, so its
@@ -76,18 +82,10 @@ class CoefficientDisplay:
     True
     """
 
-    def __init__(
-        self,
-        *,
-        learned: NDArray[np.float64],
-        linear: NDArray[np.float64],
-        spread: NDArray[np.float64] | None = None,
-        estimator_name: str | None = None,
-    ):
-        self.learned = learned
-        self.linear = linear
-        self.spread = spread
-        self.estimator_name = estimator_name
+    learned: NDArray[np.float64]
+    linear: NDArray[np.float64]
+    spread: NDArray[np.float64] | None = None
+    estimator_name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -132,16 +130,8 @@ class CoefficientDisplay:
             For predictions that are not of the shape of inverses or not finite, for a region that
             is a single point, or for a number of samples or a step that is not positive.
         """
-        require_matplotlib(f"{cls.__name__}.from_estimator")
+        cls._check("from_estimator", _CONSTRAINTS, n_samples=n_samples, step=step)
         check_sampler(sampler)
-        validate_parameter_constraints(
-            {
-                "n_samples": [Interval(Integral, 1, None, closed="left"), None],
-                "step": [Interval(Real, 0, None, closed="neither")],
-            },
-            {"n_samples": n_samples, "step": step},
-            f"{cls.__name__}.from_estimator",
-        )
         points = sampler.center_.reshape(1, -1)
         if n_samples is not None:
             points = sampler.sample(n_samples, return_inverse=False)
@@ -182,8 +172,7 @@ class CoefficientDisplay:
         ImportError
             Without matplotlib.
         """
-        self.figure_, ax = figure_and_axes(ax, f"{type(self).__name__}.plot", (5.8, 5.8))
-        self.ax_ = ax
+        ax = self._start(ax, (5.8, 5.8))
         self.points_: list[Any] = []
         self.bars_: list[Any] = []
         few = self.learned.size <= 100
@@ -229,7 +218,6 @@ class CoefficientDisplay:
             va="bottom",
             fontsize="small",
         )
-        ax.grid(alpha=0.25)
         ax.legend(fontsize="small", title="derivative of")
         return self
 

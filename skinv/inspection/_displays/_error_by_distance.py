@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ...geometry._drawing import check_sampler
-from ._errors import checked_failure, errors_by_distance
-from ._style import COLORS, MARKERS, figure_and_axes, power_of_ten, require_matplotlib
+from ._errors import errors_by_distance
+from ._proven import checked_failure, draw_failure
+from ._style import COLORS, MARKERS, Display
 
 _NORMS = {
     "l2": "l2: smallest singular value",
@@ -22,16 +24,20 @@ _ERRORS = {
     "absolute": "error ‖prediction − A⁻¹‖ (spectral norm)",
     "relative": "relative error ‖prediction − A⁻¹‖ / ‖A⁻¹‖ (spectral norm)",
 }
-_KINDS = ("auto", "points", "bands")
 # Errors of more matrices than this are summarised, in bins of at least so many.
 _MANY, _PER_BIN = 1000, 20
 _CONSTRAINTS = {
     "norm": [StrOptions(set(_NORMS))],
     "error": [StrOptions(set(_ERRORS))],
 }
+_PLOT_CONSTRAINTS = {
+    "kind": [StrOptions({"auto", "points", "bands"})],
+    "n_bins": [Interval(Integral, 1, None, closed="left")],
+}
 
 
-class ErrorByDistanceDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class ErrorByDistanceDisplay(Display):
     """Error of each matrix against its distance to the singular matrices.
 
     The inverse of a matrix at distance d from the nearest singular one has norm 1/d, which no
@@ -97,24 +103,13 @@ class ErrorByDistanceDisplay:
     ((300,), 'log')
     """
 
-    def __init__(
-        self,
-        *,
-        distance: NDArray[np.float64],
-        errors: NDArray[np.float64],
-        norm: str = "l2",
-        error: str = "absolute",
-        failure: NDArray[np.float64] | None = None,
-        n_left_out: int = 0,
-        estimator_name: str | None = None,
-    ):
-        self.distance = distance
-        self.errors = errors
-        self.norm = norm
-        self.error = error
-        self.failure = failure
-        self.n_left_out = n_left_out
-        self.estimator_name = estimator_name
+    distance: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    norm: str = "l2"
+    error: str = "absolute"
+    failure: NDArray[np.float64] | None = None
+    n_left_out: int = 0
+    estimator_name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -169,9 +164,7 @@ class ErrorByDistanceDisplay:
             If no matrix remains, for predictions that are not of the shape of inverses, or for
             failures that are negative, or given with other errors or norms than they bound.
         """
-        require_matplotlib(f"{cls.__name__}.from_estimator")
-        given = {"norm": norm, "error": error}
-        validate_parameter_constraints(_CONSTRAINTS, given, f"{cls.__name__}.from_estimator")
+        cls._check("from_estimator", _CONSTRAINTS, norm=norm, error=error)
         levels = checked_failure(failure, norm, error)
         distance, errors, n_left_out = errors_by_distance(estimator, X, y, norm, error)
         display = cls(
@@ -221,11 +214,8 @@ class ErrorByDistanceDisplay:
         ImportError, ValueError
             As for :meth:`from_estimator`.
         """
-        require_matplotlib(f"{cls.__name__}.from_sampler")
         # Before the stream goes on.
-        validate_parameter_constraints(
-            _CONSTRAINTS, {"norm": norm, "error": error}, f"{cls.__name__}.from_sampler"
-        )
+        cls._check("from_sampler", _CONSTRAINTS, norm=norm, error=error)
         checked_failure(failure, norm, error)
         check_sampler(sampler)
         X, Y = sampler.sample(n_samples)
@@ -272,16 +262,8 @@ class ErrorByDistanceDisplay:
         ValueError
             For an unknown kind or a number of bins that is not positive.
         """
-        validate_parameter_constraints(
-            {
-                "kind": [StrOptions(set(_KINDS))],
-                "n_bins": [Interval(Integral, 1, None, closed="left")],
-            },
-            {"kind": kind, "n_bins": n_bins},
-            f"{type(self).__name__}.plot",
-        )
-        self.figure_, ax = figure_and_axes(ax, f"{type(self).__name__}.plot", (7.2, 4.8))
-        self.ax_ = ax
+        self._check("plot", _PLOT_CONSTRAINTS, kind=kind, n_bins=n_bins)
+        ax = self._start(ax, (7.2, 4.8))
         used = [line.get_color() for line in ax.get_lines()]
         k = next((k for k, color in enumerate(COLORS) if color not in used), 0)
         name = name or self.estimator_name or "errors"
@@ -294,7 +276,6 @@ class ErrorByDistanceDisplay:
         low, high = self.distance.min(), self.distance.max()
         if high <= low * (1 + 1e-9):  # which a logarithmic axis does not tell apart
             ax.set_xlim(low / 2, high * 2)
-        ax.grid(alpha=0.25)
         shown = np.isfinite(self.errors) & (self.errors > 0)
         many = shown.any() and (kind == "bands" or (kind == "auto" and shown.sum() > _MANY))
         self.line_ = self.band_ = self.max_line_ = self.guide_ = self.failure_ = None
@@ -313,7 +294,7 @@ class ErrorByDistanceDisplay:
         )
         self._plot_apart(COLORS[k])
         if self.failure is not None:
-            self._plot_failure(COLORS[k])
+            self.failure_ = draw_failure(ax, self.failure, COLORS[k])
         if guide:
             self._plot_guide()
         ax.legend(fontsize="small")
@@ -334,15 +315,7 @@ class ErrorByDistanceDisplay:
         x = np.exp((edges[full] + edges[np.array(full) + 1]) / 2)
         low, median, high = np.array([np.quantile(m, [0.05, 0.5, 0.95]) for m in members]).T
         (self.line_,) = ax.plot(
-            x,
-            median,
-            "-",
-            marker=marker,
-            color=color,
-            lw=2,
-            ms=4,
-            zorder=4,
-            label=f"{name}: median",
+            x, median, f"-{marker}", color=color, lw=2, ms=4, zorder=4, label=f"{name}: median"
         )
         self.band_ = ax.fill_between(
             x, low, high, color=color, alpha=0.2, lw=0, zorder=2, label=f"{name}: 5 % to 95 %"
@@ -373,47 +346,6 @@ class ErrorByDistanceDisplay:
         if self.n_left_out:
             label = f"{self.n_left_out} singular or not finite, left out"
             self.ax_.plot([], [], ls="", color=color, label=label)
-
-    def _plot_failure(self, color: str) -> None:
-        """Draw steps that all errors lie above, from the levels and distances that are proven."""
-        from matplotlib.collections import PolyCollection
-
-        assert self.failure is not None
-        levels, distances = self.failure[np.argsort(self.failure[:, 1])].T
-        # Left of a distance holds the largest level of it and of all larger distances.
-        heights = np.maximum.accumulate(levels[::-1])[::-1]
-        nothing = 1e-300
-        corners = [(nothing, nothing), (nothing, heights[0])]
-        for k, (height, x) in enumerate(zip(heights, distances, strict=True)):
-            corners += [(x, height), (x, heights[k + 1] if k + 1 < len(heights) else nothing)]
-        self.ax_.add_collection(
-            PolyCollection(
-                [corners], facecolor="none", edgecolor=color, alpha=0.5, hatch="///", lw=0.8
-            ),
-            autolim=False,
-        )
-        (self.failure_,) = self.ax_.plot(
-            distances,
-            levels,
-            ">",
-            color=color,
-            mec="black",
-            ms=7,
-            zorder=5,
-            label="proven: no error in the hatched area",
-        )
-        self.ax_.margins(x=0.12)
-        for level, x in zip(levels, distances, strict=True):  # where no error can be in the way
-            self.ax_.annotate(
-                f"error > {power_of_ten(level)}",
-                (x, level),
-                xytext=(-8, -4),
-                textcoords="offset points",
-                fontsize="x-small",
-                ha="right",
-                va="top",
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-            )
 
     def _plot_guide(self) -> None:
         label = "error of predicting 0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,39 +19,10 @@ from ...impossibility._predictions import Predictions
 def errors_by_distance(
     estimator: Any, X: Any, y: Any, norm: str, error: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return distance and error of each regular matrix, and how many others there were.
+    """Return distance and spectral error of each regular matrix, and how many others there were.
 
-    Parameters
-    ----------
-    estimator : object with a ``predict`` method
-    X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
-        Matrices.
-    y : array-like of the shape of `X`, or None
-        Their inverses.
-    norm : {"l1", "l2", "linf"}
-        Norm of the distance.
-    error : {"absolute", "relative"}
-        In the spectral norm.
-
-    Returns
-    -------
-    distance, errors : ndarray of shape (n_regular,)
-        Errors are NaN where predictions are not finite.
-    n_left_out : int
-        Number of matrices that are singular to working precision, or not finite.
-
-    Raises
-    ------
-    ValueError
-        If no matrix is regular, or for predictions or targets of a wrong shape.
-
-    Examples
-    --------
-    >>> from sklearn.dummy import DummyRegressor
-    >>> A = np.array([[2.0, 0.0, 0.0, 4.0], [1.0, 1.0, 1.0, 1.0]])
-    >>> zero = DummyRegressor(strategy="constant", constant=np.zeros(4)).fit(A, A)
-    >>> errors_by_distance(zero, A, None, "l2", "absolute")
-    (array([2.]), array([0.5]), 1)
+    Errors are NaN where predictions are not finite. The others are singular to working precision,
+    or not finite.
     """
     X, _ = flatten_stack(to_host(X))
     rows = real_array(X, "X")
@@ -92,59 +62,3 @@ def errors_by_distance(
         if error == "relative":
             errors[finite] /= np.linalg.norm(inverse[finite], ord=2, axis=(1, 2))
     return distance[index], errors, len(stack) - index.size
-
-
-def checked_failure(failure: Any, norm: str, error: str) -> NDArray[np.float64] | None:
-    """Return error levels and distances as an array, or None if there are none.
-
-    Parameters
-    ----------
-    failure : mapping {level: distance}, sequence of pairs, or None
-    norm, error : str
-        Of the distances and errors with which they are to be shown.
-
-    Returns
-    -------
-    ndarray of shape (n_levels, 2) or None
-        Without distances of 0, which prove nothing.
-
-    Raises
-    ------
-    ValueError
-        For other shapes, numbers that are not positive, or norms and errors they say nothing of.
-
-    Examples
-    --------
-    >>> checked_failure({10.0: 0.05}, "l2", "absolute")
-    array([[10.  ,  0.05]])
-    """
-    if failure is None:
-        return None
-    if isinstance(failure, Mapping):
-        failure = list(failure.items())
-    try:
-        pairs = np.asarray(failure, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as exception:
-        raise ValueError(
-            f"Got failure={failure!r}, but pairs (error level, distance) are expected, or a "
-            f"mapping from the one to the other."
-        ) from exception
-    if pairs.size == 0:
-        return None
-    if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(
-            f"Got failure of shape {pairs.shape}, but pairs (error level, distance) are expected, "
-            f"or a mapping from the one to the other."
-        )
-    if not (np.isfinite(pairs).all() and (pairs >= 0).all() and (pairs[:, 0] > 0).all()):
-        raise ValueError(
-            f"Got failure={pairs.tolist()}, but levels and distances must be finite and positive."
-        )
-    if norm == "linf" or error != "absolute":
-        # d_l1 < t implies d_l2 < t, but d_linf < t does not.
-        raise ValueError(
-            f"Got failure with norm={norm!r} and error={error!r}, but failure distances bound the "
-            f"absolute error at a given l2 distance: use norm='l2' and error='absolute'."
-        )
-    pairs = pairs[pairs[:, 1] > 0]
-    return pairs if len(pairs) else None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..._arrays.host import real_array
-from ._style import COLORS, LINES, MARKERS, cycled, figure_and_axes, require_matplotlib
+from ._style import COLORS, LINES, MARKERS, Display, cycled
 
 
-class TruncatedMomentsDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class TruncatedMomentsDisplay(Display):
     """Mean p-th powers of the error over matrices that keep a distance from the singular ones.
 
     Over a region that holds a singular matrix the mean error of every network is infinite. Without
@@ -74,30 +76,16 @@ class TruncatedMomentsDisplay:
     ((1, 3), True)
     """
 
-    def __init__(
-        self,
-        *,
-        p: NDArray[np.float64],
-        cutoffs: NDArray[np.float64],
-        moments: NDArray[np.float64],
-        standard_errors: NDArray[np.float64],
-        fitted: NDArray[np.float64] | None = None,
-        growth: NDArray[np.float64] | None = None,
-        growth_error: NDArray[np.float64] | None = None,
-        expected_growth: NDArray[np.float64] | None = None,
-        relative: bool = False,
-        estimator_name: str | None = None,
-    ):
-        self.p = p
-        self.cutoffs = cutoffs
-        self.moments = moments
-        self.standard_errors = standard_errors
-        self.fitted = fitted
-        self.growth = growth
-        self.growth_error = growth_error
-        self.expected_growth = expected_growth
-        self.relative = relative
-        self.estimator_name = estimator_name
+    p: NDArray[np.float64]
+    cutoffs: NDArray[np.float64]
+    moments: NDArray[np.float64]
+    standard_errors: NDArray[np.float64]
+    fitted: NDArray[np.float64] | None = None
+    growth: NDArray[np.float64] | None = None
+    growth_error: NDArray[np.float64] | None = None
+    expected_growth: NDArray[np.float64] | None = None
+    relative: bool = False
+    estimator_name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -147,7 +135,7 @@ class TruncatedMomentsDisplay:
         ValueError
             As :func:`skinv.impossibility.truncated_moments`.
         """
-        require_matplotlib(f"{cls.__name__}.from_estimator")
+        cls._check("from_estimator")
         from ...impossibility import truncated_moments
 
         moments = truncated_moments(
@@ -184,7 +172,7 @@ class TruncatedMomentsDisplay:
         ValueError
             If moments are missing, none is positive, or shapes do not match.
         """
-        require_matplotlib(f"{cls.__name__}.from_moments")
+        cls._check("from_moments")
         prefix = "relative_" if relative else ""
         if not isinstance(moments, Mapping):
             raise ValueError(
@@ -200,8 +188,8 @@ class TruncatedMomentsDisplay:
             )
         p, cutoffs = (np.atleast_1d(real_array(moments[key], key)).ravel() for key in needed[:2])
         # Shape of what belongs to a power: a number for each cutoff, or one.
-        columns = {"moments": len(cutoffs), "standard_errors": len(cutoffs), "fitted": len(cutoffs)}
-        single = ("growth", "growth_error", "expected_growth")
+        single = "growth", "growth_error", "expected_growth"
+        columns = dict.fromkeys(("moments", "standard_errors", "fitted"), len(cutoffs))
         columns |= dict.fromkeys(single, 1)
         tables = {
             key: _table(moments[prefix + key], len(p), n_columns, prefix + key)
@@ -236,8 +224,7 @@ class TruncatedMomentsDisplay:
         ImportError
             Without matplotlib.
         """
-        self.figure_, ax = figure_and_axes(ax, f"{type(self).__name__}.plot", (7.2, 4.8))
-        self.ax_ = ax
+        ax = self._start(ax, (7.2, 4.8))
         self.errorbars_: list[Any] = []
         self.lines_: list[Any] = []
         for k in range(len(self.p)):
@@ -271,7 +258,6 @@ class TruncatedMomentsDisplay:
         )
         if not ax.xaxis_inverted():
             ax.invert_xaxis()
-        ax.grid(alpha=0.25)
         name = name or self.estimator_name
         if name:
             ax.set_title(name, fontsize="medium")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..._arrays.host import real_array
 from .._pareto import METRICS, check_candidates, default_candidates, measure
-from ._style import COLORS, MARKERS, cycled, figure_and_axes, require_matplotlib
+from ._style import COLORS, MARKERS, Display, cycled
 
 _AXES = {
     "median_relative_error": "median relative error (Frobenius norm)",
@@ -29,9 +30,18 @@ _COLUMNS = {
     "fit seconds": ("fit_seconds", ".2g"),
 }
 _LONGEST_NAME, _LONGEST_FAILURE = 40, 75
+_CONSTRAINTS = {
+    "metric": [StrOptions(set(METRICS))],
+    "dtype": [StrOptions({"float32", "float64"}), None],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "n_repeats": [Interval(Integral, 1, None, closed="left")],
+    "max_time": [Interval(Real, 0, None, closed="neither"), None],
+    "random_state": ["random_state"],
+}
 
 
-class ParetoDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class ParetoDisplay(Display):
     """Errors of several approximations of inverses against the time that they take.
 
     One that is both slower and less accurate than another is never worth it; what remains is the
@@ -110,16 +120,9 @@ class ParetoDisplay:
     True
     """
 
-    def __init__(
-        self,
-        *,
-        results: list[dict[str, Any]],
-        metric: str = "median_relative_error",
-        setting: str = "",
-    ):
-        self.results = results
-        self.metric = metric
-        self.setting = setting
+    results: list[dict[str, Any]]
+    metric: str = "median_relative_error"
+    setting: str = ""
 
     @classmethod
     def from_matrices(
@@ -196,7 +199,6 @@ class ParetoDisplay:
         AmbiguousShapeWarning
             If `X` could be a single matrix.
         """
-        require_matplotlib(f"{cls.__name__}.from_matrices")
         options = {
             "dtype": dtype,
             "batch_size": batch_size,
@@ -204,18 +206,7 @@ class ParetoDisplay:
             "max_time": max_time,
             "random_state": random_state,
         }
-        validate_parameter_constraints(
-            {
-                "metric": [StrOptions(set(METRICS))],
-                "dtype": [StrOptions({"float32", "float64"}), None],
-                "batch_size": [Interval(Integral, 1, None, closed="left")],
-                "n_repeats": [Interval(Integral, 1, None, closed="left")],
-                "max_time": [Interval(Real, 0, None, closed="neither"), None],
-                "random_state": ["random_state"],
-            },
-            {"metric": metric, **options},
-            f"{cls.__name__}.from_matrices",
-        )
+        cls._check("from_matrices", _CONSTRAINTS, metric=metric, **options)
         if candidates is None:
             candidates = default_candidates(y is None, random_state)
         check_candidates(candidates)
@@ -242,12 +233,9 @@ class ParetoDisplay:
         ImportError
             Without matplotlib.
         """
-        require_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start(ax, (7.2, 4.8 + 0.15 * (len(self.results) + 2)))
         from matplotlib.ticker import LogLocator, NullFormatter
 
-        size = 7.2, 4.8 + 0.15 * (len(self.results) + 2)
-        self.figure_, ax = figure_and_axes(ax, f"{type(self).__name__}.plot", size)
-        self.ax_ = ax
         cost, error = self._columns()
         self.on_front_ = pareto_front(cost, error)
         ax.set(xscale="log", yscale="log", xlabel="µs per matrix", ylabel=_AXES[self.metric])
@@ -255,7 +243,6 @@ class ParetoDisplay:
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.margins(0.12)
-        ax.grid(alpha=0.25)
         # A logarithmic axis has no 0.
         order = [k for k in np.argsort(cost) if self.on_front_[k] and error[k] > 0]
         (self.line_,) = ax.plot(
@@ -328,19 +315,7 @@ class ParetoDisplay:
 def pareto_front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
     """Tell which pairs no other pair betters in one number without being worse in the other.
 
-    Parameters
-    ----------
-    cost, error : array-like of shape (n_candidates,)
-        Those that are not finite are not on the front.
-
-    Returns
-    -------
-    ndarray of bool of shape (n_candidates,)
-
-    Examples
-    --------
-    >>> pareto_front([1.0, 2.0, 3.0, 4.0], [0.5, 0.1, 0.2, np.nan])
-    array([ True,  True, False, False])
+    Those that are not finite are not on the front.
     """
     cost, error = real_array(cost, "costs"), real_array(error, "errors")
     finite = np.isfinite(cost) & np.isfinite(error)
@@ -350,28 +325,7 @@ def pareto_front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
 
 
 def as_text(results: list[dict[str, Any]], on_front: NDArray[np.bool_], setting: str) -> str:
-    """Write results as a table; an asterisk marks what is on the Pareto front.
-
-    Parameters
-    ----------
-    results : list of dict
-        As :class:`ParetoDisplay` has them.
-    on_front : ndarray of bool of shape (n_candidates,)
-    setting : str
-        The first line.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> row = {"name": "model", "failure": "ValueError: no"}
-    >>> print(as_text([row], np.array([False]), "1 known and 1 unseen"))
-    1 known and 1 unseen
-      candidate  ...
-      model      ValueError: no
-    """
+    """Write results as a table; an asterisk marks what is on the Pareto front."""
     names = [_shortened(row["name"], _LONGEST_NAME) for row in results]
     width = max(map(len, ["candidate", *names]))
     lines = [setting, f"  {'candidate':<{width}}  {'  '.join(_COLUMNS)}"]

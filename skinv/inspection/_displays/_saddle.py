@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ._sections import entry_name
 from ._slices import Space
-from ._style import BLACK, BLUE, VERMILION, rgb
+from ._style import BLACK, BLUE, VERMILION
 
 # A region of more faces is a mesh, whose edges would cover it.
 _FEW_FACES = 10
@@ -23,36 +23,11 @@ def draw_saddle(
     neighborhood: str | None = None,
     region: str = "region",
 ) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
-    """Draw the singular surface, its neighbourhood, the region and its centre.
+    """Draw and return the singular surface, its neighbourhood's sheets, the region and the centre.
 
     A dotted line goes from the centre along the vertical axis to the surface, to show how far above
-    it the region is.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes3D
-    space : Space
-    center : ndarray of shape (2, 2)
-    neighborhood : str, default=None
-        Name of the neighbourhood in the legend; None does not draw it.
-    region : str, default="region"
-        Name of the region in the legend.
-
-    Returns
-    -------
-    tuple of four lists of artists
-        The singular surface, the sheets of its neighbourhood, the region, the centre.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> from skinv.geometry._regions import Box
-    >>> from skinv.inspection._displays._slices import space_of
-    >>> center = np.array([[3.0, 1.0], [1.0, 2.0]])
-    >>> ax = Figure().add_subplot(projection="3d")
-    >>> artists = draw_saddle(ax, space_of(center, Box(np.zeros(4), 0.5), 0.1), center)
-    >>> [len(kind) for kind in artists]
-    [1, 0, 1, 1]
+    it the region is. `neighborhood` and `region` are names in the legend; without the former there
+    are no sheets.
     """
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
@@ -87,8 +62,8 @@ def draw_saddle(
         ]
     body = Poly3DCollection(
         space.region,
-        facecolor=(*rgb(BLUE), 0.35),
-        edgecolor=(*rgb(BLUE), 0.8 if len(space.region) < _FEW_FACES else 0.15),
+        facecolor=(BLUE, 0.35),
+        edgecolor=(BLUE, 0.8 if len(space.region) < _FEW_FACES else 0.15),
         lw=0.8,
         zorder=3,
         label=region,

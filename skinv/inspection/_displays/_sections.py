@@ -10,33 +10,16 @@ from ...geometry._regions import Box, L1Ball, Region
 Entry = tuple[int, int]
 # Points of an outline that is not a polygon.
 _OUTLINE = 240
+_SQUARE = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
 
 
 def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:
-    """Return the outline of a region's section through its centre, as deviations from it.
+    """Return the outline (k, 2) of a region's section through its centre, as deviations from it.
 
-    Parameters
-    ----------
-    region : Region
-        Of 2×2 matrices.
-    free : tuple of two (row, column)
-        The entries that vary.
-
-    Returns
-    -------
-    ndarray of shape (k, 2)
-        Corners, counterclockwise: exact ones of a box and of an l1 ball, points of other shapes.
-
-    Examples
-    --------
-    >>> section_outline(L1Ball(np.zeros(4), 1.0), ((0, 0), (1, 1)))
-    array([[ 1.,  0.],
-           [ 0.,  1.],
-           [-1.,  0.],
-           [ 0., -1.]])
+    Counterclockwise: corners of a box and of an l1 ball, points of other shapes.
     """
     if isinstance(region, Box):
-        return np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * _half_widths(region, free)
+        return _SQUARE * _half_widths(region, free)
     if isinstance(region, L1Ball):
         return region.radius * np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     angle = np.linspace(0, 2 * np.pi, _OUTLINE, endpoint=False)
@@ -44,28 +27,12 @@ def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float
 
 
 def section_faces(region: Region, free: tuple[Entry, ...]) -> list[NDArray[np.float64]]:
-    """Return the faces of a region's section through its centre, as deviations from it.
+    """Return the faces (k, 3) of a region's section through its centre, as deviations from it.
 
-    Parameters
-    ----------
-    region : Region
-        Of 2×2 matrices.
-    free : tuple of three (row, column)
-        The entries that vary.
-
-    Returns
-    -------
-    list of ndarray of shape (k, 3)
-        Corners of each face: the 6 of a box, the 8 of an l1 ball, a mesh for other shapes.
-
-    Examples
-    --------
-    >>> len(section_faces(Box(np.zeros(4), 1.0), ((0, 0), (0, 1), (1, 0))))
-    6
+    The 6 of a box, the 8 of an l1 ball, a mesh for other shapes.
     """
     if isinstance(region, Box):
-        square = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
-        sides = [np.insert(square, axis, end, axis=1) for axis in range(3) for end in (-1, 1)]
+        sides = [np.insert(_SQUARE, axis, end, axis=1) for axis in range(3) for end in (-1, 1)]
         return [side * _half_widths(region, free) for side in sides]
     if isinstance(region, L1Ball):
         signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T
@@ -104,21 +71,6 @@ def _positions(free: tuple[Entry, ...]) -> list[int]:
 
 
 def entry_name(entry: Entry, *, plain: bool = False) -> str:
-    """Return the name of an entry, in mathematical type or as plain text.
-
-    Parameters
-    ----------
-    entry : (row, column)
-    plain : bool, default=False
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> entry_name((0, 1)), entry_name((0, 1), plain=True)
-    ('$a_{12}$', 'a12')
-    """
+    """Return the name of an entry, in mathematical type or as plain text."""
     digits = f"{entry[0] + 1}{entry[1] + 1}"
     return f"a{digits}" if plain else f"$a_{{{digits}}}$"

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..._arrays.host import real_array
 from ...geometry._drawing import check_sampler
 from ._saddle import draw_saddle
 from ._sections import entry_name
 from ._slices import Slice, Space, signed_distance, slices_of, space_of
-from ._style import BLACK, BLUE, VERMILION, power_of_ten, require_matplotlib, rgb
+from ._style import BLACK, BLUE, VERMILION, Display, power_of_ten
 
 _SHAPES = {"linf": "box", "l2": "l2 ball", "l1": "l1 ball", "mahalanobis": "ellipsoid"}
-_KINDS = ("slices", "3d")
+# How axes of a kind are made, and what is asked for where others are given.
+_FIGURES: dict[str, dict[str, Any]] = {
+    "slices": {"ncols": 2, "figsize": (9.6, 6.0), "layout": "compressed"},
+    "3d": {"figsize": (7, 6.2), "layout": "constrained", "subplot_kw": {"projection": "3d"}},
+}
+_NAMES = {"slices": ["rectilinear"] * 2, "3d": ["3d"]}
+_ASKED = {
+    "slices": "two plain axes: pass those of plt.subplots(1, 2)",
+    "3d": "axes with projection='3d': pass those of plt.subplots(subplot_kw={'projection': '3d'})",
+}
+_EPSILON = {"epsilon": [Interval(Real, 0, None, closed="neither"), None]}
+_KIND = {"kind": [StrOptions(set(_FIGURES))]}
 
 
-class SingularSetDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class SingularSetDisplay(Display):
     """The singular 2×2 matrices, their neighbourhood, and the region of a sampler.
 
     A matrix is singular where its determinant is 0, and near such a matrix its inverse is as large
@@ -80,20 +93,11 @@ class SingularSetDisplay:
     (0.3454915, [1, 2])
     """
 
-    def __init__(
-        self,
-        *,
-        center: NDArray[np.float64],
-        epsilon: float,
-        slices: tuple[Slice, Slice],
-        space: Space,
-        region_name: str = "region",
-    ):
-        self.center = center
-        self.epsilon = epsilon
-        self.slices = slices
-        self.space = space
-        self.region_name = region_name
+    center: NDArray[np.float64]
+    epsilon: float
+    slices: tuple[Slice, Slice]
+    space: Space
+    region_name: str = "region"
 
     @classmethod
     def from_sampler(
@@ -124,7 +128,7 @@ class SingularSetDisplay:
         ValueError
             For matrices of another order, an epsilon that is not positive, or axes that do not fit.
         """
-        require_matplotlib(f"{cls.__name__}.from_sampler")
+        cls._check("from_sampler", _EPSILON, epsilon=epsilon)
         check_sampler(sampler)
         if sampler.center_.shape != (2, 2):
             n = len(sampler.center_)
@@ -133,11 +137,6 @@ class SingularSetDisplay:
                 f"entries, can be drawn. For errors near the singular matrices of any order use "
                 f"ErrorByDistanceDisplay."
             )
-        validate_parameter_constraints(
-            {"epsilon": [Interval(Real, 0, None, closed="neither"), None]},
-            {"epsilon": epsilon},
-            f"{cls.__name__}.from_sampler",
-        )
         if epsilon is None:
             epsilon = _default_epsilon(sampler)
         epsilon = float(real_array(epsilon, "epsilon"))
@@ -161,10 +160,8 @@ class SingularSetDisplay:
 
         Parameters
         ----------
-        ax : two matplotlib Axes, or one with ``projection="3d"``, default=None
-            Where to draw; None makes a new figure.
-        kind : {"slices", "3d"}, default="slices"
-            Two planes, or three entries.
+        ax, kind
+            As for :meth:`from_sampler`.
         neighborhood : bool, default=True
             Whether to draw the neighbourhood.
 
@@ -181,42 +178,49 @@ class SingularSetDisplay:
             For an unknown kind, axes that do not fit, or a neighbourhood too wide for ``"3d"``: its
             surfaces are known for an epsilon below the entry that is held.
         """
-        require_matplotlib(f"{type(self).__name__}.plot")
-        validate_parameter_constraints(
-            {"kind": [StrOptions(set(_KINDS))]}, {"kind": kind}, f"{type(self).__name__}.plot"
-        )
+        self._check("plot", _KIND, kind=kind)
         self.singular_: list[Any] = []
         self.neighborhood_: list[Any] = []
         self.region_: list[Any] = []
         self.center_: list[Any] = []
         if kind == "3d":
-            self._plot_space(ax, neighborhood)
+            keys = self._plot_space(ax, neighborhood)
         else:
-            self._plot_slices(ax, neighborhood)
+            keys = self._plot_slices(ax, neighborhood)
+        style: dict[str, Any] = {"frameon": False, "fontsize": "small"}
+        style["handles"] = [self.singular_[0], *keys, self.center_[0], self.region_[0]]
+        if ax is None:
+            self.figure_.legend(loc="outside lower center", ncols=2, **style)
+        else:
+            self.axes_[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), **style)
         return self
 
-    # -- planes ----------------------------------------------------------------------------------
-
-    def _plot_slices(self, ax: Any, neighborhood: bool) -> None:
+    def _take_axes(self, ax: Any, kind: str) -> None:
+        """Set `axes_` and `figure_` to what is given, or to new ones."""
         if ax is None:
             import matplotlib.pyplot as plt
 
-            self.figure_, axes = plt.subplots(1, 2, figsize=(9.6, 6.0), layout="compressed")
-        else:
-            axes = np.array(ax, dtype=object).ravel()
-            if len(axes) != 2 or any(getattr(one, "name", "") != "rectilinear" for one in axes):
-                raise ValueError(
-                    f"Got ax={ax!r}, but kind='slices' draws on two plain axes: pass those of "
-                    f"plt.subplots(1, 2), or None."
-                )
-            self.figure_ = axes[0].figure
-        self.axes_ = axes
-        for one, plane, title in zip(axes, self.slices, self._titles(), strict=True):
+            self.figure_, axes = plt.subplots(**_FIGURES[kind], squeeze=False)
+            self.axes_ = axes.ravel()
+            return
+        axes = np.array(ax, dtype=object).ravel()
+        if [getattr(one, "name", "") for one in axes] != _NAMES[kind]:
+            raise ValueError(f"Got ax={ax!r}, but kind={kind!r} draws on {_ASKED[kind]}, or None.")
+        self.figure_, self.axes_ = axes[0].figure, axes
+
+    # -- planes ----------------------------------------------------------------------------------
+
+    def _plot_slices(self, ax: Any, neighborhood: bool) -> list[Any]:
+        """Draw the planes, and return what stands for the neighbourhood in a legend."""
+        from matplotlib.patches import Patch
+
+        self._take_axes(ax, "slices")
+        for one, plane, title in zip(self.axes_, self.slices, self._titles(), strict=True):
             self._plot_slice(one, plane, title, neighborhood)
-        handles = [self.singular_[0], self.center_[0], self.region_[0]]
-        if neighborhood:
-            handles.insert(1, self._neighborhood_key())
-        self._set_legend(axes[0], handles, own=ax is None)
+        if not neighborhood:
+            return []
+        name = self._neighborhood_name()
+        return [Patch(facecolor=(VERMILION, 0.25), edgecolor=VERMILION, linestyle="--", label=name)]
 
     def _titles(self) -> tuple[str, str]:
         (a11, a12), (a21, _) = self.center
@@ -232,36 +236,22 @@ class SingularSetDisplay:
 
         if neighborhood:
             levels = [-self.epsilon, self.epsilon]
-            filled = ax.contourf(
-                plane.x, plane.y, plane.distance, levels, colors=[VERMILION], alpha=0.25, zorder=1
-            )
+            field = plane.x, plane.y, plane.distance
+            filled = ax.contourf(*field, levels, colors=[VERMILION], alpha=0.25, zorder=1)
             self.neighborhood_.append(filled)
             met = [k for k in levels if plane.distance.min() < k < plane.distance.max()]
             if met:
-                ax.contour(
-                    plane.x,
-                    plane.y,
-                    plane.distance,
-                    met,
-                    colors=[VERMILION],
-                    linestyles="--",
-                    linewidths=1.2,
-                    zorder=2,
-                )
-        for k, curve in enumerate(plane.singular):
-            (line,) = ax.plot(
-                *curve.T,
-                color=VERMILION,
-                lw=2.4,
-                zorder=3,
-                label="singular: det A = 0" if k == 0 else None,
-            )
-            if k == 0:
-                self.singular_.append(line)
+                dashed: Any = {"linestyles": "--", "linewidths": 1.2}
+                ax.contour(*field, met, colors=[VERMILION], zorder=2, **dashed)
+        first, *others = (curve.T for curve in plane.singular)
+        line: Any = {"color": VERMILION, "lw": 2.4, "zorder": 3}
+        self.singular_ += ax.plot(*first, label="singular: det A = 0", **line)
+        for curve in others:
+            ax.plot(*curve, **line)
         patch = Polygon(
             plane.region,
             closed=True,
-            facecolor=(*rgb(BLUE), 0.2),
+            facecolor=(BLUE, 0.2),
             edgecolor=BLUE,
             lw=1.6,
             zorder=4,
@@ -269,8 +259,8 @@ class SingularSetDisplay:
         )
         self.region_.append(ax.add_patch(patch))
         middle = [self.center[entry] for entry in plane.free]
-        (mark,) = ax.plot(*middle, "+", color=BLACK, ms=10, mew=2, ls="", zorder=5, label="centre")
-        self.center_.append(mark)
+        cross: Any = {"color": BLACK, "ms": 10, "mew": 2, "ls": "", "zorder": 5}
+        self.center_ += ax.plot(*middle, "+", label="centre", **cross)
         ax.axhline(0, color="0.8", lw=0.8, zorder=0)
         ax.axvline(0, color="0.8", lw=0.8, zorder=0)
         ax.set(
@@ -285,20 +275,10 @@ class SingularSetDisplay:
     def _neighborhood_name(self) -> str:
         return f"nearly singular: l2 distance below ε = {power_of_ten(self.epsilon)}"
 
-    def _neighborhood_key(self) -> Any:
-        """Return what stands for contours in a legend."""
-        from matplotlib.patches import Patch
-
-        return Patch(
-            facecolor=(*rgb(VERMILION), 0.25),
-            edgecolor=VERMILION,
-            linestyle="--",
-            label=self._neighborhood_name(),
-        )
-
     # -- space -----------------------------------------------------------------------------------
 
-    def _plot_space(self, ax: Any, neighborhood: bool) -> None:
+    def _plot_space(self, ax: Any, neighborhood: bool) -> list[Any]:
+        """Draw the space, and return what stands for the neighbourhood in a legend."""
         space = self.space
         if neighborhood and space.neighborhood is None:
             raise ValueError(
@@ -306,39 +286,13 @@ class SingularSetDisplay:
                 f"{self.center[space.fixed]:.3g} held the surfaces of the neighbourhood are known "
                 f"for smaller ones only; use kind='slices', or plot(kind='3d', neighborhood=False)."
             )
-        if ax is not None and getattr(ax, "name", "") != "3d":
-            raise ValueError(
-                f"Got ax={ax!r}, but kind='3d' draws on axes with projection='3d': pass those of "
-                f"plt.subplots(subplot_kw={{'projection': '3d'}}), or None."
-            )
-        own = ax is None
-        if own:
-            import matplotlib.pyplot as plt
-
-            self.figure_, ax = plt.subplots(
-                figsize=(7, 6.2), layout="constrained", subplot_kw={"projection": "3d"}
-            )
-        else:
-            self.figure_ = ax.figure
-        self.axes_ = np.array([ax], dtype=object)
+        self._take_axes(ax, "3d")
+        name = self._neighborhood_name() if neighborhood else None
         drawn = draw_saddle(
-            ax,
-            space,
-            self.center,
-            neighborhood=self._neighborhood_name() if neighborhood else None,
-            region=self.region_name,
+            self.axes_[0], space, self.center, neighborhood=name, region=self.region_name
         )
         self.singular_, self.neighborhood_, self.region_, self.center_ = drawn
-        handles = [*self.singular_, *self.neighborhood_[:1], *self.center_, *self.region_]
-        self._set_legend(ax, handles, own=own)
-
-    def _set_legend(self, ax: Any, handles: list[Any], *, own: bool) -> None:
-        """Put the legend below all of an own figure, or below the axes that were given."""
-        style = {"handles": handles, "frameon": False, "fontsize": "small"}
-        if own:
-            self.figure_.legend(loc="outside lower center", ncols=2, **style)
-        else:
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), **style)
+        return self.neighborhood_[:1]
 
 
 def _default_epsilon(sampler: Any) -> float:

@@ -7,6 +7,7 @@ are still those of the whole four-dimensional space, the smallest singular value
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,71 +25,29 @@ _MARGIN = 0.15
 
 @dataclass(frozen=True)
 class Slice:
-    """The plane of two free entries, the others held at the centre.
+    """The plane of two free entries, the others held at the centre."""
 
-    Parameters
-    ----------
-    free : tuple of two (row, column)
-        The entries that vary: the horizontal and the vertical one.
-    x, y : ndarray of shape (m,)
-        Their values on a grid.
-    distance : ndarray of shape (m, m)
-        The l2 distance to the nearest singular matrix at ``(x[k], y[j])`` in row j and column k,
-        with the sign of the determinant.
-    singular : list of ndarray of shape (k, 2)
-        Curves of singular matrices.
-    region : ndarray of shape (k, 2)
-        Corners of the region's section, one after the other.
-
-    Examples
-    --------
-    >>> from skinv.geometry._regions import Box
-    >>> slices_of(np.array([[3.0, 1.0], [1.0, 2.0]]), Box(np.zeros(4), 0.5))[0].free
-    ((1, 0), (1, 1))
-    """
-
-    free: tuple[Entry, Entry]
-    x: NDArray[np.float64]
+    free: tuple[Entry, Entry]  # the horizontal and the vertical one
+    x: NDArray[np.float64]  # their values on a grid, (m,)
     y: NDArray[np.float64]
-    distance: NDArray[np.float64]
-    singular: list[NDArray[np.float64]]
-    region: NDArray[np.float64]
+    distance: NDArray[np.float64]  # signed, in l2, at (x[k], y[j]) in row j and column k
+    singular: list[NDArray[np.float64]]  # curves (k, 2) of singular matrices
+    region: NDArray[np.float64]  # corners (k, 2) of the region's section, one after the other
 
 
 @dataclass(frozen=True)
 class Space:
-    """The space of three free entries, the largest of the centre held.
+    """The space of three free entries, the largest of the centre held."""
 
-    Parameters
-    ----------
-    fixed : (row, column)
-        The entry that is held; a regular centre has one that is not 0.
-    free : tuple of three (row, column)
-        The entries that vary, the last one on the vertical axis.
-    x, y : ndarray of shape (m, m)
-        Values of the first two on a grid.
-    singular : ndarray of shape (m, m)
-        The third where the matrix is singular.
-    neighborhood : ndarray of shape (2, m, m) or None
-        The third where the l2 distance to the singular matrices is epsilon, below and above. None
-        where epsilon is not below the entry that is held.
-    region : list of ndarray of shape (k, 3)
-        Faces of the region's section.
-
-    Examples
-    --------
-    >>> from skinv.geometry._regions import Box
-    >>> space_of(np.array([[3.0, 1.0], [1.0, 2.0]]), Box(np.zeros(4), 0.5), 0.1).fixed
-    (0, 0)
-    """
-
-    fixed: Entry
-    free: tuple[Entry, Entry, Entry]
-    x: NDArray[np.float64]
+    fixed: Entry  # not 0, as the centre is regular
+    free: tuple[Entry, Entry, Entry]  # the last one on the vertical axis
+    x: NDArray[np.float64]  # values of the first two on a grid, (m, m)
     y: NDArray[np.float64]
-    singular: NDArray[np.float64]
+    singular: NDArray[np.float64]  # the third where the matrix is singular, (m, m)
+    # The third below and above, where the l2 distance is epsilon, (2, m, m); none if epsilon is not
+    # below the entry that is held.
     neighborhood: NDArray[np.float64] | None
-    region: list[NDArray[np.float64]]
+    region: list[NDArray[np.float64]]  # faces (k, 3) of the region's section
 
 
 def signed_distance(a: Any, b: Any, c: Any, d: Any) -> Any:
@@ -97,20 +56,6 @@ def signed_distance(a: Any, b: Any, c: Any, d: Any) -> Any:
     Half the sum of p = |(a + d, b − c)| and q = |(a − d, b + c)| is the largest singular value: in
     complex numbers the matrix is z ↦ uz + v·conj(z) with |u| = p/2 and |v| = q/2. The other one is
     half of |p − q|, and (p + q)(p − q)/4 = ad − bc has the sign of p − q.
-
-    Parameters
-    ----------
-    a, b, c, d : array-like
-        Entries, broadcast.
-
-    Returns
-    -------
-    ndarray
-
-    Examples
-    --------
-    >>> float(signed_distance(3.0, 0.0, 0.0, -1.0))
-    -1.0
     """
     return (np.hypot(a + d, b - c) - np.hypot(a - d, b + c)) / 2
 
@@ -120,58 +65,43 @@ def slices_of(center: NDArray[np.float64], region: Region) -> tuple[Slice, Slice
 
     With the first row held det A = a11 a22 − a12 a21 is linear in the second. With the entries off
     the diagonal held, a11 a22 = a12 a21 is a hyperbola, or the two axes if one of them is 0.
-
-    Parameters
-    ----------
-    center : ndarray of shape (2, 2)
-        A regular matrix.
-    region : Region
-        Its region, for deviations from the centre.
-
-    Returns
-    -------
-    tuple of two Slice
-
-    Examples
-    --------
-    >>> from skinv.geometry._regions import Box
-    >>> line, hyperbola = slices_of(np.array([[3.0, 1.0], [1.0, 2.0]]), Box(np.zeros(4), 0.5))
-    >>> len(line.singular), len(hyperbola.singular)
-    (1, 2)
     """
     product = center[0, 1] * center[1, 0]
     vertex = np.sqrt(abs(product))
 
-    rows: tuple[Entry, Entry] = ((1, 0), (1, 1))
-    outline = center[[1, 1], [0, 1]] + section_outline(region, rows)
-    x, y = _window(np.vstack([outline, [0.0, 0.0]]))
-    reach = 2 * max(np.abs(x).max(), np.abs(y).max())
-    direction = center[0] / np.abs(center[0]).max()
-    line = np.linspace(-reach, reach, _FINE)[:, None] * direction
-    first = Slice(
-        rows,
-        x,
-        y,
-        signed_distance(center[0, 0], center[0, 1], x[None], y[:, None]),
-        [line],
-        outline,
-    )
+    def line(reach: float) -> list[NDArray[np.float64]]:
+        along = np.linspace(-reach, reach, _FINE)[:, None]
+        return [along * (center[0] / np.abs(center[0]).max())]
 
-    diagonal: tuple[Entry, Entry] = ((0, 0), (1, 1))
-    outline = center[[0, 1], [0, 1]] + section_outline(region, diagonal)
-    corner = 1.5 * vertex * np.array([[1.0, 1.0], [-1.0, -1.0]])
-    x, y = _window(np.vstack([outline, corner]))
-    reach = 2 * max(np.abs(x).max(), np.abs(y).max())
-    if product:
-        # Both branches as vertex·(±eᵗ, ±sign·e⁻ᵗ), out of the picture at both ends.
+    def branches(reach: float) -> list[NDArray[np.float64]]:
+        if not product:
+            axis = np.linspace(-reach, reach, _FINE)
+            return [np.column_stack([axis, 0 * axis]), np.column_stack([0 * axis, axis])]
+        # Both as vertex·(±eᵗ, ±sign·e⁻ᵗ), out of the picture at both ends.
         growth = np.exp(np.linspace(-1, 1, 2 * _FINE) * np.log(reach / vertex))
         branch = vertex * np.column_stack([growth, np.sign(product) / growth])
-        curves = [branch, -branch]
-    else:
-        axis = np.linspace(-reach, reach, _FINE)
-        curves = [np.column_stack([axis, 0 * axis]), np.column_stack([0 * axis, axis])]
-    distance = signed_distance(x[None], center[0, 1], center[1, 0], y[:, None])
-    return first, Slice(diagonal, x, y, distance, curves, outline)
+        return [branch, -branch]
+
+    corners = 1.5 * vertex * np.array([[1.0, 1.0], [-1.0, -1.0]])
+    return (
+        _slice(center, region, ((1, 0), (1, 1)), np.zeros((1, 2)), line),
+        _slice(center, region, ((0, 0), (1, 1)), corners, branches),
+    )
+
+
+def _slice(
+    center: NDArray[np.float64],
+    region: Region,
+    free: tuple[Entry, Entry],
+    seen: NDArray[np.float64],
+    curves: Callable[[float], list[NDArray[np.float64]]],
+) -> Slice:
+    """Return the slice that shows the region and what else must be seen, with curves that far."""
+    outline = np.array([center[entry] for entry in free]) + section_outline(region, free)
+    x, y = _window(np.vstack([outline, seen]))
+    reach = 2 * max(np.abs(x).max(), np.abs(y).max())
+    entries: Any = dict(np.ndenumerate(center)) | {free[0]: x[None], free[1]: y[:, None]}
+    return Slice(free, x, y, signed_distance(*entries.values()), curves(reach), outline)
 
 
 def space_of(center: NDArray[np.float64], region: Region, epsilon: float) -> Space:
@@ -184,26 +114,6 @@ def space_of(center: NDArray[np.float64], region: Region, epsilon: float) -> Spa
         z = (cxy ± ε √((x² + k)(y² + k))) / k,  k = c² − ε²,
 
     and it is the smaller one, because the larger is at least |c| > ε.
-
-    Parameters
-    ----------
-    center : ndarray of shape (2, 2)
-        A regular matrix.
-    region : Region
-        Its region, for deviations from the centre.
-    epsilon : float
-        Distance in l2.
-
-    Returns
-    -------
-    Space
-
-    Examples
-    --------
-    >>> from skinv.geometry._regions import Box
-    >>> space = space_of(np.array([[3.0, 1.0], [1.0, 2.0]]), Box(np.zeros(4), 0.5), 0.1)
-    >>> bool(np.allclose(3.0 * space.singular, space.x * space.y))
-    True
     """
     entries: list[Entry] = [(1, 0), (0, 1), (0, 0), (1, 1)]
     fixed = max(entries, key=lambda entry: abs(center[entry]))

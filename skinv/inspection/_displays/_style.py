@@ -1,8 +1,10 @@
-"""What the plots share: colours that the colour-blind can tell apart, markers, axes, names."""
+"""What the plots share: colours that the colour-blind can tell apart, markers, axes, checks."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from sklearn.utils._param_validation import validate_parameter_constraints
 
 # Okabe and Ito (2008), "Color universal design". Markers and line styles differ along with colours,
 # so that nothing is told by colour alone.
@@ -13,125 +15,48 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 
 
-def require_matplotlib(caller: str) -> None:
-    """Raise with an installation hint where matplotlib is missing.
+class Display:
+    """Base of the displays: checks what is given, and finds or makes the axes."""
 
-    Parameters
-    ----------
-    caller : str
-        Who needs it.
+    @classmethod
+    def _check(cls, method: str, constraints: dict[str, Any] | None = None, **given: Any) -> None:
+        """Raise where matplotlib is missing, or a parameter of the method is not as it must be."""
+        caller = f"{cls.__name__}.{method}"
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                f"{caller} draws with the package matplotlib: pip install 'skinv[plot]'."
+            ) from error
+        validate_parameter_constraints(constraints or {}, given, caller)
 
-    Raises
-    ------
-    ImportError
+    def _start(self, ax: Any, size: tuple[float, float]) -> Any:
+        """Set `ax_` and `figure_`, to a new figure only if there are no axes; return the axes."""
+        self._check("plot")
+        if ax is None:
+            import matplotlib.pyplot as plt
 
-    Examples
-    --------
-    >>> require_matplotlib("CoefficientDisplay.plot")
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"{caller} draws with the package matplotlib: pip install 'skinv[plot]'."
-        ) from error
-
-
-def figure_and_axes(ax: Any, caller: str, size: tuple[float, float]) -> tuple[Any, Any]:
-    """Return the axes to draw on and their figure; a new figure only if there are no axes.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes or None
-    caller : str
-        Who draws, for the installation hint.
-    size : tuple of float
-        Width and height of a new figure in inches.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-    ax : matplotlib Axes
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> ax = Figure().add_subplot()
-    >>> figure_and_axes(ax, "", (5, 4))[1] is ax
-    True
-    """
-    require_matplotlib(caller)
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        return plt.subplots(figsize=size, layout="constrained")
-    if getattr(ax, "name", "") != "rectilinear":
-        raise ValueError(
-            f"Got ax={ax!r}, but plain axes are expected: pass those of plt.subplots(), or None."
-        )
-    return ax.figure, ax
+            ax = plt.subplots(figsize=size, layout="constrained")[1]
+        elif getattr(ax, "name", "") != "rectilinear":
+            raise ValueError(
+                f"Got ax={ax!r}, but plain axes are expected: pass those of plt.subplots(), or "
+                f"None."
+            )
+        self.figure_, self.ax_ = ax.figure, ax
+        ax.grid(alpha=0.25)
+        return ax
 
 
 def cycled(choices: tuple[str, ...], k: int) -> str:
-    """Return the k-th of some choices, starting anew after the last.
-
-    Parameters
-    ----------
-    choices : tuple of str
-    k : int
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> cycled(MARKERS, len(MARKERS) + 1)
-    's'
-    """
+    """Return the k-th of some choices, starting anew after the last."""
     return choices[k % len(choices)]
 
 
 def power_of_ten(value: float) -> str:
-    r"""Write a positive number to two digits, in mathematical type where powers of ten are needed.
-
-    Parameters
-    ----------
-    value : float
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> power_of_ten(0.25), power_of_ten(1e-7), power_of_ten(2.5e6)
-    ('0.25', '$10^{-7}$', '$2.5 \\times 10^{6}$')
-    """
+    """Write a positive number to two digits, in mathematical type where it takes a power of ten."""
     digits, exponent = f"{value:.1e}".split("e")
     power = int(exponent)
     if -3 <= power < 4:
         return f"{value:.2g}" if power < 2 else f"{value:.0f}"
     digits = digits.removesuffix(".0")
     return f"$10^{{{power}}}$" if digits == "1" else rf"${digits} \times 10^{{{power}}}$"
-
-
-def rgb(color: str) -> tuple[float, float, float]:
-    """Return red, green and blue of a colour, to which an opacity can be added.
-
-    Parameters
-    ----------
-    color : str
-
-    Returns
-    -------
-    tuple of float
-
-    Examples
-    --------
-    >>> rgb(BLACK)
-    (0.0, 0.0, 0.0)
-    """
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(color)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..._arrays.estimators import unwrapped
 from ..._arrays.host import real_array
 from ...learn.neural import NeuralInverseRegressor
-from ._style import BLUE, VERMILION, figure_and_axes, require_matplotlib
+from ._style import BLUE, VERMILION, Display
 
 _OURS = "training loss (1: that of the baseline alone)"
 _OTHERS = "training loss"
@@ -19,7 +20,8 @@ _OTHERS = "training loss"
 _FEW_EPOCHS = 30
 
 
-class TrainingDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrainingDisplay(Display):
     """Training loss and validation score of a network after each epoch.
 
     It is best made by :meth:`from_estimator`.
@@ -67,18 +69,10 @@ class TrainingDisplay:
     ('log', None)
     """
 
-    def __init__(
-        self,
-        *,
-        loss_curve: ArrayLike,
-        validation_scores: ArrayLike | None = None,
-        loss_name: str = _OTHERS,
-        estimator_name: str | None = None,
-    ):
-        self.loss_curve = loss_curve
-        self.validation_scores = validation_scores
-        self.loss_name = loss_name
-        self.estimator_name = estimator_name
+    loss_curve: ArrayLike
+    validation_scores: ArrayLike | None = None
+    loss_name: str = _OTHERS
+    estimator_name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -109,7 +103,7 @@ class TrainingDisplay:
         ValueError
             For an estimator without ``loss_curve_``.
         """
-        require_matplotlib(f"{cls.__name__}.from_estimator")
+        cls._check("from_estimator")
         check_is_fitted(estimator)
         model = unwrapped(estimator, pipelines=True)
         curve = getattr(model, "loss_curve_", None)
@@ -147,13 +141,13 @@ class TrainingDisplay:
         ImportError
             Without matplotlib.
         """
-        self.figure_, self.ax_ = figure_and_axes(ax, f"{type(self).__name__}.plot", (7.2, 4.5))
+        ax = self._start(ax, (7.2, 4.5))
         loss = _positive(self.loss_curve)
         name = name or self.estimator_name
         self.score_ax_: Any = None
         self.score_line_: Any = None
         self.best_: Any = None
-        (self.line_,) = self.ax_.plot(
+        (self.line_,) = ax.plot(
             np.arange(1, len(loss) + 1),
             loss,
             marker="o" if len(loss) <= _FEW_EPOCHS else None,
@@ -162,14 +156,13 @@ class TrainingDisplay:
             lw=1.8,
             label="training loss (left axis)",
         )
-        self.ax_.set(yscale="log", xlabel="epoch", ylabel=self.loss_name)
-        self.ax_.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        self.ax_.grid(alpha=0.25)
+        ax.set(yscale="log", xlabel="epoch", ylabel=self.loss_name)
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         handles = [self.line_]
         if self.validation_scores is not None:
             handles += self._plot_scores(len(loss))
         # On the upper axes, or scores would run over it.
-        (self.score_ax_ or self.ax_).legend(handles=handles, title=name, fontsize="small")
+        (self.score_ax_ or ax).legend(handles=handles, title=name, fontsize="small")
         return self
 
     def _plot_scores(self, n_epochs: int) -> list[Any]:
