@@ -22,15 +22,7 @@ _MIN_ACCEPTANCE = 1e-3
 
 
 class DrawsMixin:
-    """A fitted region that samples are drawn from.
-
-    Examples
-    --------
-    >>> from skinv import FeasibleRegionSampler
-    >>> sampler = FeasibleRegionSampler([[2.0]], 0.5, random_state=0).fit()
-    >>> sampler.sample(3, return_inverse=False).shape
-    (3, 1)
-    """
+    """A fitted region that samples are drawn from."""
 
     is_certified_: Any
     _region: Any
@@ -209,25 +201,10 @@ class DrawsMixin:
 
 
 def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:
-    """Tell which matrices are regular and at least `min_distance` from a singular one.
+    """Tell which matrices of a stack are regular and at least `min_distance` from singular ones.
 
     Cheap bounds decide most: d_linf <= d_l2, and 1 / Σ|A⁻¹| <= d_linf. In linf for n > 20 only the
     lower bound counts.
-
-    Parameters
-    ----------
-    stack : ndarray of shape (m, n, n), float64
-    norm : {"l1", "l2", "linf"}
-    min_distance : float
-
-    Returns
-    -------
-    ndarray of bool of shape (m,)
-
-    Examples
-    --------
-    >>> keeps_distance(np.array([np.eye(2), np.ones((2, 2))]), "linf", 0.4)
-    array([ True, False])
     """
     smallest = distance_to_singularity(stack, "l2")
     keep = smallest > stack.shape[-1] ** 1.5 * _EPS * np.abs(stack).max(axis=(1, 2))
@@ -248,24 +225,7 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
 
 
 def check_sampler(sampler: Any) -> None:
-    """Refuse what is no fitted sampler of a region.
-
-    Parameters
-    ----------
-    sampler : object
-
-    Raises
-    ------
-    NotFittedError, TypeError
-        As :func:`sklearn.utils.validation.check_is_fitted`.
-    ValueError
-        For another estimator.
-
-    Examples
-    --------
-    >>> from skinv import FeasibleRegionSampler
-    >>> check_sampler(FeasibleRegionSampler([[2.0]], 1.0).fit())
-    """
+    """Refuse what is no fitted sampler of a region."""
     check_is_fitted(sampler)
     if not hasattr(sampler, "certificate_"):
         raise ValueError(

@@ -18,15 +18,7 @@ from ._drawing import keeps_distance
 
 
 class MembershipMixin:
-    """A fitted region that matrices are in or not.
-
-    Examples
-    --------
-    >>> from skinv import FeasibleRegionSampler
-    >>> sampler = FeasibleRegionSampler([[2.0]], 0.5).fit()
-    >>> sampler.is_feasible([[2.1], [2.6]])
-    array([ True, False])
-    """
+    """A fitted region that matrices are in or not."""
 
     n_features_in_: int
     is_certified_: Any
