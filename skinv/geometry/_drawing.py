@@ -10,26 +10,20 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.blocks import sample_by_blocks
-from .._arrays.shapes import as_stack, matrix_order
+from .._arrays.shapes import as_stack
 from .._linalg.draws import DeviceDraws, HostDraws
 from .._linalg.inverses import exact_inverse
-from . import distance_to_singularity
+from ._distance import distance_to_singularity
+from ._fitted import FittedRegion
 from ._regions import Ellipsoid
+from ._rounding import EPS
 
-_EPS = float(np.finfo(np.float64).eps)
 # A region of which less than this share is at least min_distance from singular is refused.
 _MIN_ACCEPTANCE = 1e-3
 
 
-class DrawsMixin:
+class DrawsMixin(FittedRegion):
     """A fitted region that samples are drawn from."""
-
-    is_certified_: Any
-    _region: Any
-    _structure: Any
-    _rng: np.random.RandomState
-    _norm: str
-    _min_distance: float
 
     @overload
     def sample(
@@ -158,8 +152,7 @@ class DrawsMixin:
         X = rows.to(dtype)
         if not return_inverse:
             return X
-        n = matrix_order(X.shape[1])
-        return X, exact_inverse(X.reshape(-1, n, n)).reshape(X.shape).to(X.dtype)
+        return X, exact_inverse(as_stack(X)).reshape(X.shape).to(X.dtype)
 
     def _draw(self, n_samples: int, draws: Any) -> Any:
         """Draw rows uniform in the region, singular ones among them."""
@@ -194,11 +187,6 @@ class DrawsMixin:
                 )
         return np.concatenate(kept)[:n_samples]
 
-    @property
-    def _distance_norm(self) -> str:
-        """The norm in which `min_distance` is measured."""
-        return "l2" if self._norm == "mahalanobis" else self._norm
-
 
 def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:
     """Tell which matrices of a stack are regular and at least `min_distance` from singular ones.
@@ -207,7 +195,7 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
     lower bound counts.
     """
     smallest = distance_to_singularity(stack, "l2")
-    keep = smallest > stack.shape[-1] ** 1.5 * _EPS * np.abs(stack).max(axis=(1, 2))
+    keep = smallest > stack.shape[-1] ** 1.5 * EPS * np.abs(stack).max(axis=(1, 2))
     if norm == "l2":
         return keep & (smallest >= min_distance)
     if norm == "linf":
