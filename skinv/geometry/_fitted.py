@@ -54,9 +54,10 @@ class FittedRegion(PersistentMixin):
         """The norm in which `min_distance` is measured."""
         return "l2" if self._norm == "mahalanobis" else self._norm
 
-    @property
-    def _certificate(self) -> RegionCertificate:
-        """The proof, of which no file is believed: of a loaded region it is worked out anew."""
+    def _proof_of(self, name: str) -> RegionCertificate:
+        """Return the proof that an attribute is part of, worked out anew after loading a file."""
+        if "center_" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no {name} before it is fit.")
         if "_proof" not in self.__dict__:
             self._proof = self._prove()
         return self._proof
@@ -76,27 +77,19 @@ class FittedRegion(PersistentMixin):
     @property
     def certificate_(self) -> RegionCertificate:
         """The test that decided, with its numbers."""
-        self._check_has("certificate_")
-        return copy.deepcopy(self._certificate)
+        return copy.deepcopy(self._proof_of("certificate_"))
 
     @property
     def distance_(self) -> float:
         """Distance of the centre to the singular matrices."""
-        self._check_has("distance_")
-        return self._certificate.distance
+        return self._proof_of("distance_").distance
 
     @property
     def margin_(self) -> float:
         """What is left of the distance between the region and the singular matrices."""
-        self._check_has("margin_")
-        return self._certificate.margin
+        return self._proof_of("margin_").margin
 
     @property
     def is_certified_(self) -> bool:
         """Whether the region provably keeps more than `min_distance`."""
-        self._check_has("is_certified_")
-        return self._certificate.is_certified
-
-    def _check_has(self, name: str) -> None:
-        if "center_" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__} has no {name} before it is fit.")
+        return self._proof_of("is_certified_").is_certified

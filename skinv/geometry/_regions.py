@@ -53,17 +53,14 @@ class Region(ABC):
         """Return the smallest region of this shape that holds all deviations."""
         return replace(self, radius=float(self.norm(deviations).max()))
 
-    def forgiveness(self, eps: float) -> Any:
-        """Return the length that rounding in a dtype of precision `eps` may add to a deviation."""
-        return self.units(eps) * (self.norm(self.center[None])[0] + self.radius)
-
     def units(self, eps: float) -> float:
         """Return how many times a length may be off: sums of d terms err by about √d eps."""
         return (4 + self.center.size**0.5) * eps
 
     def gauge(self, deviations: NDArray, eps: float) -> NDArray:
-        """Return the norm of each deviation, rounding forgiven."""
-        return np.maximum(self.norm(deviations) - self.forgiveness(eps), 0.0)
+        """Return the norm of each deviation, rounding in a dtype of precision `eps` forgiven."""
+        forgiven = self.units(eps) * (self.norm(self.center[None])[0] + self.radius)
+        return np.maximum(self.norm(deviations) - forgiven, 0.0)
 
     def depth(self, deviations: NDArray, eps: float = EPS) -> NDArray:
         """Return the radius left at each deviation: negative outside, -inf if not finite."""

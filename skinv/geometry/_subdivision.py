@@ -79,11 +79,9 @@ class _Piece:
 def subdivided_margin(A: NDArray, S: NDArray, target: float) -> tuple[float, int]:
     """Return a lower bound of σ_min(A + Σ z_k S_k) over ‖z‖₂ <= 1, and the number of pieces.
 
-    Not positive: nothing proven; 0 pieces: not worth a trial. The piece with the smallest margin is
-    cut next, in the direction to which the spectral radius of its positive map is most sensitive,
-    until all margins are above `target` and their number is 64, or a singular matrix turns up, or
-    the pieces or the work are too many. Entries of A are of the order of 1, those of S off by one
-    unit roundoff.
+    Not positive: nothing proven; 0 pieces: not worth a trial. The worst piece is cut next, in the
+    direction to which its spectral radius is most sensitive. Entries of A are of the order of 1,
+    those of S off by one unit roundoff.
     """
     rank, n, _ = S.shape
     work = 4.0 * rank * n**3 * 100
