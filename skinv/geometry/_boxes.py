@@ -38,13 +38,12 @@ def beeck_margin(center: Center, half_widths: NDArray) -> float:
 def vertex_margin(center: Center, half_widths: NDArray, start: float) -> float:
     """Return the largest t such that the box of half-widths (Δ + t)₊ is regular, by its vertices.
 
-    It is at least the proven `start`; sharp up to rounding if it is positive or all half-widths are
-    equal, and nearly sharp otherwise. A box is regular if and only if the determinants of its
-    vertices A₀ − T_yΔT_z, for sign vectors y and z, all have one sign (Baumann 1984, "A regularity
-    criterion for interval matrices"; Rohn 1989, "Systems of linear interval equations", theorem
-    5.1); (y, z) and (−y, −z) give the same vertex. Growing all half-widths by t changes a vertex V
-    by a matrix of rank one, det(V − t y zᵀ) = det V (1 − t zᵀV⁻¹y), so that the sharp margin is
-    then 1 / max zᵀV⁻¹y.
+    It is at least the proven `start`, and sharp up to rounding if it is positive or all half-widths
+    are equal; otherwise nearly sharp, never too large. A box is regular if and only if the
+    determinants of its vertices A₀ − T_yΔT_z, for sign vectors y and z, all have one sign (Baumann
+    1984, "A regularity criterion for interval matrices"; Rohn 1989, "Systems of linear interval
+    equations", theorem 5.1). Growing all half-widths by t changes a vertex V by a matrix of rank
+    one, det(V − t y zᵀ) = det V (1 − t zᵀV⁻¹y), so that the sharp margin is then 1 / max zᵀV⁻¹y.
     """
     growth = _vertex_growth(center.A, half_widths)
     if growth > 0 or start >= 0:
@@ -72,7 +71,9 @@ def _vertex_growth(A: NDArray, half_widths: NDArray) -> float:
     n = len(A)
     low, high = np.nextafter(A - half_widths, -np.inf), np.nextafter(A + half_widths, np.inf)
     signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
-    y = np.repeat(signs[: len(signs) // 2], len(signs), axis=0)  # y_0 = +1
+    y = np.repeat(
+        signs[: len(signs) // 2], len(signs), axis=0
+    )  # y_0 = +1: (−y, −z) is the same vertex
     z = np.tile(signs, (len(signs) // 2, 1))
     up = 1 + 8 * (n * n + 4) * EPS
     largest = 0.0

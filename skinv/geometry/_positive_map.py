@@ -56,13 +56,13 @@ def contraction(
     """Return fixed, slope, loss with ‖I − G(A + F + Σ z_k S_k)H‖₂ <= fixed + slope·‖z‖₂ = r.
 
     That holds for all |F| <= slack, entry by entry, S of entries off by up to 4 units roundoff, and
-    any G and H; an eps in `fixed` is for the rounding of 1 − r. If r < 1 the matrix is regular:
-    with E the difference to I, its inverse is H(I − E)⁻¹G, so that σ_min >= (1 − r) / loss, loss =
-    ‖G‖₂‖H‖₂.
+    any G and H; an eps in `fixed` is for the rounding of 1 − r. The loss is ‖G‖₂‖H‖₂. If r < 1 the
+    matrix is regular: with E the difference to I, its inverse is H(I − E)⁻¹G, so that
+    σ_min >= (1 − r) / loss.
 
-    The two products have an error of at most γ_2n |G||A||H| (Higham 2002, section 3.5), and |Σ z_k
-    S_k| <= ‖z‖₂ (Σ S_k²)^½ entrywise. Of LAPACK's singular values a backward error of a small
-    multiple of n (n + rank) eps σ_max is assumed.
+    The two products have an error of at most γ_2n |G||A||H| (Higham 2002, section 3.5), and
+    |Σ z_k S_k| <= ‖z‖₂ (Σ S_k²)^½ entrywise. Of LAPACK's singular values a backward error of a
+    small multiple of n (n + rank) eps σ_max is assumed.
     """
     n = len(A)
     up = 1 + 8 * n * (n + len(S)) * EPS
