@@ -77,18 +77,12 @@ class PersistentMixin:
 
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
         for name in self._stored:
-            value = state.get(name)
-            if isinstance(value, dict):
-                state[name] = dict(value)
-            elif value is not None and hasattr(value, "to_state"):
+            value: Any = state.get(name)
+            if hasattr(value, "to_state"):
                 state[name] = value.to_state()
             elif value is not None:
                 state[name] = {field.name: getattr(value, field.name) for field in fields(value)}
-        state["_saved_by"] = {
-            "format": FORMAT,
-            "version": __version__,
-            "dtype": self._fitted_dtype,
-        }
+        state["_saved_by"] = {"format": FORMAT, "version": __version__, "dtype": self._fitted_dtype}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

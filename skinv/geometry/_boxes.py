@@ -71,9 +71,8 @@ def _vertex_growth(A: NDArray, half_widths: NDArray) -> float:
     n = len(A)
     low, high = np.nextafter(A - half_widths, -np.inf), np.nextafter(A + half_widths, np.inf)
     signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
-    y = np.repeat(
-        signs[: len(signs) // 2], len(signs), axis=0
-    )  # y_0 = +1: (−y, −z) is the same vertex
+    # y_0 = +1, because (y, z) and (−y, −z) give the same vertex.
+    y = np.repeat(signs[: len(signs) // 2], len(signs), axis=0)
     z = np.tile(signs, (len(signs) // 2, 1))
     up = 1 + 8 * (n * n + 4) * EPS
     largest = 0.0

@@ -15,7 +15,7 @@ from .._linalg.draws import DeviceDraws, HostDraws
 from .._linalg.inverses import exact_inverse
 from ._distance import distance_to_singularity
 from ._fitted import FittedRegion
-from ._regions import Ellipsoid
+from ._regions import Draws, Ellipsoid
 from ._rounding import EPS
 
 # A region of which less than this share is at least min_distance from singular is refused.
@@ -154,7 +154,7 @@ class DrawsMixin(FittedRegion):
             return X
         return X, exact_inverse(as_stack(X)).reshape(X.shape).to(X.dtype)
 
-    def _draw(self, n_samples: int, draws: Any) -> Any:
+    def _draw(self, n_samples: int, draws: Draws) -> Any:
         """Draw rows uniform in the region, singular ones among them."""
         region, structure = self._region, self._structure
         center = draws.asarray(region.center)

@@ -10,31 +10,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._linalg.draws import DeviceDraws, HostDraws
 from ._rounding import EPS
 
 # Singular values of the data below this many √eps of the largest one are taken for rounding.
 _RANK_SHARE = 4.0
-
-
-class Draws(Protocol):
-    """Random numbers as the regions draw them: NumPy's on the host, torch's on a device."""
-
-    def uniform(self, *shape: int) -> Any:
-        """Draw numbers uniform in [0, 1)."""
-
-    def normal(self, *shape: int) -> Any:
-        """Draw standard normal numbers."""
-
-    def exponential(self, *shape: int) -> Any:
-        """Draw standard exponential numbers."""
-
-    def asarray(self, array: NDArray) -> Any:
-        """Bring an array to where the random numbers are."""
+# Random numbers of NumPy on the host, or of torch on a device.
+Draws = HostDraws | DeviceDraws
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,6 @@ class _Search:
         of log |det|, whose gradient is tr(A⁻¹S_k), from point to point of the sphere.
         """
         z = np.concatenate([np.eye(len(self.S)), -np.eye(len(self.S))])
-        step = z[0]
         for _ in range(20):
             A = self.A + np.tensordot(z, self.S, 1)
             sign, size = np.linalg.slogdet(A)
@@ -129,8 +128,7 @@ class _Search:
             length = np.linalg.norm(gradient)
             if not 0 < length < np.inf:
                 break
-            step = -gradient / length * (1 - 4 * len(gradient) * EPS)
-            z = step[None]
+            z = (-gradient / length * (1 - 4 * len(gradient) * EPS))[None]
         return False
 
     def center(self, c: NDArray) -> NDArray:
