@@ -64,14 +64,7 @@ def saved_by(estimator: Any) -> dict[str, Any] | None:
 
 
 class PersistentMixin:
-    """An estimator whose state is plain, and says what wrote it.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> LinearInverseApprox([[2.0]]).fit().__getstate__()["_saved_by"]["format"]
-    2
-    """
+    """An estimator whose state is plain, and says what wrote it."""
 
     # Attributes that are stored as dictionaries, and the classes that these are made into again:
     # those that proofs rest on by `from_state`, which works out anew all that can be.
@@ -84,18 +77,12 @@ class PersistentMixin:
 
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
         for name in self._stored:
-            value = state.get(name)
-            if isinstance(value, dict):
-                state[name] = dict(value)
-            elif value is not None and hasattr(value, "to_state"):
+            value: Any = state.get(name)
+            if hasattr(value, "to_state"):
                 state[name] = value.to_state()
             elif value is not None:
                 state[name] = {field.name: getattr(value, field.name) for field in fields(value)}
-        state["_saved_by"] = {
-            "format": FORMAT,
-            "version": __version__,
-            "dtype": self._fitted_dtype,
-        }
+        state["_saved_by"] = {"format": FORMAT, "version": __version__, "dtype": self._fitted_dtype}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -119,16 +106,7 @@ class PersistentMixin:
 
 
 class Fitted:
-    """A fitted attribute that proofs rest on: it is set by `fit`, and can only be read.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> LinearInverseApprox([[2.0]]).fit().center_ = 3.0
-    Traceback (most recent call last):
-        ...
-    AttributeError: center_ is what the model was fitted with and proofs rest on: fit it anew ...
-    """
+    """A fitted attribute that proofs rest on: it is set by `fit`, and can only be read."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -148,27 +126,7 @@ class Fitted:
 
 
 def check_format(name: str, saved: dict[str, Any] | None) -> None:
-    """Refuse a state that this version cannot read.
-
-    Parameters
-    ----------
-    name : str
-        Class of the estimator.
-    saved : dict or None
-        What the state says of itself, if anything.
-
-    Raises
-    ------
-    ValueError
-        Saying which version can.
-
-    Examples
-    --------
-    >>> check_format("LinearInverseApprox", {"format": 99, "version": "9.0.0"})
-    Traceback (most recent call last):
-        ...
-    ValueError: This LinearInverseApprox was saved by skinv 9.0.0 in format 99, ...
-    """
+    """Refuse a state that this version cannot read, and say which version can."""
     from . import __version__
 
     found = 0 if saved is None else saved.get("format", 0)

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._enclosure import Center, enclosed_inverse, spectral_radius_below_one
-from ._rounding import TINY
+from ._rounding import EPS, TINY
 
-_EPS = float(np.finfo(np.float64).eps)
 # Largest order at which all 2^(2n−1) vertices are inverted.
 VERTEX_ORDER = 7
 # Vertices inverted at once, and in all.
@@ -18,26 +17,9 @@ _CHUNK, _MOST_VERTICES = 2**11, 2**16
 
 
 def beeck_margin(center: Center, half_widths: NDArray) -> float:
-    """Return nearly the largest t with ρ(|A₀⁻¹|(Δ + t)₊) < 1 proven.
+    """Return nearly the largest t with ρ(|A₀⁻¹|(Δ + t)₊) < 1 proven, Δ the half-widths (n, n).
 
     By so much all half-widths may still grow; a negative t says by how much they must shrink.
-
-    Parameters
-    ----------
-    center : Center
-        The centre A₀ of the box.
-    half_widths : ndarray of shape (n, n)
-        Its half-widths Δ.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> center = Center(np.eye(2), np.eye(2), np.zeros((2, 2)))
-    >>> beeck_margin(center, np.diag([0.5, 0.25]))  # (1/2 − t)(3/4 − t) = t²
-    0.3
     """
 
     def regular(t: float) -> bool:
@@ -56,44 +38,20 @@ def beeck_margin(center: Center, half_widths: NDArray) -> float:
 def vertex_margin(center: Center, half_widths: NDArray, start: float) -> float:
     """Return the largest t such that the box of half-widths (Δ + t)₊ is regular, by its vertices.
 
-    Parameters
-    ----------
-    center : Center
-        The centre A₀ of the box, of order at most 7.
-    half_widths : ndarray of shape (n, n)
-        Its half-widths Δ.
-    start : float
-        A t that is proven already; what is returned is not below it.
-
-    Returns
-    -------
-    float
-        The margin, sharp up to rounding if it is positive or all half-widths are equal, and nearly
-        sharp (and never too large) otherwise.
-
-    Notes
-    -----
-    A box of matrices is regular if and only if the determinants of its vertices A₀ − T_yΔT_z, for
-    sign vectors y and z, all have one sign (Baumann 1984, "A regularity criterion for interval
-    matrices"; Rohn 1989, "Systems of linear interval equations", theorem 5.1); (y, z) and (−y, −z)
-    give the same vertex. If they do, growing all half-widths by t changes a vertex V by a matrix of
-    rank one, det(V − t y zᵀ) = det V (1 − t zᵀV⁻¹y), so the sharp margin is 1 / max zᵀV⁻¹y.
-
-    If they do not, the box is shrunk by the margin that is proven, and grown by t from there, as
-    (Δ + s + t)₊ <= (Δ + s)₊ + t: again and again, because where (Δ + s)₊ has zeros it grows too
-    much.
-
-    Examples
-    --------
-    >>> center = Center(np.eye(2), np.eye(2), np.zeros((2, 2)))
-    >>> round(vertex_margin(center, np.full((2, 2), 0.25), 0.0), 12)
-    0.25
+    It is at least the proven `start`, and sharp up to rounding if it is positive or all half-widths
+    are equal; otherwise nearly sharp, never too large. A box is regular if and only if the
+    determinants of its vertices A₀ − T_yΔT_z, for sign vectors y and z, all have one sign (Baumann
+    1984, "A regularity criterion for interval matrices"; Rohn 1989, "Systems of linear interval
+    equations", theorem 5.1). Growing all half-widths by t changes a vertex V by a matrix of rank
+    one, det(V − t y zᵀ) = det V (1 − t zᵀV⁻¹y), so that the sharp margin is then 1 / max zᵀV⁻¹y.
     """
     growth = _vertex_growth(center.A, half_widths)
     if growth > 0 or start >= 0:
         return max(start, growth)
+    # Shrunk by the margin that is proven it may grow by t from there, as (Δ + s + t)₊ is not above
+    # (Δ + s)₊ + t: again and again, because where (Δ + s)₊ has zeros it grows too much.
     for _ in range(min(40, _MOST_VERTICES // 2 ** (2 * center.n - 1))):
-        shrunk = np.maximum(half_widths + start, 0.0) * (1 + 2 * _EPS)
+        shrunk = np.maximum(half_widths + start, 0.0) * (1 + 2 * EPS)
         found = float(np.nextafter(start + _vertex_growth(center.A, shrunk), -np.inf))
         if found <= start + 1e-12 * abs(start):
             break
@@ -113,9 +71,10 @@ def _vertex_growth(A: NDArray, half_widths: NDArray) -> float:
     n = len(A)
     low, high = np.nextafter(A - half_widths, -np.inf), np.nextafter(A + half_widths, np.inf)
     signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
-    y = np.repeat(signs[: len(signs) // 2], len(signs), axis=0)  # y_0 = +1
+    # y_0 = +1, because (y, z) and (−y, −z) give the same vertex.
+    y = np.repeat(signs[: len(signs) // 2], len(signs), axis=0)
     z = np.tile(signs, (len(signs) // 2, 1))
-    up = 1 + 8 * (n * n + 4) * _EPS
+    up = 1 + 8 * (n * n + 4) * EPS
     largest = 0.0
     for start in range(0, len(y), _CHUNK):
         yb, zb = y[start : start + _CHUNK], z[start : start + _CHUNK]
@@ -125,11 +84,11 @@ def _vertex_growth(A: NDArray, half_widths: NDArray) -> float:
         if not np.isfinite(error).all():
             return 0.0
         # What an entry of V⁻¹ adds to the error of a sum over it, which has at most n² terms.
-        wide = (error + (n * n + 2) * _EPS * np.abs(B)) * up
+        wide = (error + (n * n + 2) * EPS * np.abs(B)) * up
         rows = np.einsum("mij,mji->mi", W, B) - np.einsum("mij,mji->mi", np.abs(W), wide) * up
         columns = np.einsum("mij,mji->mi", B, W) - np.einsum("mij,mji->mi", wide, np.abs(W)) * up
         if not min(rows.min(), columns.min()) > 4 * n * TINY:
             return 0.0
         growth = np.einsum("mi,mij,mj->m", zb, B, yb) + wide.sum(axis=(1, 2)) * up
         largest = max(largest, float(growth.max()))
-    return (1 - 8 * _EPS) / largest if largest > 0 else 0.0
+    return (1 - 8 * EPS) / largest if largest > 0 else 0.0

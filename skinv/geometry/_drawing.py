@@ -10,34 +10,20 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.blocks import sample_by_blocks
-from .._arrays.shapes import as_stack, matrix_order
+from .._arrays.shapes import as_stack
 from .._linalg.draws import DeviceDraws, HostDraws
 from .._linalg.inverses import exact_inverse
-from . import distance_to_singularity
-from ._regions import Ellipsoid
+from ._distance import distance_to_singularity
+from ._fitted import FittedRegion
+from ._regions import Draws, Ellipsoid
+from ._rounding import EPS
 
-_EPS = float(np.finfo(np.float64).eps)
 # A region of which less than this share is at least min_distance from singular is refused.
 _MIN_ACCEPTANCE = 1e-3
 
 
-class DrawsMixin:
-    """A fitted region that samples are drawn from.
-
-    Examples
-    --------
-    >>> from skinv import FeasibleRegionSampler
-    >>> sampler = FeasibleRegionSampler([[2.0]], 0.5, random_state=0).fit()
-    >>> sampler.sample(3, return_inverse=False).shape
-    (3, 1)
-    """
-
-    is_certified_: Any
-    _region: Any
-    _structure: Any
-    _rng: np.random.RandomState
-    _norm: str
-    _min_distance: float
+class DrawsMixin(FittedRegion):
+    """A fitted region that samples are drawn from."""
 
     @overload
     def sample(
@@ -166,10 +152,9 @@ class DrawsMixin:
         X = rows.to(dtype)
         if not return_inverse:
             return X
-        n = matrix_order(X.shape[1])
-        return X, exact_inverse(X.reshape(-1, n, n)).reshape(X.shape).to(X.dtype)
+        return X, exact_inverse(as_stack(X)).reshape(X.shape).to(X.dtype)
 
-    def _draw(self, n_samples: int, draws: Any) -> Any:
+    def _draw(self, n_samples: int, draws: Draws) -> Any:
         """Draw rows uniform in the region, singular ones among them."""
         region, structure = self._region, self._structure
         center = draws.asarray(region.center)
@@ -202,35 +187,15 @@ class DrawsMixin:
                 )
         return np.concatenate(kept)[:n_samples]
 
-    @property
-    def _distance_norm(self) -> str:
-        """The norm in which `min_distance` is measured."""
-        return "l2" if self._norm == "mahalanobis" else self._norm
-
 
 def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:
-    """Tell which matrices are regular and at least `min_distance` from a singular one.
+    """Tell which matrices of a stack are regular and at least `min_distance` from singular ones.
 
     Cheap bounds decide most: d_linf <= d_l2, and 1 / Σ|A⁻¹| <= d_linf. In linf for n > 20 only the
     lower bound counts.
-
-    Parameters
-    ----------
-    stack : ndarray of shape (m, n, n), float64
-    norm : {"l1", "l2", "linf"}
-    min_distance : float
-
-    Returns
-    -------
-    ndarray of bool of shape (m,)
-
-    Examples
-    --------
-    >>> keeps_distance(np.array([np.eye(2), np.ones((2, 2))]), "linf", 0.4)
-    array([ True, False])
     """
     smallest = distance_to_singularity(stack, "l2")
-    keep = smallest > stack.shape[-1] ** 1.5 * _EPS * np.abs(stack).max(axis=(1, 2))
+    keep = smallest > stack.shape[-1] ** 1.5 * EPS * np.abs(stack).max(axis=(1, 2))
     if norm == "l2":
         return keep & (smallest >= min_distance)
     if norm == "linf":
@@ -248,24 +213,7 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
 
 
 def check_sampler(sampler: Any) -> None:
-    """Refuse what is no fitted sampler of a region.
-
-    Parameters
-    ----------
-    sampler : object
-
-    Raises
-    ------
-    NotFittedError, TypeError
-        As :func:`sklearn.utils.validation.check_is_fitted`.
-    ValueError
-        For another estimator.
-
-    Examples
-    --------
-    >>> from skinv import FeasibleRegionSampler
-    >>> check_sampler(FeasibleRegionSampler([[2.0]], 1.0).fit())
-    """
+    """Refuse what is no fitted sampler of a region."""
     check_is_fitted(sampler)
     if not hasattr(sampler, "certificate_"):
         raise ValueError(

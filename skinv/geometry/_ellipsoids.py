@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from ._boxes import beeck_margin
 from ._enclosure import Center
 from ._positive_map import contraction, perron_metrics, preconditioners, tensor_norm_bound
+from ._rounding import EPS
 from ._subdivision import subdivided_margin
 
-_EPS = float(np.finfo(np.float64).eps)
 # Shares of the identity in the metrics that are tried, from the l2 norm to nearly the best one.
 _SHARES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-5)
 # A step of the iteration takes about 4 rank n³ operations; with more than this, one metric must do.
@@ -24,32 +24,10 @@ _LEAST = 2e-154
 def ellipsoid_margins(
     center: Center, radius: float, S: NDArray, target: float
 ) -> tuple[dict[str, float], float]:
-    """Return the margin of an ellipsoid by each test, and a distance of the centre.
+    """Return lower bounds of σ_min on the ellipsoid by each test, and a radius proven regular.
 
-    Parameters
-    ----------
-    center : Center
-        The centre.
-    radius : float
-        Mahalanobis radius.
-    S : ndarray of shape (rank, n, n)
-        Semi-axes of the ellipsoid of radius 1, with a largest entry of about 1.
-    target : float
-        The margin that is asked for; the ellipsoid is subdivided if nothing else proves it.
-
-    Returns
-    -------
-    margins : dict of float
-        Lower bounds of σ_min over the ellipsoid, by the name of the test.
-    distance : float
-        Mahalanobis radius up to which the ellipsoid provably holds no singular matrix.
-
-    Examples
-    --------
-    >>> center = Center(np.eye(2), np.eye(2), np.zeros((2, 2)))
-    >>> margins, distance = ellipsoid_margins(center, 0.25, np.eye(2)[None], 0.0)
-    >>> round(margins["relative perturbation"], 12), round(distance, 12)
-    (0.75, 1.0)
+    The axes S (rank, n, n) are those of radius 1, with a largest entry of about 1; only if nothing
+    else proves the margin `target` the ellipsoid is subdivided.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # a vast radius proves nothing
         margins, distance = _cheap_margins(center, radius, S)
@@ -69,7 +47,7 @@ def _cheap_margins(center: Center, radius: float, S: NDArray) -> tuple[dict[str,
     up = center.round_up
     size = tensor_norm_bound(S) * up
     # The inverse is off by `error`, and the product with it by γ|B||S|.
-    rounding = (center.n + 2) * _EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
+    rounding = (center.n + 2) * EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
     rounding += np.linalg.norm(center.error) * size
     stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
     half_widths = radius * (np.sqrt(np.sum(S**2, axis=0)) + _LEAST * S.any()) * up
@@ -89,5 +67,5 @@ def _positive_map_margin(center: Center, radius: float, S: NDArray) -> tuple[flo
     for P in perron_metrics(center.B @ S, shares, steps):
         fixed, slope, loss = contraction(center.A, 0.0, S, *preconditioners(center.B, P))
         margin = max(margin, (1 - fixed - radius * slope) / loss)
-        distance = max(distance, (1 - fixed) / slope * (1 - 4 * _EPS) if slope > 0 else np.inf)
+        distance = max(distance, (1 - fixed) / slope * (1 - 4 * EPS) if slope > 0 else np.inf)
     return margin, distance

@@ -13,37 +13,12 @@ _REFINE = 1e-10
 
 
 def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Invert a stack, and bound the error of every entry.
+    """Return approximate inverses B of a stack (m, n, n), and entrywise bounds of |A⁻¹ − B|.
 
-    LAPACK's inverse by elimination is the start; where its residual shows that pivots grew, the
-    inverse by the singular value decomposition takes its place, and Newton-Schulz steps finish.
-    Where all that proves nothing, rows and columns are scaled by powers of two, and it is tried
+    Matrices are finite, and scaled so that their products do not overflow. B has no subnormal
+    entries, NaN for exactly singular matrices; the bounds are inf where none could be shown to be
+    regular. Where nothing is proven, rows and columns are scaled by powers of two, and it is tried
     again.
-
-    Parameters
-    ----------
-    A : ndarray of shape (m, n, n), float64
-        Finite matrices, scaled so that their products do not overflow.
-
-    Returns
-    -------
-    B : ndarray of shape (m, n, n)
-        Approximate inverses, not subnormal; NaN for exactly singular matrices.
-    error : ndarray of shape (m, n, n)
-        Entrywise bounds of |A⁻¹ − B|; inf where the matrix could not be shown to be regular.
-
-    Notes
-    -----
-    With R = I − AB, |fl(R) − R| <= γ_{n+1}(|A||B| + I) (Higham 2002, section 3.5), and ρ a bound of
-    ‖R‖_F: if ρ < 1, A is regular, A⁻¹ − B = A⁻¹R = BR + (A⁻¹ − B)R, and so |A⁻¹ − B| <= |B||R| +
-    ‖B‖_F ρ²/(1 − ρ). A last factor covers the rounding of the bound itself, and what is added in
-    units of the smallest normal number all underflow, gradual or not.
-
-    Examples
-    --------
-    >>> B, error = enclosed_inverse(np.array([[[2.0, 0.0], [0.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]]]))
-    >>> B[0].tolist(), bool(error[0].max() < 1e-15), float(error[1].min())
-    ([[0.5, 0.0], [0.0, 0.25]], True, inf)
     """
     B, error = _enclose(A)
     some = np.abs(A).max(axis=1).min(axis=1) > 0  # in each column
@@ -69,7 +44,16 @@ def _exponents(A: NDArray, axis: int) -> NDArray:
 
 
 def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
-    """Invert a stack as it is, with the errors."""
+    """Invert a stack as it is, with the errors.
+
+    LAPACK's inverse by elimination is the start; where its residual shows that pivots grew, the
+    inverse by the singular value decomposition takes its place, and Newton-Schulz steps finish.
+
+    With R = I − AB, |fl(R) − R| <= γ_{n+1}(|A||B| + I) (Higham 2002, section 3.5), and ρ a bound of
+    ‖R‖_F: if ρ < 1, A is regular, A⁻¹ − B = A⁻¹R = BR + (A⁻¹ − B)R, and so |A⁻¹ − B| <= |B||R| +
+    ‖B‖_F ρ²/(1 − ρ). A last factor covers the rounding of the bound itself, and what is added in
+    units of the smallest normal number all underflow, gradual or not.
+    """
     n = A.shape[-1]
     B = _without_subnormal(exact_inverse(A))
     with np.errstate(all="ignore"):
@@ -150,21 +134,7 @@ def smallest_singular_values(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
 
 
 class Center:
-    """A centre A₀ with an enclosure of its inverse, B ± error, and σ_min(A₀) from below.
-
-    Parameters
-    ----------
-    A, B, error : ndarray of shape (n, n)
-        The centre, and what :func:`enclosed_inverse` returned for it.
-    lost : float, default=0.0
-        By how much entries of the exact centre may differ from those of `A`, in all.
-
-    Examples
-    --------
-    >>> center = Center(np.diag([2.0, 4.0]), np.diag([0.5, 0.25]), np.zeros((2, 2)))
-    >>> 2.0 - 1e-13 < center.sigma < 2.0, bool(0.5 < center.absolute.max() < 0.6)
-    (True, True)
-    """
+    """A centre A₀ (A, off by `lost` in all), A₀⁻¹ within B ± error, and a bound of σ_min(A₀)."""
 
     def __init__(self, A: NDArray, B: NDArray, error: NDArray, lost: float = 0.0):
         self.A, self.B, self.lost = A, B, lost
@@ -183,25 +153,9 @@ def spectral_radius_below_one(M: NDArray[np.float64]) -> bool:
     """Prove that a non-negative matrix has a spectral radius below 1, or return False.
 
     If some x > 0 has Mx < x in every entry, then ρ(M) < 1 (Collatz 1942; Berman and Plemmons 1994,
-    "Nonnegative Matrices in the Mathematical Sciences", theorem 6.2.3); and if ρ(M) < 1, then
-    x = (I − M)⁻¹1 is such an x. The solve may be inexact: the inequality is what is checked, with
-    the rounding of the product.
-
-    Parameters
-    ----------
-    M : ndarray of shape (n, n)
-        Entries not negative.
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> spectral_radius_below_one(np.array([[0.5, 1e9], [0.0, 0.5]]))
-    True
-    >>> spectral_radius_below_one(np.array([[0.5, 0.6], [0.5, 0.5]]))
-    False
+    "Nonnegative Matrices in the Mathematical Sciences", theorem 6.2.3); and if ρ(M) < 1, then x =
+    (I − M)⁻¹1 is such an x. The solve may be inexact: the inequality is what is checked, with the
+    rounding of the product.
     """
     n = len(M)
     try:

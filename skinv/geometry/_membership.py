@@ -1,7 +1,8 @@
-"""Which matrices lie in a region, and how deep."""
+"""Which matrices lie in a region, how deep, and what becomes of the others."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,30 +13,17 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from .._arrays.blocks import by_blocks, is_dask
 from .._arrays.host import to_host
 from .._arrays.kinds import is_tensor
+from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack, refuse_other_order
 from .._arrays.validation import validate_rows
 from ._drawing import keeps_distance
+from ._fitted import FittedRegion
 
 
-class MembershipMixin:
-    """A fitted region that matrices are in or not.
+class MembershipMixin(FittedRegion):
+    """A fitted region that matrices are in or not, or are moved into."""
 
-    Examples
-    --------
-    >>> from skinv import FeasibleRegionSampler
-    >>> sampler = FeasibleRegionSampler([[2.0]], 0.5).fit()
-    >>> sampler.is_feasible([[2.1], [2.6]])
-    array([ True, False])
-    """
-
-    n_features_in_: int
-    is_certified_: Any
-    margin_: Any
-    _region: Any
-    _structure: Any
-    _distance_norm: Any
-    _min_distance: float
-    center_: Any
+    on_infeasible: str
     fit: Any
 
     def decision_function(self, X: Any) -> Any:
@@ -124,11 +112,58 @@ class MembershipMixin:
         y_resampled = None if y is None else _safe_indexing(y, index)
         return _safe_indexing(X, index), y_resampled
 
+    def _treat(self, rows: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
+        """Do as `on_infeasible` says; return rows in memory of their own, and which were moved."""
+        refuses = self.on_infeasible in ("raise", "warn")
+        if refuses:
+            refuse_nonfinite(rows, "X")
+        outside = ~self._feasible(rows)
+        out, moved = rows.copy(), np.zeros(0, dtype=np.intp)
+        if not outside.any():
+            return out, moved
+        if refuses:
+            self._complain(rows, outside)
+        elif self.on_infeasible == "nan":
+            refuse_rows(out, outside)
+        else:
+            moved = self._project(rows, out)
+        return out, moved
+
+    def _complain(self, rows: NDArray, outside: NDArray[np.bool_]) -> None:
+        """Raise, or warn the caller of ``transform``."""
+        depth = float(self._depth(rows).min())
+        message = f"Rows {list_rows(outside)} of X are outside the feasible region " + (
+            f"(norm {self.certificate_.norm!r}), by up to {-depth:.3g}."
+            if depth < 0
+            else "because they are too close to a singular matrix."
+        )
+        if self.on_infeasible == "raise":
+            raise ValueError(message + " Drop them (see is_feasible), or fit a larger region.")
+        warnings.warn(
+            f"{message} They are passed on unchanged: use on_infeasible='project' to move them "
+            f"into the region, drop them (see is_feasible), or fit a larger region.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def _project(self, rows: NDArray, out: NDArray) -> NDArray[np.intp]:
+        """Move a copy of rows into the region, NaN for those not finite; return which moved."""
+        finite = np.isfinite(rows).all(axis=1)
+        refuse_rows(out, ~finite)
+        # Projection cannot help a matrix of the region that is close to a singular one.
+        outside = (self._depth(rows) < 0) & finite
+        center = self.center_.ravel()
+        if self._structure is not None:
+            out[outside] = self._structure.project(out[outside])
+            outside = (self._depth(out) < 0) & finite
+        out[outside] = center + self._region.project(out[outside] - center)
+        return np.flatnonzero((out != rows).any(axis=1) & finite)
+
     def _validated(self, X: Any) -> tuple[NDArray, Layout]:
         check_is_fitted(self)
-        rows, was_stack = flatten_stack(to_host(X))
+        rows, layout = flatten_stack(to_host(X))
         refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
-        return validate_rows(self, rows, reset=False, allow_nonfinite=True), was_stack
+        return validate_rows(self, rows, reset=False, allow_nonfinite=True), layout
 
 
 def as_given(values: NDArray, X: Any) -> Any:

@@ -20,40 +20,17 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_EPS = float(np.finfo(np.float64).eps)
+from ._rounding import EPS
 
 
 def perron_metrics(
     M: NDArray, shares: Iterable[float], steps: int, P: NDArray | None = None
 ) -> Iterator[NDArray]:
-    """Iterate towards the Perron eigenvector of Φ(P) = Σ M_kᵀPM_k, kept inside the cone.
+    """Yield for each share s, in (0, 1), a matrix of trace n near the Perron eigenvector of Φ.
 
-    The step P ← (1 − s) n Φ(P) / trace Φ(P) + s I contracts for every share s > 0 of the identity.
-    A small s lets a larger region be proven regular, a large one keeps P well conditioned, which
-    keeps more of the distance to the singular matrices.
-
-    Parameters
-    ----------
-    M : ndarray of shape (rank, n, n)
-        Perturbations, relative to the centre.
-    shares : iterable of float
-        Shares of the identity, each between 0 and 1; each start is the previous result.
-    steps : int
-        Steps with each share.
-    P : ndarray of shape (n, n), default=None
-        Positive definite start; None takes the identity.
-
-    Yields
-    ------
-    ndarray of shape (n, n)
-        A symmetric positive definite matrix of trace n, for each share.
-
-    Examples
-    --------
-    >>> (P,) = perron_metrics(np.array([[[0.0, 1.0], [0.0, 0.0]]]), [0.1], 5)
-    >>> P
-    array([[0.1, 0. ],
-           [0. , 1.9]])
+    The step P ← (1 − s) n Φ(P) / trace Φ(P) + s I contracts, and P stays positive definite. A small
+    s lets a larger region be proven regular, a large one keeps P well conditioned, which keeps more
+    of the distance to the singular matrices. Each share starts from the result of the one before.
     """
     rank, n, _ = M.shape
     P = np.eye(n) if P is None else P
@@ -68,25 +45,7 @@ def perron_metrics(
 
 
 def preconditioners(B: NDArray, P: NDArray) -> tuple[NDArray, NDArray]:
-    """Return G ≈ LᵀB and H ≈ L⁻ᵀ with P = LLᵀ: GAH ≈ I, and G S_k H is M_k in the metric of P.
-
-    Parameters
-    ----------
-    B : ndarray of shape (n, n)
-        Approximate inverse of the centre A.
-    P : ndarray of shape (n, n)
-        Symmetric positive definite.
-
-    Returns
-    -------
-    G, H : ndarray of shape (n, n)
-
-    Examples
-    --------
-    >>> G, H = preconditioners(np.diag([0.5, 0.25]), np.diag([4.0, 1.0]))
-    >>> G.tolist(), H.tolist()
-    ([[1.0, 0.0], [0.0, 0.25]], [[0.5, 0.0], [0.0, 1.0]])
-    """
+    """Return G ≈ LᵀB and H ≈ L⁻ᵀ with P = LLᵀ: GAH ≈ I, and G S_k H is M_k in the metric of P."""
     Lt = np.linalg.cholesky(P).T
     return Lt @ B, np.linalg.inv(Lt)
 
@@ -94,49 +53,22 @@ def preconditioners(B: NDArray, P: NDArray) -> tuple[NDArray, NDArray]:
 def contraction(
     A: NDArray, slack: NDArray | float, S: NDArray, G: NDArray, H: NDArray
 ) -> tuple[float, float, float]:
-    """Bound how far G(A + F + Σ z_k S_k)H is from the identity, for all |F| <= slack.
+    """Return fixed, slope, loss with ‖I − G(A + F + Σ z_k S_k)H‖₂ <= fixed + slope·‖z‖₂ = r.
 
-    Nothing is asked of G and H, which may come from any approximate inverse and metric.
+    That holds for all |F| <= slack, entry by entry, S of entries off by up to 4 units roundoff, and
+    any G and H; an eps in `fixed` is for the rounding of 1 − r. The loss is ‖G‖₂‖H‖₂. If r < 1 the
+    matrix is regular: with E the difference to I, its inverse is H(I − E)⁻¹G, so that
+    σ_min >= (1 − r) / loss.
 
-    Parameters
-    ----------
-    A : ndarray of shape (n, n)
-        A centre.
-    slack : ndarray of shape (n, n) or float
-        Entrywise bound of its error.
-    S : ndarray of shape (rank, n, n)
-        Perturbations; each entry may be off by 4 units roundoff.
-    G, H : ndarray of shape (n, n)
-        Any matrices.
-
-    Returns
-    -------
-    fixed, slope : float
-        ‖I − G(A + F + Σ z_k S_k)H‖₂ <= fixed + slope·‖z‖₂, rounded up; an eps is added to `fixed`
-        for the rounding of 1 − fixed − slope·‖z‖₂.
-    loss : float
-        ‖G‖₂‖H‖₂, rounded up. If r = fixed + slope·‖z‖₂ < 1, the matrix is regular: with E the
-        difference to I, its inverse is H(I − E)⁻¹G, and so σ_min >= (1 − r) / loss.
-
-    Notes
-    -----
     The two products have an error of at most γ_2n |G||A||H| (Higham 2002, section 3.5), and
     |Σ z_k S_k| <= ‖z‖₂ (Σ S_k²)^½ entrywise. Of LAPACK's singular values a backward error of a
     small multiple of n (n + rank) eps σ_max is assumed.
-
-    Examples
-    --------
-    >>> fixed, slope, loss = contraction(
-    ...     2 * np.eye(2), 0.0, np.eye(2)[None], 0.5 * np.eye(2), np.eye(2)
-    ... )
-    >>> fixed < 1e-14, slope, loss
-    (True, 0.5, 0.5)
     """
     n = len(A)
-    up = 1 + 8 * n * (n + len(S)) * _EPS
-    gamma = (2 * n + 8) * _EPS
+    up = 1 + 8 * n * (n + len(S)) * EPS
+    gamma = (2 * n + 8) * EPS
     size = np.sqrt(np.sum(S * S, axis=0))
-    off = np.abs(np.eye(n) - G @ A @ H) + _EPS * np.eye(n)
+    off = np.abs(np.eye(n) - G @ A @ H) + EPS * np.eye(n)
     off += np.abs(G) @ (gamma * np.abs(A) + slack) @ np.abs(H)
     rounding = np.abs(G) @ (gamma * size) @ np.abs(H)
     slope = tensor_norm_bound(G @ S @ H) + np.linalg.norm(rounding)
@@ -145,24 +77,10 @@ def contraction(
 
 
 def tensor_norm_bound(T: NDArray) -> float:
-    """Bound ‖Σ z_k T_k‖₂ over ‖z‖₂ = 1 from above.
+    """Bound ‖Σ z_k T_k‖₂ over ‖z‖₂ = 1 from above, for T of shape (rank, n, n).
 
     Σ_kij z_k u_i T_kij v_j over unit z, u, v is at most the spectral norm of each unfolding of the
     tensor into a matrix, because two of the three vectors make one unit vector z⊗u, z⊗v or u⊗v.
-
-    Parameters
-    ----------
-    T : ndarray of shape (rank, n, n)
-        A tensor; rank 0 gives 0.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> tensor_norm_bound(np.array([np.diag([1.0, 0.0]), np.diag([0.0, 1.0])]))
-    1.0
     """
     r, n, _ = T.shape
     if r == 0:

@@ -10,48 +10,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Singular values of the data below this share of the largest one are taken for rounding.
+from .._linalg.draws import DeviceDraws, HostDraws
+from ._rounding import EPS
+
+# Singular values of the data below this many √eps of the largest one are taken for rounding.
 _RANK_SHARE = 4.0
-
-
-class Draws(Protocol):
-    """Random numbers as the regions draw them: NumPy's on the host, torch's on a device."""
-
-    def uniform(self, *shape: int) -> Any:
-        """Draw numbers uniform in [0, 1)."""
-
-    def normal(self, *shape: int) -> Any:
-        """Draw standard normal numbers."""
-
-    def exponential(self, *shape: int) -> Any:
-        """Draw standard exponential numbers."""
-
-    def asarray(self, array: NDArray) -> Any:
-        """Bring an array to where the random numbers are."""
+# Random numbers of NumPy on the host, or of torch on a device.
+Draws = HostDraws | DeviceDraws
 
 
 @dataclass(frozen=True)
 class Region(ABC):
-    """What the four shapes share: a scalar radius and a norm of deviations.
+    """What the four shapes share: a scalar radius and a norm of deviations."""
 
-    Parameters
-    ----------
-    center : ndarray of shape (n_features,)
-    radius : float or ndarray of shape (n_features,)
-
-    Examples
-    --------
-    >>> L2Ball(np.zeros(4), 1.0).depth(np.array([[0.6, 0.0, 0.0, 0.0]]))
-    array([0.4])
-    """
-
-    center: NDArray[np.float64]
-    radius: Any
+    center: NDArray[np.float64]  # a row
+    radius: Any  # a number, or a row of half-widths
     share: ClassVar[float] = 0.0
 
     @abstractmethod
@@ -62,19 +40,16 @@ class Region(ABC):
         """Return the smallest region of this shape that holds all deviations."""
         return replace(self, radius=float(self.norm(deviations).max()))
 
-    def forgiveness(self, eps: float) -> Any:
-        """Return the length that rounding in a dtype of precision `eps` may add to a deviation."""
-        return self.units(eps) * (self.norm(self.center[None])[0] + self.radius)
-
     def units(self, eps: float) -> float:
         """Return how many times a length may be off: sums of d terms err by about √d eps."""
         return (4 + self.center.size**0.5) * eps
 
     def gauge(self, deviations: NDArray, eps: float) -> NDArray:
-        """Return the norm of each deviation, rounding forgiven."""
-        return np.maximum(self.norm(deviations) - self.forgiveness(eps), 0.0)
+        """Return the norm of each deviation, rounding in a dtype of precision `eps` forgiven."""
+        forgiven = self.units(eps) * (self.norm(self.center[None])[0] + self.radius)
+        return np.maximum(self.norm(deviations) - forgiven, 0.0)
 
-    def depth(self, deviations: NDArray, eps: float = float(np.finfo(np.float64).eps)) -> NDArray:
+    def depth(self, deviations: NDArray, eps: float = EPS) -> NDArray:
         """Return the radius left at each deviation: negative outside, -inf if not finite."""
         with np.errstate(invalid="ignore", over="ignore"):
             depth = self.radius - self.gauge(deviations, eps)
@@ -115,7 +90,7 @@ class Box(Region):
         """Return the smallest box, with a half-width per entry: constant entries get 0."""
         return replace(self, radius=np.abs(deviations).max(axis=0))
 
-    def depth(self, deviations: NDArray, eps: float = float(np.finfo(np.float64).eps)) -> NDArray:
+    def depth(self, deviations: NDArray, eps: float = EPS) -> NDArray:
         """Return the smallest room left in any entry.
 
         Entries of half-width 0 leave no room anywhere; they count only where they are violated.
@@ -180,23 +155,11 @@ class L1Ball(Region):
 class Ellipsoid(Region):
     """Mahalanobis norm of the deviation <= radius, for a covariance of revealed rank.
 
-    Parameters
-    ----------
-    axes : ndarray of shape (rank, n_features)
-        Orthogonal semi-axes of the ellipsoid of radius 1: directions of the data times their
-        standard deviations.
-    thickness : float
-        Standard deviation granted to all other directions. It makes the norm finite everywhere
-        and is a numerical tolerance: samples do not use it.
-
-    Examples
-    --------
-    >>> E = Ellipsoid(np.zeros(2), 2.0, np.array([[3.0, 0.0]]), 1e-8)
-    >>> E.depth(np.array([[3.0, 0.0], [9.0, 0.0]]))
-    array([ 1., -1.])
+    The thickness is the standard deviation granted to all directions but the axes. It makes the
+    norm finite everywhere and is a numerical tolerance: samples do not use it.
     """
 
-    axes: NDArray[np.float64]
+    axes: NDArray[np.float64]  # (rank, n_features), orthogonal, of the ellipsoid of radius 1
     thickness: float
 
     def norm(self, deviations: NDArray) -> NDArray:
@@ -228,21 +191,7 @@ SHAPES: dict[str, type[Region]] = {
 
 
 def row_norms(rows: NDArray) -> NDArray:
-    """Return the Euclidean norm of each row; no square over- or underflows.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_samples, n_features)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-
-    Examples
-    --------
-    >>> row_norms(np.array([[3e200, 4e200], [0.0, 0.0]]))
-    array([5.e+200, 0.e+000])
-    """
+    """Return the Euclidean norm of each row; no square over- or underflows."""
     largest = np.abs(rows).max(axis=1, initial=0.0)
     largest[largest == 0] = 1.0
     with np.errstate(over="ignore"):  # but the norm itself may
@@ -250,56 +199,18 @@ def row_norms(rows: NDArray) -> NDArray:
 
 
 def unit_ball(n_samples: int, dimension: int, rng: Draws) -> Any:
-    """Return points uniform in the Euclidean unit ball: a random direction times u^(1/d).
-
-    Parameters
-    ----------
-    n_samples, dimension : int
-    rng : Draws
-
-    Returns
-    -------
-    array or tensor of shape (n_samples, dimension)
-
-    Examples
-    --------
-    >>> from skinv._linalg.draws import HostDraws
-    >>> points = unit_ball(100, 3, HostDraws(np.random.RandomState(0)))
-    >>> bool((np.linalg.norm(points, axis=1) < 1).all())
-    True
-    """
+    """Return points uniform in the Euclidean unit ball: a random direction times u^(1/d)."""
     g = rng.normal(n_samples, dimension)
     length = (g * g).sum(1) ** 0.5
     return g * (rng.uniform(n_samples) ** (1.0 / max(dimension, 1)) / length)[:, None]
 
 
 def principal_axes(deviations: NDArray, eps: float) -> tuple[NDArray, float]:
-    """Return the semi-axes of the covariance ellipsoid of deviations, rank revealed.
+    """Return the semi-axes of the ellipsoid of deviations, of revealed rank, and its thickness.
 
-    Parameters
-    ----------
-    deviations : ndarray of shape (n_samples, n_features)
-        Rows less the centre.
-    eps : float
-        Precision of the data.
-
-    Returns
-    -------
-    axes : ndarray of shape (rank, n_features)
-        Eigenvectors of the second moment about the centre (divisor n_samples) times the square
-        roots of their eigenvalues, where these are above 4 √eps times the largest.
-    thickness : float
-        That threshold.
-
-    Raises
-    ------
-    ValueError
-        If the data do not vary.
-
-    Examples
-    --------
-    >>> principal_axes(np.array([[3.0, 0.0], [-3.0, 0.0]]), 1e-16)[0]
-    array([[3., 0.]])
+    The axes (rank, n_features) are eigenvectors of the second moment about the centre (divisor
+    n_samples) times the roots of their eigenvalues, where these are above the thickness, 4 √eps
+    times the largest.
     """
     varying = np.flatnonzero(deviations.any(axis=0))  # all others get exact zeros
     _, s, Vt = np.linalg.svd(deviations[:, varying] / np.sqrt(len(deviations)), full_matrices=False)

@@ -187,21 +187,15 @@ def _rounded_down(margin: float, unit: int, min_distance: float) -> float:
 
 @dataclass
 class ScaledRegion:
-    """A region in units of its centre's largest entry; nothing over- or underflows afterwards.
-
-    center : the centre, with its inverse enclosed. radius, of shape () or (n, n): inf where it
-    overflows. axes, of shape (rank, n, n), of rank 0 but for "mahalanobis": their largest entry is
-    in [1/2, 1), and `axes_lost` bounds the sum of what underflowed. unit, length: matrices were
-    divided by 2^unit, and the radius by 2^length. given: the radius as it came.
-    """
+    """A region in units of its centre's largest entry; nothing over- or underflows afterwards."""
 
     center: Center
-    radius: NDArray[np.float64]
-    axes: NDArray[np.float64]
-    axes_lost: float
-    unit: int
-    length: int
-    given: NDArray[np.float64]
+    radius: NDArray[np.float64]  # of shape () or (n, n); inf where it overflows
+    axes: NDArray[np.float64]  # (rank, n, n), largest entry in [1/2, 1); rank 0 of boxes and balls
+    axes_lost: float  # bounds the sum of what underflowed in them
+    unit: int  # matrices were divided by 2^unit,
+    length: int  # and the radius by 2^length
+    given: NDArray[np.float64]  # the radius as it came
 
 
 def check_region(center: ArrayLike, radius: Any, norm: str, axes: ArrayLike | None) -> ScaledRegion:

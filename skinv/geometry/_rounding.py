@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-UNIT = float(np.finfo(np.float64).eps) / 2
+EPS = float(np.finfo(np.float64).eps)
+UNIT = EPS / 2
 # The smallest normal number: no product or sum of numbers that are not subnormal loses more.
 TINY = float(np.finfo(np.float64).tiny)
 _LARGEST = float(np.finfo(np.float64).max)

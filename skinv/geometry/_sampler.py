@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.blocks import by_blocks, is_dask
-from .._arrays.embedding import embed_complex
 from .._arrays.host import is_complex, real_array, to_host
 from .._arrays.projected import moved_rows, remember, warn_of_projection
-from .._arrays.results import RegionCertificate
-from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
 from .._arrays.shapes import Layout, flatten_stack, matrix_order, restore_layout, warn_of_single
 from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.draws import private_generator
-from .._linalg.inverses import check_center
-from ..persistence import Fitted, PersistentMixin
-from ..structures import Structure, refuse_unstructured
-from . import region_certificate
+from ..structures import refuse_unstructured
 from ._drawing import DrawsMixin
 from ._membership import MembershipMixin, as_given
-from ._regions import SHAPES, Ellipsoid, Region, principal_axes
+from ._regions import SHAPES, Ellipsoid
+from ._rounding import EPS
+from ._setup import find_center, find_region
 
 __all__ = ["FeasibleRegionSampler"]
-
-_EPS = float(np.finfo(np.float64).eps)
 
 
 class FeasibleRegionSampler(
     DrawsMixin,
     MembershipMixin,
-    PersistentMixin,
     OneToOneFeatureMixin,
     TransformerMixin,
     BaseEstimator,
@@ -142,11 +132,6 @@ class FeasibleRegionSampler(
     array([[3. , 1. , 1. , 2.5]])
     """
 
-    center_ = Fitted()
-    radius_ = Fitted()
-    axes_ = Fitted()
-    thickness_ = Fitted()
-
     _parameter_constraints: dict[str, list] = {
         "center": ["array-like", None],
         "radius": [Interval(Real, 0, None, closed="left"), "array-like", StrOptions({"data"})],
@@ -207,7 +192,7 @@ class FeasibleRegionSampler(
 
     def _fit(self, X: Any, y: Any) -> FeasibleRegionSampler:
         self._validate_params()
-        rows, eps = None, _EPS
+        rows, eps = None, EPS
         self._is_complex = self.center is not None and is_complex(self.center)
         self._is_symmetric = self.structure == "symmetric"
         if X is None:
@@ -218,7 +203,7 @@ class FeasibleRegionSampler(
             rows = validate_rows(self, rows, reset=True)
             eps = float(np.finfo(rows.dtype).eps)
             rows = rows.astype(np.float64, copy=False)
-        center = self._fit_center(rows)
+        center = find_center(self.center, rows, embed=self._is_complex)
         self.n_features_in_ = center.size
         structure = self._structure
         if structure is not None:
@@ -227,7 +212,7 @@ class FeasibleRegionSampler(
             refuse_unstructured(structure, center[None], "The center, as a matrix")
             center = structure.project(center[None])[0]
             rows = None if rows is None else structure.project(rows)
-        region = self._fit_region(center, rows, eps)
+        region = find_region(center, self.radius, self.norm, rows, eps, structure)
 
         n = matrix_order(center.size)
         for name in ("axes_", "thickness_", "_proof"):  # of an earlier fit in another norm
@@ -236,124 +221,13 @@ class FeasibleRegionSampler(
         self._own(center_=center.reshape(n, n), radius_=radius)
         if isinstance(region, Ellipsoid):
             self._own(axes_=region.axes, thickness_=region.thickness)
-        self._norm, self._min_distance = (
-            self.norm,
-            float(real_array(self.min_distance, "min_distance")),
-        )
+        self._norm = self.norm
+        self._min_distance = float(real_array(self.min_distance, "min_distance"))
         self._rng = private_generator(self.random_state)
         self._proof = self._prove()
         if self.center is None and y is None:
             warn_of_single(X, stacklevel=4)
         return self
-
-    @property
-    def _certificate(self) -> RegionCertificate:
-        """The proof, of which no file is believed: of a loaded region it is worked out anew."""
-        if "_proof" not in self.__dict__:
-            self._proof = self._prove()
-        return self._proof
-
-    def _prove(self) -> RegionCertificate:
-        keep = self._min_distance
-        if self._norm == "mahalanobis":
-            keep += max(self.thickness_ * self.radius_, float(np.finfo(np.float64).tiny))
-        axes = getattr(self, "axes_", None)
-        return region_certificate(self.center_, self.radius_, self._norm, keep, axes=axes)
-
-    @property
-    def certificate_(self) -> RegionCertificate:
-        """The test that decided, with its numbers."""
-        self._check_has("certificate_")
-        return copy.deepcopy(self._certificate)
-
-    @property
-    def distance_(self) -> float:
-        """Distance of the centre to the singular matrices."""
-        self._check_has("distance_")
-        return self._certificate.distance
-
-    @property
-    def margin_(self) -> float:
-        """What is left of the distance between the region and the singular matrices."""
-        self._check_has("margin_")
-        return self._certificate.margin
-
-    @property
-    def is_certified_(self) -> bool:
-        """Whether the region provably keeps more than `min_distance`."""
-        self._check_has("is_certified_")
-        return self._certificate.is_certified
-
-    def _check_has(self, name: str) -> None:
-        if "center_" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__} has no {name} before it is fit.")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("_proof", None)
-        return state
-
-    def _fit_center(self, rows: NDArray | None) -> NDArray[np.float64]:
-        if self.center is None:
-            if rows is None:
-                raise ValueError(
-                    "Got neither center nor data: pass center=..., or matrices to fit."
-                )
-            # The mean of equal numbers may differ from them in the last place.
-            return np.where(np.ptp(rows, axis=0) == 0, rows[0], rows.mean(axis=0))
-        center = check_center(self.center, embed=self._is_complex).ravel()
-        if rows is not None and rows.shape[1] != center.size:
-            raise ValueError(
-                f"Got a center of {center.size} entries, but rows of X have {rows.shape[1]}; pass "
-                f"a center of their size, or center=None for their mean."
-            )
-        return center
-
-    def _fit_region(self, center: NDArray, rows: NDArray | None, eps: float) -> Region:
-        if rows is None and (self.norm == "mahalanobis" or isinstance(self.radius, str)):
-            raise ValueError(
-                f"A region with radius={self.radius!r} and norm={self.norm!r} is made from data, "
-                f"and there are none: pass matrices to fit, or a number as radius in another norm."
-            )
-        if isinstance(self.radius, str):
-            radius: Any = 0.0
-        else:
-            radius = embedded_radius(self.radius)
-            if radius.ndim and (self.norm != "linf" or radius.size != center.size):
-                raise ValueError(
-                    f"Got a radius of shape {radius.shape} with norm={self.norm!r}, but "
-                    f"half-widths per entry go with norm='linf' and have the shape of the center; "
-                    f"of complex matrices they are complex, for real and imaginary parts."
-                )
-            if not (np.isfinite(radius).all() and (radius >= 0).all()):
-                raise ValueError(f"Got radius={self.radius}, but it must be finite and >= 0.")
-            radius = radius.ravel() if radius.ndim else float(radius)
-            if np.ndim(radius) and self._structure is not None:
-                radius = self._structure.smallest(radius)
-        if self.norm == "mahalanobis":
-            assert rows is not None
-            region: Region = Ellipsoid(center, radius, *principal_axes(rows - center, eps))
-        else:
-            region = SHAPES[self.norm](center, radius)
-        return region.enclosing(rows - center) if isinstance(self.radius, str) else region
-
-    @property
-    def _structure(self) -> Structure | None:
-        """The structure of the matrices that are feasible."""
-        if not (self._is_complex or self._is_symmetric):
-            return None
-        return Structure.of(
-            self.n_features_in_, complex=self._is_complex, symmetric=self._is_symmetric
-        )
-
-    @property
-    def _region(self) -> Region:
-        """The fitted region, rebuilt from the public attributes."""
-        check_is_fitted(self)
-        center, radius, norm = self.center_.ravel(), self.radius_, self._norm
-        if norm == "mahalanobis":
-            return Ellipsoid(center, radius, self.axes_, self.thickness_)
-        return SHAPES[norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
 
     def transform(self, X: Any) -> Any:
         """Treat the matrices outside the region as `on_infeasible` says.
@@ -380,89 +254,21 @@ class FeasibleRegionSampler(
         """
         if is_dask(X):
             return by_blocks(self, "transform", X)
-        rows, was_stack = self._validated(X)
+        rows, layout = self._validated(X)
         treated, moved = self._treat(rows)
         moved = np.union1d(moved, moved_rows(X))
-        returns_arrays = self._returns_arrays()
-        if moved.size and not returns_arrays:
-            warn_of_projection(moved)
-        if not returns_arrays:  # what makes data frames takes no tensors
-            return treated
-        result = as_given(restore_layout(treated, was_stack), X)
+        if _get_output_config("transform", self)["dense"] != "default":
+            if moved.size:
+                warn_of_projection(moved)
+            return treated  # what makes data frames takes no tensors
+        result = as_given(restore_layout(treated, layout), X)
         return remember(result, moved) if moved.size else result
-
-    def _treat(self, rows: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
-        """Return rows in memory of their own, and where they were projected."""
-        if self.on_infeasible in ("raise", "warn"):
-            refuse_nonfinite(rows, "X")
-        outside = ~self._feasible(rows)
-        out, none = rows.copy(), np.zeros(0, dtype=np.intp)
-        if not outside.any():
-            return out, none
-        if self.on_infeasible in ("raise", "warn"):
-            depth = float(self._depth(rows).min())
-            message = f"Rows {list_rows(outside)} of X are outside the feasible region " + (
-                f"(norm {self.certificate_.norm!r}), by up to {-depth:.3g}."
-                if depth < 0
-                else "because they are too close to a singular matrix."
-            )
-            if self.on_infeasible == "raise":
-                raise ValueError(message + " Drop them (see is_feasible), or fit a larger region.")
-            warnings.warn(
-                f"{message} They are passed on unchanged: use on_infeasible='project' to move them "
-                f"into the region, drop them (see is_feasible), or fit a larger region.",
-                UserWarning,
-                stacklevel=3,
-            )
-            return out, none
-        if self.on_infeasible == "nan":
-            refuse_rows(out, outside)
-            return out, none
-        finite = np.isfinite(rows).all(axis=1)
-        refuse_rows(out, ~finite)
-        # Projection cannot help a matrix of the region that is close to a singular one.
-        outside = (self._depth(rows) < 0) & finite
-        center = self.center_.ravel()
-        if self._structure is not None:
-            out[outside] = self._structure.project(out[outside])
-            outside = (self._depth(out) < 0) & finite
-        out[outside] = center + self._region.project(out[outside] - center)
-        return out, np.flatnonzero((out != rows).any(axis=1) & finite)
-
-    def _returns_arrays(self) -> bool:
-        return _get_output_config("transform", self)["dense"] == "default"
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self.on_infeasible == "nan"
         return tags
-
-
-def embedded_radius(radius: Any) -> NDArray[np.float64]:
-    """Return a radius, or half-widths: complex ones hold those of real and imaginary parts.
-
-    Parameters
-    ----------
-    radius : float or array-like of shape (n, n)
-
-    Returns
-    -------
-    ndarray, float64
-
-    Examples
-    --------
-    >>> embedded_radius([[0.1 + 0.2j]])
-    array([[0.1, 0.2],
-           [0.2, 0.1]])
-    """
-    radius = to_host(radius)
-    if is_complex(radius):
-        E = embed_complex(radius)
-        n = len(E) // 2
-        E[:n, n:] *= -1
-        return E
-    return real_array(radius, "radius")
 
 
 def _transforms(sampler: FeasibleRegionSampler) -> bool:

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._positive_map import contraction, perron_metrics, preconditioners
+from ._rounding import EPS
 
-_EPS = float(np.finfo(np.float64).eps)
 # Shares of the identity in the metric: nearly the Perron eigenvector, and those that are tried for
 # the margin.
 _SHARE, _SHARES = 1e-3, (0.01, 0.03, 0.1, 0.3)
@@ -54,17 +54,17 @@ class _Piece:
         weight = 1 + tilt
         c = tilt * (0.5 * (low + high)) / weight
         terms = np.concatenate([[1.0], -tilt * low * high, weight * c * c])
-        error = 4 * (len(terms) + 8) * _EPS * np.abs(terms).sum()
+        error = 4 * (len(terms) + 8) * EPS * np.abs(terms).sum()
         square = terms.sum() + error
         if square < 0:
             return c, np.empty(0)
-        R = np.sqrt(square) + 8 * _EPS * np.linalg.norm(np.sqrt(weight) * c)
-        return c, R * (1 + 8 * _EPS) / np.sqrt(weight)
+        R = np.sqrt(square) + 8 * EPS * np.linalg.norm(np.sqrt(weight) * c)
+        return c, R * (1 + 8 * EPS) / np.sqrt(weight)
 
     def is_empty(self) -> bool:
         """Whether the nearest point of the slab surely lies outside of the unit ball."""
         nearest = np.maximum(np.maximum(self.low, -self.high), 0.0)
-        return bool(nearest @ nearest > 1 + 4 * (len(nearest) + 2) * _EPS)
+        return bool(nearest @ nearest > 1 + 4 * (len(nearest) + 2) * EPS)
 
     def halves(self, k: int) -> list[_Piece]:
         """Cut direction k in the middle; both halves share the number that cuts them."""
@@ -77,34 +77,11 @@ class _Piece:
 
 
 def subdivided_margin(A: NDArray, S: NDArray, target: float) -> tuple[float, int]:
-    """Bound σ_min(A + Σ z_k S_k) over ‖z‖₂ <= 1 from below, by pieces of the ball.
+    """Return a lower bound of σ_min(A + Σ z_k S_k) over ‖z‖₂ <= 1, and the number of pieces.
 
-    The piece with the smallest margin is cut next, in the direction to which the spectral radius of
-    its positive map is most sensitive, until all margins are above `target` and their number is
-    64, or a singular matrix turns up, or the pieces or the work are too many.
-
-    Parameters
-    ----------
-    A : ndarray of shape (n, n)
-        The centre; entries of the order of 1.
-    S : ndarray of shape (rank, n, n)
-        Semi-axes; each entry may be off by one unit roundoff.
-    target : float
-        The margin that is asked for.
-
-    Returns
-    -------
-    margin : float
-        The smallest over the pieces; not positive: nothing proven.
-    pieces : int
-        How many; 0 if the ellipsoid is not worth a trial.
-
-    Examples
-    --------
-    >>> S = np.array([[[0.6, 0.0], [0.0, 0.6]], [[0.0, 0.9], [-0.9, 0.0]]])
-    >>> margin, pieces = subdivided_margin(np.eye(2), S, 0.0)  # I + z_1 S_1 + z_2 S_2
-    >>> bool(0 < margin <= 0.4)
-    True
+    Not positive: nothing proven; 0 pieces: not worth a trial. The worst piece is cut next, in the
+    direction to which its spectral radius is most sensitive. Entries of A are of the order of 1,
+    those of S off by one unit roundoff.
     """
     rank, n, _ = S.shape
     work = 4.0 * rank * n**3 * 100
@@ -142,7 +119,6 @@ class _Search:
         of log |det|, whose gradient is tr(A⁻¹S_k), from point to point of the sphere.
         """
         z = np.concatenate([np.eye(len(self.S)), -np.eye(len(self.S))])
-        step = z[0]
         for _ in range(20):
             A = self.A + np.tensordot(z, self.S, 1)
             sign, size = np.linalg.slogdet(A)
@@ -152,8 +128,7 @@ class _Search:
             length = np.linalg.norm(gradient)
             if not 0 < length < np.inf:
                 break
-            step = -gradient / length * (1 - 4 * len(gradient) * _EPS)
-            z = step[None]
+            z = (-gradient / length * (1 - 4 * len(gradient) * EPS))[None]
         return False
 
     def center(self, c: NDArray) -> NDArray:
@@ -225,7 +200,7 @@ class _Search:
             return np.inf
         center, S = self.center(c), w[:, None, None] * self.S
         terms = np.abs(self.A) + np.tensordot(np.abs(c), np.abs(self.S), 1)
-        slack = (np.count_nonzero(c) + 4) * _EPS * terms
+        slack = (np.count_nonzero(c) + 4) * EPS * terms
         B = np.linalg.inv(center)
         margin = -np.inf
         for P in itertools.chain([piece.P], perron_metrics(B @ S, _SHARES, _STEPS, piece.P)):
