@@ -159,8 +159,8 @@ def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, A
     if not bool(xp.any(symmetric)):
         return X, bound
     with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
-        Y, unit = hermitian_part(X, symmetric), scales(X)
-        if norm == "fro" and unit is None:
+        Y = hermitian_part(X, symmetric)
+        if norm == "fro" and X.dtype.itemsize >= 4 and scales(X) is None:
             moved = (bound + 3 * Arithmetic.of(X).unit * (1 + bound)) * (1 + 2.0**-46)
         else:
             before, after = as_double(X), as_double(Y)
