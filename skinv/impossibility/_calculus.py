@@ -213,13 +213,7 @@ def multiply(
 
 
 def tighter(first: Polynomial, second: Polynomial) -> Polynomial:
-    """Return the one of two bounds that is smaller for large t, but for rounding.
-
-    Examples
-    --------
-    >>> tighter(Polynomial([5.0, 1.0]), Polynomial([0.0, 2.0])).coef
-    array([5., 1.])
-    """
+    """Return the one of two bounds that is smaller for large t, but for rounding."""
     size = max(len(first.coef), len(second.coef))
     for k in reversed(range(size)):
         a, b = (float(p.coef[k]) if k < len(p.coef) else 0.0 for p in (first, second))

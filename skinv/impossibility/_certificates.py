@@ -138,13 +138,7 @@ def vector_norm(values: ArrayLike, norm: str) -> float:
 
 
 def repetition(times: float, norm: str) -> float:
-    """Return the norm of a unit vector that is written down several times, rounded up.
-
-    Examples
-    --------
-    >>> repetition(4, "l1"), repetition(4, "l2"), repetition(4, "linf")
-    (4.0, 2.0, 1.0)
-    """
+    """Return the norm of a unit vector that is written down several times, rounded up."""
     root = math.sqrt(times)
     root = root if root.is_integer() else math.nextafter(root, math.inf)
     return {"l1": float(times), "l2": root, "linf": 1.0}[norm]

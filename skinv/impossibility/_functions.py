@@ -33,14 +33,7 @@ from ._values import (
 
 
 def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
-    """Return the value of a function or method of tensors: values, nested, or a constant.
-
-    Examples
-    --------
-    >>> x = Value(PolynomialLipschitz(1.0, [0, 1]), torch.zeros(1, 2, dtype=torch.float64))
-    >>> call_function(torch.mul, (x, x), {}, "l2").certificate
-    PolynomialLipschitz(P=2 t, B=t^2, norm='l2')
-    """
+    """Return the value of a function or method of tensors: values, nested, or a constant."""
     name = target if isinstance(target, str) else getattr(target, "__name__", repr(target))
     if "out" in kwargs:
         raise ValueError(f"Got the function {name!r} with out=, which changes another tensor.")

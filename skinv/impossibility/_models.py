@@ -111,11 +111,6 @@ def torch_module(model: Any) -> Any:
     """Return the torch module that a model is, or whose output a skorch net predicts; or None.
 
     None also for nets that change what their module returns.
-
-    Examples
-    --------
-    >>> torch_module("no network") is None
-    True
     """
     module = held_module(model)
     if module is None or module is model:
@@ -133,13 +128,7 @@ _ROUNDING = 1e-14
 
 
 def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
-    """Return the certificate of a baseline plus a perceptron.
-
-    Examples
-    --------
-    >>> certificate_of(ModelForm.affine(np.zeros(4), np.zeros(4), 2 * np.eye(4)), "l2")
-    PolynomialLipschitz(P=2, B=2 t, norm='l2')
-    """
+    """Return the certificate of a baseline plus a perceptron."""
     from ._rules import activation, affine, induced_norm
 
     offset = _with_rounding(form.constant, form.matrix.T, -form.origin)
@@ -178,18 +167,9 @@ def _with_rounding(b: NDArray, W: NDArray, x: NDArray) -> NDArray:
 
 
 def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
-    """Bound the Frobenius norm of a model's predictions on a ball of matrices.
+    """Bound the Frobenius norm of predictions on a ball, or raise where nothing is known.
 
-    For what :func:`polynomial_lipschitz` takes; linear models; trees, forests and nearest
-    neighbours, whose predictions are averages of stored targets; Gaussian processes with stationary
-    kernels. Raises for models of which nothing is known.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> model = LinearInverseApprox(np.eye(2)).fit()  # 2I − A
-    >>> magnitude_bound(model, np.eye(2).ravel(), 0.5)  # √2 + 0.5
-    1.9142136
+    Trees, forests and nearest neighbours predict averages of stored targets.
     """
     model = unwrapped(model)
     form = form_of(model)

@@ -18,18 +18,10 @@ def check(
     certificate: PolynomialLipschitz,
     rounding: float = 0.0,
 ) -> None:
-    """Compare graph and certificate with the module itself on a few inputs.
+    """Compare graph and certificate with the module itself on a few inputs, or raise.
 
     A graph does not show everything that Python does, and a rule of a user may be wrong. This is
-    no proof of anything; it catches gross errors, beyond the `rounding` of values. Raises if the
-    graph computes something else, the certificate does not hold, or the module draws at random or
-    mixes the samples of a batch.
-
-    Examples
-    --------
-    >>> from skinv.impossibility._tracing import ShapedTracer, trace
-    >>> module = nn.Sequential(nn.ReLU())
-    >>> check(module, trace(module, ShapedTracer((2,))), (2,), PolynomialLipschitz(1.0, [0, 1]))
+    no proof of anything; it catches gross errors, beyond the `rounding` of values.
     """
     generator = torch.Generator().manual_seed(0)
     name = type(module).__name__

@@ -26,13 +26,7 @@ ACTIVATION_FUNCTIONS: dict[Any, str] = {
 
 
 def tokens(module: Any, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return how many sequences a tensor is to a recurrent or attention module, and their length.
-
-    Examples
-    --------
-    >>> tokens(nn.LSTM(3, 4, batch_first=True), (2, 5, 3)), tokens(nn.LSTM(3, 4), (2, 5, 3))
-    ((2, 5), (5, 2))
-    """
+    """Return how many sequences a tensor is to a recurrent or attention module, and their length."""
     if len(shape) == 2:
         return 1, shape[0]
     return (shape[0], shape[1]) if module.batch_first else (shape[1], shape[0])
@@ -78,12 +72,6 @@ def attention(
 
     Heads and sequences are blocks of the same matrices: the norm of all products QₕKₕᵀ together is
     at most ‖Q‖‖K‖ in l1 and l2, and d_head times that in linf. Masks only take terms away.
-
-    Examples
-    --------
-    >>> module = nn.MultiheadAttention(4, 2).double()
-    >>> attention(module, identity(), identity(), identity(), (1, 3), (1, 3)).degree
-    2
     """
     if module.bias_k is not None or module.add_zero_attn:
         raise ValueError(

@@ -88,13 +88,7 @@ for _function in IN_PLACE:
 
 
 class ShapedTracer(_Tracer):
-    """Traces for inputs of one shape: what forward does depending on shapes, it does.
-
-    Examples
-    --------
-    >>> ShapedTracer((2, 2)).shape
-    (2, 2)
-    """
+    """Traces for inputs of one shape: what forward does depending on shapes, it does."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -135,26 +129,12 @@ class ShapedTracer(_Tracer):
 
 
 def as_leaf(module: nn.Module) -> nn.Module:
-    """Put a module that is not looked into inside one that is.
-
-    Examples
-    --------
-    >>> as_leaf(nn.ReLU())
-    Sequential(
-      (0): ReLU()
-    )
-    """
+    """Put a module that is not looked into inside one that is."""
     return nn.Sequential(module) if _Tracer().is_leaf_module(module, "") else module
 
 
 def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
-    """Trace forward as a function of its first argument, the others at their defaults.
-
-    Examples
-    --------
-    >>> [node.op for node in trace(as_leaf(nn.ReLU()), ShapedTracer((2,))).nodes]
-    ['placeholder', 'call_module', 'output']
-    """
+    """Trace forward as a function of its first argument, the others at their defaults."""
     parameters = list(inspect.signature(module.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -174,24 +154,12 @@ def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
 
 
 def input_features(module: nn.Module) -> int:
-    """Return the number of features that a module's first layer asks for.
-
-    Examples
-    --------
-    >>> input_features(nn.Sequential(nn.Linear(9, 2), nn.ReLU()))
-    9
-    """
+    """Return the number of features that a module's first layer asks for."""
     return math.prod(first_input(as_leaf(module)))
 
 
 def first_input(module: nn.Module) -> tuple[int, ...]:
-    """Return the shape that the module's first layer asks for, if that is a linear one.
-
-    Examples
-    --------
-    >>> first_input(nn.Sequential(nn.Linear(9, 2)))
-    (9,)
-    """
+    """Return the shape that the module's first layer asks for, if that is a linear one."""
     try:
         graph = trace(module, _Tracer())
         placeholder = next(node for node in graph.nodes if node.op == "placeholder")
@@ -213,14 +181,7 @@ def _refuse_unknown(layer: nn.Module, name: Any) -> None:
 
 
 def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
-    """Run one operation of the graph on tensors, numbers and whatever else there is.
-
-    Examples
-    --------
-    >>> node = trace(as_leaf(nn.ReLU()), ShapedTracer((2,))).find_nodes(op="call_module")[0]
-    >>> concrete(node, nn.Sequential(nn.ReLU()), (torch.tensor([-1.0, 1.0]),), {})
-    tensor([0., 1.])
-    """
+    """Run one operation of the graph on tensors, numbers and whatever else there is."""
     if node.op == "placeholder":  # a further argument of forward, at its default
         return args[0] if args else None
     if node.op == "get_attr":
@@ -234,14 +195,7 @@ def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
 
 
 def run(graph: torch.fx.Graph, module: nn.Module, x: torch.Tensor) -> Any:
-    """Run the graph on a tensor.
-
-    Examples
-    --------
-    >>> module = as_leaf(nn.ReLU())
-    >>> run(trace(module, ShapedTracer((2,))), module, torch.tensor([[-1.0, 1.0]]))
-    tensor([[0., 1.]])
-    """
+    """Run the graph on a tensor."""
     values: dict[Any, Any] = {}
     for node in graph.nodes:
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)

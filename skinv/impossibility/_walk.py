@@ -34,16 +34,7 @@ from ._values import (
 def walk(
     module: nn.Module, norm: str, input_shape: Any = None, center: Any = None
 ) -> PolynomialLipschitz:
-    """Return the certificate of a torch module, of h ↦ f(center + h); see polynomial_lipschitz.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 2)
-    >>> nn.init.eye_(layer.weight), nn.init.zeros_(layer.bias)
-    (...)
-    >>> walk(nn.Sequential(layer, nn.ReLU()), "l1")
-    PolynomialLipschitz(P=1, B=t, norm='l1')
-    """
+    """Return the certificate of a torch module, of h ↦ f(center + h); see polynomial_lipschitz."""
     check_norm(norm)
     name = type(module).__name__
     # What is drawn at random, if anything is, does not come from the global generator.
