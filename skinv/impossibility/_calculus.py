@@ -5,12 +5,7 @@ from __future__ import annotations
 from numpy.polynomial import Polynomial
 
 from ._certificates import PolynomialLipschitz, factor_of, identity
-from ._coefficients import (
-    inside,
-    plus,
-    stacked,
-    times,
-)
+from ._coefficients import inside, plus, stacked, times
 
 
 def _common_norm(*certificates: PolynomialLipschitz) -> str:
@@ -210,6 +205,13 @@ def multiply(
     P = plus(times(first.B.coef, second.P.coef), times(second.B.coef, first.P.coef))
     B = times(first.B.coef, second.B.coef)
     return PolynomialLipschitz(times(factor, P), times(factor, B), norm)
+
+
+def matrix_product(
+    first: PolynomialLipschitz, second: PolynomialLipschitz, terms: float
+) -> PolynomialLipschitz:
+    """Return the certificate of a product of matrices, every entry a sum of so many terms."""
+    return multiply(first, second, terms if first.norm == "linf" else 1.0)
 
 
 def tighter(first: Polynomial, second: Polynomial) -> Polynomial:

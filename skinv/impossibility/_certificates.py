@@ -11,16 +11,7 @@ from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike
 
 from ..geometry._distance import check_norm
-from ._coefficients import (
-    STACKED,
-    in_t,
-    numbers,
-    plus,
-    product,
-    raised,
-    times,
-    without_zeros,
-)
+from ._coefficients import STACKED, in_t, numbers, plus, product, raised, times, without_zeros
 
 _DUAL = {"l1": "linf", "l2": "l2", "linf": "l1"}
 

@@ -13,7 +13,7 @@ from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm, defined_in, form_of
 from ..geometry._distance import check_norm
 from ..learn.linear import taylor
-from ._calculus import add, compose, multiply, scale
+from ._calculus import add, compose, matrix_product, scale
 from ._certificates import PolynomialLipschitz, constant, identity, vector_norm
 from ._coefficients import TINY, evaluated, hypotenuse, product, raised, total
 
@@ -129,19 +129,18 @@ _ROUNDING = 1e-14
 
 def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
     """Return the certificate of a baseline plus a perceptron."""
-    from ._rules import activation, affine, induced_norm
+    from ._rules import activation, dense, induced_norm
 
     offset = _with_rounding(form.constant, form.matrix.T, -form.origin)
-    parts = [affine(induced_norm(form.matrix.T, norm), offset, offset.shape, norm)]
+    parts = [dense(form.matrix.T, offset, (), norm)]
     if form.taylor is not None:
         center, inverse, order = form.taylor
         # Σ (−A₀⁻¹E)ʲ A₀⁻¹ with E = A − A₀; A₀⁻¹E is a map of the columns of E.
-        n = len(center)
         E = add(identity(norm), constant(vector_norm(center, norm), norm))
         G = scale(E, induced_norm(inverse, norm))
         terms = [constant(vector_norm(inverse, norm), norm)]
         for _ in range(order):
-            terms.append(multiply(G, terms[-1], n if norm == "linf" else 1.0))
+            terms.append(matrix_product(G, terms[-1], len(center)))
         parts.extend(terms)
     if form.layers:
         (W, b), *others = form.layers
@@ -152,7 +151,7 @@ def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
         b = _with_rounding(b, divided, -form.x_mean)
         chain = []
         for weights, shift in [(divided, b), *others]:
-            chain += [affine(induced_norm(weights, norm), shift, shift.shape, norm)]
+            chain += [dense(weights, shift, (), norm)]
             chain += [activation(form.activation, len(shift), norm)]
         parts.append(reduce(lambda inner, outer: compose(outer, inner), chain[:-1]))
     return add(*parts)
@@ -198,8 +197,7 @@ def _module_bound(network: Any, center: NDArray, radius: float) -> float:
 
     # Around zero, and around the centre.
     around = ((None, total(vector_norm(center, "l2"), radius)), (center, radius))
-    bounds = [walk(network, "l2", (center.size,), c) for c, _ in around]
-    return min(evaluated(c.B, t) for c, (_, t) in zip(bounds, around, strict=True))
+    return min(evaluated(walk(network, "l2", (center.size,), c).B, t) for c, t in around)
 
 
 def _stored_bound(model: Any, reach: float) -> float | None:

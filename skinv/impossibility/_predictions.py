@@ -121,11 +121,11 @@ class Predictions:
 class Compared(NamedTuple):
     """Predictions of some matrices beside their inverses."""
 
-    predicted: NDArray[np.float64]
-    inverse: NDArray[np.float64]
-    bound: NDArray[np.float64]
-    error: NDArray[np.float64]
-    lower: NDArray[np.float64]
+    predicted: NDArray[np.float64]  # (m, n, n)
+    inverse: NDArray[np.float64]  # (m, n, n)
+    bound: NDArray[np.float64]  # proven relative errors of `inverse`, in the Frobenius norm
+    error: NDArray[np.float64]  # spectral; NaN without a proof, or for predictions not finite
+    lower: NDArray[np.float64]  # proven bounds of the errors of the predictions; there -inf
 
 
 class Errors:

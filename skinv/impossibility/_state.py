@@ -20,7 +20,7 @@ REMEMBERS = (
 
 
 def to_double(tensor: Any) -> Any:
-    """Return a floating-point tensor in float64 on the host, subnormal numbers too; others as is."""
+    """Return a floating-point tensor in float64 on the host, with subnormals; others as is."""
     if not tensor.is_floating_point():
         return tensor.cpu()
     if tensor.dtype == torch.bfloat16:  # the first half of a float32 number

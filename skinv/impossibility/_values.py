@@ -25,9 +25,9 @@ HOW_TO = (
 class Value:
     """A tensor of the graph: its certificate as a map of the input, and its value at one input."""
 
-    certificate: PolynomialLipschitz
-    at: torch.Tensor
-    error: float = 0.0
+    certificate: PolynomialLipschitz  # of h ↦ f(c + h), with the input c of the graph
+    at: torch.Tensor  # f(c) as torch computes it, in float64
+    error: float = 0.0  # bound of the norm of `at` − f(c); inf where none is known
 
     def __post_init__(self) -> None:
         if self.at.dtype != torch.float64:
