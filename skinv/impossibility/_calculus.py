@@ -5,12 +5,7 @@ from __future__ import annotations
 from numpy.polynomial import Polynomial
 
 from ._certificates import PolynomialLipschitz, factor_of, identity
-from ._coefficients import (
-    inside,
-    plus,
-    stacked,
-    times,
-)
+from ._coefficients import inside, plus, stacked, times
 
 
 def _common_norm(*certificates: PolynomialLipschitz) -> str:
@@ -212,14 +207,15 @@ def multiply(
     return PolynomialLipschitz(times(factor, P), times(factor, B), norm)
 
 
-def tighter(first: Polynomial, second: Polynomial) -> Polynomial:
-    """Return the one of two bounds that is smaller for large t, but for rounding.
+def matrix_product(
+    first: PolynomialLipschitz, second: PolynomialLipschitz, terms: float
+) -> PolynomialLipschitz:
+    """Return the certificate of a product of matrices, every entry a sum of so many terms."""
+    return multiply(first, second, terms if first.norm == "linf" else 1.0)
 
-    Examples
-    --------
-    >>> tighter(Polynomial([5.0, 1.0]), Polynomial([0.0, 2.0])).coef
-    array([5., 1.])
-    """
+
+def tighter(first: Polynomial, second: Polynomial) -> Polynomial:
+    """Return the one of two bounds that is smaller for large t, but for rounding."""
     size = max(len(first.coef), len(second.coef))
     for k in reversed(range(size)):
         a, b = (float(p.coef[k]) if k < len(p.coef) else 0.0 for p in (first, second))

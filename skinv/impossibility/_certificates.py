@@ -11,16 +11,7 @@ from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike
 
 from ..geometry._distance import check_norm
-from ._coefficients import (
-    STACKED,
-    in_t,
-    numbers,
-    plus,
-    product,
-    raised,
-    times,
-    without_zeros,
-)
+from ._coefficients import STACKED, in_t, numbers, plus, product, raised, times, without_zeros
 
 _DUAL = {"l1": "linf", "l2": "l2", "linf": "l1"}
 
@@ -138,13 +129,7 @@ def vector_norm(values: ArrayLike, norm: str) -> float:
 
 
 def repetition(times: float, norm: str) -> float:
-    """Return the norm of a unit vector that is written down several times, rounded up.
-
-    Examples
-    --------
-    >>> repetition(4, "l1"), repetition(4, "l2"), repetition(4, "linf")
-    (4.0, 2.0, 1.0)
-    """
+    """Return the norm of a unit vector that is written down several times, rounded up."""
     root = math.sqrt(times)
     root = root if root.is_integer() else math.nextafter(root, math.inf)
     return {"l1": float(times), "l2": root, "linf": 1.0}[norm]

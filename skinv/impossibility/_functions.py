@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._calculus import add, compose, concatenate, multiply
+from ._calculus import add, compose, concatenate, matrix_product, multiply
 from ._calculus import scale as scaled
 from ._certificates import PolynomialLipschitz, lipschitz, repetition, summation, vector_norm
 from ._coefficients import product, reciprocal
 from ._moves import is_move, moved, operate
-from ._rules import activation, affine, array, find_rule, induced_norm, softmax
+from ._rules import activation, affine, array, induced_norm, softmax, through
 from ._sequences import ACTIVATION_FUNCTIONS, weighted_values
 from ._values import (
     HOW_TO,
@@ -28,31 +28,22 @@ from ._values import (
     computed,
     depends,
     followed,
-    leaves,
 )
 
 
 def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
-    """Return the value of a function or method of tensors: values, nested, or a constant.
-
-    Examples
-    --------
-    >>> x = Value(PolynomialLipschitz(1.0, [0, 1]), torch.zeros(1, 2, dtype=torch.float64))
-    >>> call_function(torch.mul, (x, x), {}, "l2").certificate
-    PolynomialLipschitz(P=2 t, B=t^2, norm='l2')
-    """
+    """Return the value of a function or method of tensors: values, nested, or a constant."""
     name = target if isinstance(target, str) else getattr(target, "__name__", repr(target))
     if "out" in kwargs:
         raise ValueError(f"Got the function {name!r} with out=, which changes another tensor.")
-    function = _METHODS.get(target, target)
     try:
         if target is operator.getitem and not isinstance(args[0], Value):
             return _part(*args)
         if is_move(target):
             return moved(target, name, args, kwargs)
         at = operate(target, computed(args), computed(kwargs))
-        if function in ACTIVATION_FUNCTIONS and not depends((args[1:], kwargs)):
-            chosen = ACTIVATION_FUNCTIONS[function]
+        if target in ACTIVATION_FUNCTIONS and not depends((args[1:], kwargs)):
+            chosen = ACTIVATION_FUNCTIONS[target]
             if kwargs.get("approximate") == "tanh":
                 chosen = "gelu_tanh"
             local = activation(chosen, at.numel(), norm)
@@ -71,9 +62,6 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
             f"There is no rule for the function {name!r} with such arguments ({exception}). "
             f"{HOW_TO}"
         ) from exception
-
-
-_METHODS: dict[Any, Any] = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
 def _part(values: Any, index: Any) -> Any:
@@ -103,7 +91,7 @@ def _negative(norm: str, at: Any, a: Any) -> PolynomialLipschitz:
 
 def _limited(norm: str, at: Any, a: Any, *args: Any, **kwargs: Any) -> PolynomialLipschitz:
     # |u| and clipping between constants have no slope beyond 1.
-    if any(isinstance(v, Value) for v in leaves((args, kwargs))):
+    if depends((args, kwargs)):
         raise ValueError("Got clamp with limits that depend on the input, which has no rule.")
     of_zeros = torch.zeros_like(a.at)
     if args or kwargs:
@@ -126,9 +114,7 @@ def _like_module(make: Callable[..., nn.Module]) -> Callable[..., PolynomialLips
         module = make(*args, **kwargs)
         if getattr(module, "inplace", False):
             raise ValueError("Got a function with inplace=True; write it out of place.")
-        found = find_rule(module)
-        assert found is not None
-        return compose(found(module, tuple(at.shape), norm), input.certificate)
+        return through(module, input.certificate, tuple(at.shape))
 
     return rule
 
@@ -176,7 +162,7 @@ def _matmul(norm: str, at: Any, a: Any, other: Any) -> PolynomialLipschitz:
     if isinstance(a, Value) and isinstance(other, Value):
         # All products uᵢₖvₗⱼ, of all matrices of one stack with all of the other, have norm
         # ‖u‖‖v‖ together: broadcasting is covered.
-        return multiply(a.certificate, other.certificate, left.shape[-1] if norm == "linf" else 1.0)
+        return matrix_product(a.certificate, other.certificate, left.shape[-1])
     # x ↦ W x has the norm of W, x ↦ x W that of Wᵀ; the largest of a stack, block by block.
     value, W = (a, right) if isinstance(a, Value) else (other, left)
     matrices = array(W).reshape(-1, *W.shape[-2:]) if W.ndim > 1 else array(W)[None, None, :]
@@ -250,7 +236,7 @@ def _dot_product_attention(
         )
     d = computed(query).shape[-1]
     Q, K, V = (certificate_of_value(v, norm) for v in (query, key, value))
-    scores = multiply(Q, K, d if norm == "linf" else 1.0)
+    scores = matrix_product(Q, K, d)
     factor = reciprocal(math.sqrt(d)) if scale is None else abs(scale)
     # Scores that values or a mask repeat, and values that several heads share.
     stacks = [tuple(computed(v).shape[:-2]) for v in (query, key, value)]

@@ -13,7 +13,7 @@ from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm, defined_in, form_of
 from ..geometry._distance import check_norm
 from ..learn.linear import taylor
-from ._calculus import add, compose, multiply, scale
+from ._calculus import add, compose, matrix_product, scale
 from ._certificates import PolynomialLipschitz, constant, identity, vector_norm
 from ._coefficients import TINY, evaluated, hypotenuse, product, raised, total
 
@@ -111,11 +111,6 @@ def torch_module(model: Any) -> Any:
     """Return the torch module that a model is, or whose output a skorch net predicts; or None.
 
     None also for nets that change what their module returns.
-
-    Examples
-    --------
-    >>> torch_module("no network") is None
-    True
     """
     module = held_module(model)
     if module is None or module is model:
@@ -133,26 +128,19 @@ _ROUNDING = 1e-14
 
 
 def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
-    """Return the certificate of a baseline plus a perceptron.
-
-    Examples
-    --------
-    >>> certificate_of(ModelForm.affine(np.zeros(4), np.zeros(4), 2 * np.eye(4)), "l2")
-    PolynomialLipschitz(P=2, B=2 t, norm='l2')
-    """
-    from ._rules import activation, affine, induced_norm
+    """Return the certificate of a baseline plus a perceptron."""
+    from ._rules import activation, dense, induced_norm
 
     offset = _with_rounding(form.constant, form.matrix.T, -form.origin)
-    parts = [affine(induced_norm(form.matrix.T, norm), offset, offset.shape, norm)]
+    parts = [dense(form.matrix.T, offset, (), norm)]
     if form.taylor is not None:
         center, inverse, order = form.taylor
         # Σ (−A₀⁻¹E)ʲ A₀⁻¹ with E = A − A₀; A₀⁻¹E is a map of the columns of E.
-        n = len(center)
         E = add(identity(norm), constant(vector_norm(center, norm), norm))
         G = scale(E, induced_norm(inverse, norm))
         terms = [constant(vector_norm(inverse, norm), norm)]
         for _ in range(order):
-            terms.append(multiply(G, terms[-1], n if norm == "linf" else 1.0))
+            terms.append(matrix_product(G, terms[-1], len(center)))
         parts.extend(terms)
     if form.layers:
         (W, b), *others = form.layers
@@ -163,7 +151,7 @@ def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
         b = _with_rounding(b, divided, -form.x_mean)
         chain = []
         for weights, shift in [(divided, b), *others]:
-            chain += [affine(induced_norm(weights, norm), shift, shift.shape, norm)]
+            chain += [dense(weights, shift, (), norm)]
             chain += [activation(form.activation, len(shift), norm)]
         parts.append(reduce(lambda inner, outer: compose(outer, inner), chain[:-1]))
     return add(*parts)
@@ -178,18 +166,9 @@ def _with_rounding(b: NDArray, W: NDArray, x: NDArray) -> NDArray:
 
 
 def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
-    """Bound the Frobenius norm of a model's predictions on a ball of matrices.
+    """Bound the Frobenius norm of predictions on a ball, or raise where nothing is known.
 
-    For what :func:`polynomial_lipschitz` takes; linear models; trees, forests and nearest
-    neighbours, whose predictions are averages of stored targets; Gaussian processes with stationary
-    kernels. Raises for models of which nothing is known.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> model = LinearInverseApprox(np.eye(2)).fit()  # 2I − A
-    >>> magnitude_bound(model, np.eye(2).ravel(), 0.5)  # √2 + 0.5
-    1.9142136
+    Trees, forests and nearest neighbours predict averages of stored targets.
     """
     model = unwrapped(model)
     form = form_of(model)
@@ -218,8 +197,7 @@ def _module_bound(network: Any, center: NDArray, radius: float) -> float:
 
     # Around zero, and around the centre.
     around = ((None, total(vector_norm(center, "l2"), radius)), (center, radius))
-    bounds = [walk(network, "l2", (center.size,), c) for c, _ in around]
-    return min(evaluated(c.B, t) for c, (_, t) in zip(bounds, around, strict=True))
+    return min(evaluated(walk(network, "l2", (center.size,), c).B, t) for c, t in around)
 
 
 def _stored_bound(model: Any, reach: float) -> float | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from .._arrays.estimators import unwrapped
@@ -132,6 +131,47 @@ def truncated_moments(
         {"n_samples": n_samples, "random_state": random_state},
         "truncated_moments",
     )
+    _check_region(sampler)
+    powers = _checked_powers(p)
+    edges = _checked_cutoffs(cutoffs, sampler)
+    predictions = Predictions(unwrapped(model), len(sampler.center_))
+    proposal = _TowardSingular(sampler, float(edges[-1]))
+    rng, n_samples = private_generator(random_state), int(n_samples)
+    sums, squares = _summed_errors(predictions, proposal, rng, n_samples, edges, powers)
+    if not np.isfinite(squares).all():
+        raise ValueError(f"Got p={p!r}, for which powers of errors near {edges[-1]:.2g} overflow.")
+    if len(edges) > 2 and not sums[:, :, 1:].any():
+        warnings.warn(
+            "No sample is between the cutoffs from a singular matrix, so there is no growth to "
+            "fit: the region keeps away from them. Fit a sampler with a larger radius.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def shaped(values: Any) -> Any:
+        """Return an array with a row for each power, or the only row of a number p."""
+        values = np.asarray(values)
+        if np.ndim(p):
+            return values
+        return float(values[0]) if values.ndim == 1 else values[0]
+
+    def described(kind: int, prefix: str) -> dict[str, Any]:
+        pairs = zip(sums[kind], squares[kind], strict=True)
+        found = [_moments(*pair, n_samples, edges) for pair in pairs]
+        return {f"{prefix}{key}": shaped([each[key] for each in found]) for key in found[0]}
+
+    return TruncatedMoments(
+        p=shaped(powers),
+        cutoffs=edges,
+        **described(0, ""),
+        expected_growth=shaped(powers - 1),
+        **described(1, "relative_"),
+        relative_expected_growth=shaped(-np.ones(len(powers))),
+        n_samples=n_samples,
+    )
+
+
+def _check_region(sampler: Any) -> None:
     norm = sampler.certificate_.norm
     if norm not in _ROOM:
         raise ValueError(
@@ -143,6 +183,9 @@ def truncated_moments(
             "Got a region of complex or symmetric matrices, but moments are estimated over all "
             "matrices of a region: fit a sampler without structure around the same center."
         )
+
+
+def _checked_powers(p: Any) -> NDArray:
     powers = np.atleast_1d(real_array(p, "p"))
     if (
         powers.ndim != 1
@@ -150,59 +193,42 @@ def truncated_moments(
         or not (np.isfinite(powers).all() and (powers >= 1).all())
     ):
         raise ValueError(f"Got p={p!r}, but powers are numbers of at least 1.")
+    return powers
+
+
+def _checked_cutoffs(cutoffs: Any, sampler: Any) -> NDArray:
+    """Return the cutoffs from large to small."""
     if cutoffs is None:
         cutoffs = np.linalg.norm(sampler.center_, 2) * np.geomspace(1e-3, 1e-6, 7)
     edges = np.unique(real_array(cutoffs, "cutoffs").ravel())[::-1]
     if edges.size == 0 or not (np.isfinite(edges).all() and edges[-1] > 0):
         raise ValueError(f"Got cutoffs={cutoffs!r}, but distances are positive.")
-    n, n_samples = len(sampler.center_), int(n_samples)
-    predictions = Predictions(unwrapped(model), n)
-    proposal = _TowardSingular(sampler, float(edges[-1]))
-    rng = private_generator(random_state)
+    return edges
 
-    # Parts: above the first cutoff, and between neighbouring ones; for each power and error.
-    sums = np.zeros((2, len(powers), len(edges)))
-    squares = np.zeros((2, len(powers), len(edges)))
+
+def _summed_errors(
+    predictions: Predictions,
+    proposal: _TowardSingular,
+    rng: np.random.RandomState,
+    n_samples: int,
+    edges: NDArray,
+    powers: NDArray,
+) -> NDArray:
+    """Return sums of weighted errors, and of their squares: (2, 2, n_powers, n_parts).
+
+    The second axis is that of absolute and relative errors. Parts are above the first cutoff, and
+    between neighbouring ones.
+    """
+    sums = np.zeros((2, 2, len(powers), len(edges)))
     for start in range(0, n_samples, _BLOCK):
         with np.errstate(over="ignore", invalid="ignore"):
             A, weight = proposal.draw(min(_BLOCK, n_samples - start), rng)
             part, values = _weighted_errors(A, weight, predictions, edges, powers)
             for k in range(len(edges)):
                 chosen = values[:, :, part == k]
-                sums[:, :, k] += chosen.sum(axis=2)
-                squares[:, :, k] += (chosen**2).sum(axis=2)
-    if not np.isfinite(squares).all():
-        raise ValueError(f"Got p={p!r}, for which powers of errors near {edges[-1]:.2g} overflow.")
-
-    if len(edges) > 2 and not sums[:, :, 1:].any():
-        warnings.warn(
-            "No sample is between the cutoffs from a singular matrix, so there is no growth to "
-            "fit: the region keeps away from them. Fit a sampler with a larger radius.",
-            UserWarning,
-            stacklevel=2,
-        )
-    absolute, relative = (
-        [_moments(sums[kind, i], squares[kind, i], n_samples, edges) for i in range(len(powers))]
-        for kind in (0, 1)
-    )
-
-    def shaped(values: Any) -> Any:
-        """Return an array with a row for each power, or the only row of a number p."""
-        values = np.asarray(values)
-        if np.ndim(p):
-            return values
-        return float(values[0]) if values.ndim == 1 else values[0]
-
-    keys = ("moments", "standard_errors", "growth", "growth_error", "fitted")
-    return TruncatedMoments(
-        p=shaped(powers),
-        cutoffs=edges,
-        **{key: shaped([found[key] for found in absolute]) for key in keys},
-        expected_growth=shaped(powers - 1),
-        **{f"relative_{key}": shaped([found[key] for found in relative]) for key in keys},
-        relative_expected_growth=shaped(-np.ones(len(powers))),
-        n_samples=int(n_samples),
-    )
+                sums[0, ..., k] += chosen.sum(axis=2)
+                sums[1, ..., k] += (chosen**2).sum(axis=2)
+    return sums
 
 
 def _weighted_errors(
@@ -227,7 +253,7 @@ def _weighted_errors(
     return part, weight * both
 
 
-def _moments(sums: NDArray, squares: NDArray, n_samples: int, edges: NDArray) -> Bunch:
+def _moments(sums: NDArray, squares: NDArray, n_samples: int, edges: NDArray) -> dict[str, Any]:
     """Return moments past each cutoff, and the growth of the parts between them."""
     parts = sums / n_samples
     # Parts are means of things that are never both different from 0: their covariance is
@@ -236,13 +262,13 @@ def _moments(sums: NDArray, squares: NDArray, n_samples: int, edges: NDArray) ->
     total = np.tri(len(edges))
     variance = np.einsum("ij,jk,ik->i", total, covariance, total)
     growth, growth_error, fitted = _growth(parts[1:], covariance[1:, 1:], edges)
-    return Bunch(
-        moments=total @ parts,
-        standard_errors=np.sqrt(np.maximum(variance, 0.0)),
-        growth=growth,
-        growth_error=growth_error,
-        fitted=parts[0] + np.concatenate([[0.0], np.cumsum(fitted)]),
-    )
+    return {
+        "moments": total @ parts,
+        "standard_errors": np.sqrt(np.maximum(variance, 0.0)),
+        "growth": growth,
+        "growth_error": growth_error,
+        "fitted": parts[0] + np.concatenate([[0.0], np.cumsum(fitted)]),
+    }
 
 
 def _growth(parts: NDArray, covariance: NDArray, edges: NDArray) -> tuple[float, float, NDArray]:

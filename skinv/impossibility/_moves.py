@@ -17,13 +17,7 @@ from ._values import HOW_TO, Value, computed, depends, leaves, repeated
 
 
 def operate(target: Any, args: Any, kwargs: Any) -> Any:
-    """Call a function, or a method of the first argument.
-
-    Examples
-    --------
-    >>> operate("upper", ("a",), {}), operate(len, ("ab",), {})
-    ('A', 2)
-    """
+    """Call a function, or a method of the first argument."""
     if isinstance(target, str):
         return getattr(args[0], target)(*args[1:], **kwargs)
     return target(*args, **kwargs)

@@ -21,22 +21,7 @@ _LARGEST_BOUND = 0.01
 
 
 class Predictions:
-    """What a model predicts for stacks of matrices, exactly as it gets them.
-
-    Parameters
-    ----------
-    model : fitted regressor with a ``predict`` method for rows of n*n entries, or torch.nn.Module
-        Modules are called in evaluation mode; torch networks get their own precision.
-    n : int
-        Order of the matrices.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> Predictions(LinearInverseApprox(np.eye(2)).fit(), 2)(np.eye(2)[None])[0]
-    array([[1., 0.],
-           [0., 1.]])
-    """
+    """What a model predicts for stacks of n x n matrices, exactly as it gets them."""
 
     def __init__(self, model: Any, n: int):
         self.model, self.n = model, n
@@ -134,52 +119,17 @@ class Predictions:
 
 
 class Compared(NamedTuple):
-    """Predictions of some matrices beside their inverses.
+    """Predictions of some matrices beside their inverses."""
 
-    Parameters
-    ----------
-    predicted, inverse : ndarray of shape (m, n, n)
-    bound : ndarray of shape (m,)
-        Proven relative errors of `inverse`, in the Frobenius norm.
-    error : ndarray of shape (m,)
-        Spectral norms of their differences; NaN where nothing is proven of the inverse, or a
-        prediction is not finite.
-    lower : ndarray of shape (m,)
-        Proven lower bounds of the errors of the predictions; -inf there.
-
-    Examples
-    --------
-    >>> one = np.ones((1, 1, 1))
-    >>> Compared(one, one, np.zeros(1), np.zeros(1), np.zeros(1)).lower
-    array([0.])
-    """
-
-    predicted: NDArray[np.float64]
-    inverse: NDArray[np.float64]
-    bound: NDArray[np.float64]
-    error: NDArray[np.float64]
-    lower: NDArray[np.float64]
+    predicted: NDArray[np.float64]  # (m, n, n)
+    inverse: NDArray[np.float64]  # (m, n, n)
+    bound: NDArray[np.float64]  # proven relative errors of `inverse`, in the Frobenius norm
+    error: NDArray[np.float64]  # spectral; NaN without a proof, or for predictions not finite
+    lower: NDArray[np.float64]  # proven bounds of the errors of the predictions; there -inf
 
 
 class Errors:
-    """Spectral-norm errors of predictions, as proven lower bounds.
-
-    Parameters
-    ----------
-    predictions : Predictions
-
-    Attributes
-    ----------
-    count : int
-        How many matrices were predicted.
-
-    Examples
-    --------
-    >>> from skinv import LinearInverseApprox
-    >>> errors = Errors(Predictions(LinearInverseApprox(np.eye(2)).fit(), 2))
-    >>> errors(np.array([2 * np.eye(2)])).lower  # 2I − A = 0, and the inverse is I/2
-    array([0.5])
-    """
+    """Spectral-norm errors of predictions, as proven lower bounds."""
 
     def __init__(self, predictions: Predictions):
         self.predictions = predictions

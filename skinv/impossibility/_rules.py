@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..geometry._distance import check_norm
+from ._calculus import compose
 from ._certificates import (
     PolynomialLipschitz,
     elementwise,
@@ -30,6 +31,8 @@ from ._state import to_double
 Rule = Callable[[Any, tuple[int, ...], str], Any]
 RULES: dict[type[nn.Module], Rule] = {}
 
+# What NumPy and torch call the norms.
+ORDERS: dict[str, Any] = {"l1": 1, "l2": 2, "linf": math.inf}
 # Covers the rounding of sums, singular values and the combination of certificates.
 UP = 1 + 1e-11
 
@@ -80,13 +83,7 @@ def register_rule(*types: type[nn.Module]) -> Callable[[Rule], Rule]:
 
 
 def find_rule(module: nn.Module) -> Rule | None:
-    """Return the rule of a module's class, or of a base class of which it overrides nothing.
-
-    Examples
-    --------
-    >>> find_rule(nn.ReLU()) is not None, find_rule(nn.Sequential()) is None
-    (True, True)
-    """
+    """Return the rule of a module's class, or of a base class of which it overrides nothing."""
     changed = set(vars(module))
     for cls in type(module).__mro__:
         if cls in RULES:
@@ -96,18 +93,29 @@ def find_rule(module: nn.Module) -> Rule | None:
     return None
 
 
+def rule_of(module: nn.Module) -> Rule:
+    """Return the rule of a module, or raise a ValueError."""
+    rule = find_rule(module)
+    if rule is None:
+        raise ValueError(
+            f"Got a {type(module).__name__}, for which there is no rule; see register_rule."
+        )
+    return rule
+
+
+def through(
+    layer: nn.Module, inner: PolynomialLipschitz, shape: tuple[int, ...]
+) -> PolynomialLipschitz:
+    """Return the certificate of a layer of what came before, which has a shape."""
+    return compose(rule_of(layer)(layer, shape, inner.norm), inner)
+
+
 # What a derived class may override without computing something else.
 _HARMLESS = {"extra_repr", "reset_parameters"}
 
 
 def array(tensor: Any) -> NDArray[np.float64]:
-    """Return a tensor as a float64 array, what is subnormal raised to the smallest normal number.
-
-    Examples
-    --------
-    >>> array(torch.ones(2))
-    array([1., 1.])
-    """
+    """Return a tensor as a float64 array, subnormal numbers raised to the smallest normal one."""
     if tensor.is_complex():
         raise ValueError("Got a complex tensor inside the network, for which there are no rules.")
     return raised(to_double(tensor.detach()).double().numpy())
@@ -117,13 +125,7 @@ def induced_norm(W: Any, norm: str) -> float:
     """Return the norm of x ↦ W x that a vector norm induces, rounded up.
 
     It is the largest column sum of absolute entries, the largest singular value, or the largest row
-    sum. Raises for weights that are no matrix or not finite.
-
-    Examples
-    --------
-    >>> W = np.array([[3.0, 4.0], [0.0, 0.0]])
-    >>> induced_norm(W, "l1"), induced_norm(W, "l2"), induced_norm(W, "linf")
-    (4.0, 5.0, 7.0)
+    sum.
     """
     check_norm(norm)
     W = array(W) if isinstance(W, torch.Tensor) else raised(np.asarray(W, dtype=np.float64))
@@ -136,22 +138,15 @@ def induced_norm(W: Any, norm: str) -> float:
         return vector_norm(W, "l2")
     # The largest is divided out, so that squares neither overflow nor vanish.
     exponent = int(np.frexp(largest)[1]) - 1
-    order: Any = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
     with np.errstate(all="ignore"):
-        return float(np.ldexp(np.linalg.norm(np.ldexp(W, -exponent), order) * UP, exponent))
+        size = np.linalg.norm(np.ldexp(W, -exponent), ORDERS[norm])
+        return float(np.ldexp(size * UP, exponent))
 
 
 def affine(factor: float, bias: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     """Return the certificate of W x + b for ‖W‖ = `factor`, where W x has a shape.
 
     Of W x and b either may be broadcast to the other.
-
-    Examples
-    --------
-    >>> affine(2.0, np.array([3.0, 4.0]), (2,), "l2")
-    PolynomialLipschitz(P=2, B=5 + 2 t, norm='l2')
-    >>> affine(2.0, np.array([3.0]), (2,), "l1")
-    PolynomialLipschitz(P=2, B=6 + 2 t, norm='l1')
     """
     values = np.zeros(1) if bias is None else bias
     values = array(values) if isinstance(values, torch.Tensor) else values
@@ -159,6 +154,11 @@ def affine(factor: float, bias: Any, shape: tuple[int, ...], norm: str) -> Polyn
     factor = product(factor, repetition(size / max(math.prod(shape), 1), norm))
     at_zero = product(vector_norm(values, norm), repetition(size / max(values.size, 1), norm))
     return lipschitz(factor, at_zero, norm)
+
+
+def dense(W: Any, bias: Any, leading: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    """Return the certificate of W x + b along the last axis, for outputs with `leading` axes."""
+    return affine(induced_norm(W, norm), bias, (*leading, len(W)), norm)
 
 
 # -- maps entry by entry ---------------------------------------------------------------------------
@@ -193,13 +193,7 @@ ACTIVATIONS["logistic"] = ACTIVATIONS["sigmoid"]
 
 
 def activation(name: str, size: int, norm: str) -> PolynomialLipschitz:
-    """Return the certificate of a named activation applied to `size` entries.
-
-    Examples
-    --------
-    >>> activation("tanh", 9, "l2")
-    PolynomialLipschitz(P=1, B=3, norm='l2')
-    """
+    """Return the certificate of a named activation applied to `size` entries."""
     slope, at_zero, bound = ACTIVATIONS[name]
     if bound is not None:
         return lipschitz(slope, norm=norm, magnitude=product(bound, repetition(size, norm)))
@@ -298,11 +292,6 @@ def softmax(size: int, terms: int, norm: str) -> PolynomialLipschitz:
 
     The Jacobian diag(p) − ppᵀ is symmetric with row sums 2p(1 − p) ≤ 1/2 of absolute values, so 1/2
     bounds it in l1 and linf, and in l2 as the geometric mean of these.
-
-    Examples
-    --------
-    >>> softmax(9, 3, "l1")
-    PolynomialLipschitz(P=0.5, B=3, norm='l1')
     """
     return lipschitz(0.5, norm=norm, magnitude=repetition(size // max(terms, 1), norm))
 
@@ -313,8 +302,7 @@ def softmax(size: int, terms: int, norm: str) -> PolynomialLipschitz:
 @register_rule(nn.Linear)
 def _linear(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # On tokens it is block diagonal, with the norm of one block.
-    W = module.weight
-    return affine(induced_norm(W, norm), module.bias, (*shape[:-1], len(W)), norm)
+    return dense(module.weight, module.bias, shape[:-1], norm)
 
 
 @register_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -346,6 +334,12 @@ def _convolution(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLi
     return affine(factor, bias, tuple(out), norm)
 
 
+def _factors_and_shifts(module: Any, size: int) -> tuple[NDArray, NDArray]:
+    """Return what follows a normalisation, ones and zeros where that is nothing."""
+    weight = np.ones(size) if module.weight is None else array(module.weight).ravel()
+    return weight, np.zeros(size) if module.bias is None else array(module.bias).ravel()
+
+
 @register_rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def _batch_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     # In evaluation every channel is scaled and shifted by stored figures.
@@ -360,16 +354,14 @@ def _batch_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
             f"Got {type(module).__name__} whose running_var plus eps is negative or NaN, so that "
             f"it has no square root; set variances >= 0."
         )
-    means, ones = array(module.running_mean), np.ones(len(variances))
-    weight, bias = ones, 0 * ones
-    if module.affine:
-        weight, bias = array(module.weight), array(module.bias)
+    means = array(module.running_mean)
+    weight, bias = _factors_and_shifts(module, len(means))
     scales = [reciprocal(math.sqrt(v)) for v in variances]
     factors = [product(abs(w), s) for w, s in zip(weight, scales, strict=True)]
     shift = [
         total(product(f, abs(m)), abs(b)) for f, m, b in zip(factors, means, bias, strict=True)
     ]
-    times = repetition(math.prod(shape) / len(ones), norm)
+    times = repetition(math.prod(shape) / len(means), norm)
     return lipschitz(max(factors), product(vector_norm(shift, norm), times), norm)
 
 
@@ -386,11 +378,7 @@ def _layer_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
             f"equal, so it is not polynomially Lipschitz; use a positive eps."
         )
     d = math.prod(module.normalized_shape)
-    weight, bias = np.ones(d), np.zeros(d)
-    if module.weight is not None:
-        weight = array(module.weight).ravel()
-    if module.bias is not None:
-        bias = array(module.bias).ravel()
+    weight, bias = _factors_and_shifts(module, d)
     times, root = repetition(math.prod(shape) // d, norm), repetition(d, "l2")
     slope = product(vector_norm(weight, "linf"), reciprocal(math.sqrt(module.eps)))
     # |zᵢ| ≤ √d, and Σ|γᵢ zᵢ| ≤ ‖γ‖₂ √d.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import nn
 
 from ._certificates import PolynomialLipschitz
 from ._coefficients import evaluated
-from ._tracing import run
+from ._rules import ORDERS
+from ._tracing import concrete, run
 from ._values import HOW_TO, leaves
 
 
@@ -18,26 +22,18 @@ def check(
     certificate: PolynomialLipschitz,
     rounding: float = 0.0,
 ) -> None:
-    """Compare graph and certificate with the module itself on a few inputs.
+    """Compare graph and certificate with the module itself on a few inputs, or raise.
 
     A graph does not show everything that Python does, and a rule of a user may be wrong. This is
-    no proof of anything; it catches gross errors, beyond the `rounding` of values. Raises if the
-    graph computes something else, the certificate does not hold, or the module draws at random or
-    mixes the samples of a batch.
-
-    Examples
-    --------
-    >>> from skinv.impossibility._tracing import ShapedTracer, trace
-    >>> module = nn.Sequential(nn.ReLU())
-    >>> check(module, trace(module, ShapedTracer((2,))), (2,), PolynomialLipschitz(1.0, [0, 1]))
+    no proof of anything; it catches gross errors, beyond the `rounding` of values.
     """
     generator = torch.Generator().manual_seed(0)
     name = type(module).__name__
-    order = {"l1": 1, "l2": 2, "linf": torch.inf}[certificate.norm]
 
     def size(tensor: torch.Tensor) -> float:
         largest = tensor.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
-        return float(largest * torch.linalg.vector_norm((tensor / largest).flatten(), order))
+        shares = (tensor / largest).flatten()
+        return float(largest * torch.linalg.vector_norm(shares, ORDERS[certificate.norm]))
 
     points = [
         scale * torch.randn((1, *shape), generator=generator, dtype=torch.float64)
@@ -45,9 +41,8 @@ def check(
     ]
     found = []
     for x in points:
-        expected = [v for v in leaves(module(x.clone())) if torch.is_tensor(v)]
-        repeated = [v for v in leaves(module(x.clone())) if torch.is_tensor(v)]
-        traced = [v for v in leaves(run(graph, module, x.clone())) if torch.is_tensor(v)]
+        expected, repeated = (_tensors(module(x.clone())) for _ in range(2))
+        traced = _tensors(run(graph, x.clone(), partial(concrete, module=module)))
         for a, b, c in zip(expected, repeated, traced, strict=True):
             if not (_close(a, b) and _close(a, c)):
                 raise ValueError(
@@ -74,6 +69,10 @@ def check(
             )
 
 
+def _tensors(nested: Any) -> list[torch.Tensor]:
+    return [v for v in leaves(nested) if torch.is_tensor(v)]
+
+
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, 1e-9, 1e-12, equal_nan=True)
 
@@ -83,7 +82,7 @@ def _refuse_mixing(
 ) -> None:
     """Raise if a batch of two gives something else than its samples one by one."""
     try:
-        both = next(v for v in leaves(module(torch.cat(points))) if torch.is_tensor(v))
+        both = _tensors(module(torch.cat(points)))[0]
     except (RuntimeError, ValueError, IndexError):
         return  # made for a batch of one
     if not _close(both, torch.cat(found)):

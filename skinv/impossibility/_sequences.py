@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._calculus import add, compose, concatenate, multiply, scale
+from ._calculus import add, compose, concatenate, matrix_product, scale
 from ._certificates import PolynomialLipschitz, constant, identity, repetition, vector_norm
 from ._coefficients import plus, product, reciprocal, times, total
-from ._rules import activation, affine, array, find_rule, induced_norm, register_rule
+from ._rules import activation, array, dense, induced_norm, register_rule, through
 
-# Functions that are activations, by the name in `_rules.ACTIVATIONS`.
+# Functions and methods that are activations, by the name in `_rules.ACTIVATIONS`.
 ACTIVATION_FUNCTIONS: dict[Any, str] = {
     getattr(space, name): name
     for space in (torch, nn.functional)
@@ -23,16 +23,11 @@ ACTIVATION_FUNCTIONS: dict[Any, str] = {
     )
     if hasattr(space, name)
 }  # fmt: skip
+ACTIVATION_FUNCTIONS |= {name: name for name in ("relu", "tanh", "sigmoid")}  # as methods
 
 
 def tokens(module: Any, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return how many sequences a tensor is to a recurrent or attention module, and their length.
-
-    Examples
-    --------
-    >>> tokens(nn.LSTM(3, 4, batch_first=True), (2, 5, 3)), tokens(nn.LSTM(3, 4), (2, 5, 3))
-    ((2, 5), (5, 2))
-    """
+    """Return how many sequences a tensor is to a recurrent or attention module, and how long."""
     if len(shape) == 2:
         return 1, shape[0]
     return (shape[0], shape[1]) if module.batch_first else (shape[1], shape[0])
@@ -52,11 +47,6 @@ def weighted_values(
 
     Softmax attention is not Lipschitz on the whole space (Kim, Papamakarios and Mnih 2021, "The
     Lipschitz constant of self-attention"): S grows like t², its bound like t.
-
-    Examples
-    --------
-    >>> weighted_values(multiply(identity(), identity()), identity(), 1)
-    PolynomialLipschitz(P=1 + t^2, B=t, norm='l2')
     """
     norm = values.norm
     rows = repetition(n_queries, norm)
@@ -78,12 +68,6 @@ def attention(
 
     Heads and sequences are blocks of the same matrices: the norm of all products QₕKₕᵀ together is
     at most ‖Q‖‖K‖ in l1 and l2, and d_head times that in linf. Masks only take terms away.
-
-    Examples
-    --------
-    >>> module = nn.MultiheadAttention(4, 2).double()
-    >>> attention(module, identity(), identity(), identity(), (1, 3), (1, 3)).degree
-    2
     """
     if module.bias_k is not None or module.add_zero_attn:
         raise ValueError(
@@ -96,16 +80,15 @@ def attention(
         weights = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
     biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
     Q, K, V = (
-        compose(affine(induced_norm(W, norm), b, (*sizes, len(W)), norm), inner)
+        compose(dense(W, b, sizes, norm), inner)
         for W, b, inner, sizes in zip(
             weights, biases, (query, key, value), (queries, keys, keys), strict=True
         )
     )
     d = module.embed_dim // module.num_heads
-    scores = scale(multiply(Q, K, d if norm == "linf" else 1.0), reciprocal(math.sqrt(d)))
+    scores = scale(matrix_product(Q, K, d), reciprocal(math.sqrt(d)))
     mixed = weighted_values(scores, V, queries[1])
-    out, W = module.out_proj, module.out_proj.weight
-    return compose(affine(induced_norm(W, norm), out.bias, (*queries, len(W)), norm), mixed)
+    return compose(dense(module.out_proj.weight, module.out_proj.bias, queries, norm), mixed)
 
 
 # The activations of which torch has a fast way, by its mark on the layer.
@@ -134,16 +117,11 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
     sizes = tokens(module.self_attn, shape)
     wide = (*shape[:-1], module.linear1.out_features)
 
-    def through(
-        layer: nn.Module, inner: PolynomialLipschitz, shape: tuple[int, ...] = shape
-    ) -> Any:
-        return compose(_rule_of(layer)(layer, shape, norm), inner)
-
     def attended(inner: PolynomialLipschitz) -> PolynomialLipschitz:
         return attention(module.self_attn, inner, inner, inner, sizes, sizes)
 
     def fed_forward(inner: PolynomialLipschitz) -> PolynomialLipschitz:
-        hidden = through(module.linear1, inner)
+        hidden = through(module.linear1, inner, shape)
         if isinstance(function, nn.Module):
             hidden = through(function, hidden, wide)
         elif function in ACTIVATION_FUNCTIONS:
@@ -158,27 +136,18 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
 
     x = identity(norm)
     if module.norm_first:
-        x = add(x, attended(through(module.norm1, x)))
-        return add(x, fed_forward(through(module.norm2, x)))
-    x = through(module.norm1, add(x, attended(x)))
-    return through(module.norm2, add(x, fed_forward(x)))
+        x = add(x, attended(through(module.norm1, x, shape)))
+        return add(x, fed_forward(through(module.norm2, x, shape)))
+    x = through(module.norm1, add(x, attended(x)), shape)
+    return through(module.norm2, add(x, fed_forward(x)), shape)
 
 
 @register_rule(nn.TransformerEncoder)
 def _encoder(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
     x = identity(norm)
     for layer in (*module.layers, *([] if module.norm is None else [module.norm])):
-        x = compose(_rule_of(layer)(layer, shape, norm), x)
+        x = through(layer, x, shape)
     return x
-
-
-def _rule_of(module: nn.Module) -> Any:
-    rule = find_rule(module)
-    if rule is None:
-        raise ValueError(
-            f"Got a {type(module).__name__}, for which there is no rule; see register_rule."
-        )
-    return rule
 
 
 # -- recurrent networks ----------------------------------------------------------------------------

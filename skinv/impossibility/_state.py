@@ -20,13 +20,7 @@ REMEMBERS = (
 
 
 def to_double(tensor: Any) -> Any:
-    """Return a floating-point tensor in float64 on the host, subnormal numbers too; others as is.
-
-    Examples
-    --------
-    >>> to_double(torch.tensor([1.5])), to_double(torch.tensor([1]))
-    (tensor([1.5000], dtype=torch.float64), tensor([1]))
-    """
+    """Return a floating-point tensor in float64 on the host, with subnormals; others as is."""
     if not tensor.is_floating_point():
         return tensor.cpu()
     if tensor.dtype == torch.bfloat16:  # the first half of a float32 number
@@ -40,13 +34,7 @@ def to_double(tensor: Any) -> Any:
 def exact_copy(module: nn.Module) -> nn.Module:
     """Return a copy in float64, on the host, in evaluation mode.
 
-    Of what ``torch.compile`` or ``DataParallel`` wraps, if the module is of these. Raises for
-    modules with hooks, compiled ones, and those that cannot be copied.
-
-    Examples
-    --------
-    >>> exact_copy(nn.Linear(2, 2)).weight.dtype
-    torch.float64
+    Of what ``torch.compile`` or ``DataParallel`` wraps, if the module is of these.
     """
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("Got a compiled ScriptModule; pass the module that it was made from.")

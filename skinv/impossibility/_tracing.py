@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,40 +27,16 @@ class _Tracer(torch.fx.Tracer):
 class _ShapedProxy(torch.fx.Proxy):
     """Stands for a tensor while a module is traced, and knows its shape."""
 
-    @property
-    def _value(self) -> Any:
-        return self.node.meta["value"]
-
-    @property
-    def shape(self) -> Any:
-        return self._value.shape
-
-    @property
-    def ndim(self) -> int:
-        return self._value.ndim
-
-    @property
-    def dtype(self) -> Any:
-        return self._value.dtype
-
-    @property
-    def device(self) -> Any:
-        return self._value.device
-
-    def size(self, dim: int | None = None) -> Any:
-        return self._value.shape if dim is None else self._value.shape[dim]
-
-    def dim(self) -> int:
-        return self._value.ndim
-
-    def numel(self) -> int:
-        return self._value.numel()
-
     def __len__(self) -> int:
-        return len(self._value)
+        return len(self.node.meta["value"])
 
     def __getattr__(self, name: str) -> Any:
+        if name in _OF_SHAPE:
+            return getattr(self.node.meta["value"], name)
         return _ShapedAttribute(self, name)
+
+
+_OF_SHAPE = ("shape", "ndim", "dtype", "device", "size", "dim", "numel")
 
 
 class _ShapedAttribute(torch.fx.proxy.Attribute, _ShapedProxy):
@@ -88,13 +65,7 @@ for _function in IN_PLACE:
 
 
 class ShapedTracer(_Tracer):
-    """Traces for inputs of one shape: what forward does depending on shapes, it does.
-
-    Examples
-    --------
-    >>> ShapedTracer((2, 2)).shape
-    (2, 2)
-    """
+    """Traces for inputs of one shape: what forward does depending on shapes, it does."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -116,7 +87,7 @@ class ShapedTracer(_Tracer):
             given = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["value"])
             self.running = True
             try:
-                node.meta["value"] = concrete(node, self.root, *given)
+                node.meta["value"] = concrete(node, *given, self.root)
             finally:
                 self.running = False
         return node
@@ -135,26 +106,12 @@ class ShapedTracer(_Tracer):
 
 
 def as_leaf(module: nn.Module) -> nn.Module:
-    """Put a module that is not looked into inside one that is.
-
-    Examples
-    --------
-    >>> as_leaf(nn.ReLU())
-    Sequential(
-      (0): ReLU()
-    )
-    """
+    """Put a module that is not looked into inside one that is."""
     return nn.Sequential(module) if _Tracer().is_leaf_module(module, "") else module
 
 
 def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
-    """Trace forward as a function of its first argument, the others at their defaults.
-
-    Examples
-    --------
-    >>> [node.op for node in trace(as_leaf(nn.ReLU()), ShapedTracer((2,))).nodes]
-    ['placeholder', 'call_module', 'output']
-    """
+    """Trace forward as a function of its first argument, the others at their defaults."""
     parameters = list(inspect.signature(module.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -174,24 +131,12 @@ def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
 
 
 def input_features(module: nn.Module) -> int:
-    """Return the number of features that a module's first layer asks for.
-
-    Examples
-    --------
-    >>> input_features(nn.Sequential(nn.Linear(9, 2), nn.ReLU()))
-    9
-    """
+    """Return the number of features that a module's first layer asks for."""
     return math.prod(first_input(as_leaf(module)))
 
 
 def first_input(module: nn.Module) -> tuple[int, ...]:
-    """Return the shape that the module's first layer asks for, if that is a linear one.
-
-    Examples
-    --------
-    >>> first_input(nn.Sequential(nn.Linear(9, 2)))
-    (9,)
-    """
+    """Return the shape that the module's first layer asks for, if that is a linear one."""
     try:
         graph = trace(module, _Tracer())
         placeholder = next(node for node in graph.nodes if node.op == "placeholder")
@@ -212,41 +157,27 @@ def _refuse_unknown(layer: nn.Module, name: Any) -> None:
         raise ValueError(f"There is no rule for {type(layer).__name__}, module {name!r}. {HOW_TO}")
 
 
-def concrete(node: Any, module: nn.Module, args: Any, kwargs: Any) -> Any:
-    """Run one operation of the graph on tensors, numbers and whatever else there is.
-
-    Examples
-    --------
-    >>> node = trace(as_leaf(nn.ReLU()), ShapedTracer((2,))).find_nodes(op="call_module")[0]
-    >>> concrete(node, nn.Sequential(nn.ReLU()), (torch.tensor([-1.0, 1.0]),), {})
-    tensor([0., 1.])
-    """
+def concrete(node: Any, args: Any, kwargs: Any, module: nn.Module) -> Any:
+    """Run one operation of the graph on tensors, numbers and whatever else there is."""
     if node.op == "placeholder":  # a further argument of forward, at its default
         return args[0] if args else None
     if node.op == "get_attr":
-        found: Any = module
-        for name in node.target.split("."):
-            found = getattr(found, name)
+        found = operator.attrgetter(node.target)(module)
         return to_double(found) if torch.is_tensor(found) else found
     if node.op == "call_module":
         return module.get_submodule(node.target)(*args, **kwargs)
     return operate(node.target, args, kwargs)
 
 
-def run(graph: torch.fx.Graph, module: nn.Module, x: torch.Tensor) -> Any:
-    """Run the graph on a tensor.
-
-    Examples
-    --------
-    >>> module = as_leaf(nn.ReLU())
-    >>> run(trace(module, ShapedTracer((2,))), module, torch.tensor([[-1.0, 1.0]]))
-    tensor([[0., 1.]])
-    """
+def run(graph: torch.fx.Graph, first: Any, step: Callable[[Any, Any, Any], Any]) -> Any:
+    """Return what a graph makes of its first argument, by a step(node, args, kwargs) each."""
     values: dict[Any, Any] = {}
     for node in graph.nodes:
+        if node.target is operator.getitem and not node.users:
+            continue  # a part of a tuple that nothing uses
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "output":
             return args[0]
-        first = node.op == "placeholder" and not values
-        values[node] = x if first else concrete(node, module, args, kwargs)
+        entry = node.op == "placeholder" and not values
+        values[node] = first if entry else step(node, args, kwargs)
     raise AssertionError("a graph has an output")

@@ -23,26 +23,11 @@ HOW_TO = (
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the graph: its certificate as a map of the input, and its value at one input.
+    """A tensor of the graph: its certificate as a map of the input, and its value at one input."""
 
-    Parameters
-    ----------
-    certificate : PolynomialLipschitz
-        Of h ↦ f(c + h), with the input c around which the graph is followed.
-    at : torch.Tensor
-        f(c) as torch computes it, in float64.
-    error : float, default=0.0
-        Bound of the norm of `at` − f(c); inf where none is known.
-
-    Examples
-    --------
-    >>> Value(PolynomialLipschitz(1.0, [0, 1]), torch.zeros(1, 2, dtype=torch.float64)).shape
-    (1, 2)
-    """
-
-    certificate: PolynomialLipschitz
-    at: torch.Tensor
-    error: float = 0.0
+    certificate: PolynomialLipschitz  # of h ↦ f(c + h), with the input c of the graph
+    at: torch.Tensor  # f(c) as torch computes it, in float64
+    error: float = 0.0  # bound of the norm of `at` − f(c); inf where none is known
 
     def __post_init__(self) -> None:
         if self.at.dtype != torch.float64:
@@ -58,13 +43,7 @@ class Value:
 
 
 def leaves(nested: Any) -> list[Any]:
-    """Return what nested tuples, lists, dicts and slices hold.
-
-    Examples
-    --------
-    >>> leaves((1, [2, {"a": slice(3, 4)}]))
-    [1, 2, 3, 4, None]
-    """
+    """Return what nested tuples, lists, dicts and slices hold."""
     if isinstance(nested, slice):
         nested = (nested.start, nested.stop, nested.step)
     if isinstance(nested, dict):
@@ -145,13 +124,7 @@ def repeated(value: Value, times: float, at: Any) -> Value:
 
 
 def certificate_of_value(value: Any, norm: str, shape: Any = None) -> PolynomialLipschitz:
-    """Return the certificate of a value or a constant, repeated to a shape by broadcasting.
-
-    Examples
-    --------
-    >>> certificate_of_value(3.0, "l1", (2,))
-    PolynomialLipschitz(P=0, B=6, norm='l1')
-    """
+    """Return the certificate of a value or a constant, repeated to a shape by broadcasting."""
     at = as_tensor(computed(value))
     times = 1.0 if shape is None else math.prod(shape) / max(at.numel(), 1)
     if isinstance(value, Value):

@@ -14,11 +14,11 @@ from torch import nn
 from ..geometry._distance import check_norm
 from ._certificates import PolynomialLipschitz, constant, lipschitz, vector_norm
 from ._functions import call_function
-from ._rules import array, find_rule
+from ._rules import array, rule_of
 from ._second_look import check
 from ._sequences import ACTIVATION_FUNCTIONS, attention, tokens
 from ._state import Watch, exact_copy, fingerprint, refuse_changes, shares_memory
-from ._tracing import IN_PLACE, ShapedTracer, as_leaf, concrete, first_input, trace
+from ._tracing import IN_PLACE, ShapedTracer, as_leaf, concrete, first_input, run, trace
 from ._values import (
     HOW_TO,
     Value,
@@ -34,16 +34,7 @@ from ._values import (
 def walk(
     module: nn.Module, norm: str, input_shape: Any = None, center: Any = None
 ) -> PolynomialLipschitz:
-    """Return the certificate of a torch module, of h ↦ f(center + h); see polynomial_lipschitz.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 2)
-    >>> nn.init.eye_(layer.weight), nn.init.zeros_(layer.bias)
-    (...)
-    >>> walk(nn.Sequential(layer, nn.ReLU()), "l1")
-    PolynomialLipschitz(P=1, B=t, norm='l1')
-    """
+    """Return the certificate of a torch module, of h ↦ f(center + h); see polynomial_lipschitz."""
     check_norm(norm)
     name = type(module).__name__
     # What is drawn at random, if anything is, does not come from the global generator.
@@ -68,8 +59,8 @@ def walk(
                 certificate = _certificate(result, norm)
                 if center is None:
                     error = getattr(result, "error", 0.0)
-                    known = error if math.isfinite(error) else 0.0
-                    check(module, graph, shape, certificate, known)
+                    error = error if math.isfinite(error) else 0.0
+                    check(module, graph, shape, certificate, error)
             refuse_changes(module, before)
         except (RuntimeError, LookupError, TypeError, AttributeError, AssertionError) as exception:
             raise ValueError(
@@ -117,27 +108,20 @@ class _SelfAttention(nn.Module):
 
 def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value) -> Any:
     """Return what the graph returns, as a Value, or a constant."""
-    values: dict[Any, Any] = {}
-    for node in graph.nodes:
-        if node.target is operator.getitem and not node.users:
-            continue  # a part of a tuple that nothing uses
+
+    def step(node: Any, args: Any, kwargs: Any) -> Any:
         _refuse_mutation(node, module)
-        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-        if node.op == "placeholder" and not values:
-            values[node] = given
-        elif node.op == "output":
-            result = args[0]
-            while isinstance(result, (tuple, list)) and result:
-                result = result[0]  # a recurrent network: outputs, then states
-            return result
-        elif not depends((args, kwargs)):
-            values[node] = concrete(node, module, args, kwargs)
-        elif node.op == "call_module":
+        if not depends((args, kwargs)):
+            return concrete(node, args, kwargs, module)
+        if node.op == "call_module":
             layer = module.get_submodule(str(node.target))
-            values[node] = _call_module(layer, node.target, args, kwargs, norm)
-        else:
-            values[node] = call_function(node.target, args, kwargs, norm)
-    raise AssertionError("a graph has an output")
+            return _call_module(layer, node.target, args, kwargs, norm)
+        return call_function(node.target, args, kwargs, norm)
+
+    result = run(graph, given, step)
+    while isinstance(result, (tuple, list)) and result:
+        result = result[0]  # a recurrent network: outputs, then states
+    return result
 
 
 def _refuse_mutation(node: Any, module: nn.Module) -> None:
@@ -192,9 +176,8 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
             return attention(layer, Q, K, V, queries, keys)
 
         return followed(rule, given, at[0], one_step=False), None
-    rule_of_layer = find_rule(layer)
-    assert rule_of_layer is not None  # the tracer has refused what has none
-    one_step = rule_of_layer.__module__ == find_rule.__module__  # not a sequence, nor a user's
+    rule_of_layer = rule_of(layer)
+    one_step = rule_of_layer.__module__ == rule_of.__module__  # not a sequence, nor a user's
     return composed(rule_of_layer(layer, given[0].shape, norm), given[0], at, one_step)
 
 
