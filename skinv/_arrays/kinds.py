@@ -62,6 +62,13 @@ def is_complex(X: Any) -> bool:
         return False
 
 
+def as_complex(array: Any) -> Any:
+    """Return floating-point numbers as complex ones of their precision."""
+    xp = namespace(array)
+    kind = xp.complex64 if is_narrow(array) else xp.complex128
+    return array if is_complex(array) else xp.astype(array, kind)
+
+
 def parts_of(array: Any) -> Any:
     """View complex numbers as pairs of real ones along a new last axis, and real ones as they are.
 

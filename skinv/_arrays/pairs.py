@@ -9,7 +9,7 @@ import numpy as np
 
 from .conversion import as_array, as_double
 from .host import real_array, refuse_sparse
-from .kinds import is_complex, is_foreign, is_narrow, is_tensor, namespace
+from .kinds import as_complex, is_complex, is_foreign, is_narrow, is_tensor, namespace
 from .shapes import Leading
 
 
@@ -38,12 +38,11 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Leading]:
 
 def _of_one_dtype(A: Any, X: Any) -> tuple[Any, Any]:
     """Return both in single precision if neither holds more, else in double, complex if one is."""
-    xp, double = namespace(A), not (is_narrow(A) and is_narrow(X))
+    double = not (is_narrow(A) and is_narrow(X))
     A, X = floating(A, double), floating(X, double)
-    if is_complex(A) == is_complex(X):
-        return A, X
-    kind = (A if is_complex(A) else X).dtype
-    return xp.astype(A, kind, copy=False), xp.astype(X, kind, copy=False)
+    if is_complex(A) or is_complex(X):
+        return as_complex(A), as_complex(X)
+    return A, X
 
 
 def as_tensor(M: Any) -> Any:

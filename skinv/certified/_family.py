@@ -9,7 +9,7 @@ import numpy as np
 
 from .._arrays.estimators import private
 from .._arrays.host import like, to_host
-from .._arrays.kinds import is_double, is_narrow, is_tensor, namespace, not_a_number
+from .._arrays.kinds import as_complex, is_double, is_narrow, is_tensor, namespace, not_a_number
 from .._arrays.pairs import floating
 from .._arrays.shapes import Layout, Matrices, matrix_order
 from .._arrays.validation import validate_rows
@@ -49,7 +49,7 @@ def members(model: Any, X: Any, reset: bool) -> tuple[Any, Matrices]:
                 f"complex, but in fit they had {known['n_features']}: one order, and complex "
                 f"always or never, is expected."
             )
-        taken = Matrices(taken.stack + full(taken.numbers, (1, 1, 1), 0j), Layout.COMPLEX)
+        taken = Matrices(as_complex(taken.stack), Layout.COMPLEX)
     if good is not p:
         numbers = taken.numbers
         every = full(numbers, (len(p), *numbers.shape[1:]), not_a_number(numbers))

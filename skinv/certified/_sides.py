@@ -8,7 +8,7 @@ import numpy as np
 
 from .._arrays.conversion import as_array, as_double
 from .._arrays.host import to_host
-from .._arrays.kinds import is_complex, is_tensor, namespace, not_a_number
+from .._arrays.kinds import as_complex, is_complex, is_tensor, namespace, not_a_number
 from .._arrays.pairs import as_tensor, refuse_inexact
 from .._linalg.products import column_norms
 from .._linalg.workspace import full
@@ -43,9 +43,7 @@ def right_hand_sides(b: Any, A: Any) -> Any:
         wide = as_double(b)
         refuse_inexact(b, wide)
         b = wide
-    if is_complex(A) and not is_complex(b):
-        b = xp.astype(b, xp.complex64 if b.dtype == xp.float32 else xp.complex128)
-    return b
+    return as_complex(b) if is_complex(A) else b
 
 
 def take_better(x: Any, bound: Any, rows: Any, new_x: Any, new_bound: Any) -> None:
