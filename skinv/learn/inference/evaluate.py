@@ -16,7 +16,7 @@ from .series import SeriesPart
 
 def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
     """Compute the outputs (m, n_outputs) of E = (a − origin)·unit, both contiguous; E is kept."""
-    started = False
+    started = bool(parts.layers) or parts.reduced is not None
     if parts.layers:
         h = E
         for k, (W, b) in enumerate(parts.layers[:-1]):
@@ -29,26 +29,20 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
             flat += parts.repeated("bias", b, len(out))
         else:
             _affine(h, W, b, out)
-        started = True
     if parts.reduced is not None:
         parts.reduced.evaluate(E, out, space, lambda h: _activate(h, parts.activation, space))
-        started = True
-    if parts.linear is not None:
-        if started:
-            add_product(out, E, parts.linear, space)
-        else:
-            _affine(E, parts.linear, parts.constant, out)
-        started = True
-    if parts.series is not None:
-        if not started and parts.constant is not None:
-            out[...] = parts.constant
-            started = True
-        if parts.series.is_thin:
-            _thin(parts.series, E, out, started, parts.unit)
-        else:
-            _whole(parts.series, E, out, started, space)
-    elif not started:
+    if parts.linear is not None and started:
+        add_product(out, E, parts.linear, space)
+    elif parts.linear is not None:
+        _affine(E, parts.linear, parts.constant, out)
+    elif not started and parts.constant is not None:
         out[...] = parts.constant
+    if parts.series is not None:
+        add = started or parts.linear is not None or parts.constant is not None
+        if parts.series.is_thin:
+            _thin(parts.series, E, out, add, parts.unit)
+        else:
+            _whole(parts.series, E, out, add, space)
 
 
 def _affine(x: Any, W: Any, b: Any, out: Any) -> Any:
