@@ -16,7 +16,7 @@ from .._linalg.scaling import times_power
 from .._linalg.workspace import Workspace, indices, pieces
 from ..refinement import improve
 from ..structures import structured
-from ._residual import measure, scaled
+from ._residual import Residual, measure, scaled
 
 # A step that leaves more than this share of the residual leads nowhere.
 _PROGRESS = 0.9
@@ -74,7 +74,7 @@ def _refine_scaled(A: Any, X: Any, figures: tuple, space: Workspace, *settings: 
         # Back in their own scale entries may over- or underflow.
         bound, norm = figures[0], settings[-1]
         back, xp = x / unit, namespace(A)
-        moved = moved_bound(x, back * unit, bound, norm)
+        moved = _moved_bound(x, back * unit, bound, norm)
         bound[...] = xp.where(unit[:, 0, 0] == 1, bound, moved)
         X[...] = back
 
@@ -103,18 +103,11 @@ def _refine_piece(
         product_error(A, x, out=D)
         known = measure(A, x, D, norm, size)
         reached = known.bound
-        met = reached <= tol
         if step == 0:
             residual[...] = xp.where(reached >= 0, reached, xp.full_like(reached, float("inf")))
-        # What a step proves is known before it. The last one is that which reaches the tolerance,
-        # or as much as rounding allows; others are taken while they help.
         ahead = known.after_step(order, arithmetic, n)
-        enough = known.rounding.clip(min=handover)
-        far = ~met & (known.computed < _PROGRESS * previous) & (known.computed > enough)
-        far = far & (known.computed < n)
-        hopeless = known.rounding > tol
-        last = ~met & (ahead <= tol) | far & hopeless & (known.computed**order <= enough)
-        more = far & ~last
+        helps = (known.computed < _PROGRESS * previous) & (known.computed < n)
+        last, more = _steps(known, reached, ahead, helps, tol, order, handover)
         left = n_refine[rows] < max_refine
         last, more = last & left, more & left
         proven = xp.where(last, ahead, reached)
@@ -143,7 +136,29 @@ def _refine_piece(
             D, work = D[:n_more], work[:n_more]
 
 
-def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
+def _steps(
+    known: Residual,
+    reached: Any,
+    ahead: Any,
+    helps: Any,
+    tol: float,
+    order: int,
+    handover: float,
+) -> tuple[Any, Any]:
+    """Return which matrices take one step more, and which take at least two.
+
+    What a step proves is known before it. The last one is that which reaches the tolerance, or as
+    much as rounding allows; others are taken while they help.
+    """
+    unmet = ~(reached <= tol)
+    enough = known.rounding.clip(min=handover)
+    far = unmet & helps & (known.computed > enough)
+    hopeless = known.rounding > tol
+    last = unmet & (ahead <= tol) | far & hopeless & (known.computed**order <= enough)
+    return last, far & ~last
+
+
+def _moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     """Return bounds of the relative errors of Y from those of X.
 
     ‖A⁻¹ − Y‖ <= ‖A⁻¹ − X‖ + ‖X − Y‖, and ‖X‖ <= (1 + bound)‖A⁻¹‖.
@@ -154,6 +169,14 @@ def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     share = xp.where(size > 0, moved / size, xp.full_like(size, float("inf")))
     total = (bound + share * (1 + bound)) * (1 + 2.0**-46)
     return xp.where(total >= 0, total, xp.full_like(total, float("inf")))
+
+
+def _scaled_moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
+    """Return that in a scale in which nothing over- or underflows; X and Y are float64."""
+    unit = scales(X)
+    if unit is not None:
+        X, Y = times_power(X, 1 / unit), times_power(Y, 1 / unit)
+    return _moved_bound(X, Y, bound, norm)
 
 
 def with_structure(
@@ -167,12 +190,7 @@ def with_structure(
         return X, bound
     with np.errstate(all="ignore"):
         Y = structured(X, is_complex, symmetric)
-        before, after = as_float64(X), as_float64(Y)
-        unit = scales(before)
-        if unit is not None:
-            unit = 1 / unit
-            before, after = times_power(before, unit), times_power(after, unit)
-        moved = moved_bound(before, after, bound, norm)
+        moved = _scaled_moved_bound(as_float64(X), as_float64(Y), bound, norm)
     return Y, moved if is_complex else namespace(X).where(symmetric, moved, bound)
 
 
@@ -182,7 +200,4 @@ def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:
         return X, bound
     with np.errstate(all="ignore"):
         Y = X.to(dtype) if is_tensor(X) else X.astype(dtype)
-        again, unit = as_float64(Y), scales(X)
-        if unit is not None:
-            X, again = times_power(X, 1 / unit), times_power(again, 1 / unit)
-        return Y, moved_bound(X, again, bound, norm)
+        return Y, _scaled_moved_bound(X, as_float64(Y), bound, norm)
