@@ -68,9 +68,11 @@ def like(array: NDArray, X: Any) -> Any:
         real = X.dtype.to_real()
         kind = real.to_complex() if np.iscomplexobj(array) else real
         # A copy: the arrays of a memory-mapped model are read-only.
-        return sys.modules["torch"].tensor(
-            np.ascontiguousarray(array), dtype=kind, device=X.device
-        ).reshape(array.shape)
+        return (
+            sys.modules["torch"]
+            .tensor(np.ascontiguousarray(array), dtype=kind, device=X.device)
+            .reshape(array.shape)
+        )
     real = X.real.dtype
     kind = np.result_type(real, np.complex64) if np.iscomplexobj(array) else real
     return array.astype(kind, copy=False)

@@ -134,9 +134,9 @@ class Network:
             slope = torch.where(low >= 0, torch.ones_like(slope), slope)
             crossing = (low < 0) & (high > 0)
             offset = torch.where(crossing, -slope * low, torch.zeros_like(low))
-            under = (
-                slope if parallel else torch.where(crossing, (high > -low).to(slope.dtype), slope)
-            )
+            under = slope
+            if not parallel:
+                under = torch.where(crossing, (high > -low).to(slope.dtype), slope)
             return under, torch.zeros_like(offset), slope, offset
         middle, radius = (low + high) / 2, (high - low) / 2
         f, f1, f2, _ = derivatives(middle, self.activation)
@@ -150,13 +150,13 @@ class Network:
         y, radius = self._units(boxes)
         relaxed = [self._relaxed(y - radius, y + radius, parallel)]
         for depth in range(2, len(self.layers)):
-            low, high, low_gradient, high_gradient = self._backward(boxes, relaxed, depth)
-            low, high = low - boxes.size(low_gradient), high + boxes.size(high_gradient)
+            part = self._backward(boxes, relaxed, depth)
+            low = part.low - boxes.size(part.low_gradient)
+            high = part.high + boxes.size(part.high_gradient)
             relaxed.append(self._relaxed(low, high, parallel))
-        low, high, low_gradient, high_gradient = self._backward(boxes, relaxed, len(self.layers))
-        return Enclosure(low, high, low_gradient, high_gradient, None)
+        return self._backward(boxes, relaxed, len(self.layers))
 
-    def _backward(self, boxes: Boxes, relaxed: list, depth: int) -> tuple:
+    def _backward(self, boxes: Boxes, relaxed: list, depth: int) -> Enclosure:
         """Enclose the outputs of layer `depth` (1-based) between affine functions of the box."""
         z, half = boxes.z, boxes.half
         out = []
@@ -164,23 +164,21 @@ class Network:
             W, bias = self.layers[depth - 1]
             weight, constant = W.expand(len(z), *W.shape), bias.expand(len(z), -1)
             for level in range(depth - 2, -1, -1):
-                below, below_offset, above, above_offset = relaxed[level]
+                lines = relaxed[level]
+                # Of positive weights the line on the side that is bounded, of negative the other.
+                slope, offset, other, other_offset = lines[2:] + lines[:2] if upper else lines
                 positive, negative = weight.clamp(min=0), weight.clamp(max=0)
-                if not upper:
-                    below, below_offset, above, above_offset = (
-                        above, above_offset, below, below_offset,
-                    )  # fmt: skip
-                constant = constant + (
-                    positive @ above_offset[:, :, None] + negative @ below_offset[:, :, None]
-                ).squeeze(2)
-                weight = positive * above[:, None] + negative * below[:, None]
+                offsets = positive @ offset[:, :, None] + negative @ other_offset[:, :, None]
+                constant = constant + offsets.squeeze(2)
+                weight = positive * slope[:, None] + negative * other[:, None]
                 W, bias = self.layers[level]
                 constant = constant + weight @ bias
                 weight = weight @ W
                 self.tick()
             value = constant + (weight @ z[:, :, None]).squeeze(2)
             out.append((value, weight.transpose(1, 2) * half[:, :, None]))
-        return out[0][0], out[1][0], out[0][1], out[1][1]
+        (low, low_gradient), (high, high_gradient) = out
+        return Enclosure(low, high, low_gradient, high_gradient, None)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return the outputs at points z (b, d)."""

@@ -15,7 +15,7 @@ from .._linalg.scaling import times_power
 from .._linalg.workspace import Workspace, full, indices, pieces
 from ..refinement import improve
 from ..structures import hermitian_part
-from ._residual import measure, scaled
+from ._residual import Residual, measure, scaled
 
 # A step that leaves more than this share of the residual leads nowhere.
 _PROGRESS = 0.9
@@ -36,7 +36,7 @@ def refine(
     n_refine = full(A, (m,), 0, xp.int64)
     settings, space = (tol, max_refine, order, norm), (Workspace(), Workspace())
     narrow, double = products_are_exact(A), is_double(A)
-    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         for piece in pieces(m, n, as_double(A[:0]).itemsize):
             figures = (bound[piece], residual[piece], n_refine[piece])
             a, x = A[piece], X[piece]
@@ -67,7 +67,7 @@ def _refine_scaled(A: Any, X: Any, figures: tuple, space: Workspace, *settings: 
         # Back in their own scale entries may over- or underflow.
         bound, norm = figures[0], settings[-1]
         back = times_power(x, 1 / unit)
-        moved = moved_bound(x, times_power(back, unit), bound, norm)
+        moved = _moved_bound(x, times_power(back, unit), bound, norm)
         bound[...] = namespace(A).where(unit[:, 0, 0] == 1, bound, moved)
         X[...] = back
 
@@ -96,18 +96,11 @@ def _refine_piece(
         product_error(A, x, out=D)
         known = measure(A, x, D, norm, size)
         reached = known.bound
-        met = reached <= tol
         if step == 0:
             residual[...] = xp.where(reached >= 0, reached, np.inf)
-        # What a step proves is known before it. The last one is that which reaches the tolerance,
-        # or as much as rounding allows; others are taken while they help.
         ahead = known.after_step(order, arithmetic, n)
-        enough = known.rounding.clip(min=handover)
-        far = ~met & (known.computed < _PROGRESS * previous) & (known.computed > enough)
-        far = far & (known.computed < n)
-        hopeless = known.rounding > tol
-        last = ~met & (ahead <= tol) | far & hopeless & (known.computed**order <= enough)
-        more = far & ~last
+        helps = (known.computed < _PROGRESS * previous) & (known.computed < n)
+        last, more = _steps(known, ahead, helps, tol, order, handover)
         left = n_refine[rows] < max_refine
         last, more = last & left, more & left
         proven = xp.where(last, ahead, reached)
@@ -136,7 +129,23 @@ def _refine_piece(
             D, work = D[:n_more], work[:n_more]
 
 
-def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
+def _steps(
+    known: Residual, ahead: Any, helps: Any, tol: float, order: int, handover: float
+) -> tuple[Any, Any]:
+    """Return which matrices take one step more, and which take at least two.
+
+    What a step proves is known before it. The last one is that which reaches the tolerance, or as
+    much as rounding allows; others are taken while they help.
+    """
+    unmet = ~(known.bound <= tol)
+    enough = known.rounding.clip(min=handover)
+    far = unmet & helps & (known.computed > enough)
+    hopeless = known.rounding > tol
+    last = unmet & (ahead <= tol) | far & hopeless & (known.computed**order <= enough)
+    return last, far & ~last
+
+
+def _moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     """Return bounds of the relative errors of Y from those of X, inf where nothing is proven.
 
     ‖A⁻¹ − Y‖ <= ‖A⁻¹ − X‖ + ‖X − Y‖, and ‖X‖ <= (1 + bound)‖A⁻¹‖.
@@ -149,6 +158,14 @@ def moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     return xp.where(total >= 0, total, np.inf)
 
 
+def _moved_bound_in_scale(X: Any, Y: Any, bound: Any, norm: str) -> Any:
+    """Return that in a scale in which nothing over- or underflows; both in double precision."""
+    unit = scales(X)
+    if unit is not None:
+        X, Y = times_power(X, 1 / unit), times_power(Y, 1 / unit)
+    return _moved_bound(X, Y, bound, norm)
+
+
 def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, Any]:
     """Return X with those made Hermitian whose matrices are, and bounds that hold for them.
 
@@ -158,16 +175,12 @@ def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, A
     xp = namespace(X)
     if not bool(xp.any(symmetric)):
         return X, bound
-    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         Y = hermitian_part(X, symmetric)
         if norm == "fro" and X.dtype.itemsize >= 4 and scales(X) is None:
             moved = (bound + 3 * Arithmetic.of(X).unit * (1 + bound)) * (1 + 2.0**-46)
         else:
-            before, after = as_double(X), as_double(Y)
-            unit = scales(before)
-            if unit is not None:
-                before, after = times_power(before, 1 / unit), times_power(after, 1 / unit)
-            moved = moved_bound(before, after, bound, norm)
+            moved = _moved_bound_in_scale(as_double(X), as_double(Y), bound, norm)
     return Y, xp.where(symmetric, moved, bound)
 
 
@@ -175,9 +188,6 @@ def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:
     """Return X, in double precision, in another dtype, and bounds for what it has become."""
     if X.dtype == dtype:
         return X, bound
-    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         Y = namespace(X).astype(X, dtype)
-        again, unit = as_double(Y), scales(X)
-        if unit is not None:
-            X, again = times_power(X, 1 / unit), times_power(again, 1 / unit)
-        return Y, moved_bound(X, again, bound, norm)
+        return Y, _moved_bound_in_scale(X, as_double(Y), bound, norm)

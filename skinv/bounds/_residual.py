@@ -94,7 +94,7 @@ def proven(A: Any, X: Any, norm: str, *, sharp: bool = True, wide: bool = False)
     """Bound the relative errors of a stack (m, n, n), in double precision if `wide`."""
     m, n = A.shape[:2]
     out = empty(A, (m,), namespace(A).float64)
-    with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         for piece in pieces(m, n, as_double(A[:0]).itemsize if wide else A.itemsize):
             a, x = A[piece], X[piece]
             if wide:

@@ -129,7 +129,8 @@ class _Graph:
         self.outputs: list = []
 
     def constant(self, array: Any, dtype: Any = None) -> str:
-        """Hold an array, in the precision of the graph."""
+        """Hold an array or a tensor, in the precision of the graph."""
+        array = _array(array) if isinstance(array, Tensor) else array
         array = np.ascontiguousarray(array, dtype=dtype or self.dtype)
         name = f"c{len(self.constants)}"
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
@@ -188,18 +189,18 @@ def _build(graph: _Graph, module: InverseModule, layout: str) -> None:
 
 
 def _array(tensor: Tensor) -> NDArray:
-    return tensor.detach().double().cpu().numpy()
+    return tensor.detach().cpu().numpy()
 
 
 def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
     E = A
     if module.kept is not None:
-        E = graph("Gather", E, graph.constant(module.kept.numpy(), np.int64), axis=1)
+        E = graph("Gather", E, graph.constant(module.kept, np.int64), axis=1)
     if module.half_precision:
         E = graph.cast(E, graph.wide)
-    E = graph("Sub", E, graph.constant(_array(module.origin), graph.wide))
+    E = graph("Sub", E, graph.constant(module.origin, graph.wide))
     if module.scale is not None:
-        E = graph("Mul", E, graph.constant(_array(module.scale), graph.wide))
+        E = graph("Mul", E, graph.constant(module.scale, graph.wide))
     terms = [] if module.reduced is None else [_reduced(graph, module.reduced, E)]
     E = graph.narrowed(E)
     if len(module.weights):
@@ -207,15 +208,15 @@ def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
         for k, (W, b) in enumerate(zip(module.weights, module.biases, strict=True)):
             if k:
                 h = _activation(graph, module.activation, h)
-            h = graph("Gemm", h, graph.constant(_array(W)), graph.constant(_array(b)), transB=1)
+            h = graph("Gemm", h, graph.constant(W), graph.constant(b), transB=1)
         terms.append(h)
     if module.linear is not None and module.constant is not None:
-        constants = graph.constant(_array(module.linear)), graph.constant(_array(module.constant))
+        constants = graph.constant(module.linear), graph.constant(module.constant)
         terms.append(graph("Gemm", E, *constants))
     elif module.linear is not None:
-        terms.append(graph("MatMul", E, graph.constant(_array(module.linear))))
+        terms.append(graph("MatMul", E, graph.constant(module.linear)))
     elif module.constant is not None:
-        terms.append(graph.constant(_array(module.constant)))
+        terms.append(graph.constant(module.constant))
     if module.series_order:
         terms.append(_series(graph, module, E))
     out = terms[0]
@@ -226,9 +227,9 @@ def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
 
 def _reduced(graph: _Graph, module: ReducedModule, E: str) -> str:
     """Write the arithmetic of a map in reduced coordinates, with a column for each matrix."""
-    looked = graph("MatMul", E, graph.constant(_array(module.projection), graph.wide))
+    looked = graph("MatMul", E, graph.constant(module.projection, graph.wide))
     if module.shift is not None:
-        looked = graph("Add", looked, graph.constant(_array(module.shift), graph.wide))
+        looked = graph("Add", looked, graph.constant(module.shift, graph.wide))
     n_looked = module.projection.shape[1]
     z = graph.slice(looked, module.n_outside, n_looked, n_looked, axis=1)
     z = graph("Transpose", graph.narrowed(z), perm=[1, 0])
@@ -240,15 +241,15 @@ def _reduced(graph: _Graph, module: ReducedModule, E: str) -> str:
         features = [graph("Transpose", graph.narrowed(E), perm=[1, 0])]
         coef = np.zeros((len(module.projection), coef.shape[1]))
     out = graph("Concat", *features, axis=0)
-    constant = graph.constant(_array(module.constant_row))
+    constant = graph.constant(module.constant_row)
     if module.basis is None:
         out = graph("Gemm", out, graph.constant(coef), constant, transA=1)
     else:
         few = graph("Gemm", out, graph.constant(coef), transA=1)
-        out = graph("Gemm", few, graph.constant(_array(module.basis)), constant)
+        out = graph("Gemm", few, graph.constant(module.basis), constant)
     if module.limits is None:
         return out
-    limits = graph.constant(_array(module.limits), graph.wide)
+    limits = graph.constant(module.limits, graph.wide)
     known = graph.cast(graph("LessOrEqual", graph("Abs", looked), limits), np.int32)
     known = graph("ReduceMin", known, graph.constant([1], np.int64), keepdims=1)
     return graph("Where", graph.cast(known, np.bool_), out, graph.constant(np.nan))
@@ -273,8 +274,7 @@ def _terms(graph: _Graph, module: ReducedModule, z: str) -> list[str]:
     values = graph("Concat", *atoms, axis=0)
     for pair in module.products:
         left, right = (
-            graph("Gather", values, graph.constant(index.cpu().numpy(), np.int64), axis=0)
-            for index in pair
+            graph("Gather", values, graph.constant(index, np.int64), axis=0) for index in pair
         )
         values = graph("Concat", values, graph("Mul", left, right), axis=0)
     return [values]
@@ -285,7 +285,7 @@ def _hidden(graph: _Graph, module: ReducedModule, z: str) -> str:
     n_components = module.projection.shape[1] - module.n_outside
     h = graph.slice(z, 0, module.weights[0].shape[1], n_components)
     for W, b in zip(module.weights[:-1], module.biases[:-1], strict=True):
-        h = graph("Gemm", graph.constant(_array(W)), h, graph.constant(_array(b)[:, None]))
+        h = graph("Gemm", graph.constant(W), h, graph.constant(_array(b)[:, None]))
         h = _activation(graph, module.activation, h)
     return h
 
@@ -294,7 +294,7 @@ def _series(graph: _Graph, module: InverseModule, E: str) -> str:
     n = module.n
     identity = graph.constant(np.eye(n))
     # All rows of all matrices in one product.
-    N = graph("MatMul", graph.reshape(E, -1, n), graph.constant(_array(module.series_right)))
+    N = graph("MatMul", graph.reshape(E, -1, n), graph.constant(module.series_right))
     N = graph.reshape(N, -1, n, n)
     P = graph("Add", N, identity)
     for _ in range(module.series_order - 1):

@@ -44,15 +44,12 @@ class ReducedPart:
         with np.errstate(all="ignore"):
             # What is looked at only comes first: what is outside, and coordinates of no term.
             used = form.terms.powers[0] if form.terms.powers else 0
-            projection = np.hstack(
-                [form.outside, form.projection[:, used:], form.projection[:, :used]]
-            )
-            r = projection.shape[1] - used
+            first, rest = np.split(form.projection, [used], axis=1)
+            projection = np.hstack([form.outside, rest, first])
+            n_outside, r = form.outside.shape[1], projection.shape[1] - used
             shift, limits = ((pivot - form.origin) @ projection)[:, None], None
             if form.limits is not None:
-                outside, first, rest = np.split(
-                    form.limits, np.cumsum([form.outside.shape[1], used])
-                )
+                outside, first, rest = np.split(form.limits, [n_outside, n_outside + used])
                 limits = np.concatenate([outside, rest, first])[:, None]
             layers = [(W, b[:, None]) for W, b in form.layers]
             coef, constant = form.coef, form.constant[outputs] + constant

@@ -238,19 +238,20 @@ class Engine:
         direct = exact and host.is_direct and X.dtype == wide and not in_place
         for piece in pieces(len(X), host, wide.itemsize, verbose):
             x, part = X[piece], out[piece]
-            E = None if direct and x.flags.carray else space.of(example, (len(x), d), "E")
-            if E is None:
+            if direct and x.flags.carray:
                 E = torch.from_numpy(x).view(len(x), d)
-            elif x.flags.carray and host.kept is None and exact:
-                differences(torch.from_numpy(x), parts, E)
-            else:  # read-only memory and files, which torch does not take
-                differences(x, host, E.numpy())
+            else:
+                E = space.of(example, (len(x), d), "E")
+                if x.flags.carray and host.kept is None and exact:
+                    differences(torch.from_numpy(x), parts, E)
+                else:  # read-only memory and files, which torch does not take
+                    differences(x, host, E.numpy())
             # What is not picked is not in E, and activations may swallow what is.
-            early = host.kept is not None or bool(host.layers)
+            early, finite = host.kept is not None or bool(host.layers), True
             if host.kept is not None:
                 finite = sum_is_finite(x)
-            else:
-                finite = not early or math.isfinite(torch.dot(E.view(-1), E.view(-1)))
+            elif early:
+                finite = math.isfinite(torch.dot(E.view(-1), E.view(-1)))
             bad = None if finite else not_finite(x)
             same = part.dtype == wide
             y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")

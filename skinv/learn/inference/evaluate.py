@@ -20,7 +20,7 @@ from .series import SeriesPart
 
 def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
     """Compute the outputs (m, n_outputs) of E = (a − origin)·unit, both contiguous; E is kept."""
-    started = False
+    started = bool(parts.layers) or parts.reduced is not None
     if parts.layers:
         h = E
         for k, (W, b) in enumerate(parts.layers[:-1]):
@@ -33,28 +33,22 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
             flat += parts.repeated("bias", b, len(out))
         else:
             affine(h, W, b, out)
-        started = True
     if parts.reduced is not None:
         parts.reduced.evaluate(E, out, space, lambda h: activate(h, parts.activation, space))
-        started = True
-    if parts.linear is not None:
-        if started:
-            add_product(out, E, parts.linear, space)
-        else:
-            affine(E, parts.linear, parts.constant, out)
-        started = True
+    if parts.linear is not None and started:
+        add_product(out, E, parts.linear, space)
+    elif parts.linear is not None:
+        affine(E, parts.linear, parts.constant, out)
+    elif not started and parts.constant is not None:
+        out[...] = parts.constant
     if parts.series is not None:
-        if not started and parts.constant is not None:
-            out[...] = parts.constant
-            started = True
+        add = started or parts.linear is not None or parts.constant is not None
         if parts.is_complex:
             E, out = (from_pairs(rows, len(rows), rows.shape[1] // 2) for rows in (E, out))
         if parts.series.is_thin:
-            _thin(parts.series, E, out, started, parts.unit)
+            _thin(parts.series, E, out, add, parts.unit)
         else:
-            _whole(parts.series, E, out, started, space)
-    elif not started:
-        out[...] = parts.constant
+            _whole(parts.series, E, out, add, space)
 
 
 def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) -> None:

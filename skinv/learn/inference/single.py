@@ -116,14 +116,6 @@ def _series(parts: Parts) -> Callable[[NDArray], NDArray] | None:
     return function
 
 
-def _relu(h: NDArray) -> NDArray:
-    return np.maximum(h, 0, out=h)
-
-
-def _tanh(h: NDArray) -> NDArray:
-    return np.tanh(h, out=h)
-
-
 def _silu_of_twice(h: NDArray) -> NDArray:
     t = np.tanh(h)
     t += 1
@@ -131,4 +123,8 @@ def _silu_of_twice(h: NDArray) -> NDArray:
     return t
 
 
-_ACTIVATIONS = {"relu": _relu, "tanh": _tanh, "silu": _silu_of_twice}
+_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
+    "relu": lambda h: np.maximum(h, 0, out=h),
+    "tanh": lambda h: np.tanh(h, out=h),
+    "silu": _silu_of_twice,
+}
