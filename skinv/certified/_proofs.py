@@ -65,7 +65,7 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
         A, X = xp.astype(A, xp.float32), xp.astype(X, xp.float32)
         tol += xp.finfo(dtype).eps / 2
     symmetric = symmetric_rows(A)
-    settings = {"tol": tol, "order": terms.order, "norm": terms.norm}
+    settings: dict[str, Any] = {"tol": tol, "order": terms.order, "norm": terms.norm}
     bound, residual, n_refine = refine(A, X, max_refine=terms.max_refine, **settings)
     X, bound = with_symmetry(*rounded(X, dtype, bound, terms.norm), terms.norm, symmetric)
     result = InverseReport(inverse=X, bound=bound, residual=residual, n_refine=n_refine)

@@ -13,7 +13,8 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 
 from .._arrays.blocks import by_blocks, is_dask
-from .._arrays.host import is_complex, real_array, to_host
+from .._arrays.host import real_array, to_host
+from .._arrays.kinds import is_complex
 from .._arrays.projected import moved_rows, remember, warn_of_projection
 from .._arrays.shapes import Layout, flatten_stack, matrix_order, restore_layout, warn_of_single
 from .._arrays.training import training_rows

@@ -328,8 +328,7 @@ def _by_kernel(X: Any, parts: Parts, out: Any) -> bool:
     """Evaluate a series, if it is all there is, in one pass on a GPU, if that can be done."""
     series = parts.series
     alone = not parts.layers and parts.linear is None and parts.constant is None
-    plain = series is not None and series.is_plain and not parts.is_complex
-    if not plain or not alone or parts.unit != 1.0:
+    if series is None or not series.is_plain or parts.is_complex or not alone or parts.unit != 1.0:
         return False
     kernels = kernels_for(X, series.left.shape[0]) if X.is_contiguous() else None
     if kernels is None:
