@@ -21,7 +21,7 @@ from ._arrays.host import real_array, to_host
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
 from ._arrays.shapes import Leading, as_stack, flatten_stack
-from ._linalg.inverses import exact_inverse
+from ._linalg.products import exact_inverse
 from .geometry import distance_to_singularity
 from .geometry._regions import row_norms
 from .learn.regressor import warn_of_unanswered

@@ -161,6 +161,7 @@ class Matrices(NamedTuple):
                 ) from error
         elif is_tensor(X):
             refuse_sparse(X)
+            X = X.detach()
         elif is_foreign(X):
             X = np.asarray(X)
         if getattr(X, "ndim", 2) != 3:

@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._arrays.conversion import as_double
 from .._arrays.embedding import embed_complex
 from .._arrays.host import real_array, to_host
-from .._arrays.kinds import is_complex, is_tensor, namespace
+from .._arrays.kinds import is_complex
 from .._arrays.rows import list_rows, refuse_nonfinite
 from .._arrays.shapes import as_stack, matrix_order
+from .products import exact_inverse
 
 # Past this condition number a float64 inverse has lost more than half of its digits.
 MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
-
-
-def exact_inverse(A: Any) -> Any:
-    """Invert matrices (..., n, n) by LAPACK's ``gesv`` in double precision.
-
-    All NaN where one is exactly singular or not finite. Tensors (m, n, n) should be finite: their
-    inverses are on their device, and nothing waits for it.
-    """
-    if is_tensor(A):
-        torch = namespace(A)
-        inverse, info = torch.linalg.inv_ex(as_double(A))
-        return torch.where((info == 0)[:, None, None], inverse, torch.nan).contiguous()
-    A = np.asarray(A, dtype=np.complex128 if np.iscomplexobj(A) else np.float64)
-    stack = A.reshape(-1, *A.shape[-2:])
-    ok = np.isfinite(stack).all(axis=(1, 2))
-    out = np.full_like(stack, np.nan)
-    if ok.all():
-        try:
-            return np.linalg.inv(A)
-        except np.linalg.LinAlgError:
-            pass
-    # A zero pivot is what makes LAPACK give up; the sign of the determinant comes from the very
-    # same LU factorisation, and is 0 exactly then.
-    with np.errstate(all="ignore"):
-        ok[ok] = np.linalg.slogdet(stack[ok])[0] != 0
-    out[ok] = np.linalg.inv(stack[ok])
-    return out.reshape(A.shape)
 
 
 def condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64]:

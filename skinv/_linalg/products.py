@@ -1,13 +1,13 @@
-"""What NumPy and torch do in ways of their own, for speed: products, sums of squares, gathering."""
+"""What NumPy and torch do in ways of their own: products, inverses, sums of squares, gathering."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from .._arrays.kinds import from_parts, is_complex, is_tensor, namespace, parts_of
+from .._arrays.conversion import as_double
+from .._arrays.kinds import is_complex, is_tensor, namespace, parts_of
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 
@@ -88,6 +88,33 @@ def add_to_diagonal(stack: Any, number: float) -> None:
     diagonals += number
 
 
+def exact_inverse(A: Any) -> Any:
+    """Invert matrices (..., n, n) by LAPACK's ``gesv`` in double precision.
+
+    All NaN where one is exactly singular or not finite. Tensors (m, n, n) should be finite: their
+    inverses are on their device, and nothing waits for it.
+    """
+    if is_tensor(A):
+        torch = namespace(A)
+        inverse, info = torch.linalg.inv_ex(as_double(A))
+        return torch.where((info == 0)[:, None, None], inverse, torch.nan).contiguous()
+    A = np.asarray(A, dtype=np.complex128 if np.iscomplexobj(A) else np.float64)
+    stack = A.reshape(-1, *A.shape[-2:])
+    ok = np.isfinite(stack).all(axis=(1, 2))
+    out = np.full_like(stack, np.nan)
+    if ok.all():
+        try:
+            return np.linalg.inv(A)
+        except np.linalg.LinAlgError:
+            pass
+    # A zero pivot is what makes LAPACK give up; the sign of the determinant comes from the very
+    # same LU factorisation, and is 0 exactly then.
+    with np.errstate(all="ignore"):
+        ok[ok] = np.linalg.slogdet(stack[ok])[0] != 0
+    out[ok] = np.linalg.inv(stack[ok])
+    return out.reshape(A.shape)
+
+
 def frobenius(stack: Any) -> Any:
     """Return the Frobenius norm of each matrix, in its precision and as it is rounded."""
     if is_tensor(stack):
@@ -126,21 +153,6 @@ def taken_columns(rows: Any, index: Any) -> Any:
     if is_tensor(rows):
         return rows.index_select(1, namespace(rows).tensor(index, device=rows.device))
     return np.take(rows, index, axis=1)
-
-
-def as_pairs(numbers: Any) -> Any:
-    """Return complex numbers (m, ...) as rows, real and imaginary parts in turn.
-
-    A view where the memory allows it.
-    """
-    numbers = numbers.resolve_conj().resolve_neg() if is_tensor(numbers) else numbers
-    parts = parts_of(numbers)
-    return parts.reshape(parts.shape[0], math.prod(parts.shape[1:]))
-
-
-def from_pairs(rows: Any, *shape: int) -> Any:
-    """View contiguous rows of real and imaginary parts in turn as complex numbers of a shape."""
-    return from_parts(rows.reshape(*shape, 2))
 
 
 def kernels_for(X: Any, n: int) -> Any:

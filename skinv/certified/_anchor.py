@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from .._arrays.embedding import embed_complex, extract_complex
 from .._arrays.kinds import namespace
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.inverses import condition_numbers, exact_inverse
-from .._linalg.products import column_norms, dot, product_error
+from .._linalg.inverses import condition_numbers
+from .._linalg.products import column_norms, dot, exact_inverse, product_error
 from .._linalg.scaling import powers_of_two
 from ..bounds._residual import measure, scaled
 

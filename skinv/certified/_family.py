@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from .._arrays.estimators import private
-from .._arrays.host import like, to_host
-from .._arrays.kinds import as_complex, is_double, is_narrow, is_tensor, namespace, not_a_number
-from .._arrays.pairs import floating
+from .._arrays.host import to_host
+from .._arrays.kinds import as_complex, is_double, namespace, not_a_number
 from .._arrays.shapes import Layout, Matrices, matrix_order
-from .._arrays.validation import validate_rows
-from .._linalg.workspace import full
+from .._arrays.validation import floating_matrices, take, validate_rows
+from .._linalg.workspace import empty, full, indices
 
 
 def members(model: Any, X: Any, reset: bool) -> tuple[Any, Matrices]:
@@ -21,12 +20,12 @@ def members(model: Any, X: Any, reset: bool) -> tuple[Any, Matrices]:
 
     ``fit`` remembers what the function returned, which may not be made for no parameters.
     """
-    if is_tensor(X) and not reset:
-        p = model._validate_prediction(X).numbers
-    else:
+    if reset:
         given = to_host(X)
         given = np.asarray(given) if isinstance(given, (list, tuple)) else given
-        p = validate_rows(model, given, reset=reset, square=False, allow_nonfinite=True)
+        p = validate_rows(model, given, reset=True, square=False, allow_nonfinite=True)
+    else:
+        p = take(model, X).rows
     xp = namespace(p)
     finite = xp.all(xp.isfinite(p), axis=1)
     good = p if bool(finite.all()) else p[finite]
@@ -36,14 +35,13 @@ def members(model: Any, X: Any, reset: bool) -> tuple[Any, Matrices]:
     else:
         taken = _call_family(model.family, good)
     if reset:
-        single = not (is_tensor(taken.numbers) or is_double(taken.numbers))
         model._member = {
             "n_features": taken.n_features,
             "layout": int(taken.layout),
-            "dtype": "float32" if single else "float64",
+            "double": is_double(taken.numbers),
         }
     elif known is not None and taken.n_features != known["n_features"]:
-        if taken.layout == Layout.COMPLEX or 4 * taken.n_features != known["n_features"]:
+        if taken.is_complex or 4 * taken.n_features != known["n_features"]:
             raise ValueError(
                 f"Got matrices of {taken.n_features} entries from family, embedded if they are "
                 f"complex, but in fit they had {known['n_features']}: one order, and complex "
@@ -53,36 +51,30 @@ def members(model: Any, X: Any, reset: bool) -> tuple[Any, Matrices]:
     if good is not p:
         numbers = taken.numbers
         every = full(numbers, (len(p), *numbers.shape[1:]), not_a_number(numbers))
-        every[finite if is_tensor(numbers) else to_host(finite)] = numbers
+        every[to_host(indices(finite))] = numbers
         taken = Matrices(every, taken.layout)
     return (X if hasattr(X, "columns") else p), taken
 
 
-def _no_matrices(parameters: Any, n_features: int, layout: int, dtype: str) -> Matrices:
+def _no_matrices(parameters: Any, n_features: int, layout: int, double: bool) -> Matrices:
     """Return no matrices, of the kind that the function returned in ``fit``."""
+    xp = namespace(parameters)
     shape: tuple[int, ...] = (0, n_features)
+    kinds = (xp.float32, xp.float64)
     if layout == Layout.COMPLEX:
         n = matrix_order(n_features) // 2
-        shape = (0, n, n)
-    numbers = np.empty(shape, complex if layout == Layout.COMPLEX else float)
-    example = parameters if is_tensor(parameters) else np.empty(0, dtype)
-    return Matrices(like(numbers, example), Layout(layout))
+        shape, kinds = (0, n, n), (xp.complex64, xp.complex128)
+    return Matrices(empty(parameters, shape, kinds[double]), Layout(layout))
 
 
 def _call_family(family: Callable, parameters: Any) -> Matrices:
     """Return the matrices of finite parameters."""
-    matrices = family(private(parameters))
-    try:  # copies: the function may use the same memory again
-        matrices = matrices.detach().clone() if is_tensor(matrices) else np.array(matrices)
-    except ValueError:  # ragged
-        matrices = np.asarray(None)
-    taken = Matrices.of(matrices)
-    numbers = taken.numbers
-    if numbers.ndim not in (2, 3) or len(numbers) != len(parameters):
+    matrices = private(family(private(parameters)))  # it may use the same memory again
+    taken = floating_matrices(matrices)
+    if taken.numbers.ndim < 2 or len(taken.numbers) != len(parameters):
         raise ValueError(
-            f"Got an array of shape {tuple(matrices.shape)} from family for {len(parameters)} "
+            f"Got an array of shape {np.shape(matrices)} from family for {len(parameters)} "
             f"rows of parameters, but one square matrix each is expected: (n_samples, n, n)."
         )
     matrix_order(taken.n_features)
-    half = is_tensor(numbers) and is_narrow(numbers) and not taken.is_complex
-    return Matrices(numbers if half else floating(numbers, not is_narrow(numbers)), taken.layout)
+    return taken

@@ -14,8 +14,8 @@ from sklearn.exceptions import NotFittedError
 
 from .._arrays.embedding import extract_complex
 from .._arrays.estimators import private, reads_only, unwrapped
-from .._arrays.host import like, real_array, to_host
-from .._arrays.kinds import is_complex, is_tensor, not_a_number
+from .._arrays.host import numbers_like, to_host
+from .._arrays.kinds import as_complex, is_complex, not_a_number
 from .._arrays.rows import expecting_unanswered, numbered, taken_rows
 from .._arrays.shapes import flatten_stack
 from .._linalg.workspace import copied, full
@@ -65,7 +65,7 @@ def _ask(estimator: Any, given: Any) -> tuple[Any, NDArray | None]:
 
     What it raises for a batch may be due to a single row: which ones is found by bisection.
     """
-    host = is_tensor(given) and not isinstance(final_of(estimator), InverseRegressorMixin)
+    host = not isinstance(final_of(estimator), InverseRegressorMixin)
     copies = not reads_only(estimator)
 
     def ask(part: Any) -> Any:
@@ -112,12 +112,8 @@ def _ask(estimator: Any, given: Any) -> tuple[Any, NDArray | None]:
 
 def _as_stack(estimator: Any, predicted: Any, A: Any) -> Any:
     """Return predictions as a stack of their own, like the matrices A that they are for."""
-    if not (is_tensor(A) and is_tensor(predicted)):
-        predicted = to_host(predicted)
-        if getattr(getattr(predicted, "dtype", None), "kind", "O") not in "biufc":
-            predicted = real_array(predicted, "predictions")
-        predicted = np.asarray(predicted)
-    final = final_of(estimator)
+    final, fresh = final_of(estimator), type(predicted) is type(A) and predicted.dtype == A.dtype
+    predicted = numbers_like(predicted, A, "predictions")
     if getattr(final, "packed", False) and A.shape[1] > 1:
         predicted = unpack_symmetric(predicted)
     m, n, _ = A.shape
@@ -136,13 +132,10 @@ def _as_stack(estimator: Any, predicted: Any, A: Any) -> Any:
             f"Got complex predictions for real matrices, but real inverses are expected: fit "
             f"{estimator!r} to real targets."
         )
-    predicted = predicted.reshape(m, order, order)
+    stack = predicted.reshape(m, order, order)
     if embedded:
-        predicted = extract_complex(predicted)
-    elif type(final) in OURS and type(predicted) is type(A) and predicted.dtype == A.dtype:
-        return predicted
-    # A copy otherwise: predictions may share memory with each other or with the regressor.
-    with np.errstate(all="ignore"):
-        own = full(A, (m, n, n), 0.0)
-        own[...] = predicted if is_tensor(predicted) else like(predicted, A)
-    return own.detach() if is_tensor(own) else own
+        return extract_complex(stack)
+    if is_complex(A):
+        stack = as_complex(stack)
+    # A copy: predictions of others may share memory with each other or with the regressor.
+    return stack if fresh and type(final) in OURS else copied(stack)

@@ -12,7 +12,7 @@ from .._arrays.kinds import namespace, not_a_number
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
 from .._arrays.rows import numbered, taken_rows
-from .._linalg.inverses import exact_inverse
+from .._linalg.products import exact_inverse
 from .._linalg.workspace import empty, full, indices
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_array, as_double
-from .._arrays.host import to_host
-from .._arrays.kinds import as_complex, is_complex, is_tensor, namespace, not_a_number
-from .._arrays.pairs import as_tensor, refuse_inexact
+from .._arrays.conversion import as_double
+from .._arrays.host import beside, refuse_inexact
+from .._arrays.kinds import as_complex, is_complex, namespace, not_a_number
 from .._linalg.products import column_norms
 from .._linalg.workspace import full
 
@@ -27,8 +26,7 @@ def right_hand_sides(b: Any, A: Any) -> Any:
     that cannot hold it. Those of complex matrices become complex.
     """
     m, n = A.shape[:2]
-    b = as_tensor(b).to(A.device) if is_tensor(A) else as_array(to_host(b))
-    xp = namespace(A)
+    xp, b = namespace(A), beside(b, A)
     if is_complex(b) and not is_complex(A):
         raise ValueError(
             "Got complex right-hand sides for real matrices, but real ones are expected: solve for "

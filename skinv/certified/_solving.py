@@ -11,9 +11,8 @@ from .._arrays.conversion import as_double
 from .._arrays.host import like
 from .._arrays.kinds import namespace
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.inverses import exact_inverse
 from .._linalg.norms import finite_rows
-from .._linalg.products import column_norms, product_error
+from .._linalg.products import column_norms, exact_inverse, product_error
 from .._linalg.scaling import powers_of_two, shifted, times_power
 from .._linalg.workspace import full, indices, pieces
 from ..bounds._residual import measure, scaled

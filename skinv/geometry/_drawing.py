@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays.blocks import sample_by_blocks
 from .._arrays.shapes import as_stack
 from .._linalg.draws import DeviceDraws, HostDraws
-from .._linalg.inverses import exact_inverse
+from .._linalg.products import exact_inverse
 from ._distance import distance_to_singularity
 from ._fitted import FittedRegion
 from ._regions import Draws, Ellipsoid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .._linalg.inverses import exact_inverse
+from .._linalg.products import exact_inverse
 from ._rounding import TINY, UNIT
 
 # A residual above this is worth a step of refinement.

@@ -15,7 +15,7 @@ from .._arrays.host import real_array
 from .._arrays.results import TruncatedMoments
 from .._arrays.shapes import as_stack
 from .._linalg.draws import HostDraws, private_generator
-from .._linalg.inverses import exact_inverse
+from .._linalg.products import exact_inverse
 from ..geometry._drawing import check_sampler
 from ._predictions import Predictions
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._arrays.host import to_host
 from .._arrays.rows import expecting_unanswered
-from .._linalg.inverses import exact_inverse
+from .._linalg.products import exact_inverse
 from ..bounds import residual_bound
 from ..geometry._regions import row_norms
 from ..refinement import newton_schulz

@@ -17,7 +17,8 @@ from .._arrays.estimators import private, reads_only
 from .._arrays.host import real_array, to_host
 from .._arrays.rows import expecting_unanswered, refuse_nonfinite
 from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
-from .._linalg.inverses import check_inverse_targets, exact_inverse
+from .._linalg.inverses import check_inverse_targets
+from .._linalg.products import exact_inverse
 from ..geometry._regions import row_norms
 from ..learn.linear import LinearInverseApprox
 from ..learn.neural import NeuralInverseRegressor

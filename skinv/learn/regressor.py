@@ -20,20 +20,17 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from .._arrays.estimators import unwrapped
 from .._arrays.host import to_host
-from .._arrays.kinds import is_narrow, is_tensor
-from .._arrays.pairs import as_tensor, floating, refuse_inexact
 from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
 from .._arrays.shapes import (
     Layout,
     Matrices,
     as_stack,
     flatten_stack,
-    refuse_other_order,
     restore_layout,
     warn_of_single,
 )
 from .._arrays.training import selected, targets_are_inverses
-from .._arrays.validation import validate_rows
+from .._arrays.validation import take, validate_rows
 from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..persistence import PersistentMixin
 
@@ -120,45 +117,8 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
     def _validate_prediction(
         self, X: Any, *, keep_half: bool = False, exact: bool = False
     ) -> Matrices:
-        """Return floating-point matrices as an array, or a tensor if `X` is one.
-
-        NaN and infinity pass. If `exact`, what rounding would change raises a ValueError.
-        """
-        check_is_fitted(self)
-        given = Matrices.of(X)
-        n_features = getattr(self, "n_features_in_", None)  # of foreign regressors often unknown
-        refuse_other_order(X, given.numbers, n_features, type(self).__name__)
-        numbers, layout = given
-        if given.is_complex:
-            if n_features not in (None, given.n_features):
-                raise ValueError(
-                    f"Got complex matrices of shape {np.shape(X)}, whose real embeddings have "
-                    f"{given.n_features} entries, but {type(self).__name__} is expecting "
-                    f"{n_features} features: fit it to complex matrices of this order."
-                )
-            numbers = as_tensor(numbers) if is_tensor(numbers) else numbers
-            return Matrices(floating(numbers, not is_narrow(numbers), exact=exact), layout)
-        if is_tensor(numbers):
-            if numbers.ndim != 2 or n_features not in (None, numbers.shape[1]):
-                raise ValueError(
-                    f"Got a tensor of shape {tuple(X.shape)}, but {type(self).__name__} is "
-                    f"expecting {n_features or 'n*n'} features per matrix: pass rows of so many "
-                    f"entries, or a stack (n_samples, n, n) of such matrices."
-                )
-            numbers = numbers.detach().resolve_neg()
-            rows = numbers if numbers.is_floating_point() else numbers.double()
-        else:
-            rows = validate_rows(
-                self,
-                numbers,
-                reset=False,
-                square=bool(layout),
-                allow_nonfinite=True,
-                keep_half=keep_half,
-            )
-        if exact:
-            refuse_inexact(numbers if hasattr(numbers, "dtype") else np.asarray(numbers), rows)
-        return Matrices(rows, layout)
+        """Return floating-point matrices as :func:`skinv._arrays.validation.take` does."""
+        return take(self, X, keep_half=keep_half, exact=exact)
 
     def _restore_prediction(self, values: Any, layout: Layout) -> Any:
         """Give predictions (n_samples, n_targets) the shape of targets, or the layout of `X`."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..._arrays.host import real_array, to_host
 from ..._arrays.rows import refuse_nonfinite
 from ..._arrays.shapes import as_stack, flatten_stack
-from ..._linalg.inverses import exact_inverse
+from ..._linalg.products import exact_inverse
 from ...geometry import distance_to_singularity
 from ...geometry._regions import row_norms
 from ...impossibility._predictions import Predictions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from threading import RLock
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.kinds import is_tensor
 from ..._linalg.arithmetic import Arithmetic, products_are_exact
 from ..._linalg.form import ModelForm, for_complex
 from ..._linalg.products import kernels_for
@@ -98,7 +96,7 @@ class Engine:
         engine = self if X.dtype.itemsize >= 4 else self._tolerant(X)
         if engine is not self:
             return engine(X, outputs, out, device, verbose)
-        if is_tensor(X):
+        if not isinstance(X, np.ndarray):
             return self._tensors(X, outputs, out, verbose)
         wide = np.dtype(np.float32) if X.dtype.itemsize < 4 else X.dtype
         if len(X) == 1 and outputs is None and out is None:
@@ -232,8 +230,10 @@ class Engine:
         self, X: NDArray, host: Parts, parts: Parts, out: NDArray, space: Workspace, verbose: bool
     ) -> None:
         """Predict rows of an array by torch, or by NumPy if that is what the parts are."""
-        torch, d, wide = sys.modules["torch"], len(host.origin), host.origin.dtype
-        exact, in_place = is_tensor(parts.origin), np.may_share_memory(X, out)
+        import torch
+
+        d, wide = len(host.origin), host.origin.dtype
+        exact, in_place = parts is not host, np.may_share_memory(X, out)
         example = torch.from_numpy(host.origin)
         direct = exact and host.is_direct and X.dtype == wide and not in_place
         for piece in pieces(len(X), host, wide.itemsize, verbose):
@@ -271,15 +271,17 @@ class Engine:
         self, X: NDArray, host: Parts, parts: Parts, out: NDArray, verbose: bool
     ) -> None:
         """Predict rows of an array on a GPU."""
-        torch, wide = sys.modules["torch"], host.origin.dtype
+        import torch
+
+        wide = host.origin.dtype
         space = Workspace()
         width = max(parts.width, len(host.origin), parts.n_outputs)
         step = max(PIECE_COPIED // (wide.itemsize * width), 1)
         for piece in steps(len(X), step, verbose):
             x = X[piece]
             bad = None if sum_is_finite(x) else not_finite(x)
-            E = np.empty((len(x), len(host.origin)), wide)
-            E = torch.from_numpy(differences(x, host, E)).to(parts.origin.device)
+            near = differences(x, host, np.empty((len(x), len(host.origin)), wide))
+            E = torch.from_numpy(near).to(parts.origin.device)
             y = space.of(E, out[piece].shape, "y")
             evaluate(parts, E, y, space)
             out[piece] = y.cpu().numpy()
@@ -290,7 +292,8 @@ class Engine:
 
     def _tensors(self, X: Any, outputs: NDArray[np.intp] | None, out: Any, verbose: bool) -> Any:
         """Predict on the tensor's device, asking for none of its numbers."""
-        torch = sys.modules["torch"]
+        import torch
+
         wide = torch.float32 if X.dtype.itemsize < 4 else X.dtype
         parts = self.parts(wide, X.device, outputs)
         if out is None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._arrays.kinds import namespace
+from ..._arrays.kinds import from_pairs, namespace
 from ..._linalg.products import (
     activate,
     add_product,
     add_to_diagonal,
     affine,
-    from_pairs,
     product,
 )
 from ..._linalg.workspace import Workspace, on_host

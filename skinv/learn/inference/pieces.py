@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.kinds import is_tensor, namespace
+from ..._arrays.kinds import namespace
+from ..._arrays.memory import is_contiguous
 from ..._arrays.progress import progress
 from ..._linalg.workspace import PIECE_CUDA, on_host
 from .parts import SHORT, Parts
@@ -48,7 +48,8 @@ def steps(m: int, step: int, verbose: bool) -> Iterator[slice]:
 
 def fresh_memory(m: int, n: int, dtype: Any, device: Any) -> Any:
     """Return memory for a result; NumPy's comes in large pages, which are faster to get."""
-    torch = sys.modules["torch"]
+    import torch
+
     if device.type == "cpu" and dtype in (torch.float32, torch.float64):
         return torch.from_numpy(np.empty((m, n), np.dtype(str(dtype).removeprefix("torch."))))
     return torch.empty(m, n, dtype=dtype, device=device)
@@ -60,8 +61,7 @@ def differences(X: Any, parts: Parts, E: Any) -> Any:
     with np.errstate(all="ignore"):
         if parts.kept is not None:
             X = X.reshape(X.shape[0], -1)[:, parts.kept]
-        contiguous = X.is_contiguous() if is_tensor(X) else X.flags.c_contiguous
-        if E.shape[1] <= SHORT and contiguous and on_host(X) and E.shape[0] <= _MOST_ROWS:
+        if E.shape[1] <= SHORT and is_contiguous(X) and on_host(X) and E.shape[0] <= _MOST_ROWS:
             origin = parts.repeated("origin", origin, E.shape[0])
             X, target = X.reshape(-1), E.reshape(-1)
         elif X.ndim == 3:

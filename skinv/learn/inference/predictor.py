@@ -12,15 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays.blocks import by_blocks, is_dask
 from ..._arrays.host import to_host
-from ..._arrays.kinds import is_complex, is_tensor
+from ..._arrays.kinds import as_pairs, from_pairs
+from ..._arrays.memory import overlaps, result_memory
 from ..._arrays.shapes import Layout, Matrices
+from ..._arrays.validation import take_as_is
 from ..._linalg.form import ModelForm
-from ..._linalg.products import as_pairs, from_pairs
 from ..regressor import InverseRegressorMixin
 from .engine import Engine
-
-# Arrays whose memory can be used as it is, unlike that of other subclasses.
-_PLAIN = (np.ndarray, np.memmap)
 
 
 class EnginePredictorMixin(InverseRegressorMixin):
@@ -104,14 +102,14 @@ class EnginePredictorMixin(InverseRegressorMixin):
             shape = len(X), n, n
         rows = as_pairs(X) if whole else X
         if out is not None:
-            out = _memory(X, out, shape, (X if pairs else rows).dtype)
+            out = result_memory(X, out, shape, (X if pairs else rows).dtype)
         verbose, seen = getattr(self, "verbose", 0) > 1, rows
-        if out is not None and _same_memory(rows, out):
+        if out is not None and overlaps(rows, out):
             seen = np.where(np.isfinite(rows), rows.dtype.type(0), np.nan)
         if pairs and index is not None:
             index = np.stack([2 * index, 2 * index + 1], axis=1).ravel()
         values = engine(rows, index, out, getattr(self, "device", "cpu"), verbose)
-        if not is_tensor(values):
+        if isinstance(values, np.ndarray):
             self._look_at(values, seen)
         return from_pairs(values, *shape) if pairs else values.reshape(shape)
 
@@ -187,15 +185,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
         """Return rows or a stack of floating-point numbers, as they are if possible."""
         if not self.__sklearn_is_fitted__():
             check_is_fitted(self)
-        if is_tensor(X):
-            plain, X = X.is_floating_point(), X.detach()
-        else:
-            plain = type(X) in _PLAIN and X.dtype.char in "efdFD" and X.dtype.isnative
-            plain = plain and not hasattr(self, "feature_names_in_")
-        if plain and _fits(X.shape, self.n_features_in_, 4 if is_complex(X) else 1):
-            layout = Layout.STACK if X.ndim == 3 else Layout.ROWS
-            return Matrices(X, Layout.COMPLEX if is_complex(X) else layout)
-        return self._validate_prediction(X, keep_half=True)
+        return take_as_is(self, X) or self._validate_prediction(X, keep_half=True)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -239,60 +229,8 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
     return np.atleast_1d(index % n_outputs).astype(np.intp)
 
 
-def _memory(X: Any, out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Return memory for the result as real rows, if it is fit for it."""
-    if type(out) is not type(X) and not (isinstance(out, np.ndarray) and not is_tensor(X)):
-        raise ValueError(
-            f"Got out of type {type(out).__name__} for X of {type(X).__name__}, but memory of "
-            f"the same kind is expected: pass what predict returns without out."
-        )
-    contiguous = out.is_contiguous() if is_tensor(out) else out.flags.carray
-    on_device = not is_tensor(out) or out.device == X.device
-    if tuple(out.shape) != shape or out.dtype != dtype or not contiguous or not on_device:
-        raise ValueError(
-            f"Got out of shape {tuple(out.shape)} and {out.dtype}, but writable, contiguous "
-            f"memory of shape {shape} and {dtype} is expected, where X is."
-        )
-    if _overlap(X, out):
-        raise ValueError(
-            "Got out that overlaps X, but it must be the memory of X, or apart from it."
-        )
-    return as_pairs(out) if len(shape) > 1 else out.reshape(shape[0], 1)
-
-
-def _same_memory(X: Any, out: Any) -> bool:
-    """Tell whether an array, of which more is to be known, is about to be written over."""
-    return not is_tensor(X) and np.may_share_memory(X, out)
-
-
 def _check_range(index: NDArray, size: int, outputs: Any) -> None:
     if index.size and not (-size <= int(index.min()) and int(index.max()) < size):
         raise ValueError(
             f"Got outputs={outputs!r}, but indices must be from {-size} to {size - 1}."
         )
-
-
-def _fits(shape: tuple[int, ...], d: int, times: int) -> bool:
-    """Tell whether a shape is that of rows with d numbers, or of matrices, each `times` over."""
-    if len(shape) == 2:
-        return shape[1] == d and times == 1
-    return len(shape) == 3 and shape[1] == shape[2] and times * shape[1] * shape[2] == d
-
-
-def _overlap(X: Any, out: Any) -> bool:
-    """Tell whether memory for results is neither that of X, as it is read, nor apart from it."""
-    if is_tensor(X):
-        apart = X.data_ptr() + _extent(X) <= out.data_ptr()
-        apart = apart or out.data_ptr() + _extent(out) <= X.data_ptr()
-        same = X.data_ptr() == out.data_ptr() and X.is_contiguous() and X.nbytes == out.nbytes
-        return X.numel() > 0 and not (same or apart)
-    if not np.may_share_memory(X, out):
-        return False
-    same = X.__array_interface__["data"][0] == out.__array_interface__["data"][0]
-    return not (same and X.flags.c_contiguous and X.nbytes == out.nbytes)
-
-
-def _extent(X: Any) -> int:
-    """Return the bytes from the first number of a tensor to its last."""
-    steps = sum((size - 1) * stride for size, stride in zip(X.shape, X.stride(), strict=True))
-    return (steps + 1) * X.itemsize

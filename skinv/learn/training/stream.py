@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..._arrays.shapes import as_stack, matrix_order
-from ..._linalg.inverses import exact_inverse, training_inverses
+from ..._linalg.inverses import training_inverses
+from ..._linalg.products import exact_inverse
 from .batches import Rows
 from .preparation import Preparation
 

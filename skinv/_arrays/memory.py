@@ -1,0 +1,59 @@
+"""Memory that callers give for results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .kinds import as_pairs, is_tensor
+
+
+def result_memory(X: Any, out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return memory for the result as real rows, if it is fit for it."""
+    if type(out) is not type(X) and not (isinstance(out, np.ndarray) and not is_tensor(X)):
+        raise ValueError(
+            f"Got out of type {type(out).__name__} for X of {type(X).__name__}, but memory of "
+            f"the same kind is expected: pass what predict returns without out."
+        )
+    contiguous = out.is_contiguous() if is_tensor(out) else out.flags.carray
+    on_device = not is_tensor(out) or out.device == X.device
+    if tuple(out.shape) != shape or out.dtype != dtype or not contiguous or not on_device:
+        raise ValueError(
+            f"Got out of shape {tuple(out.shape)} and {out.dtype}, but writable, contiguous "
+            f"memory of shape {shape} and {dtype} is expected, where X is."
+        )
+    if _overlap(X, out):
+        raise ValueError(
+            "Got out that overlaps X, but it must be the memory of X, or apart from it."
+        )
+    return as_pairs(out) if len(shape) > 1 else out.reshape(shape[0], 1)
+
+
+def is_contiguous(X: Any) -> bool:
+    """Tell whether numbers lie in memory as they are read."""
+    return bool(X.is_contiguous() if is_tensor(X) else X.flags.c_contiguous)
+
+
+def overlaps(X: Any, out: Any) -> bool:
+    """Tell whether an array, of which more is to be known, is about to be written over."""
+    return not is_tensor(X) and np.may_share_memory(X, out)
+
+
+def _overlap(X: Any, out: Any) -> bool:
+    """Tell whether memory for results is neither that of X, as it is read, nor apart from it."""
+    if is_tensor(X):
+        apart = X.data_ptr() + _extent(X) <= out.data_ptr()
+        apart = apart or out.data_ptr() + _extent(out) <= X.data_ptr()
+        same = X.data_ptr() == out.data_ptr() and X.is_contiguous() and X.nbytes == out.nbytes
+        return X.numel() > 0 and not (same or apart)
+    if not np.may_share_memory(X, out):
+        return False
+    same = X.__array_interface__["data"][0] == out.__array_interface__["data"][0]
+    return not (same and X.flags.c_contiguous and X.nbytes == out.nbytes)
+
+
+def _extent(X: Any) -> int:
+    """Return the bytes from the first number of a tensor to its last."""
+    steps = sum((size - 1) * stride for size, stride in zip(X.shape, X.stride(), strict=True))
+    return (steps + 1) * X.itemsize
