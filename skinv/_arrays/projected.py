@@ -8,13 +8,13 @@ caller of a pipeline gave other matrices. So what a projection returns says whic
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .kinds import is_tensor
+from .warned import warn
 
 _NAME = "_skinv_moved"
 _NONE: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
@@ -53,10 +53,8 @@ def _bytes(X: Any, moved: NDArray[np.intp]) -> bytes:
 
 def warn_of_projection(moved: NDArray) -> None:
     """Warn that what follows a projection answers for other matrices than came in."""
-    warnings.warn(
+    warn(
         f"{len(moved)} matrices were moved into the region, which data frames and dask arrays do "
         f"not remember: proofs of what follows are for the moved ones. Use arrays, or "
-        f"on_infeasible='nan'.",
-        UserWarning,
-        stacklevel=3,
+        f"on_infeasible='nan'."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from .conversion import as_array
 from .embedding import embed_complex, extract_complex
 from .host import refuse_sparse
 from .kinds import in_library_of, is_complex, is_foreign, is_tensor
+from .warned import warn
 
 
 class AmbiguousShapeWarning(UserWarning):
@@ -40,16 +40,15 @@ def may_be_single(X: Any) -> bool:
     return n > 1 and math.isqrt(n) ** 2 == n
 
 
-def warn_of_single(X: Any, stacklevel: int = 3) -> None:
+def warn_of_single(X: Any) -> None:
     """Warn if rows of training matrices could be a single matrix."""
     if may_be_single(X):
         n = int(np.shape(X)[0])
-        warnings.warn(
+        warn(
             f"Got an array of shape ({n}, {n}), which is taken for {n} matrices of order "
             f"{math.isqrt(n)}, a row each. If it is one matrix A of order {n}, pass A[None]; "
             f"otherwise pass a stack, X.reshape({n}, {math.isqrt(n)}, {math.isqrt(n)}).",
             AmbiguousShapeWarning,
-            stacklevel=stacklevel + 1,
         )
 
 
@@ -74,20 +73,16 @@ class Leading(NamedTuple):
 
     @classmethod
     def of(cls, X: Any, library: Any = None) -> Leading:
-        """Look at an array, and warn of one whose meaning has changed.
-
-        What calls this is called by a function that the caller calls.
-        """
+        """Look at an array, and warn of one whose meaning has changed."""
         refuse_unsquare(X)
         if may_be_single(X) and not is_complex(X):
             n = X.shape[0]
             k = math.isqrt(n)
-            warnings.warn(
+            warn(
                 f"Got an array of shape ({n}, {n}), which is one matrix of order {n}, as in "
                 f"numpy.linalg; it used to be refused, as it might be rows of {n} matrices of "
                 f"order {k}: then pass X.reshape({n}, {k}, {k}), otherwise A[None] ends this.",
                 AmbiguousShapeWarning,
-                stacklevel=4,
             )
         return cls(tuple(X.shape[:-2]), library)
 
@@ -206,7 +201,7 @@ class Matrices(NamedTuple):
 
     def restored(self, stack: Any) -> Any:
         """Give matrices (m, n, n) back as these came."""
-        return stack.reshape(len(stack), -1) if self.layout == Layout.ROWS else stack
+        return stack.reshape(self.numbers.shape) if self.layout == Layout.ROWS else stack
 
 
 def flatten_stack(X: Any) -> tuple[Any, Layout]:

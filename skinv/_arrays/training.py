@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from numbers import Number
@@ -17,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length
 from .host import to_host
 from .rows import numbered, refused_rows
 from .shapes import as_stack, flatten_stack
+from .warned import warn
 
 
 @contextmanager
@@ -46,11 +46,7 @@ def training_rows(X: Any, *others: Any) -> Iterator[tuple]:
             f"All {len(refused)} training matrices are {why}: use a larger radius, or "
             f"on_infeasible='project' or 'drop', or repair them."
         )
-    warnings.warn(
-        f"{int(refused.sum())} of {len(refused)} training matrices are {why} and are left out.",
-        UserWarning,
-        stacklevel=4,
-    )
+    warn(f"{int(refused.sum())} of {len(refused)} training matrices are {why} and are left out.")
     kept = selected(~refused, X, *others)
     with numbered(np.flatnonzero(~refused), len(refused)):
         yield kept

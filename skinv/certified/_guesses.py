@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import deque
 from contextlib import nullcontext
 from typing import Any
@@ -18,6 +17,7 @@ from .._arrays.host import numbers_like, to_host
 from .._arrays.kinds import as_complex, is_complex, not_a_number
 from .._arrays.rows import expecting_unanswered, numbered, taken_rows
 from .._arrays.shapes import flatten_stack
+from .._arrays.warned import warn
 from .._linalg.workspace import copied, full
 from ..learn.linear import LinearInverseApprox
 from ..learn.neural import NeuralInverseRegressor
@@ -95,12 +95,11 @@ def _ask(estimator: Any, given: Any) -> tuple[Any, NDArray | None]:
                 pending.append((first, last))
     unasked = sum(stop - start for start, stop in pending if stop - start > 1)
     if unasked or (len(given) > 1 and not answers):
-        warnings.warn(
+        warn(
             f"The regressor raised errors for batches of {len(given)} matrices, and was given "
             f"up for {unasked or len(given)} of them, which go to the fallback: "
             f"{type(failure).__name__}: {failure}",
             RuntimeWarning,
-            stacklevel=5,
         )
     if not answers:
         return None, np.zeros(0, dtype=np.intp)

@@ -227,7 +227,7 @@ class FeasibleRegionSampler(
         self._rng = private_generator(self.random_state)
         self._proof = self._prove()
         if self.center is None and y is None:
-            warn_of_single(X, stacklevel=4)
+            warn_of_single(X)
         return self
 
     def transform(self, X: Any) -> Any:

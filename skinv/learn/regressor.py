@@ -90,7 +90,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             stated = isinstance(inner, FrozenEstimator)
             stated |= getattr(unwrapped(inner, pipelines=True), "center", None) is not None
             if reset and not stated:
-                warn_of_single(X, stacklevel=4)
+                warn_of_single(X)
             self._y_ndim = 2
             return rows, None
         y, _ = flatten_stack(to_host(y))

@@ -164,7 +164,7 @@ class StructuredInverse(
         self._own(center_=as_stack(full.mean(axis=0, dtype=np.float64)[None])[0])
         targets = self._targets(full, inverse)
         if y is None and not self.packed:
-            warn_of_single(X, stacklevel=4)
+            warn_of_single(X)
         self.estimator_ = clone(self.estimator).fit(structure.pack(full), targets, **fit_params)
         return self
 
