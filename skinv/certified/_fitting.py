@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
+from .._arrays.conversion import as_double
 from .._arrays.estimators import private, reads_only, unwrapped
-from .._arrays.shapes import may_be_single, restore_layout
-from .._arrays.training import training_rows
+from .._arrays.host import real_array, to_host
+from .._arrays.kinds import is_complex
+from .._arrays.rows import refuse_nonfinite
+from .._arrays.shapes import Layout, as_stack, flatten_stack, may_be_single, restore_layout
+from .._arrays.training import targets_are_inverses, training_rows
+from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..geometry._sampler import FeasibleRegionSampler
 from ..learn.regressor import InverseRegressorMixin
+from ..learn.structured import StructuredInverse
+from ._family import members
 
 
 def final_of(estimator: Any) -> Any:
@@ -70,3 +82,116 @@ def finds_targets(estimator: Any) -> bool:
     if not all(isinstance(step, FeasibleRegionSampler) for _, step in steps[:-1]):
         return False
     return "_reads_only" in vars(type(steps[-1][1]))
+
+
+class FitsMixin(InverseRegressorMixin):
+    """A regressor of inverses that is fitted by fitting another one."""
+
+    estimator: Any
+    family: Any
+    _find_anchor: Any
+    _validate_params: Any
+
+    def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
+        """Fit the regressor, and find what solutions start from."""
+        self._y_ndim = 2
+        self.__dict__.pop("_mean", None)  # of an earlier fit
+        if self.family is not None and X is not None:
+            self._fit_family(X, y, fit_params)
+            self._anchor = self._find_anchor()
+            return
+        frozen = isinstance(self.estimator, FrozenEstimator)
+        if X is None or (frozen and y is None):
+            if X is not None:
+                self._validate_pair(X, None)
+            self.estimator_ = clone(self.estimator)
+            if frozen:
+                check_is_fitted(self.estimator_)
+            else:
+                self._fit_without_data(fit_params)
+            self._adopt_features(self.estimator_)
+            self._anchor = self._find_anchor()
+            return
+        targets: Any = None
+        if y is None and finds_targets(self.estimator):
+            rows, inverses = self._validate_pair(X, None)[0], True
+        else:
+            rows, targets, inverses = self._validate_training(X, y)
+        if not inverses:
+            raise ValueError(
+                "Got targets that are not the inverses of the matrices, but only errors of "
+                "inverses can be proven; leave y out to have them computed."
+            )
+        given = X if hasattr(X, "columns") else rows
+        if (
+            given is rows
+            and is_complex(X)
+            and isinstance(unwrapped(self.estimator), StructuredInverse)
+        ):
+            given = restore_layout(rows, Layout.COMPLEX)
+        if rows.dtype == np.float32 and is_foreign(self.estimator):
+            targets = targets.astype(np.float32)  # networks of one precision take no other
+        self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
+        self.estimator_ = fitted(self.estimator, given, targets, fit_params)
+        self._anchor = self._find_anchor()
+
+    def _fit_without_data(self, fit_params: dict) -> None:
+        """Fit a regressor that needs no matrices."""
+        try:
+            self.estimator_.fit(**fit_params)
+        except TypeError as error:
+            raise ValueError(
+                f"Got no matrices, but {self.estimator!r} cannot be fitted without: pass X."
+            ) from error
+
+    def _fit_family(self, X: Any, y: Any, fit_params: dict) -> None:
+        """Fit the regressor from parameters to the inverses of their matrices."""
+        given, taken = members(self, X, True)
+        rows = to_host(as_double(taken.rows))
+        refuse_nonfinite(rows, "X, or what family returns for it,")
+        if y is None:
+            targets = training_inverses(rows)
+        else:
+            targets = real_array(flatten_stack(to_host(y))[0], "y")
+            if not targets_are_inverses(rows, targets):
+                raise ValueError(
+                    "Got targets that are not the inverses of the matrices of the family; leave y "
+                    "out to have them computed."
+                )
+            check_inverse_targets(as_stack(rows), as_stack(targets))
+        self._mean = as_stack(rows.mean(axis=0)[None])[0]
+        if isinstance(self.estimator, FrozenEstimator):
+            self.estimator_ = clone(self.estimator)
+        else:
+            self.estimator_ = fitted(self.estimator, given, targets, fit_params)
+
+    def _adopt_features(self, estimator: Any) -> None:
+        for name in ("n_features_in_", "feature_names_in_"):
+            value = getattr(estimator, name, None)
+            if value is not None:
+                setattr(self, name, value)
+
+    def _ready(self) -> Any:
+        """Return this estimator, or if only the regressor is fitted one that is ready with it."""
+        if hasattr(self, "estimator_"):
+            return self
+        try:
+            check_is_fitted(self.estimator)
+        except NotFittedError:
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' first, or pass "
+                f"a fitted estimator."
+            ) from None
+        self._validate_params()
+        ready = copy.copy(self)
+        ready.estimator_ = self.estimator
+        ready._y_ndim = 2
+        ready._adopt_features(self.estimator)
+        return ready
+
+    def __sklearn_is_fitted__(self) -> bool:
+        try:
+            self._ready()
+        except NotFittedError:
+            return False
+        return True
