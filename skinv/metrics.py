@@ -15,9 +15,8 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
-from ._arrays.conversion import as_array
+from ._arrays.conversion import as_array, real_array, to_host
 from ._arrays.estimators import private, reads_only, unwrapped
-from ._arrays.host import real_array, to_host
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
 from ._arrays.shapes import Leading, as_stack, flatten_stack

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._arrays.conversion import is_complex, like, namespace, real_numbers, to_host
 from ._arrays.embedding import embed_complex, extract_complex, mean_of
-from ._arrays.host import like, real_numbers, to_host
-from ._arrays.kinds import is_complex, namespace
 from ._arrays.rows import list_rows
 from ._arrays.shapes import as_stack, flatten_stack, matrix_order, may_be_single
 from ._linalg.products import taken_columns

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -18,14 +17,6 @@ from numpy.typing import NDArray
 
 from .projected import moved_rows, warn_of_projection
 from .rows import numbered
-
-__all__ = ["by_blocks", "is_dask", "sample_by_blocks"]
-
-
-def is_dask(X: Any) -> bool:
-    """Tell whether `X` is a dask array, without importing dask."""
-    dask_array = sys.modules.get("dask.array")
-    return dask_array is not None and isinstance(X, dask_array.Array)
 
 
 def by_blocks(estimator: Any, method: str, *arrays: Any, **options: Any) -> Any:
@@ -48,7 +39,7 @@ def by_blocks(estimator: Any, method: str, *arrays: Any, **options: Any) -> Any:
         )
     if not all(np.ndim(X) for X in arrays):
         raise ValueError("Got an array of no dimension, but the first must be that of samples.")
-    rows = next(X for X in arrays if is_dask(X)).chunks[:1]
+    rows = next(X for X in arrays if isinstance(X, da.Array)).chunks[:1]
     lazy = [_chunked(X, *rows) for X in arrays]
     no_rows = [np.empty((0, *X.shape[1:]), X.dtype) for X in lazy]
     example = getattr(estimator, method)(*no_rows, **options)
@@ -102,7 +93,7 @@ def _chunked(X: Any, rows: tuple[float, ...]) -> Any:
     """Return a dask array with given chunks along the samples, and one along each other axis."""
     import dask.array as da
 
-    if not is_dask(X):
+    if not isinstance(X, da.Array):
         X = np.asarray(X)
         X = da.from_array(X, chunks=X.shape)
     if any(map(math.isnan, X.shape[1:])):

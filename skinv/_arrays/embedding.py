@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .conversion import as_array
-from .host import real_array, refuse_sparse
-from .kinds import in_library_of, is_complex, is_foreign, is_tensor
+from .conversion import (
+    as_array,
+    in_library_of,
+    is_complex,
+    is_foreign,
+    is_tensor,
+    real_array,
+    refuse_sparse,
+)
 
 
 def embed_complex(Z: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
-from .kinds import is_tensor
+from .conversion import is_tensor
 
 
 def unwrapped(estimator: Any, *, pipelines: bool = False) -> Any:

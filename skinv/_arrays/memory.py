@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .kinds import as_pairs, is_tensor
+from .conversion import as_pairs, is_tensor
 
 
 def result_memory(X: Any, out: Any, shape: tuple[int, ...], dtype: Any) -> Any:

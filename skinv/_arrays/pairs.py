@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .host import alike, floating
-from .kinds import as_complex, is_complex, is_foreign, is_narrow
+from .conversion import alike, as_complex, floating, is_complex, is_foreign, is_narrow
 from .shapes import Leading
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kinds import is_tensor
+from .conversion import is_tensor
 from .warned import warn
 
 _NAME = "_skinv_moved"
@@ -36,19 +36,14 @@ def remember(result: Any, moved: NDArray[np.intp]) -> Any:
     """Return an array or tensor of matrices that remembers which rows were moved."""
     if not is_tensor(result):
         result = np.asarray(result).view(ProjectedArray)
-    setattr(result, _NAME, (moved, _bytes(result, moved)))
+    setattr(result, _NAME, (moved, result[moved]))
     return result
 
 
 def moved_rows(X: Any) -> NDArray[np.intp]:
     """Return which rows were moved into a region, if they are still what they were moved to."""
-    moved, before = getattr(X, _NAME, (_NONE, b""))
-    return moved if moved.size and before == _bytes(X, moved) else _NONE
-
-
-def _bytes(X: Any, moved: NDArray[np.intp]) -> bytes:
-    rows = X[moved]
-    return (rows.detach().cpu().double().numpy() if is_tensor(X) else np.asarray(rows)).tobytes()
+    moved, before = getattr(X, _NAME, (_NONE, None))
+    return moved if moved.size and bool((X[moved] == before).all()) else _NONE
 
 
 def warn_of_projection(moved: NDArray) -> None:

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .conversion import as_array
+from .conversion import as_array, in_library_of, is_complex, is_foreign, is_tensor, refuse_sparse
 from .embedding import embed_complex, extract_complex
-from .host import refuse_sparse
-from .kinds import in_library_of, is_complex, is_foreign, is_tensor
 from .warned import warn
 
 
@@ -95,23 +93,6 @@ class Leading(NamedTuple):
         """Return a stack (m, n, n) in the shape and library that matrices came in."""
         stack = stack.reshape(*self.shape, *stack.shape[-2:])
         return stack if self.library is None else in_library_of(self.library, stack)
-
-
-def refuse_other_order(X: Any, rows: Any, n_features: int | None, name: str) -> None:
-    """Raise a ValueError that says what to do with a single matrix, or a stack of stacks.
-
-    `n_features` is the number of entries that the estimator `name` was fitted to, if it is known.
-    """
-    shape = tuple(getattr(X, "shape", getattr(rows, "shape", ())))
-    n = shape[-1] if shape else 0
-    if len(shape) > 3 or (shape == (n, n) and n_features == n * n != n):
-        what = f"a stack of stacks: pass X.reshape(-1, {n}, {n})"
-        what = what if len(shape) > 2 else "one matrix A: pass A[None]"
-        raise ValueError(
-            f"Got an array of shape {shape}, but {name} is expecting {n_features} features as "
-            f"input, in rows (n_samples, n*n) or a stack (n_samples, n, n) of matrices. It seems "
-            f"to be {what}."
-        )
 
 
 def matrix_order(n_features: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length
 
-from .host import to_host
+from .conversion import to_host
 from .rows import numbered, refused_rows
 from .shapes import as_stack, flatten_stack
 from .warned import warn

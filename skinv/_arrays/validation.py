@@ -8,11 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .conversion import as_array, as_double
-from .host import as_tensor, floating, refuse_inexact
-from .kinds import is_complex, is_narrow, is_tensor
+from .conversion import (
+    as_array,
+    as_double,
+    as_tensor,
+    floating,
+    is_complex,
+    is_narrow,
+    is_tensor,
+    refuse_inexact,
+)
 from .rows import refuse_nonfinite
-from .shapes import Layout, Matrices, matrix_order, refuse_other_order
+from .shapes import Layout, Matrices, matrix_order
 
 # Arrays whose memory can be used as it is, unlike that of other subclasses.
 _PLAIN = (np.ndarray, np.memmap)
@@ -56,6 +63,23 @@ def validate_rows(
     if square:
         matrix_order(X.shape[1])
     return X
+
+
+def refuse_other_order(X: Any, rows: Any, n_features: int | None, name: str) -> None:
+    """Raise a ValueError that says what to do with a single matrix, or a stack of stacks.
+
+    `n_features` is the number of entries that the estimator `name` was fitted to, if it is known.
+    """
+    shape = tuple(getattr(X, "shape", getattr(rows, "shape", ())))
+    n = shape[-1] if shape else 0
+    if len(shape) > 3 or (shape == (n, n) and n_features == n * n != n):
+        what = f"a stack of stacks: pass X.reshape(-1, {n}, {n})"
+        what = what if len(shape) > 2 else "one matrix A: pass A[None]"
+        raise ValueError(
+            f"Got an array of shape {shape}, but {name} is expecting {n_features} features as "
+            f"input, in rows (n_samples, n*n) or a stack (n_samples, n, n) of matrices. It seems "
+            f"to be {what}."
+        )
 
 
 def take(estimator: Any, X: Any, *, keep_half: bool = False, exact: bool = False) -> Matrices:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from .._arrays.kinds import is_complex, is_double, namespace
+from .._arrays.conversion import is_complex, is_double, namespace
 
 # At least √2.
 _ROOT = 1.4142135623730954

@@ -7,9 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._arrays.conversion import is_complex, real_array, to_host
 from .._arrays.embedding import embed_complex
-from .._arrays.host import real_array, to_host
-from .._arrays.kinds import is_complex
 from .._arrays.rows import list_rows, refuse_nonfinite
 from .._arrays.shapes import as_stack, matrix_order
 from .products import exact_inverse

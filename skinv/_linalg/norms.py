@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double
-from .._arrays.kinds import namespace
+from .._arrays.conversion import as_double, namespace
 from .arithmetic import Arithmetic
 from .products import frobenius
 from .scaling import powers_of_two

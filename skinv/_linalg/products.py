@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double
-from .._arrays.kinds import is_complex, is_tensor, namespace, parts_of
+from .._arrays.conversion import as_double, is_complex, is_tensor, namespace, parts_of
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 

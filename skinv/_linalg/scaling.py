@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._arrays.conversion import FORMATS, as_double, decoded, magnitudes, subnormal
-from .._arrays.kinds import from_parts, namespace, parts_of
+from .._arrays.conversion import (
+    FORMATS,
+    as_double,
+    decoded,
+    from_parts,
+    magnitudes,
+    namespace,
+    parts_of,
+    subnormal,
+)
 
 
 def times_power(stack: Any, unit: Any) -> Any:

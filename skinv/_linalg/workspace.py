@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double
-from .._arrays.kinds import is_tensor, namespace
+from .._arrays.conversion import as_double, is_tensor, namespace
 
 # Bytes of one stack in a piece. Three or four of them are held at once, in an L2 cache.
 _PIECE = 2**19

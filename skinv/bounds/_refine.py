@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double
-from .._arrays.kinds import is_double, namespace
+from .._arrays.conversion import as_double, is_double, namespace
 from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import norm_bound, norm_floor, scales
 from .._linalg.products import product_error

@@ -13,8 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
-from .._arrays.host import real_array
 from .._arrays.results import RegionError
 from .._linalg.form import ModelForm, on_entries
 from ..geometry._drawing import check_sampler

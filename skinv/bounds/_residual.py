@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.conversion import as_double
-from .._arrays.kinds import namespace
+from .._arrays.conversion import as_double, namespace
 from .._arrays.pairs import check_pair
 from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import check_norm, norm_bound, norm_floor, scales

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays.conversion import namespace
 from .._arrays.embedding import embed_complex, extract_complex
-from .._arrays.kinds import namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.inverses import condition_numbers
 from .._linalg.products import column_norms, dot, exact_inverse, product_error

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 
-from .._arrays.blocks import by_blocks, is_dask
-from .._arrays.conversion import as_double
-from .._arrays.host import real_array, to_host
-from .._arrays.kinds import not_a_number
+from .._arrays.blocks import by_blocks
+from .._arrays.conversion import as_double, is_dask, not_a_number, real_array, to_host
 from .._arrays.projected import moved_rows
 from .._arrays.results import PROVEN, InverseReport
 from .._arrays.rows import list_rows, numbered, taken_rows

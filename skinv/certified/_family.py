@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.conversion import as_complex, is_double, namespace, not_a_number, to_host
 from .._arrays.estimators import private
-from .._arrays.host import to_host
-from .._arrays.kinds import as_complex, is_double, namespace, not_a_number
 from .._arrays.shapes import Layout, Matrices, matrix_order
 from .._arrays.validation import floating_matrices, take, validate_rows
 from .._linalg.workspace import empty, full, indices

@@ -14,10 +14,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._arrays.conversion import as_double
+from .._arrays.conversion import as_double, is_complex, real_array, to_host
 from .._arrays.estimators import private, reads_only, unwrapped
-from .._arrays.host import real_array, to_host
-from .._arrays.kinds import is_complex
 from .._arrays.rows import refuse_nonfinite
 from .._arrays.shapes import Layout, as_stack, flatten_stack, may_be_single, restore_layout
 from .._arrays.training import targets_are_inverses, training_rows

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
+from .._arrays.conversion import as_complex, is_complex, not_a_number, numbers_like, to_host
 from .._arrays.embedding import extract_complex
 from .._arrays.estimators import private, reads_only, unwrapped
-from .._arrays.host import numbers_like, to_host
-from .._arrays.kinds import as_complex, is_complex, not_a_number
 from .._arrays.rows import expecting_unanswered, numbered, taken_rows
 from .._arrays.shapes import flatten_stack
 from .._arrays.warned import warn
@@ -38,14 +37,15 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None) -> Any:
 
     `given` is what it is asked with for all, and A are those matrices themselves.
     """
-    total = len(given)
+    total, numbers = len(given), np.arange(len(given))
     if index is not None:
         given, A = taken_rows(given, index), A[index]
+        numbers = numbers[index if isinstance(index, slice) else to_host(index)]
     if len(given) == 0:
         return copied(A)
     if is_complex(given) and not _takes_complex(estimator):
         given = flatten_stack(given)[0]
-    with nullcontext() if index is None else numbered(to_host(index), total):
+    with nullcontext() if index is None else numbered(numbers, total):
         predicted, answered = _ask(estimator, given)
     if answered is None:
         return _as_stack(estimator, predicted, A)

@@ -6,12 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.conversion import as_double
-from .._arrays.host import to_host
-from .._arrays.kinds import namespace, not_a_number
+from .._arrays.conversion import as_double, namespace, not_a_number, to_host
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
-from .._arrays.rows import numbered, taken_rows
 from .._linalg.products import exact_inverse
 from .._linalg.workspace import empty, full, indices
 from ..bounds._refine import refine, rounded, with_symmetry
@@ -42,11 +39,7 @@ def certify_blocks(
         for start in range(0, len(A), step):
             taken = slice(start, start + step)
             block = A[taken]
-            if X is None:
-                with numbered(range(start, start + len(block)), len(A)):
-                    predicted = guess(estimator, taken_rows(given, taken), block)
-            else:
-                predicted = X[taken]
+            predicted = guess(estimator, given, A, taken) if X is None else X[taken]
             for name, values in certify(block, predicted, terms).items():
                 if start == 0:
                     result[name] = empty(values, (len(A), *values.shape[1:]))

@@ -6,9 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double
-from .._arrays.host import beside, refuse_inexact
-from .._arrays.kinds import as_complex, is_complex, namespace, not_a_number
+from .._arrays.conversion import (
+    as_complex,
+    as_double,
+    beside,
+    is_complex,
+    namespace,
+    not_a_number,
+    refuse_inexact,
+)
 from .._linalg.products import column_norms
 from .._linalg.workspace import full
 

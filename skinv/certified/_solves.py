@@ -8,9 +8,8 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays.blocks import by_blocks, is_dask
-from .._arrays.conversion import as_double
-from .._arrays.kinds import namespace, not_a_number
+from .._arrays.blocks import by_blocks
+from .._arrays.conversion import as_double, is_dask, namespace, not_a_number
 from .._arrays.projected import moved_rows
 from .._linalg.norms import finite_rows
 from ..geometry._sampler import FeasibleRegionSampler

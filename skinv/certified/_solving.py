@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double
-from .._arrays.host import like
-from .._arrays.kinds import namespace
+from .._arrays.conversion import as_double, like, namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import finite_rows
 from .._linalg.products import column_norms, exact_inverse, product_error

@@ -13,9 +13,8 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._arrays.conversion import is_complex, real_array
 from .._arrays.embedding import embed_complex
-from .._arrays.host import real_array
-from .._arrays.kinds import is_complex
 from .._arrays.results import DistanceBounds
 from .._arrays.shapes import refuse_unsquare
 from ._enclosure import enclosed_inverse, frobenius, smallest_singular_values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._arrays.host import real_array
+from .._arrays.conversion import real_array
 from ._distance import check_stack
 from ._rounding import unit_scale
 

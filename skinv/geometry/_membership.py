@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from .._arrays.blocks import by_blocks, is_dask
-from .._arrays.host import to_host
-from .._arrays.kinds import is_tensor
+from .._arrays.blocks import by_blocks
+from .._arrays.conversion import is_dask, is_tensor, to_host
 from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
-from .._arrays.shapes import Layout, as_stack, flatten_stack, refuse_other_order
-from .._arrays.validation import validate_rows
+from .._arrays.shapes import Layout, as_stack, flatten_stack
+from .._arrays.validation import refuse_other_order, validate_rows
 from ._drawing import keeps_distance
 from ._fitted import FittedRegion
 

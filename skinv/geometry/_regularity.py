@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._arrays.conversion import subnormal
-from .._arrays.host import real_array
+from .._arrays.conversion import real_array, subnormal
 from .._arrays.results import RegionCertificate
 from .._linalg.inverses import check_center
 from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin

@@ -12,9 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 
-from .._arrays.blocks import by_blocks, is_dask
-from .._arrays.host import real_array, to_host
-from .._arrays.kinds import is_complex
+from .._arrays.blocks import by_blocks
+from .._arrays.conversion import is_complex, is_dask, real_array, to_host
 from .._arrays.projected import moved_rows, remember, warn_of_projection
 from .._arrays.shapes import Layout, flatten_stack, matrix_order, restore_layout, warn_of_single
 from .._arrays.training import training_rows

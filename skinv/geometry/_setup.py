@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._arrays.conversion import is_complex, real_array, to_host
 from .._arrays.embedding import embed_complex
-from .._arrays.host import real_array, to_host
-from .._arrays.kinds import is_complex
 from .._linalg.inverses import check_center
 from ..structures import Structure
 from ._regions import SHAPES, Ellipsoid, Region, principal_axes

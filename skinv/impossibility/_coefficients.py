@@ -17,7 +17,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
-from .._arrays.host import real_array, to_host
+from .._arrays.conversion import real_array, to_host
 
 EPS = float(np.finfo(np.float64).eps)
 TINY = float(np.finfo(np.float64).tiny)

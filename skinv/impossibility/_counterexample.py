@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from .._arrays.conversion import is_complex, real_array
 from .._arrays.estimators import unwrapped
-from .._arrays.host import real_array
-from .._arrays.kinds import is_complex
 from .._arrays.results import Counterexample
 from .._linalg.draws import private_generator
 from .._linalg.inverses import check_center

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
+from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
-from .._arrays.host import real_array
 from .._arrays.shapes import matrix_order
 from .._linalg.form import form_of
 from .._linalg.inverses import check_center

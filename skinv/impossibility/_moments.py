@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
-from .._arrays.host import real_array
 from .._arrays.results import TruncatedMoments
 from .._arrays.shapes import as_stack
 from .._linalg.draws import HostDraws, private_generator

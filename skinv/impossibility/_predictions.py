@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays.host import to_host
+from .._arrays.conversion import to_host
 from .._arrays.rows import expecting_unanswered
 from .._linalg.products import exact_inverse
 from ..bounds import residual_bound

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
+from .._arrays.conversion import real_array, to_host
 from .._arrays.estimators import private, reads_only
-from .._arrays.host import real_array, to_host
 from .._arrays.rows import expecting_unanswered, refuse_nonfinite
 from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
 from .._linalg.inverses import check_inverse_targets

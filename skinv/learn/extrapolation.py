@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays.host import to_host
+from .._arrays.conversion import to_host
 from .._arrays.rows import list_rows, unanswered_is_expected
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from .._arrays.kinds import is_complex
+from .._arrays.conversion import is_complex
 from .._arrays.shapes import matrix_order
 from .._arrays.training import targets_are_inverses, training_rows
 from .._linalg.form import OTHER_TARGETS, ModelForm

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays.host import real_array
+from .._arrays.conversion import real_array
 from .._linalg.draws import private_generator
 from .._linalg.form import ModelForm, ReducedMap
 from .extrapolation import ExtrapolationMixin

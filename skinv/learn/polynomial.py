@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._arrays.host import real_array
+from .._arrays.conversion import real_array
 from .._arrays.training import training_rows
 from .._linalg.form import ModelForm, ReducedMap
 from ..persistence import Fitted

@@ -18,8 +18,8 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
+from .._arrays.conversion import to_host
 from .._arrays.estimators import unwrapped
-from .._arrays.host import to_host
 from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
 from .._arrays.shapes import (
     Layout,

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
-from .._arrays.blocks import by_blocks, is_dask
+from .._arrays.blocks import by_blocks
+from .._arrays.conversion import is_dask, is_tensor, like, namespace, real_array, to_host
 from .._arrays.embedding import embed_complex, extract_complex
 from .._arrays.estimators import unwrapped
-from .._arrays.host import like, real_array, to_host
-from .._arrays.kinds import is_tensor, namespace
 from .._arrays.rows import list_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
 from .._arrays.training import targets_are_inverses, training_rows

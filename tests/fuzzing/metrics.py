@@ -17,7 +17,7 @@ from skinv import (
     persistence,
     structures,
 )
-from skinv._arrays.host import is_complex
+from skinv._arrays.conversion import is_complex
 
 
 def fuzz_errors(name):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
 
-from ..._arrays.host import real_array
+from ..._arrays.conversion import real_array
 from ..._arrays.shapes import as_stack, matrix_order
 from ..._linalg.inverses import regular_inverse
 from ...geometry._drawing import check_sampler

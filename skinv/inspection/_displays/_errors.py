@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.host import real_array, to_host
+from ..._arrays.conversion import real_array, to_host
 from ..._arrays.rows import refuse_nonfinite
 from ..._arrays.shapes import as_stack, flatten_stack
 from ..._linalg.products import exact_inverse

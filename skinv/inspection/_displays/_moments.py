@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..._arrays.host import real_array
+from ..._arrays.conversion import real_array
 from ._style import COLORS, LINES, MARKERS, Display, cycled
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ..._arrays.host import real_array
+from ..._arrays.conversion import real_array
 from .._pareto import METRICS, check_candidates, default_candidates, measure
 from ._style import COLORS, MARKERS, Display, cycled
 

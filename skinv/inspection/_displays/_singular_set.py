@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ..._arrays.host import real_array
+from ..._arrays.conversion import real_array
 from ...geometry._drawing import check_sampler
 from ._saddle import draw_saddle
 from ._sections import entry_name

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from ..._arrays.conversion import real_array
 from ..._arrays.estimators import unwrapped
-from ..._arrays.host import real_array
 from ...learn.neural import NeuralInverseRegressor
 from ._style import BLUE, VERMILION, Display
 

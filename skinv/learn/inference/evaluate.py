@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._arrays.kinds import from_pairs, namespace
+from ..._arrays.conversion import from_pairs, namespace
 from ..._linalg.products import (
     activate,
     add_product,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.kinds import namespace
+from ..._arrays.conversion import namespace
 from ..._linalg.form import ModelForm
 from .coordinates import ReducedPart
 from .series import SeriesPart, is_dense, kron_columns

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.kinds import namespace
+from ..._arrays.conversion import namespace
 from ..._arrays.memory import is_contiguous
 from ..._arrays.progress import progress
 from ..._linalg.workspace import PIECE_CUDA, on_host

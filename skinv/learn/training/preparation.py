@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.host import like
+from ..._arrays.conversion import like
 from ..._arrays.shapes import matrix_order
 from ..._linalg.form import ModelForm
 from ..._linalg.inverses import regular_inverse

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._arrays.host import like
+from ..._arrays.conversion import like
 from ..._linalg.form import ModelForm, ReducedMap
 from ..fitted import Polynomial, limits_of
 from ..least_squares import design, output_basis
