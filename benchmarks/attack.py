@@ -77,7 +77,6 @@ def attack_residuals(score, rng, m):
     with score.unchanged(family, mode, held, kept), flushed("flush" in mode):
         bound = residual_bound(given, answer, norm, sharp=sharp, accumulate=accumulate)
     context = {"sharp": sharp, "accumulate": accumulate, "given": (kind_of(given), kind_of(answer))}
-    A, X = (embedded(M) for M in (A, X))
     check_inverses(score, family, mode, A, X, native(bound), norm, context)
 
 
@@ -223,7 +222,7 @@ def attack_inverses(score, rng, m):
         return
     if model is not None and name == "family":
         A = members(model, A)
-    A, X = embedded(A.astype(np.result_type(A.dtype, np.float16))), embedded(native(report.inverse))
+    A, X = A.astype(np.result_type(A.dtype, np.float16)), native(report.inverse)
     bound, d = native(report.bound), A.shape[-1]
     context = {**settings, "dtype": A.dtype.name, "given": kind_of(given)}
     X = X.reshape(len(A), d, d)

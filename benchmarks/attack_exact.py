@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import contextmanager
+from math import isqrt
 
 import numpy as np
 import pandas
@@ -76,10 +77,21 @@ def inverse(M, n):
     return [int(x) for x in N.entries()], int(d)
 
 
-def norm_of(values, n, norm):
-    """Return the norm of integers, squared if it is "fro"."""
+def moduli(values, n):
+    """Return the moduli, times 2**64 and rounded down, of the complex numbers that values embed."""
+    half = n // 2
+    parts = [
+        (values[i * n + j], values[(i + half) * n + j]) for i in range(half) for j in range(half)
+    ]
+    return [isqrt((re * re + im * im) << 128) for re, im in parts]
+
+
+def norm_of(values, n, norm, cplx=False):
+    """Return the norm of integers, squared if it is "fro", times 2**64 if they are embeddings."""
     if norm == "fro":
         return sum(v * v for v in values)
+    if cplx:
+        values, n = moduli(values, n), n // 2
     step = [values[i::n] if norm == "1" else values[i * n : i * n + n] for i in range(n)]
     return max(sum(map(abs, part)) for part in step)
 
@@ -92,8 +104,11 @@ def exceeds(error, size, bound, norm):
     return error << max(-e, 0) > (m * size) << max(e, 0)
 
 
-def wrong_inverse(M, X, n, bound, norm):
-    """Tell whether the bound of an approximate inverse does not hold. All are exact."""
+def wrong_inverse(M, X, n, bound, norm, cplx):
+    """Tell whether the bound of an approximate inverse does not hold.
+
+    All is exact, but for sums of moduli of complex numbers, of which 18 digits or more are known.
+    """
     (A, a), (Y, y) = M, X
     N, d = inverse(A, n)
     if d == 0:
@@ -101,7 +116,8 @@ def wrong_inverse(M, X, n, bound, norm):
     N = [v << max(-a - y, 0) for v in N]
     Y = [v << max(a + y, 0) for v in Y]
     error = [u - d * v for u, v in zip(N, Y, strict=True)]
-    return exceeds(norm_of(error, n, norm), norm_of(N, n, norm), bound, norm)
+    size = norm_of(N, n, norm, cplx) + n * (cplx and norm != "fro")
+    return exceeds(norm_of(error, n, norm, cplx), size, bound, norm)
 
 
 def wrong_solution(M, b, x, n, bound):
@@ -297,13 +313,15 @@ def check_bounds(score, family, mode, values, bound, keep, context):
 
 def check_inverses(score, family, mode, A, X, bound, norm, context, keep=True):
     """Compare every finite bound with the exact error."""
+    cplx = A.dtype.kind == "c"
+    A, X = embedded(A), embedded(X)
     good = check_bounds(score, family, mode, X, bound, keep, context)
     n, rows = A.shape[-1], np.flatnonzero(good)
     finite = np.isfinite(A).all(axis=(1, 2))
     exact = [Exact(M[rows]) for M in (A, X, bound[:, None])]
     for i, row in enumerate(rows):
         (m,), e = exact[2][i]
-        if not finite[row] or wrong_inverse(exact[0][i], exact[1][i], n, (m, e), norm):
+        if not finite[row] or wrong_inverse(exact[0][i], exact[1][i], n, (m, e), norm, cplx):
             data = {"A": A[row], "X": X[row], "bound": bound[row], "norm": norm, **context}
             score.violation(family, mode, "the bound is too small", **data)
     score.add(family, mode, len(A), len(rows))
