@@ -258,6 +258,29 @@ def test_bounds_in_titles_are_rounded_outward(lower, upper):
     assert float(re.search(r"margin (\S+) by", margin)[1]) <= -lower
 
 
+@pytest.mark.parametrize(
+    ("result", "first"),
+    [
+        (
+            Counterexample(error_lower=1e6, distance=1.38),
+            "Counterexample: wrong by more than 1e+06, 1.38 from the center",
+        ),
+        (
+            DistanceProfile(count=np.array([5, 5]), n_left_out=3),
+            "Error against the distance to the "
+            "singular matrices: 10 matrices in 2 bins, 3 left out",
+        ),
+        (Dataset(data=np.zeros((3, 4)), center=np.eye(2)), "Dataset: 3 matrices of order 2"),
+        (DistanceBounds(exact=False), "Distance to the singular matrices: between two bounds"),
+        (TruncatedMoments(p=2.0), "Moments of the error without what is nearly singular"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_first_lines(result, first):
+    """A result begins with what matters most."""
+    assert repr(result).splitlines()[0] == first
+
+
 def test_infinite_and_missing_figures():
     """Nothing that is proven is inf, and fields may be taken out or replaced."""
     unknown = RegionError(lower=0.0, upper=np.inf, status="max_boxes")

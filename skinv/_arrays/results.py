@@ -73,20 +73,7 @@ class Result(Bunch):
 
 
 class InverseReport(Result):
-    """What :meth:`skinv.CertifiedInverse.report` returns.
-
-    Examples
-    --------
-    >>> from skinv import CertifiedInverse, LinearInverseApprox
-    >>> model = CertifiedInverse(LinearInverseApprox([[2.0]])).fit()
-    >>> model.report([[2.1], [0.0]])
-    Inverses: 1 of 2 proven to be within tol (1 refined), 1 singular
-      inverse   float64 (2, 1), all 0.47619, 1 not finite
-      bound     float64 (2,), all ..., 1 not finite
-      residual  float64 (2,), 0.0025 to 1
-      n_refine  int64 (2,), 0 to 2
-      status    str (2,), 1 refined, 1 singular
-    """
+    """What :meth:`skinv.CertifiedInverse.report` returns."""
 
     _title = "Inverses"
     inverse: Any
@@ -107,23 +94,7 @@ class InverseReport(Result):
 
 
 class RegionCertificate(Result):
-    """What :func:`skinv.geometry.region_certificate` returns.
-
-    Examples
-    --------
-    >>> from skinv.geometry import region_certificate
-    >>> region_certificate([[3.0, 1.0], [1.0, 2.0]], 0.5)
-    Region: certified, margin 0.214285 by distance of the centre
-      is_certified    True
-      margin          0.214286
-      distance        0.714286
-      distance_upper  0.714286
-      test            distance of the centre
-      margins         distance of the centre: 0.214286
-      norm            linf
-      radius          0.5
-      min_distance    0
-    """
+    """What :func:`skinv.geometry.region_certificate` returns."""
 
     _title = "Region"
     is_certified: bool
@@ -142,16 +113,7 @@ class RegionCertificate(Result):
 
 
 class RegionError(Result):
-    """What :func:`skinv.bounds.certify_region` returns.
-
-    Examples
-    --------
-    >>> RegionError(lower=0.7, upper=0.75, status="converged")
-    Largest error over the region: between 0.7 and 0.75 (converged)
-      lower   0.7
-      upper   0.75
-      status  converged
-    """
+    """What :func:`skinv.bounds.certify_region` returns."""
 
     _title = "Largest error over the region"
     lower: float
@@ -167,20 +129,7 @@ class RegionError(Result):
 
 
 class TaylorBound(Result):
-    """What :func:`skinv.bounds.taylor_bound` returns.
-
-    Examples
-    --------
-    >>> from skinv.bounds import taylor_bound
-    >>> taylor_bound([[2.0]], 0.5)
-    Error of the Taylor series: at most 0.0416667 over the region
-      max_error   0.0416667
-      q           0.25
-      test        ...
-      max_errors  entry by entry: 0.0416667, ...
-      order       1
-      norm        linf
-    """
+    """What :func:`skinv.bounds.taylor_bound` returns."""
 
     _title = "Error of the Taylor series"
     max_error: float
@@ -195,15 +144,7 @@ class TaylorBound(Result):
 
 
 class Counterexample(Result):
-    """What :func:`skinv.impossibility.counterexample` returns.
-
-    Examples
-    --------
-    >>> Counterexample(error_lower=1e6, distance=1.38)
-    Counterexample: wrong by more than 1e+06, 1.38 from the center
-      error_lower  1e+06
-      distance     1.38
-    """
+    """What :func:`skinv.impossibility.counterexample` returns."""
 
     _title = "Counterexample"
     matrix: NDArray[np.float64]
@@ -222,16 +163,7 @@ class Counterexample(Result):
 
 
 class TruncatedMoments(Result):
-    """What :func:`skinv.impossibility.truncated_moments` returns.
-
-    Examples
-    --------
-    >>> TruncatedMoments(p=2.0, growth=1.02, expected_growth=1.0)
-    Moments of the error without what is nearly singular
-      p                2
-      growth           1.02
-      expected_growth  1
-    """
+    """What :func:`skinv.impossibility.truncated_moments` returns."""
 
     _title = "Moments of the error without what is nearly singular"
     p: Any
@@ -252,17 +184,7 @@ class TruncatedMoments(Result):
 
 
 class Dataset(Result):
-    """What the functions of :mod:`skinv.datasets` return.
-
-    Examples
-    --------
-    >>> from skinv.datasets import load_robot_arm
-    >>> load_robot_arm()
-    Dataset: 1000 matrices of order 6
-      data             float64 (1000, 36), -1 to 1
-      target           float64 (1000, 36), -2.08003 to 3.4141
-      ...
-    """
+    """What the functions of :mod:`skinv.datasets` return."""
 
     _title = "Dataset"
     data: NDArray
@@ -275,15 +197,7 @@ class Dataset(Result):
 
 
 class DistanceProfile(Result):
-    """What :meth:`skinv.SingularDistanceScorer.profile` returns.
-
-    Examples
-    --------
-    >>> DistanceProfile(count=np.array([5, 5]), n_left_out=3)
-    Error against the distance to the singular matrices: 10 matrices in 2 bins, 3 left out
-      count       int64 (2,), all 5
-      n_left_out  3
-    """
+    """What :meth:`skinv.SingularDistanceScorer.profile` returns."""
 
     _title = "Error against the distance to the singular matrices"
     distance: NDArray[np.float64]
@@ -299,17 +213,7 @@ class DistanceProfile(Result):
 
 
 class DistanceBounds(Result):
-    """What :func:`skinv.geometry.distance_to_singularity` returns with ``return_bounds=True``.
-
-    Examples
-    --------
-    >>> from skinv.geometry import distance_to_singularity
-    >>> distance_to_singularity([[3.0, 0.0], [0.0, 2.0]], return_bounds=True)
-    Distance to the singular matrices: exact
-      lower  2
-      upper  2
-      exact  True
-    """
+    """What :func:`skinv.geometry.distance_to_singularity` returns with ``return_bounds=True``."""
 
     _title = "Distance to the singular matrices"
     lower: Any
