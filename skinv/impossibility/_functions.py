@@ -18,8 +18,8 @@ from ._calculus import scale as scaled
 from ._certificates import PolynomialLipschitz, lipschitz, repetition, summation, vector_norm
 from ._coefficients import product, reciprocal
 from ._moves import is_move, moved, operate
-from ._rules import activation, affine, array, induced_norm, softmax, through
-from ._sequences import ACTIVATION_FUNCTIONS, weighted_values
+from ._rules import ACTIVATION_FUNCTIONS, activation, affine, array, induced_norm, softmax, through
+from ._sequences import weighted_values
 from ._values import (
     HOW_TO,
     Value,

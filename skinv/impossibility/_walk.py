@@ -14,9 +14,9 @@ from torch import nn
 from ..geometry._distance import check_norm
 from ._certificates import PolynomialLipschitz, constant, lipschitz, vector_norm
 from ._functions import call_function
-from ._rules import array, rule_of
+from ._rules import ACTIVATION_FUNCTIONS, array, rule_of
 from ._second_look import check
-from ._sequences import ACTIVATION_FUNCTIONS, attention, tokens
+from ._sequences import attention, tokens
 from ._state import Watch, exact_copy, fingerprint, refuse_changes, shares_memory
 from ._tracing import IN_PLACE, ShapedTracer, as_leaf, concrete, first_input, run, trace
 from ._values import (
