@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..geometry._distance import check_norm
 from ._calculus import compose
 from ._certificates import (
     PolynomialLipschitz,
@@ -127,7 +126,6 @@ def induced_norm(W: Any, norm: str) -> float:
     It is the largest column sum of absolute entries, the largest singular value, or the largest row
     sum.
     """
-    check_norm(norm)
     W = array(W) if isinstance(W, torch.Tensor) else raised(np.asarray(W, dtype=np.float64))
     if W.ndim != 2 or not np.isfinite(W).all():
         raise ValueError(f"Got weights of shape {W.shape}, but a matrix of finite ones is needed.")
@@ -339,13 +337,12 @@ def _batch_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
         )
     means = array(module.running_mean)
     weight, bias = _factors_and_shifts(module, len(means))
-    scales = [reciprocal(math.sqrt(v)) for v in variances]
-    factors = [product(abs(w), s) for w, s in zip(weight, scales, strict=True)]
-    shift = [
-        total(product(f, abs(m)), abs(b)) for f, m, b in zip(factors, means, bias, strict=True)
-    ]
+    pairs = zip(np.abs(weight), variances, strict=True)
+    factors = [product(w, reciprocal(math.sqrt(v))) for w, v in pairs]
+    triples = zip(factors, np.abs(means), np.abs(bias), strict=True)
+    shift = vector_norm([total(product(f, m), b) for f, m, b in triples], norm)
     times = repetition(math.prod(shape) / len(means), norm)
-    return lipschitz(max(factors), product(vector_norm(shift, norm), times), norm)
+    return lipschitz(max(factors), product(shift, times), norm)
 
 
 @register_rule(nn.LayerNorm)

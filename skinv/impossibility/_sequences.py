@@ -91,11 +91,9 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
             f"Got a TransformerEncoderLayer with a {type(module.self_attn).__name__} as its "
             f"attention, for which there is no rule."
         )
-    for dropout in (module.dropout, module.dropout1, module.dropout2):
-        if type(dropout) is not nn.Dropout:
-            raise ValueError(
-                "Got a TransformerEncoderLayer with something else than Dropout in it."
-            )
+    dropouts = {type(d) for d in (module.dropout, module.dropout1, module.dropout2)}
+    if dropouts != {nn.Dropout}:
+        raise ValueError("Got a TransformerEncoderLayer with something else than Dropout in it.")
     fast, function = _FAST.get(module.activation_relu_or_gelu), module.activation
     if fast and function not in fast and not isinstance(function, fast[1]):
         raise ValueError(
@@ -191,8 +189,8 @@ def _gates(
         phi = activation(kind, n_sequences * size, norm)
         shift = total(0.0, *(vector_norm(b[s], norm) for b in biases))
         shift = product(shift, repetition(n_sequences, norm))
-        norms = (induced_norm(M[s], norm) for M in (W, U))
-        gates.append((phi, *norms, constant(shift, norm)))
+        w, u = induced_norm(W[s], norm), induced_norm(U[s], norm)
+        gates.append((phi, w, u, constant(shift, norm)))
     return gates
 
 
