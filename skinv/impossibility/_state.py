@@ -104,7 +104,7 @@ def refuse_changes(module: nn.Module, before: dict[str, Any]) -> None:
     """Raise if a module holds something else than before."""
     after = fingerprint(module)
     for name in [*before, *after]:
-        if name not in before or name not in after or before[name] != after[name]:
+        if before.get(name) != after.get(name):  # never None
             raise ValueError(
                 f"Got a {type(module).__name__} that changes {name!r} when it is called, "
                 f"{REMEMBERS}"
