@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,26 @@ from .._arrays.estimators import unwrapped
 from .._arrays.results import Counterexample
 from .._linalg.draws import private_generator
 from .._linalg.inverses import check_center
+from .._linalg.products import exact_inverse
 from .._linalg.scaling import times_power
+from ..bounds import residual_bound
 from ..geometry import nearest_singular
 from ..geometry._regions import row_norms
-from ._predictions import Errors, Predictions
+from ..refinement import newton_schulz
+from ._predictions import Predictions
 
+_CONSTRAINTS = {
+    "error": [Interval(Real, 0, None, closed="left")],
+    "n_directions": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "random_state": ["random_state"],
+}
 # Shares of the way to a singular matrix: even steps, then halving what is left, down to the last
 # bit of a float64.
 _SHARES = np.concatenate([np.linspace(0.0, 0.9375, 16), 1 - 0.5 ** np.arange(4.25, 53, 0.25)])
+
+# Past this relative error an inverse says little of what it is compared with.
+_LARGEST_BOUND = 0.01
 
 
 def counterexample(
@@ -107,33 +119,21 @@ def counterexample(
     >>> found.distance  # no matrix nearer than 1.3819660 is singular
     1.38196
     """
-    validate_parameter_constraints(
-        {
-            "error": [Interval(Real, 0, None, closed="left")],
-            "n_directions": [Interval(Integral, 1, None, closed="left")],
-            "max_iter": [Interval(Integral, 0, None, closed="left")],
-            "random_state": ["random_state"],
-        },
-        {
-            "error": error,
-            "n_directions": n_directions,
-            "max_iter": max_iter,
-            "random_state": random_state,
-        },
-        "counterexample",
-    )
+    given = error, n_directions, max_iter, random_state
+    params = dict(zip(_CONSTRAINTS, given, strict=True))
+    validate_parameter_constraints(_CONSTRAINTS, params, "counterexample")
     if getattr(unwrapped(model), "family", None) is not None:
         raise ValueError("Got a model of parameters, but one of matrices is needed.")
     if is_complex(center):
         raise ValueError("Got a complex center; pass embed_complex(center), where models look.")
     A, error = check_center(center), float(real_array(error, "error"))
-    search = _Search(A, Errors(Predictions(unwrapped(model), len(A))), error)
+    search = _Search(A, Predictions(unwrapped(model), len(A)), error)
     rng = private_generator(random_state)
     with np.errstate(over="ignore", invalid="ignore"):
         search.walk(_first_directions(A))
-        if search.best is None:
+        if not search.found:
             search.scatter(rng)
-        if search.best is not None:
+        if search.found:
             search.approach(rng, int(n_directions), int(max_iter))
         return search.result()
 
@@ -155,35 +155,65 @@ def _first_directions(A: NDArray) -> list[tuple[NDArray, float]]:
         if norm == "linf" and n > 12:  # 2^(n-1) sign vectors
             continue
         D = nearest_singular(A, norm) - A
-        size = float(row_norms(D.reshape(1, -1))[0])
+        size = float(_sizes(D[None])[0])
         if size > 0:
             found.append((D / size, size))
     return found
 
 
+class _Compared(NamedTuple):
+    """Predictions of some matrices beside their inverses, and spectral-norm errors."""
+
+    predicted: NDArray[np.float64]  # (m, n, n)
+    inverse: NDArray[np.float64]  # (m, n, n)
+    bound: NDArray[np.float64]  # proven relative errors of `inverse`, in the Frobenius norm
+    error: NDArray[np.float64]  # NaN without a proof, or for predictions not finite
+    lower: NDArray[np.float64]  # proven bounds of the errors of the predictions; there -inf
+
+
 class _Search:
     """The nearest counterexample so far, and ways to find nearer ones."""
 
-    def __init__(self, center: NDArray, errors: Errors, error: float):
-        self.center, self.errors, self.target = center, errors, error
-        self.best: Counterexample | None = None
-        self.former: list[NDArray] = []
+    def __init__(self, center: NDArray, predictions: Predictions, error: float):
+        self.center, self.predictions, self.target = center, predictions, error
+        self.found: list[tuple[float, NDArray]] = []  # distances and matrices, nearer and nearer
+        self.n_predictions = 0
         self.largest = -np.inf
+
+    def compare(self, stack: NDArray) -> _Compared:
+        """Return the errors of a stack of matrices that the model can be given as they are."""
+        self.n_predictions += len(stack)
+        predicted = self.predictions(stack)
+        with np.errstate(all="ignore"):
+            inverse = exact_inverse(stack)
+            improved = newton_schulz(stack, inverse, 1)
+            inverse = np.where(np.isfinite(improved), improved, inverse)
+            bound = residual_bound(stack, inverse)
+            difference = predicted - inverse
+            finite = np.isfinite(difference).all(axis=(1, 2))
+            sound = finite & (bound < _LARGEST_BOUND)
+            error = np.full(len(stack), np.nan)
+            error[sound] = np.linalg.norm(difference[sound], 2, axis=(1, 2))
+            # ‖A⁻¹ − X‖ ≤ ρ ‖A⁻¹‖ ≤ ρ ‖X‖ / (1 − ρ); the last factor covers the rounding of norms.
+            size = _sizes(inverse)
+            both = size + _sizes(predicted)
+            slack = bound * size / (1 - bound) + 1e-13 * len(self.center) * both
+            lower = np.where(sound, error - slack, -np.inf)
+        return _Compared(predicted, inverse, bound, error, lower)
 
     def test(self, matrices: NDArray) -> NDArray[np.bool_]:
         """Tell which matrices are counterexamples, and keep the nearest of all."""
-        matrices = self.errors.predictions.round(matrices)
-        finite: Any = np.isfinite(matrices.reshape(len(matrices), -1)).all(axis=1)
+        matrices = self.predictions.round(matrices)
+        finite: Any = np.isfinite(matrices).all(axis=(1, 2))
         matrices = np.where(finite[:, None, None], matrices, self.center)
-        found = self.errors(matrices)
-        exceeds: Any = finite & (found.lower > self.target)
-        self.largest = max(self.largest, float(np.max(found.lower, initial=-np.inf)))
+        lower = self.compare(matrices).lower
+        exceeds: Any = finite & (lower > self.target)
+        self.largest = max(self.largest, float(np.max(lower, initial=-np.inf)))
         if exceeds.any():
-            distances = row_norms((matrices - self.center).reshape(len(matrices), -1))
+            distances = _sizes(matrices - self.center)
             i = int(np.flatnonzero(exceeds)[np.argmin(distances[exceeds])])
-            if self.best is None or distances[i] < self.best.distance:
-                self.best = Counterexample(matrix=matrices[i].copy(), distance=float(distances[i]))
-                self.former.append(self.best.matrix)
+            if not self.found or distances[i] < self.found[-1][0]:
+                self.found.append((float(distances[i]), matrices[i].copy()))
         return exceeds
 
     def walk(self, directions: list[tuple[NDArray, float]]) -> None:
@@ -191,8 +221,8 @@ class _Search:
         for direction, end in directions:
             # A negative end: the center itself is singular, and the way leads back to it.
             steps = end * _SHARES if end > 0 else -end * (1 - _SHARES[::-1])
-            if self.best is not None:
-                steps = steps[steps < self.best.distance]
+            if self.found:
+                steps = steps[steps < self.found[-1][0]]
             self._narrow(direction, steps)
 
     def _narrow(self, direction: NDArray, steps: NDArray) -> None:
@@ -211,21 +241,19 @@ class _Search:
 
         In float32 the walk meets a few matrices only where it matters.
         """
-        S = self.errors.predictions.round(nearest_singular(self.center))
-        eps = self.errors.predictions.eps
+        S = self.predictions.round(nearest_singular(self.center))
         for size in (1.0, 4.0, 16.0):
             noise = rng.standard_normal((4096, *S.shape))
-            self.test(S + size * eps * np.abs(S).max() * noise)
+            self.test(S + size * self.predictions.eps * np.abs(S).max() * noise)
 
     def approach(self, rng: np.random.RandomState, n_directions: int, max_iter: int) -> None:
         """Look at random around the best direction, wider after success, closer after failure."""
         spread = 1.0
         for _ in range(max_iter):
-            assert self.best is not None
-            distance = self.best.distance
+            distance, nearest = self.found[-1]
             if distance == 0:
                 return
-            toward = (self.best.matrix - self.center) / distance
+            toward = (nearest - self.center) / distance
             D = toward + spread / len(toward) * rng.standard_normal((n_directions, *toward.shape))
             D /= np.linalg.norm(D, axis=(1, 2), keepdims=True)
             lengths = distance * np.array([0.5, 0.8, 0.95, 0.99, 0.999])
@@ -237,8 +265,8 @@ class _Search:
 
         In a batch of many predictions may differ in the last places from those one by one.
         """
-        for matrix in reversed(self.former):
-            found = self.errors(matrix[None])
+        for _, matrix in reversed(self.found):
+            found = self.compare(matrix[None])
             if found.lower[0] > self.target:
                 return Counterexample(
                     matrix=matrix,
@@ -250,19 +278,24 @@ class _Search:
                     distance=_distance(matrix, self.center),
                     # Small singular values are far more accurate from the inverse than from A.
                     singular_distance=_reciprocal(float(np.linalg.norm(found.inverse[0], 2))),
-                    n_predictions=self.errors.count,
+                    n_predictions=self.n_predictions,
                 )
         raise ValueError(
             f"No matrix near the center was found on which the error provably exceeds "
-            f"{self.target:g}; the largest proven error among {self.errors.count} matrices was "
+            f"{self.target:g}; the largest proven error among {self.n_predictions} matrices was "
             f"{self.largest:.3g}. Models that fall back to exact inverses have none, and errors "
             f"that rounding could explain are not counted; ask for a smaller error."
         )
 
 
+def _sizes(stack: NDArray) -> NDArray:
+    """Return the Frobenius norm of each matrix."""
+    return row_norms(stack.reshape(len(stack), -1))
+
+
 def _distance(A: NDArray, B: NDArray) -> float:
     """Return the Euclidean distance of two matrices."""
-    moved = float(row_norms((A - B).reshape(1, -1))[0])
+    moved = float(_sizes((A - B)[None])[0])
     if moved >= 2.0**-1022:
         return moved
     unit = np.array(2.0**1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -116,10 +117,10 @@ def _order(model: Any) -> int:
     if form is not None:
         return matrix_order(form.origin.size)
     if network is not None:
-        from ._tracing import input_features
+        from ._tracing import as_leaf, first_input
 
         try:
-            return matrix_order(input_features(network))
+            return matrix_order(math.prod(first_input(as_leaf(network))))
         except ValueError as exception:
             raise ValueError(
                 f"The size of the matrices that a {type(model).__name__} takes is not known: pass "

@@ -18,8 +18,8 @@ from ._calculus import scale as scaled
 from ._certificates import PolynomialLipschitz, lipschitz, repetition, summation, vector_norm
 from ._coefficients import product, reciprocal
 from ._moves import is_move, moved, operate
-from ._rules import activation, affine, array, induced_norm, softmax, through
-from ._sequences import ACTIVATION_FUNCTIONS, weighted_values
+from ._rules import ACTIVATION_FUNCTIONS, activation, affine, array, induced_norm, softmax, through
+from ._sequences import weighted_values
 from ._values import (
     HOW_TO,
     Value,
@@ -38,7 +38,12 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
         raise ValueError(f"Got the function {name!r} with out=, which changes another tensor.")
     try:
         if target is operator.getitem and not isinstance(args[0], Value):
-            return _part(*args)
+            found = args[0][args[1]]
+            if found is None:
+                raise ValueError(
+                    "The weights that MultiheadAttention returns beside its output have no rule."
+                )
+            return found
         if is_move(target):
             return moved(target, name, args, kwargs)
         at = operate(target, computed(args), computed(kwargs))
@@ -62,15 +67,6 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
             f"There is no rule for the function {name!r} with such arguments ({exception}). "
             f"{HOW_TO}"
         ) from exception
-
-
-def _part(values: Any, index: Any) -> Any:
-    found = values[index]
-    if found is None:
-        raise ValueError(
-            "The weights that MultiheadAttention returns beside its output have no rule."
-        )
-    return found
 
 
 def _joined(norm: str, at: Any, tensors: Any, dim: int = 0) -> PolynomialLipschitz:
@@ -120,13 +116,12 @@ def _like_module(make: Callable[..., nn.Module]) -> Callable[..., PolynomialLips
 
 
 def _product(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
-    if isinstance(a, Value) and isinstance(b, Value):
-        first, second = (certificate_of_value(v, norm, at.shape) for v in (a, b))
-        return multiply(first, second)
     if not isinstance(a, Value):
         a, b = b, a
-    factor = certificate_of_value(b, "linf").B(0.0)
-    return scaled(certificate_of_value(a, norm, at.shape), factor)
+    first = certificate_of_value(a, norm, at.shape)
+    if isinstance(b, Value):
+        return multiply(first, certificate_of_value(b, norm, at.shape))
+    return scaled(first, certificate_of_value(b, "linf").B(0.0))
 
 
 def _quotient(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -149,11 +148,11 @@ def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
             divided = W / form.x_scale
             divided = np.where(W != 0, np.copysign(np.maximum(np.abs(divided), TINY), W), 0.0)
         b = _with_rounding(b, divided, -form.x_mean)
-        chain = []
-        for weights, shift in [(divided, b), *others]:
-            chain += [dense(weights, shift, (), norm)]
-            chain += [activation(form.activation, len(shift), norm)]
-        parts.append(reduce(lambda inner, outer: compose(outer, inner), chain[:-1]))
+        network = dense(divided, b, (), norm)
+        for W, b in others:
+            network = compose(activation(form.activation, W.shape[1], norm), network)
+            network = compose(dense(W, b, (), norm), network)
+        parts.append(network)
     return add(*parts)
 
 
@@ -181,7 +180,11 @@ def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
             return on_ball
     network = torch_module(model)
     if network is not None:
-        return _module_bound(network, center, radius)
+        from ._walk import walk
+
+        # Around zero, and around the centre.
+        around = ((None, reach), (center, radius))
+        return min(evaluated(walk(network, "l2", (center.size,), c).B, t) for c, t in around)
     known = _stored_bound(model, reach)
     if known is None:
         raise ValueError(
@@ -190,14 +193,6 @@ def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
             f"ends in a forest, for instance, the largest norm of a training target)."
         )
     return known * (1 + 1e-9)
-
-
-def _module_bound(network: Any, center: NDArray, radius: float) -> float:
-    from ._walk import walk
-
-    # Around zero, and around the centre.
-    around = ((None, total(vector_norm(center, "l2"), radius)), (center, radius))
-    return min(evaluated(walk(network, "l2", (center.size,), c).B, t) for c, t in around)
 
 
 def _stored_bound(model: Any, reach: float) -> float | None:
@@ -253,9 +248,7 @@ def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
     slope = induced_norm(form.matrix, "l2")
     # What all of the following sums to in absolute value, to bound rounding by.
     sums = np.abs(form.constant) + np.abs(away) @ np.abs(form.matrix) + spread + _DUST
-    series = 0.0
-    if form.taylor is not None:
-        series = _series_bound(center, radius, *form.taylor)
+    series = 0.0 if form.taylor is None else _series_bound(center, radius, *form.taylor)
     middle, half = np.zeros_like(value), np.zeros_like(value)
     at_center, growth, size = middle, 0.0, len(center)
     layers = form.layers_around(center)

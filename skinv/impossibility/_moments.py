@@ -123,11 +123,9 @@ def truncated_moments(
     (True, True)
     """
     check_sampler(sampler)
+    several = [Interval(Integral, 2, None, closed="left")]
     validate_parameter_constraints(
-        {
-            "n_samples": [Interval(Integral, 2, None, closed="left")],
-            "random_state": ["random_state"],
-        },
+        {"n_samples": several, "random_state": ["random_state"]},
         {"n_samples": n_samples, "random_state": random_state},
         "truncated_moments",
     )
@@ -187,11 +185,7 @@ def _check_region(sampler: Any) -> None:
 
 def _checked_powers(p: Any) -> NDArray:
     powers = np.atleast_1d(real_array(p, "p"))
-    if (
-        powers.ndim != 1
-        or powers.size == 0
-        or not (np.isfinite(powers).all() and (powers >= 1).all())
-    ):
+    if powers.ndim != 1 or powers.size == 0 or not (1 <= powers.min() <= powers.max() < np.inf):
         raise ValueError(f"Got p={p!r}, but powers are numbers of at least 1.")
     return powers
 
@@ -226,8 +220,7 @@ def _summed_errors(
             part, values = _weighted_errors(A, weight, predictions, edges, powers)
             for k in range(len(edges)):
                 chosen = values[:, :, part == k]
-                sums[0, ..., k] += chosen.sum(axis=2)
-                sums[1, ..., k] += (chosen**2).sum(axis=2)
+                sums[..., k] += chosen.sum(axis=2), (chosen**2).sum(axis=2)
     return sums
 
 
@@ -303,12 +296,11 @@ class _TowardSingular:
     """Draws of a region's matrices, more of them the nearer to a singular one, with weights."""
 
     def __init__(self, sampler: Any, scale: float):
-        self.region = sampler._region
+        self.region = region = sampler._region
         self.room = _ROOM[sampler.certificate_.norm]
         self.scale = scale
-        self.n = len(sampler.center_)
-        radius = np.broadcast_to(self.region.radius, self.region.center.shape)
-        self.free = np.flatnonzero(radius > 0)
+        self.far = 1e6 * float(np.abs(region.center).max() + np.max(region.radius))
+        self.free = np.flatnonzero(np.broadcast_to(region.radius, region.center.shape) > 0)
         if self.free.size == 0:
             raise ValueError("Got a region of radius 0, over which there is nothing to average.")
 
@@ -320,10 +312,10 @@ class _TowardSingular:
         low, high = self._ends(rows)
         index = moved, entry[moved]
         root = (rows + self._to_singular(rows))[index]
-        rows[index] = root + self._quantile(
-            rng.random_sample(moved.size), low[index] - root, high[index] - root
-        )
-        rows[index] = np.clip(rows[index], low[index], high[index])
+        first, last = (self._integral(end[index] - root) for end in (low, high))
+        value = first + rng.random_sample(moved.size) * (last - first)
+        drawn = root + np.sign(value) * self.scale * np.expm1(np.abs(value))
+        rows[index] = np.clip(drawn, low[index], high[index])
         return as_stack(rows), self._weights(rows)
 
     def _ends(self, rows: NDArray) -> tuple[NDArray, NDArray]:
@@ -337,20 +329,11 @@ class _TowardSingular:
             away = -1.0 / exact_inverse(as_stack(rows)).transpose(0, 2, 1).reshape(rows.shape)
         # Exactly singular: no entry has to move. Far away the density is as good as even.
         away = np.where(np.isnan(away), 0.0, away)
-        return np.clip(away, -1e6 * self.reach, 1e6 * self.reach)
-
-    @property
-    def reach(self) -> float:
-        return float(np.abs(self.region.center).max() + np.max(self.region.radius))
+        return np.clip(away, -self.far, self.far)
 
     def _integral(self, t: NDArray) -> NDArray:
         """Return ∫ from 0 to t of 1/(|u| + ε) du."""
         return np.sign(t) * np.log1p(np.abs(t) / self.scale)
-
-    def _quantile(self, u: NDArray, low: NDArray, high: NDArray) -> NDArray:
-        first = self._integral(low)
-        value = first + u * (self._integral(high) - first)
-        return np.sign(value) * self.scale * np.expm1(np.abs(value))
 
     def _weights(self, rows: NDArray) -> NDArray:
         low, high = (end[:, self.free] for end in self._ends(rows))

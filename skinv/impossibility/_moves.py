@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ._values import HOW_TO, Value, computed, depends, leaves, repeated
+from ._values import HOW_TO, Value, computed, depends, repeated
 
 
 def operate(target: Any, args: Any, kwargs: Any) -> Any:
@@ -67,46 +67,37 @@ def moved(target: Any, name: str, args: Any, kwargs: Any) -> Any:
     at = operate(target, args, kwargs)
     if not isinstance(first, Value):
         return at
-
-    def with_numbers(numbers: torch.Tensor) -> list[Any]:
-        return leaves(operate(target, (numbers.reshape(first.shape), *args[1:]), kwargs))
-
-    # Numbers of both signs in no order: what sorts, clips or depends on values gives itself away.
+    # Numbers of both signs in no order, and a zero before them: what sorts, clips or depends on
+    # values gives itself away.
     n = first.at.numel()
-    order = torch.arange(1, n + 1, dtype=torch.float64)
-    places = torch.where(order % 2 == 0, order, -order)
-    weights = torch.cos(7.0 * order) * order.flip(0)
-    pairs = zip(leaves(at), with_numbers(places), with_numbers(weights), strict=True)
-    if target in _CONSTANTS:
-        if not all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in pairs):
-            raise ValueError(f"Got the function {name!r} with values that depend on the input.")
-        return at
-    found = iter([_one(first, a, b, c, weights, target, name) for a, b, c in pairs])
-    return torch.utils._pytree.tree_map(lambda _: next(found), at)
+    order = torch.arange(n + 1, dtype=torch.float64)
+    probes = torch.where(order % 2 == 0, order, -order), torch.sin(7.0 * order) * (n + 1 - order)
+    given = (p[1:].clone().reshape(first.shape) for p in probes)  # in memory of their own
+    seen = [operate(target, (numbers, *args[1:]), kwargs) for numbers in given]
 
+    def part(at: Any, *seen: Any) -> Any:
+        """Return one of the results, after looking at where each of its entries comes from."""
+        if target in _CONSTANTS:
+            if not all(torch.equal(at, s) for s in seen):
+                raise ValueError(f"Got the function {name!r} with values that depend on the input.")
+            return at
+        Value(first.certificate, at)  # of the right type
+        places = seen[0].flatten().abs().long().clamp(0, n)
+        if not all(_same_bits(p[places], s) for p, s in zip(probes, seen, strict=True)):
+            raise ValueError(
+                f"There is no rule for the function {name!r} of tensors with these arguments, as "
+                f"its result has other entries than its first argument and zeros. {HOW_TO}"
+            )
+        used = places[places > 0]
+        times = int(torch.bincount(used).max()) if len(used) else 1
+        if times > 1 and target not in _REPEATS:
+            raise ValueError(
+                f"Got the function {name!r} with an index that repeats entries; write it with "
+                f"expand, repeat or torch.cat, or with an index that names each entry once."
+            )
+        return repeated(first, times, at)
 
-def _one(
-    first: Value, at: Any, places: Any, seen: Any, weights: Any, target: Any, name: str
-) -> Value:
-    """Return one of the results of moving entries, after looking at where each comes from."""
-    Value(first.certificate, at)  # of the right type
-    index = places.flatten().abs().long()
-    used = index > 0
-    signed = torch.where(index % 2 == 0, index, -index).double()
-    expected = torch.zeros(len(index), dtype=torch.float64)
-    expected[used] = weights[(index[used] - 1).clamp(0, len(weights) - 1)]
-    if not (_same_bits(signed, places) and _same_bits(expected, seen)):
-        raise ValueError(
-            f"There is no rule for the function {name!r} of tensors with these arguments, as its "
-            f"result has other entries than its first argument and zeros. {HOW_TO}"
-        )
-    times = int(torch.bincount(index[used]).max()) if used.any() else 1
-    if times > 1 and target not in _REPEATS:
-        raise ValueError(
-            f"Got the function {name!r} with an index that repeats entries; write it with expand, "
-            f"repeat or torch.cat, or with an index that names each entry once."
-        )
-    return repeated(first, times, at)
+    return torch.utils._pytree.tree_map(part, at, *seen)
 
 
 def _same_bits(first: Any, second: Any) -> bool:

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..geometry._distance import check_norm
 from ._calculus import compose
 from ._certificates import (
     PolynomialLipschitz,
@@ -127,7 +126,6 @@ def induced_norm(W: Any, norm: str) -> float:
     It is the largest column sum of absolute entries, the largest singular value, or the largest row
     sum.
     """
-    check_norm(norm)
     W = array(W) if isinstance(W, torch.Tensor) else raised(np.asarray(W, dtype=np.float64))
     if W.ndim != 2 or not np.isfinite(W).all():
         raise ValueError(f"Got weights of shape {W.shape}, but a matrix of finite ones is needed.")
@@ -192,84 +190,67 @@ ACTIVATIONS: dict[str, tuple[float, float, float | None]] = {
 ACTIVATIONS["logistic"] = ACTIVATIONS["sigmoid"]
 
 
+# Functions and methods that are activations, by these names.
+ACTIVATION_FUNCTIONS: dict[Any, str] = {
+    getattr(space, name): name
+    for space in (torch, nn.functional)
+    for name in ACTIVATIONS
+    if hasattr(space, name)
+}
+ACTIVATION_FUNCTIONS |= {name: name for name in ("relu", "tanh", "sigmoid")}  # as methods
+_MODULES = (
+    nn.ReLU, nn.Tanh, nn.Sigmoid, nn.LogSigmoid, nn.Softsign, nn.Tanhshrink, nn.Hardsigmoid,
+    nn.Hardswish, nn.SELU, nn.GELU, nn.SiLU, nn.Mish,
+)  # fmt: skip
+
+
 def activation(name: str, size: int, norm: str) -> PolynomialLipschitz:
     """Return the certificate of a named activation applied to `size` entries."""
-    slope, at_zero, bound = ACTIVATIONS[name]
+    return _entry_by_entry(*ACTIVATIONS[name], size, norm)
+
+
+def _entry_by_entry(
+    slope: float, at_zero: float, bound: float | None, size: int, norm: str
+) -> PolynomialLipschitz:
     if bound is not None:
         return lipschitz(slope, norm=norm, magnitude=product(bound, repetition(size, norm)))
     return elementwise(slope, at_zero, size, norm)
 
 
-_NAMED: dict[type[nn.Module], str] = {
-    nn.ReLU: "relu",
-    nn.Tanh: "tanh",
-    nn.Sigmoid: "sigmoid",
-    nn.LogSigmoid: "logsigmoid",
-    nn.Softsign: "softsign",
-    nn.Tanhshrink: "tanhshrink",
-    nn.Hardsigmoid: "hardsigmoid",
-    nn.Hardswish: "hardswish",
-    nn.SELU: "selu",
-    nn.SiLU: "silu",
-    nn.Mish: "mish",
-}
+@register_rule(*_MODULES, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.Softplus, nn.Hardtanh)
+def _activation(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+    return _entry_by_entry(*_described(module), math.prod(shape), norm)
 
 
-@register_rule(*_NAMED)
-def _named(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    name = next(_NAMED[cls] for cls in type(module).__mro__ if cls in _NAMED)
-    return activation(name, math.prod(shape), norm)
-
-
-@register_rule(nn.GELU)
-def _gelu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    name = "gelu_tanh" if module.approximate == "tanh" else "gelu"
-    return activation(name, math.prod(shape), norm)
-
-
-@register_rule(nn.LeakyReLU)
-def _leaky_relu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    return elementwise(np.maximum(1.0, abs(module.negative_slope)), norm=norm)  # NaN stays
-
-
-@register_rule(nn.PReLU)
-def _prelu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    return elementwise(np.maximum(1.0, vector_norm(array(module.weight), "linf")), norm=norm)
-
-
-@register_rule(nn.ELU)
-def _elu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    # The slope is 1, or α eᵘ for u < 0.
-    return elementwise(np.maximum(1.0, abs(module.alpha)), norm=norm)
-
-
-@register_rule(nn.CELU)
-def _celu(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    # The slope is 1, or e^{u/α} for u < 0, which is at most 1 where α is positive.
-    if not module.alpha > 0:
-        raise ValueError(f"Got CELU with alpha={module.alpha}, which is not Lipschitz.")
-    return elementwise(1.0, norm=norm)
-
-
-@register_rule(nn.Softplus)
-def _softplus(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    # The slope is a sigmoid. But torch goes over to u itself past the threshold and jumps there by
-    # log(1 + e^{−threshold})/β, which is below what float32 can see only from about 18 on.
-    if not (module.beta > 0 and module.threshold >= 18):
-        raise ValueError(
-            f"Got Softplus with beta={module.beta}, threshold={module.threshold}, but torch's "
-            f"softplus jumps at its threshold; it is Lipschitz, to 1e-8, for beta > 0 and a "
-            f"threshold of at least 18."
-        )
-    at_zero = product(_LOG_2, reciprocal(module.beta))
-    return elementwise(1.0, at_zero, math.prod(shape), norm)
-
-
-@register_rule(nn.Hardtanh)
-def _hardtanh(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    bound = vector_norm([module.min_val, module.max_val], "linf")
-    magnitude = product(bound, repetition(math.prod(shape), norm))
-    return lipschitz(1.0, norm=norm, magnitude=magnitude)
+def _described(module: Any) -> tuple[float, float, float | None]:
+    """Return largest slope, value at 0 and bound of an activation with its parameters."""
+    match module:
+        case nn.LeakyReLU():
+            return np.maximum(1.0, abs(module.negative_slope)), 0.0, None  # NaN stays
+        case nn.PReLU():
+            return np.maximum(1.0, vector_norm(array(module.weight), "linf")), 0.0, None
+        case nn.ELU():  # α eᵘ for u < 0
+            return np.maximum(1.0, abs(module.alpha)), 0.0, None
+        case nn.CELU():  # e^{u/α} for u < 0, which is at most 1 where α is positive
+            if not module.alpha > 0:
+                raise ValueError(f"Got CELU with alpha={module.alpha}, which is not Lipschitz.")
+            return 1.0, 0.0, None
+        case nn.Softplus():
+            # The slope is a sigmoid. But torch goes over to u itself past the threshold and jumps
+            # there by log(1 + e^{−threshold})/β, which is below what float32 can see only from
+            # about 18 on.
+            if not (module.beta > 0 and module.threshold >= 18):
+                raise ValueError(
+                    f"Got Softplus with beta={module.beta}, threshold={module.threshold}, but "
+                    f"torch's softplus jumps at its threshold; it is Lipschitz, to 1e-8, for beta "
+                    f"> 0 and a threshold of at least 18."
+                )
+            return 1.0, product(_LOG_2, reciprocal(module.beta)), None
+        case nn.Hardtanh():
+            return 1.0, 0.0, vector_norm([module.min_val, module.max_val], "linf")
+        case nn.GELU(approximate="tanh"):
+            return ACTIVATIONS["gelu_tanh"]
+    return ACTIVATIONS[next(c.__name__.lower() for c in type(module).__mro__ if c in _MODULES)]
 
 
 @register_rule(
@@ -356,13 +337,12 @@ def _batch_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
         )
     means = array(module.running_mean)
     weight, bias = _factors_and_shifts(module, len(means))
-    scales = [reciprocal(math.sqrt(v)) for v in variances]
-    factors = [product(abs(w), s) for w, s in zip(weight, scales, strict=True)]
-    shift = [
-        total(product(f, abs(m)), abs(b)) for f, m, b in zip(factors, means, bias, strict=True)
-    ]
+    pairs = zip(np.abs(weight), variances, strict=True)
+    factors = [product(w, reciprocal(math.sqrt(v))) for w, v in pairs]
+    triples = zip(factors, np.abs(means), np.abs(bias), strict=True)
+    shift = vector_norm([total(product(f, m), b) for f, m, b in triples], norm)
     times = repetition(math.prod(shape) / len(means), norm)
-    return lipschitz(max(factors), product(vector_norm(shift, norm), times), norm)
+    return lipschitz(max(factors), product(shift, times), norm)
 
 
 @register_rule(nn.LayerNorm)

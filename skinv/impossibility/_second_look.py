@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,8 +10,9 @@ from torch import nn
 from ._certificates import PolynomialLipschitz
 from ._coefficients import evaluated
 from ._rules import ORDERS
+from ._state import tensors
 from ._tracing import concrete, run
-from ._values import HOW_TO, leaves
+from ._values import HOW_TO
 
 
 def check(
@@ -20,7 +20,7 @@ def check(
     graph: torch.fx.Graph,
     shape: tuple[int, ...],
     certificate: PolynomialLipschitz,
-    rounding: float = 0.0,
+    rounding: float,
 ) -> None:
     """Compare graph and certificate with the module itself on a few inputs, or raise.
 
@@ -41,8 +41,8 @@ def check(
     ]
     found = []
     for x in points:
-        expected, repeated = (_tensors(module(x.clone())) for _ in range(2))
-        traced = _tensors(run(graph, x.clone(), partial(concrete, module=module)))
+        expected, repeated = (tensors(module(x.clone())) for _ in range(2))
+        traced = tensors(run(graph, x.clone(), partial(concrete, module=module)))
         for a, b, c in zip(expected, repeated, traced, strict=True):
             if not (_close(a, b) and _close(a, c)):
                 raise ValueError(
@@ -69,10 +69,6 @@ def check(
             )
 
 
-def _tensors(nested: Any) -> list[torch.Tensor]:
-    return [v for v in leaves(nested) if torch.is_tensor(v)]
-
-
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, 1e-9, 1e-12, equal_nan=True)
 
@@ -82,7 +78,7 @@ def _refuse_mixing(
 ) -> None:
     """Raise if a batch of two gives something else than its samples one by one."""
     try:
-        both = _tensors(module(torch.cat(points)))[0]
+        both = tensors(module(torch.cat(points)))[0]
     except (RuntimeError, ValueError, IndexError):
         return  # made for a batch of one
     if not _close(both, torch.cat(found)):

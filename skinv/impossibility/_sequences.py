@@ -5,25 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import nn
 
 from ._calculus import add, compose, concatenate, matrix_product, scale
 from ._certificates import PolynomialLipschitz, constant, identity, repetition, vector_norm
 from ._coefficients import plus, product, reciprocal, times, total
+from ._rules import ACTIVATION_FUNCTIONS as FUNCTIONS
 from ._rules import activation, array, dense, induced_norm, register_rule, through
-
-# Functions and methods that are activations, by the name in `_rules.ACTIVATIONS`.
-ACTIVATION_FUNCTIONS: dict[Any, str] = {
-    getattr(space, name): name
-    for space in (torch, nn.functional)
-    for name in (
-        "relu", "relu6", "tanh", "sigmoid", "logsigmoid", "softsign", "tanhshrink", "hardsigmoid",
-        "hardswish", "selu", "gelu", "silu", "mish",
-    )
-    if hasattr(space, name)
-}  # fmt: skip
-ACTIVATION_FUNCTIONS |= {name: name for name in ("relu", "tanh", "sigmoid")}  # as methods
 
 
 def tokens(module: Any, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -103,11 +91,9 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
             f"Got a TransformerEncoderLayer with a {type(module.self_attn).__name__} as its "
             f"attention, for which there is no rule."
         )
-    for dropout in (module.dropout, module.dropout1, module.dropout2):
-        if type(dropout) is not nn.Dropout:
-            raise ValueError(
-                "Got a TransformerEncoderLayer with something else than Dropout in it."
-            )
+    dropouts = {type(d) for d in (module.dropout, module.dropout1, module.dropout2)}
+    if dropouts != {nn.Dropout}:
+        raise ValueError("Got a TransformerEncoderLayer with something else than Dropout in it.")
     fast, function = _FAST.get(module.activation_relu_or_gelu), module.activation
     if fast and function not in fast and not isinstance(function, fast[1]):
         raise ValueError(
@@ -124,9 +110,8 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
         hidden = through(module.linear1, inner, shape)
         if isinstance(function, nn.Module):
             hidden = through(function, hidden, wide)
-        elif function in ACTIVATION_FUNCTIONS:
-            name = ACTIVATION_FUNCTIONS[function]
-            hidden = compose(activation(name, math.prod(wide), norm), hidden)
+        elif function in FUNCTIONS:
+            hidden = compose(activation(FUNCTIONS[function], math.prod(wide), norm), hidden)
         else:
             raise ValueError(
                 f"Got TransformerEncoderLayer with activation={function!r}, for which there is no "
@@ -153,6 +138,11 @@ def _encoder(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipsch
 # -- recurrent networks ----------------------------------------------------------------------------
 
 
+# The activations of what one step computes of input and state, by the mode of a module.
+_LSTM = ("sigmoid", "sigmoid", "tanh", "sigmoid")
+_GATES = {"RNN_TANH": ("tanh",), "RNN_RELU": ("relu",), "LSTM": _LSTM}
+
+
 @register_rule(nn.RNN, nn.LSTM)
 def _recurrent(module: Any, shape: tuple[int, ...], norm: str) -> Any:
     # The network over a fixed number of steps is a composition of maps of (input, state). States
@@ -160,80 +150,68 @@ def _recurrent(module: Any, shape: tuple[int, ...], norm: str) -> Any:
     # last states.
     if getattr(module, "proj_size", 0):
         raise ValueError("Got an LSTM with proj_size > 0, for which there is no rule.")
-    lstm = isinstance(module, nn.LSTM)
     n_sequences, length = tokens(module, shape)
     sequence = [identity(norm)] * length
     last: list[tuple[PolynomialLipschitz, ...]] = []
     for layer in range(module.num_layers):
         directions = []
         for suffix in ("", "_reverse") if module.bidirectional else ("",):
-            given = sequence[::-1] if suffix else sequence
-            step = _lstm_steps if lstm else _rnn_steps
-            states, final = step(module, f"l{layer}{suffix}", given, n_sequences, norm)
-            directions.append(states[::-1] if suffix else states)
+            order = slice(None, None, -1 if suffix else 1)
+            gates = _gates(module, f"l{layer}{suffix}", n_sequences, norm)
+            states, final = _steps(gates, sequence[order], n_sequences * module.hidden_size)
+            directions.append(states[order])
             last.append(final)
         sequence = [concatenate(*parts) for parts in zip(*directions, strict=True)]
     ends = tuple(concatenate(*parts) for parts in zip(*last, strict=True))
-    return concatenate(*sequence), ends if lstm else ends[0]
+    return concatenate(*sequence), ends if isinstance(module, nn.LSTM) else ends[0]
 
 
-def _parts(
-    module: Any, name: str, n_parts: int, repeated: float, norm: str
-) -> list[tuple[float, float, PolynomialLipschitz]]:
-    """Return ‖W‖, ‖U‖ and b of the parts of z = W x + U h + b in one layer and direction."""
-    size, width = module.hidden_size, module.input_size
+def _gates(
+    module: Any, name: str, n_sequences: int, norm: str
+) -> list[tuple[PolynomialLipschitz, float, float, PolynomialLipschitz]]:
+    """Return φ, ‖W‖, ‖U‖ and b of the gates φ(W x + U h + b) of one layer in one direction."""
+    kinds, size, width = _GATES[module.mode], module.hidden_size, module.input_size
     if not name.startswith("l0"):
         width = size * (2 if module.bidirectional else 1)
     W, U = (array(getattr(module, f"weight_{kind}_{name}")) for kind in ("ih", "hh"))
     biases = [array(getattr(module, f"bias_{k}_{name}")) for k in ("ih", "hh") if module.bias]
     found = [W.shape, U.shape, *(b.shape for b in biases)]
-    n = n_parts * size
+    n = len(kinds) * size
     expected = [(n, width), (n, size), *[(n,) for _ in biases]]
     if found != expected:
         raise ValueError(
             f"Got a {type(module).__name__} with weights of the shapes {found} in {name!r}, but "
             f"those of its constructor are expected, {expected}."
         )
-    parts = []
-    for s in (slice(k * size, (k + 1) * size) for k in range(n_parts)):
-        shift = product(total(0.0, *(vector_norm(b[s], norm) for b in biases)), repeated)
-        parts.append((induced_norm(W[s], norm), induced_norm(U[s], norm), constant(shift, norm)))
-    return parts
+    gates = []
+    for k, kind in enumerate(kinds):
+        s = slice(k * size, (k + 1) * size)
+        phi = activation(kind, n_sequences * size, norm)
+        shift = total(0.0, *(vector_norm(b[s], norm) for b in biases))
+        shift = product(shift, repetition(n_sequences, norm))
+        w, u = induced_norm(W[s], norm), induced_norm(U[s], norm)
+        gates.append((phi, w, u, constant(shift, norm)))
+    return gates
 
 
-def _rnn_steps(
-    module: Any, name: str, inputs: list[PolynomialLipschitz], n_sequences: int, norm: str
-) -> tuple[list[PolynomialLipschitz], tuple[PolynomialLipschitz, ...]]:
-    ((w, u, shift),) = _parts(module, name, 1, repetition(n_sequences, norm), norm)
-    kind = {"RNN_TANH": "tanh", "RNN_RELU": "relu"}[module.mode]
-    phi = activation(kind, n_sequences * module.hidden_size, norm)
-    h, states = constant(0.0, norm), []
-    for x in inputs:
-        h = compose(phi, add(scale(x, w), scale(h, u), shift))
-        states.append(h)
-    return states, (h,)
+def _steps(gates: Any, inputs: list[PolynomialLipschitz], size: int) -> tuple[list, tuple]:
+    """Return the outputs h of all steps, of `size` entries each, and the last h and c.
 
-
-def _lstm_steps(
-    module: Any, name: str, inputs: list[PolynomialLipschitz], n_sequences: int, norm: str
-) -> tuple[list[PolynomialLipschitz], tuple[PolynomialLipschitz, ...]]:
-    # c ← f∘c + i∘g, h ← o∘tanh(c), with gates i, f, o in (0, 1) and g in (−1, 1): after k steps no
-    # entry of c exceeds k. In all three norms ‖a∘b‖ ≤ ‖a‖∞ ‖b‖, so only differences of the gates
-    # count, and everything stays Lipschitz, with a constant that grows with the length.
-    parts = _parts(module, name, 4, repetition(n_sequences, norm), norm)
-    size = n_sequences * module.hidden_size
-    gates = [activation(kind, size, norm) for kind in ("sigmoid", "sigmoid", "tanh", "sigmoid")]
-    ones = repetition(size, norm)
+    c ← f∘c + i∘g, h ← o∘tanh(c), with gates i, f, o in (0, 1) and g in (−1, 1): after k steps no
+    entry of c exceeds k. In all three norms ‖a∘b‖ ≤ ‖a‖∞ ‖b‖, so only differences of the gates
+    count, and everything stays Lipschitz, with a constant that grows with the length. Where there
+    is one gate only, it is h.
+    """
+    norm = gates[0][0].norm
     c = h = constant(0.0, norm)
-    states = []
+    ones, states = repetition(size, norm), []
     for k, x in enumerate(inputs):
-        i, f, g, o = (
-            compose(gate, add(scale(x, w), scale(h, u), shift))
-            for gate, (w, u, shift) in zip(gates, parts, strict=True)
-        )
-        slope = plus(c.P.coef, times(k, f.P.coef), i.P.coef, g.P.coef)
-        c = PolynomialLipschitz(slope, product(k + 1, ones), norm)
-        slope = plus(slope, times(math.tanh(k + 1), o.P.coef))
-        h = PolynomialLipschitz(slope, ones, norm)
+        h, *others = (compose(phi, add(scale(x, w), scale(h, u), b)) for phi, w, u, b in gates)
+        if others:
+            i, (f, g, o) = h, others
+            slope = plus(c.P.coef, times(k, f.P.coef), i.P.coef, g.P.coef)
+            c = PolynomialLipschitz(slope, product(k + 1, ones), norm)
+            slope = plus(slope, times(math.tanh(k + 1), o.P.coef))
+            h = PolynomialLipschitz(slope, ones, norm)
         states.append(h)
     return states, (h, c)

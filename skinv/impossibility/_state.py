@@ -104,7 +104,7 @@ def refuse_changes(module: nn.Module, before: dict[str, Any]) -> None:
     """Raise if a module holds something else than before."""
     after = fingerprint(module)
     for name in [*before, *after]:
-        if name not in before or name not in after or before[name] != after[name]:
+        if before.get(name) != after.get(name):  # never None
             raise ValueError(
                 f"Got a {type(module).__name__} that changes {name!r} when it is called, "
                 f"{REMEMBERS}"
@@ -124,26 +124,30 @@ class Watch(TorchDispatchMode):
         schema = func._schema.arguments
         given = {**{a.name: v for a, v in zip(schema, args, strict=False)}, **kwargs}
         written = [given.get(a.name) for a in schema if a.alias_info and a.alias_info.is_write]
-        for tensor in _tensors(written):
+        for tensor in tensors(written):
             if _address(tensor) not in self.made:
                 raise ValueError(
                     f"Got a module that changes a tensor that it holds, or takes from elsewhere, "
                     f"in place ({func.__name__}), {REMEMBERS}"
                 )
-        old = {_address(t) for t in _tensors((args, kwargs))}
+        old = {_address(t) for t in tensors((args, kwargs))}
         result = func(*args, **kwargs)
-        for tensor in _tensors(result):
+        for tensor in tensors(result):
             if _address(tensor) not in old:
                 self.made[_address(tensor)] = tensor.untyped_storage()
         return result
 
 
-def _tensors(nested: Any) -> list[Any]:
-    if isinstance(nested, torch.Tensor):
-        return [nested] if nested.layout == torch.strided else []
-    if isinstance(nested, dict):
-        nested = list(nested.values())
-    return [t for v in nested for t in _tensors(v)] if isinstance(nested, (list, tuple)) else []
+def leaves(nested: Any) -> list[Any]:
+    """Return what nested tuples, lists, dicts and slices hold."""
+    found: list[Any] = []
+    torch.fx.node.map_aggregate(nested, found.append)
+    return found
+
+
+def tensors(nested: Any) -> list[torch.Tensor]:
+    """Return the dense tensors among what is nested."""
+    return [t for t in leaves(nested) if torch.is_tensor(t) and t.layout == torch.strided]
 
 
 def _address(tensor: Any) -> int:
@@ -152,5 +156,5 @@ def _address(tensor: Any) -> int:
 
 def shares_memory(first: Any, second: Any) -> bool:
     """Tell whether nested values hold tensors in the same memory."""
-    places = [{t.untyped_storage().data_ptr() for t in _tensors(v)} - {0} for v in (first, second)]
+    places = [{t.untyped_storage().data_ptr() for t in tensors(v)} - {0} for v in (first, second)]
     return not places[0].isdisjoint(places[1])

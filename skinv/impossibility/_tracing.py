@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -83,7 +82,11 @@ class ShapedTracer(_Tracer):
             node.meta["value"] = torch.zeros((1, *self.shape), dtype=torch.float64)
         elif kind != "output":
             if kind == "call_module":
-                _refuse_unknown(self.root.get_submodule(target), target)
+                layer = self.root.get_submodule(target)
+                if find_rule(layer) is None and type(layer) is not nn.MultiheadAttention:
+                    raise ValueError(
+                        f"There is no rule for {type(layer).__name__}, module {target!r}. {HOW_TO}"
+                    )
             given = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["value"])
             self.running = True
             try:
@@ -130,11 +133,6 @@ def trace(module: nn.Module, tracer: _Tracer) -> torch.fx.Graph:
         ) from exception
 
 
-def input_features(module: nn.Module) -> int:
-    """Return the number of features that a module's first layer asks for."""
-    return math.prod(first_input(as_leaf(module)))
-
-
 def first_input(module: nn.Module) -> tuple[int, ...]:
     """Return the shape that the module's first layer asks for, if that is a linear one."""
     try:
@@ -150,11 +148,6 @@ def first_input(module: nn.Module) -> tuple[int, ...]:
         f"The input shape of {type(module).__name__} cannot be told from its first layer: pass "
         f"input_shape, without the batch, for instance (4,) for rows of 2 × 2 matrices."
     )
-
-
-def _refuse_unknown(layer: nn.Module, name: Any) -> None:
-    if find_rule(layer) is None and type(layer) is not nn.MultiheadAttention:
-        raise ValueError(f"There is no rule for {type(layer).__name__}, module {name!r}. {HOW_TO}")
 
 
 def concrete(node: Any, args: Any, kwargs: Any, module: nn.Module) -> Any:

@@ -13,6 +13,7 @@ from ._calculus import compose, scale, tighter
 from ._certificates import PolynomialLipschitz, constant, lipschitz, repetition, vector_norm
 from ._coefficients import product, total
 from ._rules import array
+from ._state import leaves
 
 HOW_TO = (
     "Register a rule for it, or for a module around it: "
@@ -40,17 +41,6 @@ class Value:
     def shape(self) -> tuple[int, ...]:
         """Shape of the tensor, for a batch of one."""
         return tuple(self.at.shape)
-
-
-def leaves(nested: Any) -> list[Any]:
-    """Return what nested tuples, lists, dicts and slices hold."""
-    if isinstance(nested, slice):
-        nested = (nested.start, nested.stop, nested.step)
-    if isinstance(nested, dict):
-        nested = tuple(nested.values())
-    if isinstance(nested, (tuple, list)):
-        return [leaf for item in nested for leaf in leaves(item)]
-    return [nested]
 
 
 def depends(nested: Any) -> bool:

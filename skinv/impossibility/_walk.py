@@ -11,31 +11,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..geometry._distance import check_norm
 from ._certificates import PolynomialLipschitz, constant, lipschitz, vector_norm
 from ._functions import call_function
-from ._rules import array, rule_of
+from ._rules import ACTIVATION_FUNCTIONS, array, rule_of
 from ._second_look import check
-from ._sequences import ACTIVATION_FUNCTIONS, attention, tokens
-from ._state import Watch, exact_copy, fingerprint, refuse_changes, shares_memory
+from ._sequences import attention, tokens
+from ._state import Watch, exact_copy, fingerprint, leaves, refuse_changes, shares_memory
 from ._tracing import IN_PLACE, ShapedTracer, as_leaf, concrete, first_input, run, trace
-from ._values import (
-    HOW_TO,
-    Value,
-    certificate_of_value,
-    composed,
-    computed,
-    depends,
-    followed,
-    leaves,
-)
+from ._values import HOW_TO, Value, certificate_of_value, composed, computed, depends, followed
 
 
 def walk(
     module: nn.Module, norm: str, input_shape: Any = None, center: Any = None
 ) -> PolynomialLipschitz:
     """Return the certificate of a torch module, of h ↦ f(center + h); see polynomial_lipschitz."""
-    check_norm(norm)
     name = type(module).__name__
     # What is drawn at random, if anything is, does not come from the global generator.
     with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -55,11 +44,8 @@ def walk(
             with Watch():
                 graph = trace(module, ShapedTracer(shape))
                 refuse_changes(module, before)
-                result = _follow(graph, module, norm, given)
-                certificate = _certificate(result, norm)
+                certificate, error = _follow(graph, module, norm, given)
                 if center is None:
-                    error = getattr(result, "error", 0.0)
-                    error = error if math.isfinite(error) else 0.0
                     check(module, graph, shape, certificate, error)
             refuse_changes(module, before)
         except (RuntimeError, LookupError, TypeError, AttributeError, AssertionError) as exception:
@@ -83,18 +69,6 @@ def _checked_shape(input_shape: Any) -> tuple[int, ...]:
     return shape
 
 
-def _certificate(result: Any, norm: str) -> PolynomialLipschitz:
-    """Return the certificate of what forward returns."""
-    if isinstance(result, Value):
-        return result.certificate
-    if torch.is_tensor(result):
-        return constant(vector_norm(array(result), norm), norm)
-    raise ValueError(
-        f"Got a module whose forward returns a {type(result).__name__}, but a tensor is expected, "
-        f"or a tuple that starts with one."
-    )
-
-
 class _SelfAttention(nn.Module):
     """Attention of a sequence to itself."""
 
@@ -106,8 +80,10 @@ class _SelfAttention(nn.Module):
         return self.attention(x, x, x)[0]
 
 
-def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value) -> Any:
-    """Return what the graph returns, as a Value, or a constant."""
+def _follow(
+    graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value
+) -> tuple[PolynomialLipschitz, float]:
+    """Return the certificate of what the graph returns, and the rounding that is known of it."""
 
     def step(node: Any, args: Any, kwargs: Any) -> Any:
         _refuse_mutation(node, module)
@@ -121,7 +97,14 @@ def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value) -
     result = run(graph, given, step)
     while isinstance(result, (tuple, list)) and result:
         result = result[0]  # a recurrent network: outputs, then states
-    return result
+    if isinstance(result, Value):
+        return result.certificate, result.error if math.isfinite(result.error) else 0.0
+    if torch.is_tensor(result):
+        return constant(vector_norm(array(result), norm), norm), 0.0
+    raise ValueError(
+        f"Got a module whose forward returns a {type(result).__name__}, but a tensor is expected, "
+        f"or a tuple that starts with one."
+    )
 
 
 def _refuse_mutation(node: Any, module: nn.Module) -> None:
@@ -157,11 +140,13 @@ _ARGUMENTS = {
 def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str) -> Any:
     attends = isinstance(layer, nn.MultiheadAttention)
     inputs = ("query", "key", "value") if attends else ("input", "src")
-    given = list(args[: 3 if attends else 1]) + [kwargs[k] for k in inputs if k in kwargs]
-    further = args[3 if attends else 1 :]
-    others = [*further, *(v for k, v in kwargs.items() if k not in inputs)]
-    recurrent = isinstance(layer, nn.RNN | nn.LSTM)  # the rule is for states that start at zero
-    allowed = _all_zero(others) if recurrent else attends or not further
+    n = 3 if attends else 1
+    given = [*args[:n], *(kwargs[k] for k in inputs if k in kwargs)]
+    others = [*args[n:], *(v for k, v in kwargs.items() if k not in inputs)]
+    if isinstance(layer, nn.RNN | nn.LSTM):  # the rule is for states that start at zero
+        allowed = not any(array(computed(v)).any() for v in leaves(others) if v is not None)
+    else:
+        allowed = attends or len(args) <= n
     if not allowed or not kwargs.keys() <= _ARGUMENTS or depends(others):
         raise ValueError(
             f"{type(layer).__name__}, module {name!r}, is given several arguments, but its rule "
@@ -179,7 +164,3 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
     rule_of_layer = rule_of(layer)
     one_step = rule_of_layer.__module__ == rule_of.__module__  # not a sequence, nor a user's
     return composed(rule_of_layer(layer, given[0].shape, norm), given[0], at, one_step)
-
-
-def _all_zero(nested: Any) -> bool:
-    return not any(array(computed(v)).any() for v in leaves(nested) if v is not None)
