@@ -22,10 +22,16 @@ from numpy.typing import NDArray
 _NAMESPACES: dict[type, Any] = {}
 
 
+def loaded_torch() -> Any:
+    """Return torch if it has been imported, or None: there are tensors only if it has."""
+    # Half a module, without Tensor, while another thread imports it.
+    torch = sys.modules.get("torch")
+    return torch if hasattr(torch, "Tensor") else None
+
+
 def is_tensor(X: Any) -> bool:
     """Tell whether something is a torch tensor, without importing torch."""
-    # Half a module, without Tensor, while another thread imports torch.
-    return isinstance(X, getattr(sys.modules.get("torch"), "Tensor", ()))
+    return isinstance(X, getattr(loaded_torch(), "Tensor", ()))
 
 
 def is_dask(X: Any) -> bool:
@@ -92,7 +98,7 @@ def parts_of(array: Any) -> Any:
     For NumPy and torch; what is written to the view is written to the array.
     """
     if is_tensor(array):
-        return sys.modules["torch"].view_as_real(array) if array.is_complex() else array
+        return namespace(array).view_as_real(array) if array.is_complex() else array
     if array.dtype.kind != "c":
         return array
     return array[..., None].view(f"f{array.itemsize // 2}")
@@ -101,7 +107,7 @@ def parts_of(array: Any) -> Any:
 def from_parts(pairs: Any) -> Any:
     """View contiguous pairs of real numbers, along the last axis, as complex ones."""
     if is_tensor(pairs):
-        return sys.modules["torch"].view_as_complex(pairs)
+        return namespace(pairs).view_as_complex(pairs)
     return pairs.view(f"c{2 * pairs.itemsize}")[..., 0]
 
 
@@ -229,7 +235,7 @@ def _wide(A: Any) -> Any:
 
 def refuse_sparse(X: Any) -> None:
     """Raise a TypeError, as scikit-learn does for sparse matrices, for a sparse or empty tensor."""
-    if X.layout is not sys.modules["torch"].strided or X.is_meta:
+    if X.layout is not namespace(X).strided or X.is_meta:
         kind = "device='meta'" if X.is_meta else f"layout={X.layout}"
         raise TypeError(f"Got a tensor with {kind}, but dense data is required: use X.to_dense().")
 
@@ -244,7 +250,7 @@ def to_host(X: Any) -> Any:
     if not is_tensor(X):
         return np.asarray(X) if is_foreign(X) else X
     refuse_sparse(X)
-    if X.dtype == sys.modules["torch"].bfloat16:  # which NumPy does not know
+    if X.dtype == namespace(X).bfloat16:  # which NumPy does not know
         X = X.float()
     return X.numpy(force=True)
 
@@ -283,7 +289,7 @@ def like(array: NDArray, X: Any) -> Any:
         kind = real.to_complex() if np.iscomplexobj(array) else real
         # A copy: the arrays of a memory-mapped model are read-only.
         return (
-            sys.modules["torch"]
+            namespace(X)
             .tensor(np.ascontiguousarray(array), dtype=kind, device=X.device)
             .reshape(array.shape)
         )
@@ -332,7 +338,7 @@ def as_tensor(M: Any) -> Any:
     M = as_array(M)
     if M.dtype.char not in "efdFD":
         M = floating(M, True)
-    return sys.modules["torch"].from_numpy(M.astype(M.dtype.newbyteorder("=")))
+    return loaded_torch().from_numpy(M.astype(M.dtype.newbyteorder("=")))
 
 
 def floating(given: Any, double: bool, *, exact: bool = True) -> Any:

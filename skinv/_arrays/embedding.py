@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from .conversion import (
     is_complex,
     is_foreign,
     is_tensor,
+    namespace,
     real_array,
     refuse_sparse,
 )
@@ -127,7 +127,7 @@ def extract_complex(X: Any) -> Any:
         X = real_array(X, "X")
     a, b, c, d = X[..., :n, :n], X[..., :n, n:], X[..., n:, :n], X[..., n:, n:]
     if is_tensor(X):
-        torch = sys.modules["torch"]
+        torch = namespace(X)
         wide = X.dtype if X.dtype in (torch.float32, torch.float64) else torch.float32
         return torch.complex(mean_of(a, d).to(wide), mean_of(c, -b).to(wide))
     Z = np.empty((*shape[:-2], n, n), np.complex64 if X.dtype.itemsize < 8 else np.complex128)
@@ -141,7 +141,7 @@ def extract_complex(X: Any) -> Any:
 def mean_of(a: Any, b: Any, out: NDArray | None = None) -> Any:
     """Return means, exact where both are equal, and without overflow; `out` may be `b`."""
     if is_tensor(a):
-        return sys.modules["torch"].where(a == b, a, 0.5 * a + 0.5 * b)
+        return namespace(a).where(a == b, a, 0.5 * a + 0.5 * b)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.add(a, b)
         mean *= 0.5

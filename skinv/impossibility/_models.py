@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._arrays.conversion import loaded_torch
 from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm, defined_in, form_of
 from ..geometry._distance import check_norm
@@ -99,7 +99,7 @@ def polynomial_lipschitz(
 
 def held_module(model: Any) -> Any:
     """Return the torch module that a model is or, like a skorch net, holds; or None."""
-    torch = sys.modules.get("torch")
+    torch = loaded_torch()
     if torch is None:
         return None
     candidates = (model, getattr(model, "module_", None))

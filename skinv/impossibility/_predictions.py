@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays.conversion import to_host
+from .._arrays.conversion import loaded_torch, to_host
 from .._arrays.rows import expecting_unanswered
 from ._models import held_module
 
@@ -31,14 +30,14 @@ class Predictions:
             self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
         precision = np.finfo(np.float64)
         if self._dtype is not None:
-            precision = sys.modules["torch"].finfo(self._dtype)
+            precision = loaded_torch().finfo(self._dtype)
         self.eps = float(precision.eps)  # distance from 1 to the next number it can be given
 
     def round(self, stack: NDArray) -> NDArray[np.float64]:
         """Return the nearest matrices that the model can be given; infinity where there is none."""
         if self._dtype is None:
             return stack.astype(np.float64)
-        torch = sys.modules["torch"]
+        torch = loaded_torch()
         return torch.tensor(stack).to(self._dtype).double().numpy()
 
     def __call__(self, stack: NDArray) -> NDArray[np.float64]:
@@ -66,7 +65,7 @@ class Predictions:
             return self.model.predict(self._named(rows))
         if self._network is self.model:
             return self._call_module(rows)
-        torch = sys.modules["torch"]
+        torch = loaded_torch()
         tensor = torch.tensor(rows).to(self._dtype)
         half = self._dtype in (torch.float16, torch.bfloat16)  # which NumPy does not know, or keep
         return self.model.predict(tensor if half else tensor.numpy())
@@ -79,7 +78,7 @@ class Predictions:
 
     def _call_module(self, rows: NDArray) -> Any:
         """Call a torch module in evaluation mode, and leave the modes of its parts as they are."""
-        torch = sys.modules["torch"]
+        torch = loaded_torch()
         device = next((p.device for p in self._network.parameters()), None)
         modes = [(part, part.training) for part in self._network.modules()]
         self._network.eval()
