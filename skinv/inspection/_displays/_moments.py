@@ -154,12 +154,8 @@ class TruncatedMomentsDisplay(Display):
         ----------
         moments : Bunch
             As :func:`skinv.impossibility.truncated_moments` returns it.
-        relative : bool, default=False
-            Whether to draw the moments of the error relative to the norm of the inverse.
-        name : str, default=None
-            Name of the estimator, for the title.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+        relative, name, ax
+            As for :meth:`from_estimator`; None as name gives no title.
 
         Returns
         -------
@@ -167,8 +163,6 @@ class TruncatedMomentsDisplay(Display):
 
         Raises
         ------
-        ImportError
-            Without matplotlib.
         ValueError
             If moments are missing, none is positive, or shapes do not match.
         """
@@ -209,20 +203,13 @@ class TruncatedMomentsDisplay(Display):
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        name : str, default=None
-            Name of the estimator, for the title; None takes `estimator_name`.
+        ax, name
+            As for :meth:`from_estimator`; None as name takes `estimator_name`.
 
         Returns
         -------
         TruncatedMomentsDisplay
             Itself.
-
-        Raises
-        ------
-        ImportError
-            Without matplotlib.
         """
         ax = self._start(ax, (7.2, 4.8))
         self.errorbars_: list[Any] = []
@@ -232,30 +219,16 @@ class TruncatedMomentsDisplay(Display):
             value, bar = self.moments[k], 2 * self.standard_errors[k]
             # A bar that reaches 0 would reach through the whole of a logarithmic axis.
             below = np.minimum(bar, 0.9 * np.abs(value))
-            self.errorbars_.append(
-                ax.errorbar(
-                    self.cutoffs,
-                    value,
-                    np.array([below, bar]),
-                    fmt=cycled(MARKERS, k),
-                    color=color,
-                    ms=5,
-                    capsize=3,
-                    lw=1.2,
-                    label=self._label(k),
-                )
-            )
+            bars = self.cutoffs, value, np.array([below, bar])
+            style = {"fmt": cycled(MARKERS, k), "color": color, "ms": 5, "capsize": 3, "lw": 1.2}
+            self.errorbars_.append(ax.errorbar(*bars, label=self._label(k), **style))
             if self.fitted is not None:
-                self.lines_ += ax.plot(
-                    self.cutoffs, self.fitted[k], cycled(LINES, k), color=color, lw=1.4, alpha=0.8
-                )
+                line = self.cutoffs, self.fitted[k], cycled(LINES, k)
+                self.lines_ += ax.plot(*line, color=color, lw=1.4, alpha=0.8)
+        across = "cutoff ε: l2 distance kept from the singular matrices"
         kind = "relative error" if self.relative else "error"
-        ax.set(
-            xscale="log",
-            yscale="log",
-            xlabel="cutoff ε: l2 distance kept from the singular matrices",
-            ylabel=f"mean of ({kind})ᵖ, in the Frobenius norm",
-        )
+        up = f"mean of ({kind})ᵖ, in the Frobenius norm"
+        ax.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
         if not ax.xaxis_inverted():
             ax.invert_xaxis()
         name = name or self.estimator_name
