@@ -16,7 +16,14 @@ from sklearn.model_selection import train_test_split
 from .._arrays.estimators import private, reads_only
 from .._arrays.host import real_array, to_host
 from .._arrays.rows import expecting_unanswered, refuse_nonfinite
-from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
+from .._arrays.shapes import (
+    Layout,
+    as_stack,
+    flatten_stack,
+    refuse_no_rows,
+    restore_layout,
+    warn_of_single,
+)
 from .._linalg.inverses import check_inverse_targets, exact_inverse
 from ..geometry._regions import row_norms
 from ..learn.linear import LinearInverseApprox
@@ -166,11 +173,8 @@ def _loaded(values: Any, name: str, dtype: str | None) -> tuple[NDArray, Layout]
         dtype = "float32" if getattr(rows, "dtype", None) == np.float32 else "float64"
     with np.errstate(over="ignore"):
         rows = real_array(rows, name).astype(dtype, copy=False)
-    if rows.ndim != 2 and not (name == "y" and rows.ndim == 1):
-        raise ValueError(
-            f"Got {name} of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, "
-            f"n, n) are expected; a single matrix A is A[None]."
-        )
+    if not (name == "y" and rows.ndim == 1):
+        refuse_no_rows(rows, name)
     refuse_nonfinite(rows, name)
     return rows, layout
 

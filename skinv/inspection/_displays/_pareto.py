@@ -269,8 +269,8 @@ class ParetoDisplay(Display):
         system: Any = self.ax_.transData
         if y == 0:
             y, name, system = 0.02, f"{name} (exact)", self.ax_.get_xaxis_transform()
-        style = {"color": cycled(COLORS, k), "mfc": None if self.on_front_[k] else "none"}
-        style |= {"mew": 1.5, "ms": 8, "zorder": 3, "transform": system}
+        style: dict[str, Any] = {"mew": 1.5, "ms": 8, "zorder": 3, "transform": system}
+        style |= {"color": cycled(COLORS, k), "mfc": None if self.on_front_[k] else "none"}
         self.points_ += self.ax_.plot([x], [y], cycled(MARKERS, k), **style)
         beside = {"xytext": (7, 5), "textcoords": "offset points"}
         text = {"fontsize": "small", "parse_math": False}
