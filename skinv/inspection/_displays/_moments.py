@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -181,13 +182,12 @@ class TruncatedMomentsDisplay(Display):
                 f"skinv.impossibility.truncated_moments returns."
             )
         p, cutoffs = (np.atleast_1d(real_array(moments[key], key)).ravel() for key in needed[:2])
-        # Shape of what belongs to a power: a number for each cutoff, or one.
-        single = "growth", "growth_error", "expected_growth"
-        columns = dict.fromkeys(("moments", "standard_errors", "fitted"), len(cutoffs))
-        columns |= dict.fromkeys(single, 1)
+        # To a power belongs a number for each cutoff, or one.
+        tall = dict.fromkeys(("growth", "growth_error", "expected_growth"), p.shape)
+        wide = dict.fromkeys(("moments", "standard_errors", "fitted"), (p.size, cutoffs.size))
         tables = {
-            key: _table(moments[prefix + key], len(p), n_columns, prefix + key)
-            for key, n_columns in columns.items()
+            key: _table(moments[prefix + key], shape, prefix + key)
+            for key, shape in (wide | tall).items()
             if moments.get(prefix + key) is not None
         }
         if not (tables["moments"] > 0).any():
@@ -195,7 +195,6 @@ class TruncatedMomentsDisplay(Display):
                 "Got moments none of which is positive, and a logarithmic axis shows no others: "
                 "the cutoffs leave out all matrices; use smaller ones."
             )
-        tables = {key: t[:, 0] if key in single else t for key, t in tables.items()}
         return cls(p=p, cutoffs=cutoffs, **tables, relative=relative, estimator_name=name).plot(ax)
 
     def plot(self, ax: Any = None, *, name: str | None = None) -> TruncatedMomentsDisplay:
@@ -262,12 +261,12 @@ def _signed(value: float, digits: int | None = None) -> str:
     return text.replace("-", "−")
 
 
-def _table(values: Any, n_rows: int, n_columns: int, name: str) -> NDArray[np.float64]:
-    """Return numbers with a row for each power."""
+def _table(values: Any, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
+    """Return numbers in a shape, which starts with the number of powers."""
     array = real_array(values, name)
-    if array.size != n_rows * n_columns:
+    if array.size != math.prod(shape):
         raise ValueError(
-            f"Got {name} of shape {array.shape}, but {n_columns} for each of {n_rows} powers p "
-            f"are expected."
+            f"Got {name} of shape {array.shape}, but {math.prod(shape[1:])} for each of "
+            f"{shape[0]} powers p are expected."
         )
-    return array.reshape(n_rows, n_columns)
+    return array.reshape(shape)

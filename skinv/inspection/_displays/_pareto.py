@@ -15,11 +15,6 @@ from ..._arrays.host import real_array
 from .._pareto import METRICS, check_candidates, default_candidates, measure
 from ._style import COLORS, MARKERS, Display, cycled
 
-_AXES = {
-    "median_relative_error": "median relative error (Frobenius norm)",
-    "max_relative_error": "largest relative error (Frobenius norm)",
-    "mean_absolute_error": "mean absolute error of the entries",
-}
 # Titles of the columns of the table, their keys and formats.
 _COLUMNS = {
     "µs/matrix": ("microseconds_per_matrix", ".3g"),
@@ -230,7 +225,7 @@ class ParetoDisplay(Display):
 
         cost, error = self._columns()
         self.on_front_ = pareto_front(cost, error)
-        ax.set(xscale="log", yscale="log", xlabel="µs per matrix", ylabel=_AXES[self.metric])
+        ax.set(xscale="log", yscale="log", xlabel="µs per matrix", ylabel=METRICS[self.metric])
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._sections import entry_name
-from ._slices import Space
+from ._slices import Space, entry_name
 from ._style import BLACK, BLUE, VERMILION
 
 # A region of more faces is a mesh, whose edges would cover it.

@@ -14,8 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..._arrays.host import real_array
 from ...geometry._drawing import check_sampler
 from ._saddle import draw_saddle
-from ._sections import entry_name
-from ._slices import Slice, Space, signed_distance, slices_of, space_of
+from ._slices import Slice, Space, entry_name, signed_distance, slices_of, space_of
 from ._style import BLACK, BLUE, VERMILION, Display, axes_of, power_of_ten
 
 _SHAPES = {"linf": "box", "l2": "l2 ball", "l1": "l1 ball", "mahalanobis": "ellipsoid"}
