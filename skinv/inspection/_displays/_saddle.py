@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._slices import Space, entry_name
-from ._style import BLACK, BLUE, VERMILION
+from ._style import BLACK, BLUE, CROSS, VERMILION
 
 # A region of more faces is a mesh, whose edges would cover it.
 _FEW_FACES = 10
@@ -56,8 +56,7 @@ def draw_saddle(
     ax.add_collection3d(body)
     ax.plot(*np.array([middle, foot]).T, ":", color=BLACK, lw=1.2, zorder=4)
     ax.plot(*foot[:, None], ".", color=BLACK, ms=5, zorder=4)
-    cross = {"color": BLACK, "ms": 10, "mew": 2, "ls": "", "zorder": 5}
-    marks = ax.plot(*middle[:, None], "+", label="centre", **cross)
+    marks = ax.plot(*middle[:, None], label="centre", **CROSS)
     _set_view(ax, space, np.concatenate(heights), middle, above)
     held = f"{entry_name(space.fixed)} $= {center[space.fixed]:.4g}$"
     ax.set_title(f"{held} held: singular on a saddle", fontsize="medium")

@@ -15,7 +15,7 @@ from ..._arrays.host import real_array
 from ...geometry._drawing import check_sampler
 from ._saddle import draw_saddle
 from ._slices import Slice, Space, entry_name, signed_distance, slices_of, space_of
-from ._style import BLACK, BLUE, VERMILION, Display, axes_of, power_of_ten
+from ._style import BLUE, CROSS, VERMILION, Display, axes_of, power_of_ten
 
 _SHAPES = {"linf": "box", "l2": "l2 ball", "l1": "l1 ball", "mahalanobis": "ellipsoid"}
 # What axes are drawn on: what they are called, what is asked for, and how they are made.
@@ -246,8 +246,7 @@ class SingularSetDisplay(Display):
         region: Any = {"facecolor": (BLUE, 0.2), "edgecolor": BLUE, "lw": 1.6, "zorder": 4}
         patch = ax.add_patch(Polygon(plane.region, closed=True, label=self.region_name, **region))
         middle = [self.center[entry] for entry in plane.free]
-        cross: Any = {"color": BLACK, "ms": 10, "mew": 2, "ls": "", "zorder": 5}
-        marks = ax.plot(*middle, "+", label="centre", **cross)
+        marks = ax.plot(*middle, label="centre", **CROSS)
         ax.axhline(0, color="0.8", lw=0.8, zorder=0)
         ax.axvline(0, color="0.8", lw=0.8, zorder=0)
         across, up = map(entry_name, plane.free)

@@ -101,7 +101,10 @@ def _slice(
 ) -> Slice:
     """Return the slice that shows the region and what else must be seen, with curves that far."""
     outline = np.array([center[entry] for entry in free]) + section_outline(region, free)
-    x, y = _window(np.vstack([outline, seen]))
+    points = np.vstack([outline, seen])
+    low, high = points.min(axis=0), points.max(axis=0)
+    half = (0.5 + _MARGIN) * (high - low).max()
+    x, y = (np.linspace(m - half, m + half, _FINE) for m in (low + high) / 2)
     reach = 2 * max(np.abs(x).max(), np.abs(y).max())
     entries: Any = dict(np.ndenumerate(center)) | {free[0]: x[None], free[1]: y[:, None]}
     return Slice(free, x, y, signed_distance(*entries.values()), curves(reach), outline)
@@ -137,15 +140,6 @@ def space_of(center: NDArray[np.float64], region: Region, epsilon: float) -> Spa
         spread = epsilon * np.sqrt(x**2 + k) * np.sqrt(y**2 + k)
         neighborhood = np.array([held * x * y - spread, held * x * y + spread]) / k
     return Space(fixed, free, x, y, x * y / held, neighborhood, faces)
-
-
-def _window(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the grids of a square that holds all points, with a margin."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    half = (0.5 + _MARGIN) * (high - low).max()
-    middle = (low + high) / 2
-    x, y = (np.linspace(m - half, m + half, _FINE) for m in middle)
-    return x, y
 
 
 def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:

@@ -14,6 +14,8 @@ ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
+# The mark of a region's centre.
+CROSS: dict[str, Any] = {"color": BLACK, "marker": "+", "ms": 10, "mew": 2, "ls": "", "zorder": 5}
 
 
 class Display:
