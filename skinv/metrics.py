@@ -19,7 +19,7 @@ from ._arrays.conversion import as_array, real_array, to_host
 from ._arrays.estimators import private, reads_only, unwrapped
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
-from ._arrays.shapes import Leading, as_stack, flatten_stack
+from ._arrays.shapes import Leading, as_stack, flatten_stack, refuse_no_rows
 from ._linalg.products import exact_inverse
 from .geometry import distance_to_singularity
 from .geometry._regions import row_norms
@@ -342,11 +342,7 @@ class SingularDistanceScorer(BaseEstimator):
         family = getattr(unwrapped(estimator), "family", None)
         matrices = X if family is None else np.array(family(np.array(X)))  # of parameters
         rows = real_array(flatten_stack(matrices)[0], "X")
-        if rows.ndim != 2:
-            raise ValueError(
-                f"Got X of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, n, "
-                f"n) are expected; a single matrix A is A[None]."
-            )
+        refuse_no_rows(rows, "X")
         stack = as_stack(rows)
         distance = distance_to_singularity(stack, self.norm, return_bounds=True).lower
         with np.errstate(over="ignore", invalid="ignore"):

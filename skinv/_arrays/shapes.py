@@ -95,6 +95,15 @@ class Leading(NamedTuple):
         return stack if self.library is None else in_library_of(self.library, stack)
 
 
+def refuse_no_rows(rows: Any, name: str) -> None:
+    """Raise a ValueError unless :func:`flatten_stack` has found rows, or a stack, of matrices."""
+    if rows.ndim != 2:
+        raise ValueError(
+            f"Got {name} of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, "
+            f"n, n) are expected; a single matrix A is A[None]."
+        )
+
+
 def matrix_order(n_features: int) -> int:
     """Return the order n of the matrices whose rows have n² entries, or raise a ValueError."""
     n = math.isqrt(max(n_features, 0))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.blocks import sample_by_blocks
+from .._arrays.conversion import namespace
 from .._arrays.shapes import as_stack
 from .._linalg.draws import DeviceDraws, HostDraws
 from .._linalg.products import exact_inverse
@@ -27,23 +28,11 @@ class DrawsMixin(FittedRegion):
 
     @overload
     def sample(
-        self,
-        n_samples: int = ...,
-        *,
-        return_inverse: Literal[True] = ...,
-        device: None = ...,
-        dtype: Any = ...,
-        chunks: None = ...,
+        self, n_samples: int = ..., *, return_inverse: Literal[True] = ..., dtype: Any = ...
     ) -> tuple[NDArray, NDArray]: ...
     @overload
     def sample(
-        self,
-        n_samples: int = ...,
-        *,
-        return_inverse: Literal[False],
-        device: None = ...,
-        dtype: Any = ...,
-        chunks: None = ...,
+        self, n_samples: int = ..., *, return_inverse: Literal[False], dtype: Any = ...
     ) -> NDArray: ...
     @overload
     def sample(
@@ -108,28 +97,20 @@ class DrawsMixin(FittedRegion):
                 f"leave one of them out."
             )
         if device is not None:
-            return self._sample_on_device(n_samples, return_inverse, device, dtype)
-        try:
-            kind = np.dtype(np.float64 if dtype is None else dtype)
-        except TypeError:
-            kind = np.dtype(object)
-        if kind.kind != "f":
-            raise ValueError(
-                f"Got dtype={dtype!r}, but a floating-point one of NumPy is expected, such as "
-                f"numpy.float32."
-            )
-        dtype = kind
-        if chunks is not None:
-            return sample_by_blocks(self, n_samples, chunks, return_inverse, dtype)
-        X = self._draw_rows(n_samples).astype(dtype, copy=False)
+            X = self._draw_on_device(n_samples, device, dtype)
+        else:
+            kind = _floating(dtype)
+            if chunks is not None:
+                return sample_by_blocks(self, n_samples, chunks, return_inverse, kind)
+            X = self._draw_rows(n_samples).astype(kind, copy=False)
         if not return_inverse:
             return X
         # The inverse belongs to the matrix that is returned, rounding included.
-        return X, exact_inverse(as_stack(X)).reshape(X.shape).astype(X.dtype, copy=False)
+        inverse = exact_inverse(as_stack(X)).reshape(X.shape)
+        return X, namespace(X).astype(inverse, X.dtype, copy=False)
 
-    def _sample_on_device(
-        self, n_samples: int, return_inverse: bool, device: Any, dtype: Any
-    ) -> Any:
+    def _draw_on_device(self, n_samples: int, device: Any, dtype: Any) -> Any:
+        """Draw rows on a device, or on the host if some may have to be rejected."""
         import torch
 
         seed = int(self._rng.randint(2**31))
@@ -149,10 +130,7 @@ class DrawsMixin(FittedRegion):
                 f"Got dtype={dtype!r} with device={device!r}, but a floating-point one of torch is "
                 f"expected then, such as torch.float32."
             )
-        X = rows.to(dtype)
-        if not return_inverse:
-            return X
-        return X, exact_inverse(as_stack(X)).reshape(X.shape).to(X.dtype)
+        return rows.to(dtype)
 
     def _draw(self, n_samples: int, draws: Draws) -> Any:
         """Draw rows uniform in the region, singular ones among them."""
@@ -186,6 +164,20 @@ class DrawsMixin(FittedRegion):
                     f"or min_distance."
                 )
         return np.concatenate(kept)[:n_samples]
+
+
+def _floating(dtype: Any) -> np.dtype:
+    """Return a floating-point dtype of NumPy, float64 for None, or raise a ValueError."""
+    try:
+        found = np.dtype(np.float64 if dtype is None else dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found.kind != "f":
+        raise ValueError(
+            f"Got dtype={dtype!r}, but a floating-point one of NumPy is expected, such as "
+            f"numpy.float32."
+        )
+    return found
 
 
 def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:

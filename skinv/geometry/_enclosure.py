@@ -55,23 +55,25 @@ def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
     units of the smallest normal number all underflow, gradual or not.
     """
     n = A.shape[-1]
+    eye = np.eye(n)
     B = _without_subnormal(exact_inverse(A))
     with np.errstate(all="ignore"):
-        R, bound, rho = _residual(A, B)
+        R, bound, rho = _residual(A, B, eye)
         lost = np.flatnonzero(~(rho < 0.5))
         if lost.size:
             other = _without_subnormal(_inverse_by_svd(A[lost]))
-            B[lost] = np.where((_residual(A[lost], other)[2] < 0.5)[:, None, None], other, B[lost])
-            R, bound, rho = _residual(A, B)
+            better = _residual(A[lost], other, eye)[2] < 0.5
+            B[lost] = np.where(better[:, None, None], other, B[lost])
+            R, bound, rho = _residual(A, B, eye)
         for _ in range(5):
             again = np.flatnonzero((rho > _REFINE) & (rho < 0.5))
             refined = _without_subnormal(B[again] + B[again] @ R[again])
-            better = _residual(A[again], refined)[2] < rho[again]
+            better = _residual(A[again], refined, eye)[2] < rho[again]
             again, refined = again[better], refined[better]
             if again.size == 0:
                 break
             B[again] = refined
-            R[again], bound[again], rho[again] = _residual(A[again], refined)
+            R[again], bound[again], rho[again] = _residual(A[again], refined, eye)
         rest = frobenius(B) * rho**2 / (1 - rho)
         error = (np.abs(B) @ bound + rest[:, None, None]) * (1 + 8 * (n + 2) * UNIT)
         error += 4 * (n + 2) * TINY
@@ -92,12 +94,14 @@ def frobenius(stack: NDArray) -> NDArray:
     return size * (1 + (n * n + 8) * UNIT) + TINY
 
 
-def _residual(A: NDArray, B: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Return fl(I − AB), an entrywise bound of |I − AB|, and a bound of its Frobenius norm."""
+def _residual(
+    A: NDArray, B: NDArray, C: NDArray, spare: int = 4
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Return fl(C − AB), an entrywise bound of |C − AB|, and a bound of its Frobenius norm."""
     n = A.shape[-1]
-    R = np.eye(n) - A @ B
-    gamma = (n + 4) * UNIT  # more than γ_{n+1}, for the rounding of |A||B|
-    bound = np.abs(R) + gamma * (np.abs(A) @ np.abs(B) + np.eye(n)) + 8 * (n + 2) * TINY
+    R = C - A @ B
+    gamma = (n + spare) * UNIT  # more than γ_{n+1}, for the rounding of |A||B|, and of A and B
+    bound = np.abs(R) + gamma * (np.abs(A) @ np.abs(B) + np.abs(C)) + 8 * (n + 2) * TINY
     return R, bound, frobenius(bound)
 
 
@@ -114,18 +118,11 @@ def smallest_singular_values(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     then the singular values of the product are those of s times at most √((1 ± α)(1 ± β)), and
     those of A differ by at most δ from them (Weyl). Entries are below 1 in absolute value.
     """
-    n = A.shape[-1]
     U, s, V = np.linalg.svd(A)
-    gamma = (n + 8) * UNIT
-
-    def apart(exact: NDArray, left: NDArray, right: NDArray) -> NDArray:
-        bound = np.abs(exact - left @ right)
-        bound += gamma * (np.abs(left) @ np.abs(right) + np.abs(exact)) + 8 * (n + 2) * TINY
-        return frobenius(bound)
-
-    alpha = apart(np.eye(n), U.transpose(0, 2, 1), U)
-    beta = apart(np.eye(n), V, V.transpose(0, 2, 1))
-    delta = apart(A, U * s[:, None, :], V)
+    eye = np.eye(A.shape[-1])
+    alpha = _residual(U.transpose(0, 2, 1), U, eye, 8)[2]
+    beta = _residual(V, V.transpose(0, 2, 1), eye, 8)[2]
+    delta = _residual(U * s[:, None, :], V, A, 8)[2]
     least = np.abs(s).min(axis=1)
     low = least * (1 - alpha) * (1 - beta) * (1 - 8 * UNIT) - delta * (1 + 8 * UNIT)
     high = least * (1 + alpha) * (1 + beta) * (1 + 8 * UNIT) + delta * (1 + 8 * UNIT)

@@ -62,7 +62,13 @@ def find_region(
 
 def _check_radius(given: Any, norm: str, n_features: int) -> Any:
     """Return a radius as a number, or half-widths as a row."""
-    radius = _embedded_radius(given)
+    radius = to_host(given)
+    if is_complex(radius):  # half-widths of real and imaginary parts
+        radius = embed_complex(radius)
+        n = len(radius) // 2
+        radius[:n, n:] *= -1
+    else:
+        radius = real_array(radius, "radius")
     if radius.ndim and (norm != "linf" or radius.size != n_features):
         raise ValueError(
             f"Got a radius of shape {radius.shape} with norm={norm!r}, but "
@@ -72,14 +78,3 @@ def _check_radius(given: Any, norm: str, n_features: int) -> Any:
     if not (np.isfinite(radius).all() and (radius >= 0).all()):
         raise ValueError(f"Got radius={given}, but it must be finite and >= 0.")
     return radius.ravel() if radius.ndim else float(radius)
-
-
-def _embedded_radius(radius: Any) -> NDArray[np.float64]:
-    """Return a radius, or half-widths: complex ones hold those of real and imaginary parts."""
-    radius = to_host(radius)
-    if is_complex(radius):
-        E = embed_complex(radius)
-        n = len(E) // 2
-        E[:n, n:] *= -1
-        return E
-    return real_array(radius, "radius")

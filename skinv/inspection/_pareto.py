@@ -16,7 +16,14 @@ from sklearn.model_selection import train_test_split
 from .._arrays.conversion import real_array, to_host
 from .._arrays.estimators import private, reads_only
 from .._arrays.rows import expecting_unanswered, refuse_nonfinite
-from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
+from .._arrays.shapes import (
+    Layout,
+    as_stack,
+    flatten_stack,
+    refuse_no_rows,
+    restore_layout,
+    warn_of_single,
+)
 from .._linalg.inverses import check_inverse_targets
 from .._linalg.products import exact_inverse
 from ..geometry._regions import row_norms
@@ -24,8 +31,12 @@ from ..learn.linear import LinearInverseApprox
 from ..learn.neural import NeuralInverseRegressor
 from ..learn.polynomial import PolynomialInverseApprox
 
-# Columns of a table of results.
-METRICS = ("median_relative_error", "max_relative_error", "mean_absolute_error")
+# Columns of a table of results, and what they are.
+METRICS = {
+    "median_relative_error": "median relative error (Frobenius norm)",
+    "max_relative_error": "largest relative error (Frobenius norm)",
+    "mean_absolute_error": "mean absolute error of the entries",
+}
 # What a clock measures, at least, in seconds.
 _SHORTEST = 2e-3
 
@@ -110,8 +121,10 @@ def measure(
             row["failure"] = f"{type(error).__name__}: {error}"
         else:
             predictors[k] = predictor
-    for k, seconds in times(predictors, batch, n_repeats).items():
-        results[k]["microseconds_per_matrix"] = 1e6 * seconds / batch_size
+    # In each round it is every one's turn, so that what slows the machine slows them all.
+    rounds = [[p.seconds(batch) for p in predictors.values()] for _ in range(n_repeats)]
+    for k, seconds in zip(predictors, np.median(rounds, axis=0), strict=True):
+        results[k]["microseconds_per_matrix"] = 1e6 * float(seconds) / batch_size
 
     n = math.isqrt(rows.shape[1]) // (2 if layout == Layout.COMPLEX else 1)
     what = f"matrices of order {n}" if y is None else f"rows of {rows.shape[1]} features"
@@ -167,11 +180,8 @@ def _loaded(values: Any, name: str, dtype: str | None) -> tuple[NDArray, Layout]
         dtype = "float32" if getattr(rows, "dtype", None) == np.float32 else "float64"
     with np.errstate(over="ignore"):
         rows = real_array(rows, name).astype(dtype, copy=False)
-    if rows.ndim != 2 and not (name == "y" and rows.ndim == 1):
-        raise ValueError(
-            f"Got {name} of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, "
-            f"n, n) are expected; a single matrix A is A[None]."
-        )
+    if not (name == "y" and rows.ndim == 1):
+        refuse_no_rows(rows, name)
     refuse_nonfinite(rows, name)
     return rows, layout
 
@@ -228,12 +238,3 @@ def errors(predicted: Any, truth: NDArray[np.float64]) -> dict[str, Any]:
         relative = np.where(norm == 0, 0.0, norm / row_norms(truth[answered]))
         values = np.median(relative), relative.max(), np.abs(difference).mean()
     return found | dict(zip(METRICS, map(float, values), strict=True))
-
-
-def times(predictors: Mapping[int, Any], batch: Any, n_repeats: int) -> dict[int, float]:
-    """Return the seconds that each predictor takes for a batch: medians over rounds.
-
-    In each round it is every one's turn, so that what slows the machine slows them all.
-    """
-    rounds = [[p.seconds(batch) for p in predictors.values()] for _ in range(n_repeats)]
-    return dict(zip(predictors, map(float, np.median(rounds, axis=0)), strict=True))

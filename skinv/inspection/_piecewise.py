@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,7 @@ from .._linalg.form import ModelForm, form_of
 _EPS = float(np.finfo(np.float64).eps)
 
 
-@dataclass(frozen=True)
-class Units:
+class Units(NamedTuple):
     """What the units of a layer see, V e + p in the deviation e, while those before are fixed."""
 
     slopes: NDArray[np.float64]  # V (n_units, n_features)
@@ -91,17 +90,10 @@ class PiecewiseAffine:
         entries that vary. The third result tells which boundaries meet the box; of the others q is
         +1 (on in all of the box) or −1. From unit ``stop − 1`` on `on` does not matter.
         """
-        slopes, values, rounding = [], [], []
-        start = 0
-        for size, units in zip(self.sizes, self._walk(on), strict=False):
-            slopes.append(units.slopes)
-            values.append(units.values)
-            rounding.append(units.rounding)
-            start += size
-            if start >= stop:
-                break
-        R = np.concatenate(slopes)[:stop, self.active] * self.widths[self.active]
-        p, noise = np.concatenate(values)[:stop], np.concatenate(rounding)[:stop]
+        n_layers = 1 + int(np.searchsorted(np.cumsum(self.sizes), stop))
+        layers = zip(*islice(self._walk(on), n_layers), strict=True)
+        V, p, noise = (np.concatenate(part)[:stop] for part in layers)
+        R = V[:, self.active] * self.widths[self.active]
         # |R t| <= Σ|R| in the box. A slope that may be nothing but rounding is none.
         length = np.abs(R).sum(axis=1)
         cuts = (length > noise) & (np.abs(p) < length)

@@ -35,11 +35,9 @@ def extreme_points(G: NDArray, h: NDArray, D: NDArray, d: NDArray) -> NDArray[np
     directions = D / np.where(reach > 0, reach, 1.0)
     costs = np.concatenate([-directions, directions])
     step = max(1, _NUMBERS // max(G.size, 1))
-    pieces = []
-    for start in range(0, len(costs), step):
-        piece = costs[start : start + step]
-        pieces.append(_solve(piece, [G] * len(piece), [h] * len(piece)))
-    high, low = np.split(np.clip(np.concatenate(pieces), -1, 1), 2)
+    pieces = (costs[start : start + step] for start in range(0, len(costs), step))
+    points = [_solve(piece, [G] * len(piece), [h] * len(piece)) for piece in pieces]
+    high, low = np.split(np.clip(np.concatenate(points), -1, 1), 2)
     rises = (D * high).sum(axis=1) + d >= -(D * low).sum(axis=1) - d
     return np.where(rises[:, None], high, low)
 

@@ -49,10 +49,8 @@ class CoefficientDisplay(Display):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes.
-    figure_ : matplotlib Figure
-        The figure.
+    ax_, figure_ : matplotlib Axes and Figure
+        What is drawn on.
     points_ : list of matplotlib Line2D
         The coefficients, by output (n = 2), or by row of the inverse.
     bars_ : list of artists
@@ -157,20 +155,13 @@ class CoefficientDisplay(Display):
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        name : str, default=None
-            Name of the estimator; None takes `estimator_name`.
+        ax, name
+            As for :meth:`from_estimator`; None as name takes `estimator_name`.
 
         Returns
         -------
         CoefficientDisplay
             Itself.
-
-        Raises
-        ------
-        ImportError
-            Without matplotlib.
         """
         ax = self._start(ax, (5.8, 5.8))
         self.points_: list[Any] = []
@@ -185,39 +176,24 @@ class CoefficientDisplay(Display):
             if self.spread is not None:
                 bar = self.spread[outputs].ravel()
                 self.bars_.append(ax.vlines(x, y - bar, y + bar, lw=1.2, alpha=0.5, **style))
-            self.points_ += ax.plot(
-                x,
-                y,
-                cycled(MARKERS, k),
-                # The first is the largest: where coefficients of several outputs coincide, which
-                # those of symmetric matrices do, all can be seen.
-                ms=10 - 1.2 * k if few else 5,
-                mfc="none" if few else None,
-                mew=1.5 if few else 0,
-                alpha=1.0 if few else 0.5,
-                label=label,
-                **style,
-            )
+            # The first is the largest: where coefficients of several outputs coincide, which those
+            # of symmetric matrices do, all can be seen.
+            hollow = {"ms": 10 - 1.2 * k, "mfc": "none", "mew": 1.5}
+            filled = {"ms": 5, "mew": 0, "alpha": 0.5}
+            style |= hollow if few else filled
+            self.points_ += ax.plot(x, y, cycled(MARKERS, k), label=label, **style)
         difference = self.learned - self.linear
         share = np.linalg.norm(difference) / np.linalg.norm(self.linear)
         averaged = "at the centre" if self.spread is None else "mean and deviation over samples"
-        ax.set(
-            xlabel="coefficient of the linear approximation at the centre",
-            ylabel=f"learned coefficient ({averaged})",
-        )
+        ax.set_xlabel("coefficient of the linear approximation at the centre")
+        ax.set_ylabel(f"learned coefficient ({averaged})")
         name = name or self.estimator_name
         if name:
             ax.set_title(name, fontsize="medium")
-        ax.text(
-            0.97,
-            0.03,
-            f"difference, rms:\n{'below 0.01' if share < 1e-4 else f'{100 * share:.2g}'} % "
-            f"of the coefficients",
-            transform=ax.transAxes,
-            ha="right",
-            va="bottom",
-            fontsize="small",
-        )
+        percent = "below 0.01" if share < 1e-4 else f"{100 * share:.2g}"
+        text = f"difference, rms:\n{percent} % of the coefficients"
+        corner = {"transform": ax.transAxes, "ha": "right", "va": "bottom"}
+        ax.text(0.97, 0.03, text, fontsize="small", **corner)
         ax.legend(fontsize="small", title="derivative of")
         return self
 

@@ -64,10 +64,8 @@ class ErrorByDistanceDisplay(Display):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes.
-    figure_ : matplotlib Figure
-        The figure.
+    ax_, figure_ : matplotlib Axes and Figure
+        What is drawn on.
     points_ : matplotlib Line2D
         The errors drawn one by one.
     line_ : matplotlib Line2D or None
@@ -236,8 +234,8 @@ class ErrorByDistanceDisplay(Display):
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+        ax
+            As for :meth:`from_estimator`.
         kind : {"auto", "points", "bands"}, default="auto"
             A point for each matrix, or, in bins of the distance, the median, a band from the 5 % to
             the 95 % quantile and the largest error; matrices in bins of fewer than 20 remain
@@ -257,8 +255,6 @@ class ErrorByDistanceDisplay(Display):
 
         Raises
         ------
-        ImportError
-            Without matplotlib.
         ValueError
             For an unknown kind or a number of bins that is not positive.
         """
@@ -267,12 +263,8 @@ class ErrorByDistanceDisplay(Display):
         used = [line.get_color() for line in ax.get_lines()]
         k = next((k for k, color in enumerate(COLORS) if color not in used), 0)
         name = name or self.estimator_name or "errors"
-        ax.set(
-            xscale="log",
-            yscale="log",
-            xlabel=f"distance to the nearest singular matrix ({_NORMS[self.norm]})",
-            ylabel=_ERRORS[self.error],
-        )
+        across = f"distance to the nearest singular matrix ({_NORMS[self.norm]})"
+        ax.set(xscale="log", yscale="log", xlabel=across, ylabel=_ERRORS[self.error])
         low, high = self.distance.min(), self.distance.max()
         if high <= low * (1 + 1e-9):  # which a logarithmic axis does not tell apart
             ax.set_xlim(low / 2, high * 2)
@@ -281,17 +273,10 @@ class ErrorByDistanceDisplay(Display):
         self.line_ = self.band_ = self.max_line_ = self.guide_ = self.failure_ = None
         if many:
             shown = self._plot_bands(shown, n_bins, COLORS[k], MARKERS[k], name)
-        (self.points_,) = ax.plot(
-            self.distance[shown],
-            self.errors[shown],
-            MARKERS[k],
-            color=COLORS[k],
-            ms=3.5,
-            alpha=0.6,
-            mew=0,
-            zorder=3,
-            label=None if self.line_ is not None else name,
-        )
+        points = self.distance[shown], self.errors[shown], MARKERS[k]
+        label = name if self.line_ is None else None
+        style = {"color": COLORS[k], "ms": 3.5, "alpha": 0.6, "mew": 0, "zorder": 3}
+        (self.points_,) = ax.plot(*points, label=label, **style)
         self._plot_apart(COLORS[k])
         if self.failure is not None:
             self.failure_ = draw_failure(ax, self.failure, COLORS[k])
@@ -314,35 +299,26 @@ class ErrorByDistanceDisplay(Display):
         members = [self.errors[shown & (bins == b)] for b in full]
         x = np.exp((edges[full] + edges[np.array(full) + 1]) / 2)
         low, median, high = np.array([np.quantile(m, [0.05, 0.5, 0.95]) for m in members]).T
+        line = {"color": color, "zorder": 4}
         (self.line_,) = ax.plot(
-            x, median, f"-{marker}", color=color, lw=2, ms=4, zorder=4, label=f"{name}: median"
+            x, median, f"-{marker}", lw=2, ms=4, label=f"{name}: median", **line
         )
-        self.band_ = ax.fill_between(
-            x, low, high, color=color, alpha=0.2, lw=0, zorder=2, label=f"{name}: 5 % to 95 %"
-        )
+        band = {"color": color, "alpha": 0.2, "lw": 0, "zorder": 2}
+        self.band_ = ax.fill_between(x, low, high, label=f"{name}: 5 % to 95 %", **band)
         largest = [m.max() for m in members]
-        (self.max_line_,) = ax.plot(
-            x, largest, ":", color=color, lw=1.6, zorder=4, label=f"{name}: largest"
-        )
+        (self.max_line_,) = ax.plot(x, largest, ":", lw=1.6, label=f"{name}: largest", **line)
         return shown & ~np.isin(bins, full)
 
     def _plot_apart(self, color: str) -> None:
         """Mark at the edges what a logarithmic axis cannot show, and name what is missing."""
-        edge = self.ax_.get_xaxis_transform()
+        style = {"color": color, "ms": 6, "transform": self.ax_.get_xaxis_transform()}
         for apart, height, marker, what in (
             (~np.isfinite(self.errors), 0.98, "x", "predictions not finite (upper edge)"),
             (self.errors == 0, 0.02, "v", "predictions exact (lower edge)"),
         ):
             if apart.any():
-                self.ax_.plot(
-                    self.distance[apart],
-                    np.full(apart.sum(), height),
-                    marker,
-                    color=color,
-                    ms=6,
-                    transform=edge,
-                    label=f"{apart.sum()} {what}",
-                )
+                points = self.distance[apart], np.full(apart.sum(), height), marker
+                self.ax_.plot(*points, label=f"{apart.sum()} {what}", **style)
         if self.n_left_out:
             label = f"{self.n_left_out} singular or not finite, left out"
             self.ax_.plot([], [], ls="", color=color, label=label)

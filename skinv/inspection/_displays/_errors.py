@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..._arrays.conversion import real_array, to_host
 from ..._arrays.rows import refuse_nonfinite
-from ..._arrays.shapes import as_stack, flatten_stack
+from ..._arrays.shapes import as_stack, flatten_stack, refuse_no_rows
 from ..._linalg.products import exact_inverse
 from ...geometry import distance_to_singularity
 from ...geometry._regions import row_norms
@@ -26,11 +26,7 @@ def errors_by_distance(
     """
     X, _ = flatten_stack(to_host(X))
     rows = real_array(X, "X")
-    if rows.ndim != 2:
-        raise ValueError(
-            f"Got X of shape {rows.shape}, but rows (n_samples, n*n) or a stack (n_samples, n, n) "
-            f"are expected; a single matrix A is A[None]."
-        )
+    refuse_no_rows(rows, "X")
     stack = as_stack(rows)
     n = stack.shape[-1]
     distance = distance_to_singularity(stack, norm, return_bounds=True).lower

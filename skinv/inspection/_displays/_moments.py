@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -154,12 +155,8 @@ class TruncatedMomentsDisplay(Display):
         ----------
         moments : Bunch
             As :func:`skinv.impossibility.truncated_moments` returns it.
-        relative : bool, default=False
-            Whether to draw the moments of the error relative to the norm of the inverse.
-        name : str, default=None
-            Name of the estimator, for the title.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+        relative, name, ax
+            As for :meth:`from_estimator`; None as name gives no title.
 
         Returns
         -------
@@ -167,8 +164,6 @@ class TruncatedMomentsDisplay(Display):
 
         Raises
         ------
-        ImportError
-            Without matplotlib.
         ValueError
             If moments are missing, none is positive, or shapes do not match.
         """
@@ -187,13 +182,12 @@ class TruncatedMomentsDisplay(Display):
                 f"skinv.impossibility.truncated_moments returns."
             )
         p, cutoffs = (np.atleast_1d(real_array(moments[key], key)).ravel() for key in needed[:2])
-        # Shape of what belongs to a power: a number for each cutoff, or one.
-        single = "growth", "growth_error", "expected_growth"
-        columns = dict.fromkeys(("moments", "standard_errors", "fitted"), len(cutoffs))
-        columns |= dict.fromkeys(single, 1)
+        # To a power belongs a number for each cutoff, or one.
+        tall = dict.fromkeys(("growth", "growth_error", "expected_growth"), p.shape)
+        wide = dict.fromkeys(("moments", "standard_errors", "fitted"), (p.size, cutoffs.size))
         tables = {
-            key: _table(moments[prefix + key], len(p), n_columns, prefix + key)
-            for key, n_columns in columns.items()
+            key: _table(moments[prefix + key], shape, prefix + key)
+            for key, shape in (wide | tall).items()
             if moments.get(prefix + key) is not None
         }
         if not (tables["moments"] > 0).any():
@@ -201,7 +195,6 @@ class TruncatedMomentsDisplay(Display):
                 "Got moments none of which is positive, and a logarithmic axis shows no others: "
                 "the cutoffs leave out all matrices; use smaller ones."
             )
-        tables = {key: t[:, 0] if key in single else t for key, t in tables.items()}
         return cls(p=p, cutoffs=cutoffs, **tables, relative=relative, estimator_name=name).plot(ax)
 
     def plot(self, ax: Any = None, *, name: str | None = None) -> TruncatedMomentsDisplay:
@@ -209,20 +202,13 @@ class TruncatedMomentsDisplay(Display):
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        name : str, default=None
-            Name of the estimator, for the title; None takes `estimator_name`.
+        ax, name
+            As for :meth:`from_estimator`; None as name takes `estimator_name`.
 
         Returns
         -------
         TruncatedMomentsDisplay
             Itself.
-
-        Raises
-        ------
-        ImportError
-            Without matplotlib.
         """
         ax = self._start(ax, (7.2, 4.8))
         self.errorbars_: list[Any] = []
@@ -232,30 +218,16 @@ class TruncatedMomentsDisplay(Display):
             value, bar = self.moments[k], 2 * self.standard_errors[k]
             # A bar that reaches 0 would reach through the whole of a logarithmic axis.
             below = np.minimum(bar, 0.9 * np.abs(value))
-            self.errorbars_.append(
-                ax.errorbar(
-                    self.cutoffs,
-                    value,
-                    np.array([below, bar]),
-                    fmt=cycled(MARKERS, k),
-                    color=color,
-                    ms=5,
-                    capsize=3,
-                    lw=1.2,
-                    label=self._label(k),
-                )
-            )
+            bars = self.cutoffs, value, np.array([below, bar])
+            style = {"fmt": cycled(MARKERS, k), "color": color, "ms": 5, "capsize": 3, "lw": 1.2}
+            self.errorbars_.append(ax.errorbar(*bars, label=self._label(k), **style))
             if self.fitted is not None:
-                self.lines_ += ax.plot(
-                    self.cutoffs, self.fitted[k], cycled(LINES, k), color=color, lw=1.4, alpha=0.8
-                )
+                line = self.cutoffs, self.fitted[k], cycled(LINES, k)
+                self.lines_ += ax.plot(*line, color=color, lw=1.4, alpha=0.8)
+        across = "cutoff ε: l2 distance kept from the singular matrices"
         kind = "relative error" if self.relative else "error"
-        ax.set(
-            xscale="log",
-            yscale="log",
-            xlabel="cutoff ε: l2 distance kept from the singular matrices",
-            ylabel=f"mean of ({kind})ᵖ, in the Frobenius norm",
-        )
+        up = f"mean of ({kind})ᵖ, in the Frobenius norm"
+        ax.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
         if not ax.xaxis_inverted():
             ax.invert_xaxis()
         name = name or self.estimator_name
@@ -289,12 +261,12 @@ def _signed(value: float, digits: int | None = None) -> str:
     return text.replace("-", "−")
 
 
-def _table(values: Any, n_rows: int, n_columns: int, name: str) -> NDArray[np.float64]:
-    """Return numbers with a row for each power."""
+def _table(values: Any, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
+    """Return numbers in a shape, which starts with the number of powers."""
     array = real_array(values, name)
-    if array.size != n_rows * n_columns:
+    if array.size != math.prod(shape):
         raise ValueError(
-            f"Got {name} of shape {array.shape}, but {n_columns} for each of {n_rows} powers p "
-            f"are expected."
+            f"Got {name} of shape {array.shape}, but {math.prod(shape[1:])} for each of "
+            f"{shape[0]} powers p are expected."
         )
-    return array.reshape(n_rows, n_columns)
+    return array.reshape(shape)

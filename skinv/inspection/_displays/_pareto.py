@@ -15,11 +15,6 @@ from ..._arrays.conversion import real_array
 from .._pareto import METRICS, check_candidates, default_candidates, measure
 from ._style import COLORS, MARKERS, Display, cycled
 
-_AXES = {
-    "median_relative_error": "median relative error (Frobenius norm)",
-    "max_relative_error": "largest relative error (Frobenius norm)",
-    "mean_absolute_error": "mean absolute error of the entries",
-}
 # Titles of the columns of the table, their keys and formats.
 _COLUMNS = {
     "µs/matrix": ("microseconds_per_matrix", ".3g"),
@@ -65,10 +60,8 @@ class ParetoDisplay(Display):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes.
-    figure_ : matplotlib Figure
-        The figure.
+    ax_, figure_ : matplotlib Axes and Figure
+        What is drawn on.
     on_front_ : ndarray of bool of shape (n_candidates,)
         What is on the Pareto front.
     points_ : list of matplotlib Line2D
@@ -161,9 +154,8 @@ class ParetoDisplay(Display):
         test_size : float or int, default=0.5
             Share or number of the matrices that no candidate is fitted to, and that the errors are
             of.
-        metric : {"median_relative_error", "max_relative_error", "mean_absolute_error"}, \
-                default="median_relative_error"
-            What to draw, and what the front is of.
+        metric : str, default="median_relative_error"
+            As for the class.
         dtype : {"float32", "float64"}, default=None
             Precision of the matrices that candidates are given, which errors do not count the
             rounding to. None keeps float32, and takes float64 for all else.
@@ -218,8 +210,8 @@ class ParetoDisplay(Display):
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
+        ax
+            As for :meth:`from_matrices`.
         table : bool, default=True
             Whether to write the table below the axes, which takes room there.
 
@@ -227,18 +219,13 @@ class ParetoDisplay(Display):
         -------
         ParetoDisplay
             Itself.
-
-        Raises
-        ------
-        ImportError
-            Without matplotlib.
         """
         ax = self._start(ax, (7.2, 4.8 + 0.15 * (len(self.results) + 2)))
         from matplotlib.ticker import LogLocator, NullFormatter
 
         cost, error = self._columns()
         self.on_front_ = pareto_front(cost, error)
-        ax.set(xscale="log", yscale="log", xlabel="µs per matrix", ylabel=_AXES[self.metric])
+        ax.set(xscale="log", yscale="log", xlabel="µs per matrix", ylabel=METRICS[self.metric])
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -257,17 +244,9 @@ class ParetoDisplay(Display):
         ax.legend(fontsize="small")
         self.table_: Any = None
         if table:
-            self.table_ = ax.annotate(
-                repr(self),
-                (0, 0),
-                xytext=(-30, -48),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                va="top",
-                family="monospace",
-                fontsize="x-small",
-                parse_math=False,
-            )
+            font = {"family": "monospace", "fontsize": "x-small", "parse_math": False}
+            below = {"xytext": (-30, -48), "textcoords": "offset points", "va": "top"}
+            self.table_ = ax.annotate(repr(self), (0, 0), xycoords="axes fraction", **below, **font)
         return self
 
     def _columns(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -285,28 +264,12 @@ class ParetoDisplay(Display):
         system: Any = self.ax_.transData
         if y == 0:
             y, name, system = 0.02, f"{name} (exact)", self.ax_.get_xaxis_transform()
-        self.points_ += self.ax_.plot(
-            [x],
-            [y],
-            cycled(MARKERS, k),
-            color=cycled(COLORS, k),
-            mfc=None if self.on_front_[k] else "none",
-            mew=1.5,
-            ms=8,
-            zorder=3,
-            transform=system,
-        )
-        self.labels_.append(
-            self.ax_.annotate(
-                name,
-                (x, y),
-                xycoords=system,
-                xytext=(7, 5),
-                textcoords="offset points",
-                fontsize="small",
-                parse_math=False,
-            )
-        )
+        style: dict[str, Any] = {"mew": 1.5, "ms": 8, "zorder": 3, "transform": system}
+        style |= {"color": cycled(COLORS, k), "mfc": None if self.on_front_[k] else "none"}
+        self.points_ += self.ax_.plot([x], [y], cycled(MARKERS, k), **style)
+        beside = {"xytext": (7, 5), "textcoords": "offset points"}
+        text = {"fontsize": "small", "parse_math": False}
+        self.labels_.append(self.ax_.annotate(name, (x, y), xycoords=system, **beside, **text))
 
     def __repr__(self) -> str:
         return as_text(self.results, pareto_front(*self._columns()), self.setting)

@@ -17,20 +17,15 @@ def checked_failure(failure: Any, norm: str, error: str) -> NDArray[np.float64] 
         return None
     if isinstance(failure, Mapping):
         failure = list(failure.items())
+    asked = "pairs (error level, distance) are expected, or a mapping from the one to the other."
     try:
         pairs = np.asarray(failure, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as exception:
-        raise ValueError(
-            f"Got failure={failure!r}, but pairs (error level, distance) are expected, or a "
-            f"mapping from the one to the other."
-        ) from exception
+        raise ValueError(f"Got failure={failure!r}, but {asked}") from exception
     if pairs.size == 0:
         return None
     if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(
-            f"Got failure of shape {pairs.shape}, but pairs (error level, distance) are expected, "
-            f"or a mapping from the one to the other."
-        )
+        raise ValueError(f"Got failure of shape {pairs.shape}, but {asked}")
     if not (np.isfinite(pairs).all() and (pairs >= 0).all() and (pairs[:, 0] > 0).all()):
         raise ValueError(
             f"Got failure={pairs.tolist()}, but levels and distances must be finite and positive."
@@ -56,32 +51,15 @@ def draw_failure(ax: Any, failure: NDArray[np.float64], color: str) -> Any:
     corners = [(nothing, nothing), (nothing, heights[0])]
     for k, (height, x) in enumerate(zip(heights, distances, strict=True)):
         corners += [(x, height), (x, heights[k + 1] if k + 1 < len(heights) else nothing)]
-    ax.add_collection(
-        PolyCollection(
-            [corners], facecolor="none", edgecolor=color, alpha=0.5, hatch="///", lw=0.8
-        ),
-        autolim=False,
-    )
-    (line,) = ax.plot(
-        distances,
-        levels,
-        ">",
-        color=color,
-        mec="black",
-        ms=7,
-        zorder=5,
-        label="proven: no error in the hatched area",
-    )
+    hatched: Any = {"facecolor": "none", "edgecolor": color, "hatch": "///"}
+    ax.add_collection(PolyCollection([corners], alpha=0.5, lw=0.8, **hatched), autolim=False)
+    style = {"color": color, "mec": "black", "ms": 7, "zorder": 5}
+    (line,) = ax.plot(distances, levels, ">", label="proven: no error in the hatched area", **style)
     ax.margins(x=0.12)
-    for level, x in zip(levels, distances, strict=True):  # where no error can be in the way
-        ax.annotate(
-            f"error > {power_of_ten(level)}",
-            (x, level),
-            xytext=(-8, -4),
-            textcoords="offset points",
-            fontsize="x-small",
-            ha="right",
-            va="top",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-        )
+    # Below and left of its corner, where no error can be in the way.
+    beside = {"xytext": (-8, -4), "textcoords": "offset points", "ha": "right", "va": "top"}
+    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+    for level, x in zip(levels, distances, strict=True):
+        text = f"error > {power_of_ten(level)}"
+        ax.annotate(text, (x, level), fontsize="x-small", bbox=paper, **beside)
     return line

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._sections import entry_name
-from ._slices import Space
-from ._style import BLACK, BLUE, VERMILION
+from ._slices import Space, entry_name
+from ._style import BLACK, BLUE, CROSS, VERMILION
 
 # A region of more faces is a mesh, whose edges would cover it.
 _FEW_FACES = 10
@@ -19,10 +18,9 @@ def draw_saddle(
     ax: Any,
     space: Space,
     center: NDArray[np.float64],
-    *,
-    neighborhood: str | None = None,
-    region: str = "region",
-) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    neighborhood: str | None,
+    region: str,
+) -> list[list[Any]]:
     """Draw and return the singular surface, its neighbourhood's sheets, the region and the centre.
 
     A dotted line goes from the centre along the vertical axis to the surface, to show how far above
@@ -38,17 +36,9 @@ def draw_saddle(
     # something else comes first. The view is from the side of the centre.
     ax.computed_zorder = False
     style = {"color": VERMILION, "rstride": 2, "cstride": 2}
-    surface = ax.plot_surface(
-        space.x,
-        space.y,
-        space.singular,
-        alpha=0.6,
-        lw=0.4,
-        edgecolor=(1, 1, 1, 0.5),
-        zorder=1,
-        label="singular: det A = 0",
-        **style,
-    )
+    meshed = style | {"alpha": 0.6, "lw": 0.4, "edgecolor": (1, 1, 1, 0.5), "zorder": 1}
+    grid = space.x, space.y
+    surface = ax.plot_surface(*grid, space.singular, label="singular: det A = 0", **meshed)
     sheets = []
     heights = [space.singular.ravel(), *(face[:, 2] for face in space.region)]
     if neighborhood is not None:
@@ -57,27 +47,20 @@ def draw_saddle(
         far, near = space.neighborhood[:: 1 if above else -1]
         style |= {"alpha": 0.15, "lw": 0, "shade": False}
         sheets = [
-            ax.plot_surface(space.x, space.y, near, zorder=2, label=neighborhood, **style),
-            ax.plot_surface(space.x, space.y, far, zorder=0, label="_far side", **style),
+            ax.plot_surface(*grid, near, zorder=2, label=neighborhood, **style),
+            ax.plot_surface(*grid, far, zorder=0, label="_far side", **style),
         ]
-    body = Poly3DCollection(
-        space.region,
-        facecolor=(BLUE, 0.35),
-        edgecolor=(BLUE, 0.8 if len(space.region) < _FEW_FACES else 0.15),
-        lw=0.8,
-        zorder=3,
-        label=region,
-    )
+    edge = BLUE, 0.8 if len(space.region) < _FEW_FACES else 0.15
+    faces: Any = {"facecolor": (BLUE, 0.35), "edgecolor": edge, "lw": 0.8, "zorder": 3}
+    body = Poly3DCollection(space.region, label=region, **faces)
     ax.add_collection3d(body)
     ax.plot(*np.array([middle, foot]).T, ":", color=BLACK, lw=1.2, zorder=4)
     ax.plot(*foot[:, None], ".", color=BLACK, ms=5, zorder=4)
-    marks = ax.plot(
-        *middle[:, None], "+", color=BLACK, ms=10, mew=2, ls="", zorder=5, label="centre"
-    )
+    marks = ax.plot(*middle[:, None], label="centre", **CROSS)
     _set_view(ax, space, np.concatenate(heights), middle, above)
     held = f"{entry_name(space.fixed)} $= {center[space.fixed]:.4g}$"
     ax.set_title(f"{held} held: singular on a saddle", fontsize="medium")
-    return [surface], sheets, [body], marks
+    return [[surface], sheets, [body], marks]
 
 
 def _set_view(ax: Any, space: Space, heights: NDArray, middle: NDArray, above: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from numbers import Real
 from typing import Any
 
@@ -13,23 +14,30 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..._arrays.conversion import real_array
 from ...geometry._drawing import check_sampler
 from ._saddle import draw_saddle
-from ._sections import entry_name
-from ._slices import Slice, Space, signed_distance, slices_of, space_of
-from ._style import BLACK, BLUE, VERMILION, Display, power_of_ten
+from ._slices import Slice, Space, entry_name, signed_distance, slices_of, space_of
+from ._style import BLUE, CROSS, VERMILION, Display, axes_of, power_of_ten
 
 _SHAPES = {"linf": "box", "l2": "l2 ball", "l1": "l1 ball", "mahalanobis": "ellipsoid"}
-# How axes of a kind are made, and what is asked for where others are given.
-_FIGURES: dict[str, dict[str, Any]] = {
-    "slices": {"ncols": 2, "figsize": (9.6, 6.0), "layout": "compressed"},
-    "3d": {"figsize": (7, 6.2), "layout": "constrained", "subplot_kw": {"projection": "3d"}},
-}
-_NAMES = {"slices": ["rectilinear"] * 2, "3d": ["3d"]}
-_ASKED = {
-    "slices": "two plain axes: pass those of plt.subplots(1, 2)",
-    "3d": "axes with projection='3d': pass those of plt.subplots(subplot_kw={'projection': '3d'})",
+# What axes are drawn on: what they are called, what is asked for, and how they are made.
+_AXES: dict[str, dict[str, Any]] = {
+    "slices": {
+        "kinds": ["rectilinear"] * 2,
+        "asked": "kind='slices' draws on two plain axes: pass those of plt.subplots(1, 2)",
+        "ncols": 2,
+        "figsize": (9.6, 6.0),
+        "layout": "compressed",
+    },
+    "3d": {
+        "kinds": ["3d"],
+        "asked": "kind='3d' draws on axes with projection='3d': pass those of "
+        "plt.subplots(subplot_kw={'projection': '3d'})",
+        "figsize": (7, 6.2),
+        "layout": "constrained",
+        "subplot_kw": {"projection": "3d"},
+    },
 }
 _EPSILON = {"epsilon": [Interval(Real, 0, None, closed="neither"), None]}
-_KIND = {"kind": [StrOptions(set(_FIGURES))]}
+_KIND = {"kind": [StrOptions(set(_AXES))]}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -172,21 +180,36 @@ class SingularSetDisplay(Display):
 
         Raises
         ------
-        ImportError
-            Without matplotlib.
         ValueError
             For an unknown kind, axes that do not fit, or a neighbourhood too wide for ``"3d"``: its
             surfaces are known for an epsilon below the entry that is held.
         """
         self._check("plot", _KIND, kind=kind)
-        self.singular_: list[Any] = []
-        self.neighborhood_: list[Any] = []
-        self.region_: list[Any] = []
-        self.center_: list[Any] = []
+        space, name = self.space, None
+        if neighborhood:
+            name = f"nearly singular: l2 distance below ε = {power_of_ten(self.epsilon)}"
+            if kind == "3d" and space.neighborhood is None:
+                raise ValueError(
+                    f"Got epsilon={self.epsilon:.3g}, but with "
+                    f"{entry_name(space.fixed, plain=True)} = {self.center[space.fixed]:.3g} held "
+                    f"the surfaces of the neighbourhood are known for smaller ones only; use "
+                    f"kind='slices', or plot(kind='3d', neighborhood=False)."
+                )
+        self.figure_, self.axes_ = axes_of(ax, **_AXES[kind])
         if kind == "3d":
-            keys = self._plot_space(ax, neighborhood)
+            drawn = [draw_saddle(self.axes_[0], space, self.center, name, self.region_name)]
         else:
-            keys = self._plot_slices(ax, neighborhood)
+            planes = zip(self.axes_, self.slices, self._titles(), strict=True)
+            drawn = [self._plot_slice(*plane, neighborhood) for plane in planes]
+        self.singular_, self.neighborhood_, self.region_, self.center_ = (
+            list(chain.from_iterable(artists)) for artists in zip(*drawn, strict=True)
+        )
+        keys = self.neighborhood_[:1]
+        if neighborhood and kind == "slices":
+            from matplotlib.patches import Patch
+
+            look: Any = {"facecolor": (VERMILION, 0.25), "edgecolor": VERMILION, "ls": "--"}
+            keys = [Patch(label=name, **look)]
         style: dict[str, Any] = {"frameon": False, "fontsize": "small"}
         style["handles"] = [self.singular_[0], *keys, self.center_[0], self.region_[0]]
         if ax is None:
@@ -194,33 +217,6 @@ class SingularSetDisplay(Display):
         else:
             self.axes_[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), **style)
         return self
-
-    def _take_axes(self, ax: Any, kind: str) -> None:
-        """Set `axes_` and `figure_` to what is given, or to new ones."""
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            self.figure_, axes = plt.subplots(**_FIGURES[kind], squeeze=False)
-            self.axes_ = axes.ravel()
-            return
-        axes = np.array(ax, dtype=object).ravel()
-        if [getattr(one, "name", "") for one in axes] != _NAMES[kind]:
-            raise ValueError(f"Got ax={ax!r}, but kind={kind!r} draws on {_ASKED[kind]}, or None.")
-        self.figure_, self.axes_ = axes[0].figure, axes
-
-    # -- planes ----------------------------------------------------------------------------------
-
-    def _plot_slices(self, ax: Any, neighborhood: bool) -> list[Any]:
-        """Draw the planes, and return what stands for the neighbourhood in a legend."""
-        from matplotlib.patches import Patch
-
-        self._take_axes(ax, "slices")
-        for one, plane, title in zip(self.axes_, self.slices, self._titles(), strict=True):
-            self._plot_slice(one, plane, title, neighborhood)
-        if not neighborhood:
-            return []
-        name = self._neighborhood_name()
-        return [Patch(facecolor=(VERMILION, 0.25), edgecolor=VERMILION, linestyle="--", label=name)]
 
     def _titles(self) -> tuple[str, str]:
         (a11, a12), (a21, _) = self.center
@@ -231,68 +227,33 @@ class SingularSetDisplay(Display):
             f"{held}:\nsingular on {curve}",
         )
 
-    def _plot_slice(self, ax: Any, plane: Slice, title: str, neighborhood: bool) -> None:
+    def _plot_slice(self, ax: Any, plane: Slice, title: str, neighborhood: bool) -> list[list[Any]]:
+        """Draw and return, as :func:`draw_saddle`, what is seen in a plane."""
         from matplotlib.patches import Polygon
 
+        filled = []
         if neighborhood:
             levels = [-self.epsilon, self.epsilon]
             field = plane.x, plane.y, plane.distance
-            filled = ax.contourf(*field, levels, colors=[VERMILION], alpha=0.25, zorder=1)
-            self.neighborhood_.append(filled)
+            filled = [ax.contourf(*field, levels, colors=[VERMILION], alpha=0.25, zorder=1)]
             met = [k for k in levels if plane.distance.min() < k < plane.distance.max()]
             if met:
                 dashed: Any = {"linestyles": "--", "linewidths": 1.2}
                 ax.contour(*field, met, colors=[VERMILION], zorder=2, **dashed)
-        first, *others = (curve.T for curve in plane.singular)
         line: Any = {"color": VERMILION, "lw": 2.4, "zorder": 3}
-        self.singular_ += ax.plot(*first, label="singular: det A = 0", **line)
-        for curve in others:
-            ax.plot(*curve, **line)
-        patch = Polygon(
-            plane.region,
-            closed=True,
-            facecolor=(BLUE, 0.2),
-            edgecolor=BLUE,
-            lw=1.6,
-            zorder=4,
-            label=self.region_name,
-        )
-        self.region_.append(ax.add_patch(patch))
+        curves = [ax.plot(*curve.T, **line)[0] for curve in plane.singular]
+        curves[0].set_label("singular: det A = 0")
+        region: Any = {"facecolor": (BLUE, 0.2), "edgecolor": BLUE, "lw": 1.6, "zorder": 4}
+        patch = ax.add_patch(Polygon(plane.region, closed=True, label=self.region_name, **region))
         middle = [self.center[entry] for entry in plane.free]
-        cross: Any = {"color": BLACK, "ms": 10, "mew": 2, "ls": "", "zorder": 5}
-        self.center_ += ax.plot(*middle, "+", label="centre", **cross)
+        marks = ax.plot(*middle, label="centre", **CROSS)
         ax.axhline(0, color="0.8", lw=0.8, zorder=0)
         ax.axvline(0, color="0.8", lw=0.8, zorder=0)
-        ax.set(
-            xlim=plane.x[[0, -1]],
-            ylim=plane.y[[0, -1]],
-            aspect="equal",
-            xlabel=entry_name(plane.free[0]),
-            ylabel=entry_name(plane.free[1]),
-        )
+        across, up = map(entry_name, plane.free)
+        ends = {"xlim": plane.x[[0, -1]], "ylim": plane.y[[0, -1]]}
+        ax.set(xlabel=across, ylabel=up, aspect="equal", **ends)
         ax.set_title(title, fontsize="medium")
-
-    def _neighborhood_name(self) -> str:
-        return f"nearly singular: l2 distance below ε = {power_of_ten(self.epsilon)}"
-
-    # -- space -----------------------------------------------------------------------------------
-
-    def _plot_space(self, ax: Any, neighborhood: bool) -> list[Any]:
-        """Draw the space, and return what stands for the neighbourhood in a legend."""
-        space = self.space
-        if neighborhood and space.neighborhood is None:
-            raise ValueError(
-                f"Got epsilon={self.epsilon:.3g}, but with {entry_name(space.fixed, plain=True)} = "
-                f"{self.center[space.fixed]:.3g} held the surfaces of the neighbourhood are known "
-                f"for smaller ones only; use kind='slices', or plot(kind='3d', neighborhood=False)."
-            )
-        self._take_axes(ax, "3d")
-        name = self._neighborhood_name() if neighborhood else None
-        drawn = draw_saddle(
-            self.axes_[0], space, self.center, neighborhood=name, region=self.region_name
-        )
-        self.singular_, self.neighborhood_, self.region_, self.center_ = drawn
-        return self.neighborhood_[:1]
+        return [curves[:1], filled, [patch], marks]
 
 
 def _default_epsilon(sampler: Any) -> float:

@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...geometry._regions import Region
-from ._sections import Entry, section_faces, section_outline
+from ...geometry._regions import Box, L1Ball, Region
 
+Entry = tuple[int, int]
+# Points of an outline that is not a polygon.
+_OUTLINE = 240
+_SQUARE = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
 # Numbers along each side of a slice, and of a surface.
 _FINE, _COARSE = 241, 41
 # Share of the span of a picture that is left free around what must be seen.
@@ -98,7 +101,10 @@ def _slice(
 ) -> Slice:
     """Return the slice that shows the region and what else must be seen, with curves that far."""
     outline = np.array([center[entry] for entry in free]) + section_outline(region, free)
-    x, y = _window(np.vstack([outline, seen]))
+    points = np.vstack([outline, seen])
+    low, high = points.min(axis=0), points.max(axis=0)
+    half = (0.5 + _MARGIN) * (high - low).max()
+    x, y = (np.linspace(m - half, m + half, _FINE) for m in (low + high) / 2)
     reach = 2 * max(np.abs(x).max(), np.abs(y).max())
     entries: Any = dict(np.ndenumerate(center)) | {free[0]: x[None], free[1]: y[:, None]}
     return Slice(free, x, y, signed_distance(*entries.values()), curves(reach), outline)
@@ -136,10 +142,64 @@ def space_of(center: NDArray[np.float64], region: Region, epsilon: float) -> Spa
     return Space(fixed, free, x, y, x * y / held, neighborhood, faces)
 
 
-def _window(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the grids of a square that holds all points, with a margin."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    half = (0.5 + _MARGIN) * (high - low).max()
-    middle = (low + high) / 2
-    x, y = (np.linspace(m - half, m + half, _FINE) for m in middle)
-    return x, y
+def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:
+    """Return the outline (k, 2) of a region's section through its centre, as deviations from it.
+
+    Counterclockwise: corners of a box and of an l1 ball, points of other shapes.
+    """
+    if isinstance(region, Box):
+        return _SQUARE * _half_widths(region, free)
+    if isinstance(region, L1Ball):
+        return region.radius * np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    angle = np.linspace(0, 2 * np.pi, _OUTLINE, endpoint=False)
+    return _stretched(region, free, np.column_stack([np.cos(angle), np.sin(angle)]))
+
+
+def section_faces(region: Region, free: tuple[Entry, ...]) -> list[NDArray[np.float64]]:
+    """Return the faces (k, 3) of a region's section through its centre, as deviations from it.
+
+    The 6 of a box, the 8 of an l1 ball, a mesh for other shapes.
+    """
+    if isinstance(region, Box):
+        sides = [np.insert(_SQUARE, axis, end, axis=1) for axis in range(3) for end in (-1, 1)]
+        return [side * _half_widths(region, free) for side in sides]
+    if isinstance(region, L1Ball):
+        signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T
+        return [region.radius * np.diag(sign) for sign in signs]
+    latitude, longitude = np.meshgrid(np.linspace(0, np.pi, 13), np.linspace(0, 2 * np.pi, 25))
+    unit = np.stack(
+        [
+            np.sin(latitude) * np.cos(longitude),
+            np.sin(latitude) * np.sin(longitude),
+            np.cos(latitude),
+        ],
+        axis=-1,
+    )
+    mesh = _stretched(region, free, unit.reshape(-1, 3)).reshape(unit.shape)
+    corners = np.stack([mesh[:-1, :-1], mesh[1:, :-1], mesh[1:, 1:], mesh[:-1, 1:]], axis=2)
+    return list(corners.reshape(-1, 4, 3))
+
+
+def _half_widths(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:
+    widths = np.broadcast_to(np.asarray(region.radius, dtype=np.float64), 4)
+    return widths[_positions(free)]
+
+
+def _stretched(
+    region: Region, free: tuple[Entry, ...], unit: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the point of the region's boundary in each direction."""
+    directions = np.zeros((len(unit), 4))
+    directions[:, _positions(free)] = unit
+    return unit * (region.radius / region.norm(directions))[:, None]
+
+
+def _positions(free: tuple[Entry, ...]) -> list[int]:
+    """Return where entries stand in a flattened matrix."""
+    return [2 * i + j for i, j in free]
+
+
+def entry_name(entry: Entry, *, plain: bool = False) -> str:
+    """Return the name of an entry, in mathematical type or as plain text."""
+    digits = f"{entry[0] + 1}{entry[1] + 1}"
+    return f"a{digits}" if plain else f"$a_{{{digits}}}$"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 # Okabe and Ito (2008), "Color universal design". Markers and line styles differ along with colours,
@@ -13,6 +14,8 @@ ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
+# The mark of a region's centre.
+CROSS: dict[str, Any] = {"color": BLACK, "marker": "+", "ms": 10, "mew": 2, "ls": "", "zorder": 5}
 
 
 class Display:
@@ -33,18 +36,25 @@ class Display:
     def _start(self, ax: Any, size: tuple[float, float]) -> Any:
         """Set `ax_` and `figure_`, to a new figure only if there are no axes; return the axes."""
         self._check("plot")
-        if ax is None:
-            import matplotlib.pyplot as plt
+        plain = "plain axes are expected: pass those of plt.subplots()"
+        self.figure_, (self.ax_,) = axes_of(
+            ax, ["rectilinear"], plain, figsize=size, layout="constrained"
+        )
+        self.ax_.grid(alpha=0.25)
+        return self.ax_
 
-            ax = plt.subplots(figsize=size, layout="constrained")[1]
-        elif getattr(ax, "name", "") != "rectilinear":
-            raise ValueError(
-                f"Got ax={ax!r}, but plain axes are expected: pass those of plt.subplots(), or "
-                f"None."
-            )
-        self.figure_, self.ax_ = ax.figure, ax
-        ax.grid(alpha=0.25)
-        return ax
+
+def axes_of(ax: Any, kinds: list[str], asked: str, **figure: Any) -> tuple[Any, Any]:
+    """Return a figure and its axes: those given, if of these kinds, or else new ones."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        made, axes = plt.subplots(**figure, squeeze=False)
+        return made, axes.ravel()
+    axes = np.array(ax, dtype=object).ravel()
+    if [getattr(one, "name", "") for one in axes] != kinds:
+        raise ValueError(f"Got ax={ax!r}, but {asked}, or None.")
+    return axes[0].figure, axes
 
 
 def cycled(choices: tuple[str, ...], k: int) -> str:

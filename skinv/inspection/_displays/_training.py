@@ -18,6 +18,7 @@ _OURS = "training loss (1: that of the baseline alone)"
 _OTHERS = "training loss"
 # Epochs up to this number are marked one by one.
 _FEW_EPOCHS = 30
+_LINE: dict[str, Any] = {"lw": 1.8, "ms": 4}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -126,20 +127,13 @@ class TrainingDisplay(Display):
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure.
-        name : str, default=None
-            Name in the legend; None takes `estimator_name`.
+        ax, name
+            As for :meth:`from_estimator`; None as name takes `estimator_name`.
 
         Returns
         -------
         TrainingDisplay
             Itself.
-
-        Raises
-        ------
-        ImportError
-            Without matplotlib.
         """
         ax = self._start(ax, (7.2, 4.5))
         loss = _positive(self.loss_curve)
@@ -147,15 +141,9 @@ class TrainingDisplay(Display):
         self.score_ax_: Any = None
         self.score_line_: Any = None
         self.best_: Any = None
-        (self.line_,) = ax.plot(
-            np.arange(1, len(loss) + 1),
-            loss,
-            marker="o" if len(loss) <= _FEW_EPOCHS else None,
-            ms=4,
-            color=BLUE,
-            lw=1.8,
-            label="training loss (left axis)",
-        )
+        style = _LINE | {"color": BLUE, "marker": "o" if len(loss) <= _FEW_EPOCHS else None}
+        epoch = np.arange(1, len(loss) + 1)
+        (self.line_,) = ax.plot(epoch, loss, label="training loss (left axis)", **style)
         ax.set(yscale="log", xlabel="epoch", ylabel=self.loss_name)
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         handles = [self.line_]
@@ -174,28 +162,16 @@ class TrainingDisplay(Display):
         current = self.figure_.gca()
         self.score_ax_ = self.ax_.twinx()
         self.figure_.sca(current)
+        what = "1 − R² on the validation set"
+        style = _LINE | {"color": VERMILION, "marker": "s" if n_epochs <= _FEW_EPOCHS else None}
         (self.score_line_,) = self.score_ax_.plot(
-            epoch,
-            unexplained,
-            "--",
-            marker="s" if n_epochs <= _FEW_EPOCHS else None,
-            ms=4,
-            color=VERMILION,
-            lw=1.8,
-            label="1 − R² on the validation set (right axis)",
+            epoch, unexplained, "--", label=f"{what} (right axis)", **style
         )
-        self.score_ax_.set(yscale="log", ylabel="1 − R² on the validation set")
+        self.score_ax_.set(yscale="log", ylabel=what)
         k = int(np.nanargmin(unexplained))
-        (self.best_,) = self.score_ax_.plot(
-            epoch[k],
-            unexplained[k],
-            "*",
-            color=VERMILION,
-            mec="black",
-            ms=13,
-            ls="",
-            label=f"best: 1 − R² = {unexplained[k]:.2g} in epoch {epoch[k]}",
-        )
+        best = f"best: 1 − R² = {unexplained[k]:.2g} in epoch {epoch[k]}"
+        star = {"color": VERMILION, "mec": "black", "ms": 13, "ls": ""}
+        (self.best_,) = self.score_ax_.plot(epoch[k], unexplained[k], "*", label=best, **star)
         return [self.score_line_, self.best_]
 
 
