@@ -66,8 +66,7 @@ def move_units(
     module: Any, x: torch.Tensor, y: torch.Tensor, n_moved: int, generator: torch.Generator
 ) -> None:
     """Replace the weakest units of a network with one hidden layer, and refit its last layer."""
-    parameters = zip(module.weights, module.biases, strict=True)
-    W, last = (torch.cat([weights, bias[:, None]], 1) for weights, bias in parameters)
+    W, last = module.joined()
     rows, act = augmented(x), module.activation
 
     def hidden(units: torch.Tensor) -> torch.Tensor:
