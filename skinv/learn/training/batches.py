@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -237,3 +238,24 @@ def _squares(predict: Callable[[torch.Tensor], torch.Tensor], rows: Rows) -> Ite
     with torch.no_grad():
         for x, y in zip(rows[0].split(_CHUNK), rows[1].split(_CHUNK), strict=True):
             yield (predict(x) - y).square()
+
+
+def prepared_rows(
+    prepared: Any,
+    n: int,
+    step: int,
+    pair: Callable[[slice], tuple[Any, Any]],
+    **place: Any,  # dtype and device
+) -> Rows:
+    """Return n inputs and targets as a network is to see them, made piece by piece.
+
+    ``pair(piece)`` returns the matrices of a piece with their targets, in float64.
+    """
+    x = torch.empty(n, len(prepared.kept), **place)
+    y = torch.empty(n, prepared.n_outputs, **place)
+    for start in range(0, n, step):
+        piece = slice(start, min(start + step, n))
+        X, Y = pair(piece)
+        x[piece] = torch.as_tensor(prepared.inputs(X)).to(x)
+        y[piece] = torch.as_tensor(prepared.outputs(X, Y)).to(y)
+    return x, y

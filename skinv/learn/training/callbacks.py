@@ -27,28 +27,12 @@ class ValidationScore(Callback):
         net.history.record("valid_score", score)
 
 
-class Converged(Callback):
-    """Stops Levenberg-Marquardt where no step lowers the error any more."""
-
-    stopped_ = False
-
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Start anew."""
-        self.stopped_ = False
+class Finished(Callback):
+    """Stops where Levenberg-Marquardt has converged, and where the time is over."""
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Stop as skorch's callbacks do."""
-        if net.optimizer_.converged:
-            self.stopped_ = True
-            raise KeyboardInterrupt
-
-
-class Deadline(Callback):
-    """Stops the training at the end of an epoch that its net's deadline cut short."""
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Stop as skorch's callbacks do."""
-        if net.is_late():
+        if net.is_late() or net.has_converged():
             raise KeyboardInterrupt
 
 
@@ -70,10 +54,6 @@ class EpochBar(Callback):
             shown += f", validation {row['valid_loss']:.2e}"
         self.bar_.set_postfix_str(shown, refresh=False)
         self.bar_.update()
-
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Close the bar."""
-        self.close()
 
     def close(self) -> None:
         """Close the bar, if one is open."""
