@@ -24,12 +24,10 @@ from .._arrays.kinds import is_narrow, is_tensor
 from .._arrays.pairs import as_tensor, floating, refuse_inexact
 from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
 from .._arrays.shapes import (
-    Layout,
     Matrices,
     as_stack,
     flatten_stack,
     refuse_other_order,
-    restore_layout,
     warn_of_single,
 )
 from .._arrays.training import selected, targets_are_inverses
@@ -159,14 +157,6 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         if exact:
             refuse_inexact(numbers if hasattr(numbers, "dtype") else np.asarray(numbers), rows)
         return Matrices(rows, layout)
-
-    def _restore_prediction(self, values: Any, layout: Layout) -> Any:
-        """Give predictions (n_samples, n_targets) the shape of targets, or the layout of `X`."""
-        if self._y_ndim == 1:
-            return values[:, 0]
-        if layout and values.shape[1] == self.n_features_in_:
-            return restore_layout(values, layout)
-        return values
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R² of the prediction.

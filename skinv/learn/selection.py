@@ -13,9 +13,9 @@ from .._arrays.shapes import matrix_order
 from .._linalg.inverses import regular_inverse
 from .._linalg.terms import leading_terms
 from .fitted import Polynomial
-from .least_squares import CHUNK, Outputs, columns_of, penalized, penalty_of, triangular
+from .least_squares import Outputs, columns_of, penalized, penalty_of, triangular
 from .linear import taylor
-from .reduction import MOST_COMPONENTS, Directions, project, some_of
+from .reduction import CHUNK, MOST_COMPONENTS, Directions, project, some_of
 
 # One row of so many is held out while the number of terms is chosen, if there are enough.
 _EVERY, _ENOUGH = 5, 10

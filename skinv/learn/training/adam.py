@@ -50,7 +50,6 @@ class AdamLoop:
         self._mean, self._square = moments
         for parameter, part in zip(parameters, theta_views, strict=True):
             parameter.data = part
-        self._n_layers = len(module.weights)
         self._theta_views = theta_views
         self._grad_views = views(self._grad, parameters)
         self._passes: dict[int, Backprop] = {}
@@ -66,11 +65,8 @@ class AdamLoop:
 
     def _pass(self, n_rows: int) -> Backprop:
         if n_rows not in self._passes:
-            k = self._n_layers
-            theta, grad = self._theta_views, self._grad_views
-            self._passes[n_rows] = Backprop(
-                theta[:k], theta[k:], grad[:k], grad[k:], self._module.activation, n_rows
-            )
+            theta, grad, act = self._theta_views, self._grad_views, self._module.activation
+            self._passes[n_rows] = Backprop(theta, grad, act, n_rows)
         return self._passes[n_rows]
 
     def steps(
@@ -149,7 +145,7 @@ class AdamLoop:
             with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
                 graph.run(n_full)
         except RuntimeError as error:
-            if graph.captured:
+            if graph.captured is not None:
                 raise
             warnings.warn(
                 f"A training step could not be captured in a CUDA graph ({error}); training goes "
@@ -182,12 +178,8 @@ class _Graph:
         self._offsets = torch.arange(batch_size, device=x.device)
         self._x = x.new_empty(batch_size, x.shape[1])
         self._y = y.new_empty(batch_size, y.shape[1])
-        self._captured: Any = None
+        self.captured: Any = None
         self.n_taken = 0
-
-    @property
-    def captured(self) -> bool:
-        return self._captured is not None
 
     def load(self, x: torch.Tensor, y: torch.Tensor, rates: NDArray) -> None:
         """Bring the rows and rates of an epoch to where the graph looks for them."""
@@ -211,11 +203,11 @@ class _Graph:
 
     def run(self, n_steps: int) -> None:
         """Take the steps of an epoch; the first few of the first epoch eagerly."""
-        if not self.captured:
+        if self.captured is None:
             self._warm_up()
             self._capture()
         for _ in range(self.n_taken, n_steps):
-            self._captured.replay()
+            self.captured.replay()
             self.n_taken += 1
 
     def _warm_up(self) -> None:
@@ -231,4 +223,4 @@ class _Graph:
         captured = torch.cuda.CUDAGraph()
         with torch.cuda.graph(captured):  # records the step, does not take it
             self.step()
-        self._captured = captured
+        self.captured = captured
