@@ -79,13 +79,11 @@ class AdamLoop:
         """
         group = self._optimizer.param_groups[0]
         total = torch.zeros((), dtype=x.dtype, device=x.device)
-        n_steps = -(-len(x) // batch_size)
+        n_steps, start = -(-len(x) // batch_size), 0
         if rates is None:
             rates = np.full(n_steps, float(group["lr"]))
-        n_full = len(x) // batch_size
-        start = 0
-        if self._capturable and n_full > _WARM_UP:
-            start = self._replay(x, y, batch_size, rates, n_full, total)
+        if self._capturable and len(x) // batch_size > _WARM_UP:
+            start = self._replay(x, y, batch_size, rates, total)
         with torch.no_grad():
             for i in range(start, n_steps):
                 rows = slice(i * batch_size, (i + 1) * batch_size)
@@ -125,13 +123,7 @@ class AdamLoop:
     # -- CUDA graphs -----------------------------------------------------------------------------
 
     def _replay(
-        self,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        batch_size: int,
-        rates: NDArray,
-        n_full: int,
-        total: torch.Tensor,
+        self, x: torch.Tensor, y: torch.Tensor, batch_size: int, rates: NDArray, total: torch.Tensor
     ) -> int:
         """Take the full batches by replaying a graph; return how many steps were taken."""
         group = self._optimizer.param_groups[0]
@@ -143,7 +135,7 @@ class AdamLoop:
         try:
             # Streams and captures are the current device's.
             with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-                graph.run(n_full)
+                graph.run(len(x) // batch_size)
         except RuntimeError as error:
             if graph.captured is not None:
                 raise
@@ -154,10 +146,8 @@ class AdamLoop:
                 stacklevel=2,
             )
             self._capturable, self._graph = False, None
-            total.add_(graph.total)
-            return graph.n_taken
         total.add_(graph.total)
-        return n_full
+        return graph.n_taken
 
 
 class _Graph:

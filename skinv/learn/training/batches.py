@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -118,6 +119,7 @@ class TensorBatches(Batches):
         return shuffled(torch.cat([order[n_hard:], hard]), self._generator)
 
 
+@dataclass(eq=False)
 class DrawnBatches(Batches):
     """Fresh rows in every epoch, drawn in one block: on a host in the background.
 
@@ -126,27 +128,18 @@ class DrawnBatches(Batches):
     picked from four times as many, with probability proportional to the squared error.
     """
 
-    def __init__(
-        self,
-        draw: Callable[[int], Rows],
-        batch_size: int,
-        n_batches: int,
-        *,
-        n_epochs: int = 1,
-        hard_fraction: float = 0.0,
-        seed: int = 0,
-    ):
-        self.draw = draw
-        self.batch_size = batch_size
-        self.n_batches = n_batches
-        self.hard_fraction = hard_fraction
-        self._seed = seed
-        self._generator: torch.Generator | None = None
-        self._left = n_epochs
-        self._worker: ThreadPoolExecutor | None = None
-        self._next: Future[Rows] | None = None
-        self._stock: Rows | None = None
-        self._last: Rows | None = None
+    draw: Callable[[int], Rows]
+    batch_size: int
+    n_batches: int
+    n_epochs: int = 1  # of which the rows are still to be drawn
+    hard_fraction: float = 0.0
+    seed: int = 0
+
+    _generator: torch.Generator | None = field(default=None, init=False)
+    _worker: ThreadPoolExecutor | None = field(default=None, init=False)
+    _next: Future[Rows] | None = field(default=None, init=False)
+    _stock: Rows | None = field(default=None, init=False)
+    _last: Rows | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         return self.batch_size * self.n_batches
@@ -162,7 +155,7 @@ class DrawnBatches(Batches):
         if losses is None or n_hard == 0:
             return x, y
         if self._generator is None:
-            self._generator = torch.Generator(device=x.device).manual_seed(self._seed)
+            self._generator = torch.Generator(device=x.device).manual_seed(self.seed)
         plain = len(self) - n_hard
         hard = plain + pick(losses((x[plain:], y[plain:])), n_hard, self._generator)
         order = torch.cat([torch.arange(plain, device=x.device), hard])
@@ -179,7 +172,7 @@ class DrawnBatches(Batches):
             self._stock = self.draw(self._block(n)) if self._next is None else self._next.result()
             self._next = None
             # A device works in the background by itself.
-            if self._left > 0 and not self._stock[0].is_cuda:
+            if self.n_epochs > 0 and not self._stock[0].is_cuda:
                 if self._worker is None:
                     self._worker = ThreadPoolExecutor(1, thread_name_prefix="skinv-sampler")
                 self._next = self._worker.submit(self.draw, self._block(n))
@@ -189,8 +182,8 @@ class DrawnBatches(Batches):
 
     def _block(self, n: int) -> int:
         """Return how many rows to draw next, a multiple of n."""
-        n_epochs = max(1, min(self._left, _BLOCK // n))
-        self._left -= n_epochs
+        n_epochs = max(1, min(self.n_epochs, _BLOCK // n))
+        self.n_epochs -= n_epochs
         return n_epochs * n
 
     def close(self) -> None:

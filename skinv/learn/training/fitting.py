@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
+from ..._arrays.progress import progress
 from ..inference.engine import resolve_device
 from .batches import Batches, DrawnBatches, Rows, TensorBatches, prepared_rows
-from .callbacks import EpochBar, Finished, ValidationScore
+from .callbacks import Finished, ValidationScore
 from .modules import MLP
 from .net import InverseNet, load_solver_state, solver_state
 from .recycling import Recycling
@@ -171,9 +172,6 @@ def _train(
             f"rates as well; use learning_rate='constant' with it."
         )
     callbacks = _callbacks(model, solver, data, n_epochs, score)
-    bar = EpochBar(n_epochs)
-    if model.verbose:
-        callbacks.append(bar)
     net = build_net(model, solver, callbacks)
     if not constant:  # which a callback may schedule
         n_steps = n_epochs * data.n_batches
@@ -181,10 +179,8 @@ def _train(
         net.rates = schedule if rates is None else rates
     net.max_epochs = n_epochs
     net.started, net.deadline = time.monotonic(), deadline
-    try:
+    with progress(n_epochs, "training", "epoch", model.verbose) as net.bar:
         net.partial_fit(data, valid)
-    finally:
-        bar.close()
     if valid is not None:
         net.best_.restore(net.module_, valid)
     if net.was_interrupted():

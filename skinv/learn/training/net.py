@@ -39,6 +39,7 @@ class InverseNet(NeuralNet):
     optimizer_: Any
     # On the clock time.monotonic: when to stop, and when training began.
     deadline, started = math.inf, 0.0
+    bar: Any = None  # of progress over epochs
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class InverseNet(NeuralNet):
             self._loop = None  # its graph holds a copy of the data
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_loop": None, "best_": None}
+        return {**super().__getstate__(), "_loop": None, "best_": None, "bar": None}
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Look once which loop the callbacks need."""
@@ -137,10 +138,16 @@ class InverseNet(NeuralNet):
         return self.rates[np.minimum(steps, len(self.rates) - 1)]
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
-        """Remember the weights if they are the best so far."""
+        """Remember the weights if they are the best so far, and show the losses."""
         super().on_epoch_end(net, dataset_train=dataset_train, **kwargs)
         row = self.history[-1]
         self.best_.offer(self.module_, row.get("valid_loss", row["train_loss"]))
+        if self.bar is not None:
+            shown = f"loss {row['train_loss']:.2e}"
+            if "valid_loss" in row:
+                shown += f", validation {row['valid_loss']:.2e}"
+            self.bar.set_postfix_str(shown, refresh=False)
+            self.bar.update()
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
