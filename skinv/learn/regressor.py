@@ -23,13 +23,7 @@ from .._arrays.host import to_host
 from .._arrays.kinds import is_narrow, is_tensor
 from .._arrays.pairs import as_tensor, floating, refuse_inexact
 from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
-from .._arrays.shapes import (
-    Matrices,
-    as_stack,
-    flatten_stack,
-    refuse_other_order,
-    warn_of_single,
-)
+from .._arrays.shapes import Matrices, as_stack, flatten_stack, refuse_other_order, warn_of_single
 from .._arrays.training import selected, targets_are_inverses
 from .._arrays.validation import validate_rows
 from .._linalg.inverses import check_inverse_targets, training_inverses

@@ -2,11 +2,10 @@
 
 The parameters of the module, their gradients and Adam's moments become views of four flat tensors,
 so that one fused kernel updates them all; the gradient comes from
-:mod:`skinv.learn.training.backprop`.
-The optimiser of the net keeps owning the moments (its state holds the views), so that callbacks,
-checkpoints and skorch's own loop see what they expect. On CUDA a step is captured in a graph, which
-reads its rows and its learning rate by a counter on the device: replaying needs nothing from the
-host.
+:mod:`skinv.learn.training.backprop`. The optimiser of the net keeps owning the moments (its state
+holds the views), so that callbacks, checkpoints and skorch's own loop see what they expect. On CUDA
+a step is captured in a graph, which reads its rows and its learning rate by a counter on the
+device: replaying needs nothing from the host.
 """
 
 from __future__ import annotations

@@ -94,7 +94,15 @@ class TensorBatches(Batches):
         """Return the rows of an epoch."""
         if self._generator is None:
             return self.x, self.y
-        order = self._order(losses)
+        n, wanted, device = len(self.x), len(self), self.x.device
+        if 8 * wanted < n:  # few repeat, and shuffling all would cost more than the steps
+            order = torch.randint(n, (wanted,), generator=self._generator, device=device)
+        else:
+            order = torch.randperm(n, generator=self._generator, device=device)[:wanted]
+        n_hard = int(self.hard_fraction * wanted)
+        if losses is not None and n_hard:
+            hard = pick(losses((self.x, self.y)), n_hard, self._generator)
+            order = shuffled(torch.cat([order[n_hard:], hard]), self._generator)
         return self.x[order], self.y[order]
 
     def sample(self) -> Rows:
@@ -105,18 +113,6 @@ class TensorBatches(Batches):
             g = torch.Generator().manual_seed(0)
             self._sampled = torch.randperm(len(self.x), generator=g)[:_CHUNK].to(self.x.device)
         return self.x[self._sampled], self.y[self._sampled]
-
-    def _order(self, losses: Callable[[Rows], torch.Tensor] | None) -> torch.Tensor:
-        n, wanted, device = len(self.x), len(self), self.x.device
-        if 8 * wanted < n:  # few repeat, and shuffling all would cost more than the steps
-            order = torch.randint(n, (wanted,), generator=self._generator, device=device)
-        else:
-            order = torch.randperm(n, generator=self._generator, device=device)[:wanted]
-        n_hard = int(self.hard_fraction * wanted)
-        if losses is None or n_hard == 0:
-            return order
-        hard = pick(losses((self.x, self.y)), n_hard, self._generator)
-        return shuffled(torch.cat([order[n_hard:], hard]), self._generator)
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch.callbacks import EarlyStopping
+from skorch.utils import noop
 from torch import nn
 
 from ..._arrays.progress import progress
@@ -211,7 +212,7 @@ def _callbacks(
     if n_epochs > 1 and not patient:
         monitor = "train_loss" if score is None else "valid_loss"
         n, tol = model.n_iter_no_change, model.tol
-        callbacks.append(EarlyStopping(monitor, patience=n, threshold=tol, sink=_silent))
+        callbacks.append(EarlyStopping(monitor, patience=n, threshold=tol, sink=noop))
     return callbacks
 
 
@@ -234,7 +235,3 @@ def _keep(model: Any, net: InverseNet, *, validated: bool) -> None:
         scores = [row["valid_score"] for row in epochs if "valid_score" in row]
         model.validation_scores_ = (model.validation_scores_ or []) + scores
     model.best_loss_ = float(net.best_.loss)
-
-
-def _silent(*args: Any) -> None:
-    """Print nothing."""

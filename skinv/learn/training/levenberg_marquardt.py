@@ -69,9 +69,7 @@ class LevenbergMarquardt:
         equations = self._equations()
         squares = equations.assemble(x, y)
         loss = squares / max(y.numel(), 1)
-        if self._undo_if_unlucky(loss):
-            return loss
-        if not squares < float("inf"):
+        if self._undo_if_unlucky(loss) or not squares < float("inf"):
             return loss
         self._level = loss if self._level is None else 0.7 * self._level + 0.3 * loss
         ridge = 0.5 * self._weight_decay * y.numel()

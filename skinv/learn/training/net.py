@@ -32,8 +32,7 @@ class InverseNet(NeuralNet):
     It is fitted with datasets that know their ``epoch()``, of training and of validation; all else
     is skorch: history, callbacks, optimiser. Without a callback that listens to single batches an
     epoch of Adam runs in :class:`~skinv.learn.training.adam.AdamLoop`, and is one batch in the
-    history.
-    An interrupted fit ends with the best weights so far.
+    history. An interrupted fit ends with the best weights so far.
     """
 
     optimizer_: Any

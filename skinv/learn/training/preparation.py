@@ -252,7 +252,6 @@ def random_layers(sizes: list[int], rng: np.random.RandomState) -> list[tuple[ND
     layers = []
     for n_in, n_out in pairwise(sizes):
         limit = 1.0 / np.sqrt(max(n_in, 1))
-        layers.append(
-            (rng.uniform(-limit, limit, (n_out, n_in)), rng.uniform(-limit, limit, n_out))
-        )
+        W = rng.uniform(-limit, limit, (n_out, n_in))
+        layers.append((W, rng.uniform(-limit, limit, n_out)))
     return layers

@@ -38,8 +38,8 @@ class Recycling(Callback):
         """Start anew."""
         self.best_: float = float("inf")
         self.weights_: list[torch.Tensor] = []
-        self.generator_ = torch.Generator(device=net.module_.weights[0].device)
-        self.generator_.manual_seed(self.seed)
+        device = net.module_.weights[0].device
+        self.generator_ = torch.Generator(device=device).manual_seed(self.seed)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Keep the better one of two networks, and try another."""
