@@ -45,10 +45,7 @@ class NormalEquations:
     """
 
     def __init__(
-        self,
-        layers: list[torch.Tensor],
-        activation: str,
-        gram_dtype: torch.dtype = torch.float64,
+        self, layers: list[torch.Tensor], activation: str, gram_dtype: torch.dtype = torch.float64
     ):
         self.layers, self.last = layers, layers[-1]
         self.activation, self.gram_dtype = activation, gram_dtype
