@@ -56,9 +56,19 @@ def random_problem(sizes, n_rows=150, seed=0, dtype=np.float64):
 
 def assembled(sizes, activation, gram_dtype=torch.float64):
     layers, x, y = random_problem(sizes)
-    W, b = zip(*((torch.tensor(W), torch.tensor(b)) for W, b in layers), strict=True)
-    equations = KINDS[len(sizes) - 2](W, b, activation, gram_dtype)
+    layers = MLP(layers, activation).joined()
+    equations = KINDS[len(sizes) - 2](layers, activation, gram_dtype)
     return equations, equations.assemble(x, y), x, y
+
+
+def matrix(equations):
+    """Return JᵀJ in full: inner layers in the order of ``_pack``, then the outputs in turn."""
+    eye = torch.eye(equations.last.numel(), dtype=equations.S.dtype)
+    coupling = torch.stack([equations._coupled(e.view_as(equations.last)) for e in eye], 1)
+    outputs = torch.block_diag(*[equations.S] * len(equations.last))
+    return torch.cat(
+        [torch.cat([equations.inner, coupling], 1), torch.cat([coupling.T, outputs], 1)], 0
+    )
 
 
 def residuals(equations, x, y):
@@ -95,7 +105,7 @@ def test_normal_matrix_is_that_of_autograd(sizes, activation, blocked, monkeypat
         equations, squares, x, y = assembled(sizes, activation)
         J = jacobian(equations, x, y)
         r = residuals(equations, x, y)(*equations.layers).reshape(-1)
-        torch.testing.assert_close(equations.matrix(), J.T @ J, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(matrix(equations), J.T @ J, rtol=1e-11, atol=1e-11)
         torch.testing.assert_close(
             flat(equations, equations.gradients), J.T @ r, rtol=1e-11, atol=1e-11
         )
@@ -107,7 +117,7 @@ def test_single_precision_gram_matrices():
     equations, _, x, y = assembled([4, 32, 4], "silu", torch.float32)
     J = jacobian(equations, x, y)
     exact = J.T @ J
-    torch.testing.assert_close(equations.matrix(), exact, rtol=1e-5, atol=1e-5 * exact.max())
+    torch.testing.assert_close(matrix(equations), exact, rtol=1e-5, atol=1e-5 * exact.max())
     r = residuals(equations, x, y)(*equations.layers).reshape(-1)
     torch.testing.assert_close(
         flat(equations, equations.gradients), J.T @ r, rtol=1e-11, atol=1e-11
@@ -117,13 +127,12 @@ def test_single_precision_gram_matrices():
 def test_chunks_add_up(monkeypatch):
     """Rows in pieces give the matrix of all rows."""
     layers, x, y = random_problem([4, 6, 5, 3], n_rows=500)
-    W, b = zip(*((torch.tensor(W), torch.tensor(b)) for W, b in layers), strict=True)
-    matrices = []
+    layers, matrices = MLP(layers, "silu").joined(), []
     for chunk in (1, 2**22):  # pieces of 64 rows, and one piece
         monkeypatch.setattr(normal_equations, "_CHUNK", chunk)
-        equations = KINDS[2](W, b, "silu")
+        equations = KINDS[2](layers, "silu")
         equations.assemble(x, y)
-        matrices.append(equations.matrix())
+        matrices.append(matrix(equations))
     torch.testing.assert_close(*matrices, rtol=1e-12, atol=1e-12)
 
 
@@ -441,7 +450,7 @@ def test_graph_bookkeeping(fails, n_rows, monkeypatch):
     def capture(self):
         if fails:
             raise RuntimeError("no")
-        self._captured = FakeGraph(self)
+        self.captured = FakeGraph(self)
 
     monkeypatch.setattr(_Graph, "_warm_up", warm_up)
     monkeypatch.setattr(_Graph, "_capture", capture)
@@ -454,7 +463,7 @@ def test_graph_bookkeeping(fails, n_rows, monkeypatch):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
     if not fails:
         full = n_rows // 16
-        assert loops[1]._graph._captured.replayed == full - 3 + full + full
+        assert loops[1]._graph.captured.replayed == full - 3 + full + full
 
 
 def test_the_step_counter_has_its_own_precision():
@@ -597,7 +606,8 @@ def test_streams_are_inverses(name):
     prepared = Preparation.fit(X, Y, "taylor2", inverses=True)
     x, y = stream(sampler, prepared, "cpu", torch.float64)(5000)
     A = (x.numpy() * prepared.x_scale + prepared.x_mean).reshape(-1, n, n)
-    B = prepared.restore(A.reshape(-1, n * n), y.numpy()).reshape(-1, n, n)
+    B = y.numpy() * prepared.y_scale + prepared.y_mean + prepared.baseline(A.reshape(-1, n * n))
+    B = B.reshape(-1, n, n)
     np.testing.assert_allclose(A @ B, np.broadcast_to(np.eye(n), A.shape), atol=1e-10)
     assert sampler.is_feasible(A.reshape(-1, n * n)).all()
     assert len(np.unique(x.numpy(), axis=0)) == 5000

@@ -10,8 +10,8 @@ from scipy.linalg import solve_triangular
 
 from .._linalg.form import ReducedMap
 from .._linalg.terms import Terms
-from .least_squares import CHUNK, Outputs, design, output_basis, penalized, triangular
-from .reduction import Reduction, some_of
+from .least_squares import Outputs, design, output_basis, penalized, triangular
+from .reduction import CHUNK, Reduction, some_of
 
 # Rows that are looked at for a basis of the outputs, and for terms in lower precisions: of so many
 # times fewer, as long as they leave no more than this above the least error.

@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from scipy.linalg import qr
 
 from .._linalg.terms import Terms
-from .reduction import leading_directions, some_of
+from .reduction import CHUNK, leading_directions, some_of
 
-# Rows that are reduced to triangular form at once.
-CHUNK = 2**12
 # Outputs past which they are projected on their principal directions first.
 _WIDE, _SAMPLE = 256, 2**24
 # Share of the held-out error that a basis of fewer outputs may add to it, and of the work that it

@@ -327,7 +327,8 @@ def affine_fit(
     of the data. If `scaled`, rows are of unit variance for that comparison, and for the norm.
     """
     rows, targets = rows.astype(np.float64, copy=False), targets.astype(np.float64, copy=False)
-    share = np.full(len(rows), 1 / len(rows)) if weight is None else weight / weight.sum()
+    weight = np.ones(len(rows)) if weight is None else weight
+    share = weight / weight.sum()
     x_mean, y_mean = share @ rows, share @ targets
     # A second pass makes the mean of a constant column that constant, to the last bit.
     x_mean = x_mean + share @ (rows - x_mean)
@@ -337,9 +338,8 @@ def affine_fit(
         size = np.sqrt(share @ centered_x**2)
         unit = np.where(varies(x_mean, size), size, np.inf)
         centered_x = centered_x / unit
-    if weight is not None:
-        root = np.sqrt(weight)[:, None]
-        centered_x, centered_y = centered_x * root, centered_y * root
+    centered_x *= np.sqrt(weight)[:, None]
+    centered_y *= np.sqrt(weight)[:, None]
     if rcond is None:
         rcond = max(NOISE, max(rows.shape) * np.finfo(np.float64).eps)
     return x_mean, y_mean, np.linalg.lstsq(centered_x, centered_y, rcond=rcond)[0] / unit[:, None]

@@ -55,14 +55,13 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
         What the network starts from. In reduced coordinates "auto" is a polynomial of up to 36
         terms (as :class:`PolynomialInverseApprox`) and, unless widths or `early_stopping` are
         given, up to 128 where the relative error of rows held out would be above 2e-5, and up to
-        256 where it would still be above 1e-3; "affine" is one
-        of degree 1; where the rows are too few for either, "auto" is the first-order series, with
-        no network. On all entries it is the affine least-squares fit (for inverses, in directions
-        in which the training matrices hardly vary, the tangent), or the Taylor series of the
-        inverse at their mean, of order 1, 2 or 3. "auto" takes the one of "affine" and "taylor2"
-        that leaves less, and "taylor2" where an affine map would have more than 33 million
-        coefficients. For targets that are not inverses, whose derivatives are unknown, it is the
-        affine fit always.
+        256 where it would still be above 1e-3; "affine" is one of degree 1; where the rows are too
+        few for either, "auto" is the first-order series, with no network. On all entries it is the
+        affine least-squares fit (for inverses, in directions in which the training matrices hardly
+        vary, the tangent), or the Taylor series of the inverse at their mean, of order 1, 2 or 3.
+        "auto" takes the one of "affine" and "taylor2" that leaves less, and "taylor2" where an
+        affine map would have more than 33 million coefficients. For targets that are not inverses,
+        whose derivatives are unknown, it is the affine fit always.
     solver : {"auto", "adam", "lm"}, default="auto"
         "adam", or "lm" for Levenberg-Marquardt, which takes at most two hidden layers and is by far
         the most accurate for small networks of a smooth activation. "auto" takes it for at most
@@ -76,8 +75,8 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
         training box), ``activation="relu"`` and ``baseline=None``.
     learning_rate : {"one_cycle", "warm_restarts", "constant"}, default="one_cycle"
         Schedule over the steps of a fit by Adam; "constant" where callbacks schedule the rates.
-        ``partial_fit``, which knows no end, takes
-        constant steps of a tenth of `learning_rate_init` under the other two.
+        ``partial_fit``, which knows no end, takes constant steps of a tenth of
+        `learning_rate_init` under the other two.
     learning_rate_init : float or "auto", default="auto"
         Largest learning rate. "auto" is 0.01, and 5/n for layers of n > 500 units, where more makes
         the steps of Adam unstable.
@@ -308,11 +307,13 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
             rows, targets, inverses, resume = self._start(X, y, self.warm_start)
         least, best = math.inf, dict[str, Any]()
         try:
-            for tier in TIERS:
-                error, goes_on = train_tier(self, rows, targets, inverses, resume, tier, deadline)
+            for max_terms, enough in TIERS.items():
+                error, goes_on = train_tier(
+                    self, rows, targets, inverses, resume, max_terms, deadline
+                )
                 if not best or error < _WORTH * least:
                     least, best = error, dict(self.__dict__)
-                if not goes_on or least <= tier.enough or time.monotonic() >= deadline:
+                if not goes_on or least <= enough or time.monotonic() >= deadline:
                     break
         except BaseException:
             self._fitted = resume  # what is half done is not asked

@@ -67,16 +67,17 @@ class PerceptronMixin(ExtrapolationMixin):
     @property
     def coefs_(self) -> list[NDArray[np.float64]]:
         """Weights of the layers on unscaled inputs and outputs, (n_in, n_out) each."""
-        return [W for W, _ in self._folded("coefs_")]
+        return [W.T for W, _ in self._unscaled("coefs_")]
 
     @property
     def intercepts_(self) -> list[NDArray[np.float64]]:
         """Biases of the layers on unscaled inputs and outputs."""
-        return [b for _, b in self._folded("intercepts_")]
+        return [b for _, b in self._unscaled("intercepts_")]
 
-    def _folded(self, name: str) -> list[tuple[NDArray, NDArray]]:
+    def _unscaled(self, name: str) -> list[tuple[NDArray, NDArray]]:
         self._check_fitted(name)
-        return self._preparation.fold(self._layers, self.n_features_in_)
+        network = self._preparation.network(self._layers, self.n_features_in_)
+        return network.layers_around(np.zeros(self.n_features_in_))
 
     @property
     def net_(self) -> Any:

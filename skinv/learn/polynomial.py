@@ -80,12 +80,12 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
     A non-intrusive reduced-basis method (Hesthaven and Ubbiali 2018, "Non-intrusive reduced order
     modeling of nonlinear problems using neural networks"). The coordinates are principal directions
     of the first-order effects BEB of deviations E, B being the inverse of the mean, with rows and
-    columns scaled to common units. Terms are products of Legendre polynomials;
-    least squares with the leading ones are nested, so that a single QR decomposition tells the
-    held-out errors of them all. A ridge, chosen by these, too, holds down coefficients that are
-    large for the importance of their terms. For predictions in lower precisions the same terms, or
-    fewer, are fitted to rows rounded to them. Of matrices in half precision only what exceeds their
-    rounding is taken for extrapolation.
+    columns scaled to common units. Terms are products of Legendre polynomials; least squares with
+    the leading ones are nested, so that a single QR decomposition tells the held-out errors of them
+    all. A ridge, chosen by these, too, holds down coefficients that are large for the importance of
+    their terms. For predictions in lower precisions the same terms, or fewer, are fitted to rows
+    rounded to them. Of matrices in half precision only what exceeds their rounding is taken for
+    extrapolation.
 
     Examples
     --------

@@ -34,7 +34,7 @@ _SHARE, _ROUNDINGS = 1e-9, 2**8
 # so many times more outputs.
 _LEFT_OUT, _MANY = 1e-4, 4
 # Rows that are worked on at once.
-_CHUNK = 2**12
+CHUNK = 2**12
 
 
 @dataclass
@@ -64,8 +64,8 @@ def some_of(n_rows: int, most: int) -> Any:
 def project(rows: NDArray, origin: NDArray, directions: NDArray) -> NDArray[np.float64]:
     """Return (rows − origin) @ directions, without memory of the size of the rows."""
     z = np.empty((len(rows), directions.shape[1]))
-    for start in range(0, len(rows), _CHUNK):
-        piece = slice(start, start + _CHUNK)
+    for start in range(0, len(rows), CHUNK):
+        piece = slice(start, start + CHUNK)
         np.matmul(rows[piece] - origin, directions, out=z[piece])
     return z
 

@@ -21,14 +21,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from .._arrays.conversion import to_host
 from .._arrays.estimators import unwrapped
 from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
-from .._arrays.shapes import (
-    Layout,
-    Matrices,
-    as_stack,
-    flatten_stack,
-    restore_layout,
-    warn_of_single,
-)
+from .._arrays.shapes import Matrices, as_stack, flatten_stack, warn_of_single
 from .._arrays.training import selected, targets_are_inverses
 from .._arrays.validation import take, validate_rows
 from .._linalg.inverses import check_inverse_targets, training_inverses
@@ -119,14 +112,6 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
     ) -> Matrices:
         """Return floating-point matrices as :func:`skinv._arrays.validation.take` does."""
         return take(self, X, keep_half=keep_half, exact=exact)
-
-    def _restore_prediction(self, values: Any, layout: Layout) -> Any:
-        """Give predictions (n_samples, n_targets) the shape of targets, or the layout of `X`."""
-        if self._y_ndim == 1:
-            return values[:, 0]
-        if layout and values.shape[1] == self.n_features_in_:
-            return restore_layout(values, layout)
-        return values
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R² of the prediction.

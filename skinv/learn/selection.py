@@ -13,9 +13,9 @@ from .._arrays.shapes import matrix_order
 from .._linalg.inverses import regular_inverse
 from .._linalg.terms import leading_terms
 from .fitted import Polynomial
-from .least_squares import CHUNK, Outputs, columns_of, penalized, penalty_of, triangular
+from .least_squares import Outputs, columns_of, penalized, penalty_of, triangular
 from .linear import taylor
-from .reduction import MOST_COMPONENTS, Directions, project, some_of
+from .reduction import CHUNK, MOST_COMPONENTS, Directions, project, some_of
 
 # One row of so many is held out while the number of terms is chosen, if there are enough.
 _EVERY, _ENOUGH = 5, 10
@@ -59,8 +59,8 @@ def fit_polynomial(
             for rate in _RATES:
                 [errors] = trial.errors(rate, _RIDGES[:1], degree, max_terms)
                 least = errors[-1] if stated else errors.min()
-                tried.append((least, len(tried), rate, errors, first, trial, by_features))
-        _, _, rate, errors, first, trial, by_features = min(tried)
+                tried.append((least, len(tried), rate, errors, trial, by_features))
+        _, _, rate, errors, trial, by_features = min(tried)
         others = trial.errors(rate, _RIDGES[1:], degree, max_terms)
         found = dict(zip(_RIDGES, [errors, *others], strict=True))
         reached = {size: each[-1] if stated else each.min() for size, each in found.items()}
@@ -71,8 +71,9 @@ def fit_polynomial(
         if not stated:
             n_terms = int(np.flatnonzero(errors <= (1 + _WORTH) * errors.min())[0])
         error = float(errors[n_terms])
-        if inverses and not stated and error > _BETTER * _series_error(first, rows, targets, held):
+        if inverses and not stated and error > _BETTER * trial.series_error():
             return None
+        first = trial.directions
         used = n_used(leading_terms(first.weights, rate, n_terms, degree)[0])
         # What moves the output by no more than the error of the polynomial is not far.
         unseen = max(first.reach(used, rows[held]), error)
@@ -105,24 +106,20 @@ def n_used(monomials: list[tuple[int, ...]]) -> int:
     return max((term[-1] + 1 for term in monomials), default=0)
 
 
-def _looked_at(held: NDArray[np.bool_]) -> NDArray[np.intp]:
-    index = np.flatnonzero(held)
-    return index[some_of(len(index), CHUNK)]
-
-
 class _Trial:
     """Least squares on the rows that are not held out, and what it leaves of those that are."""
 
     def __init__(
         self, directions: Directions, rows: NDArray, targets: NDArray, held: NDArray[np.bool_]
     ):
-        self._weights, self._n_outputs = directions.weights, targets.shape[1]
+        self.directions = directions
         self._outputs = Outputs(targets, directions.effects.y_unit)
-        self._known, unseen = np.flatnonzero(~held), _looked_at(held)
-        self._z, self._z_unseen = (
-            project(rows[index], directions.origin, directions.projection)
-            for index in (self._known, unseen)
-        )
+        self._known, unseen = np.flatnonzero(~held), np.flatnonzero(held)
+        self._unseen = unseen = unseen[some_of(len(unseen), CHUNK)]
+        self._rows, self._targets = rows, targets
+        origin, projection = directions.origin, directions.projection
+        self._z = project(rows[self._known], origin, projection)
+        self._z_unseen = project(rows[unseen], origin, projection)
         self._left, self._lost = self._outputs.of(unseen), self._outputs.lost(unseen)
 
     def errors(
@@ -130,7 +127,7 @@ class _Trial:
     ) -> list[NDArray[np.float64]]:
         """Return the errors of the constant, with one term, with two, and so on, of each ridge."""
         most = min(max_terms, len(self._known) - 1)
-        monomials, importance = leading_terms(self._weights, rate, most, degree)
+        monomials, importance = leading_terms(self.directions.weights, rate, most, degree)
         known = triangular(self._z, self._outputs, self._known, monomials)
         columns, errors = columns_of(self._z_unseen, monomials), np.empty(len(monomials) + 1)
         every = []
@@ -141,23 +138,19 @@ class _Trial:
             for k, (u, c) in enumerate(zip(basis, Z, strict=True)):
                 left -= u[:, None] * c
                 square = np.vdot(left, left) + self._lost
-                errors[k] = np.sqrt(square / (len(left) * self._n_outputs))
+                errors[k] = np.sqrt(square / (len(left) * self._targets.shape[1]))
             every.append(np.where(np.isfinite(errors), errors, np.inf))
         return every
 
-
-def _series_error(
-    directions: Directions, rows: NDArray, targets: NDArray, held: NDArray[np.bool_]
-) -> float:
-    """Return the error of the first-order series about the mean, on held-out rows."""
-    n = matrix_order(rows.shape[1])
-    center = directions.origin.reshape(n, n)
-    try:
-        inverse = regular_inverse(center)
-    except ValueError:
-        return float("inf")
-    unseen = _looked_at(held)
-    with np.errstate(all="ignore"):
-        left = taylor(rows[unseen], center, inverse) - targets[unseen]
-        error = float(np.sqrt(np.mean((left * directions.effects.y_unit) ** 2)))
-    return error if error == error else float("inf")
+    def series_error(self) -> float:
+        """Return the error of the first-order series about the mean, on held-out rows."""
+        n = matrix_order(self._rows.shape[1])
+        center = self.directions.origin.reshape(n, n)
+        try:
+            inverse = regular_inverse(center)
+        except ValueError:
+            return float("inf")
+        with np.errstate(all="ignore"):
+            left = taylor(self._rows[self._unseen], center, inverse) - self._targets[self._unseen]
+            error = float(np.sqrt(np.mean((left * self.directions.effects.y_unit) ** 2)))
+        return error if error == error else float("inf")

@@ -152,8 +152,7 @@ class StructuredInverse(
             inverse = training_inverses(full.astype(np.float64, copy=False))
         else:
             inverse = real_array(flatten_stack(to_host(y))[0], "y")
-            if inverse.shape != full.shape:
-                inverse = self._full(inverse)
+            inverse = inverse if inverse.shape == full.shape else self._full(inverse)
             if not targets_are_inverses(full, inverse):
                 raise ValueError(
                     "Got targets that are not the inverses of the matrices, but an inverse is what "
@@ -205,41 +204,30 @@ class StructuredInverse(
 
     def _cholesky(self, full: NDArray, inverse: NDArray) -> NDArray[np.float64]:
         """Return the free numbers of the upper factors R of inverses RᴴR."""
-        stack, A = as_stack(inverse), as_stack(full)
-        if self._is_complex:
-            stack, A = extract_complex(stack), extract_complex(A)
-        bad = ~(np.linalg.eigvalsh(A)[:, 0] > 0)
+        bad = ~(np.linalg.eigvalsh(self._stack(full))[:, 0] > 0)
         if bad.any():
             raise ValueError(
                 f"Matrices in rows {list_rows(bad)} are not positive definite; drop them, or use "
                 f"structure='symmetric'."
             )
-        factor = np.linalg.cholesky(stack).conj().swapaxes(1, 2)
-        where = np.triu_indices(stack.shape[-1])
-        numbers = factor[:, where[0], where[1]]
-        if not self._is_complex:
-            return numbers
-        return np.hstack([numbers.real, numbers.imag[:, where[0] != where[1]]])
+        factor = np.linalg.cholesky(self._stack(inverse))
+        return self._structure.pack(self._rows(factor.conj().swapaxes(1, 2)))
 
     def _from_cholesky(self, numbers: NDArray) -> NDArray:
-        """Return the matrices RᴴR, embedded if they are complex, as rows."""
-        n = len(self.center_) // (1 + self._is_complex)
-        where = np.triu_indices(n)
-        k = len(where[0])
-        kind = np.result_type(numbers.dtype, np.complex64) if self._is_complex else numbers.dtype
-        factor = np.zeros((len(numbers), n, n), dtype=kind)
-        factor[:, where[0], where[1]] = numbers[:, :k]
-        if self._is_complex:
-            strict = where[0] != where[1]
-            factor[:, where[0][strict], where[1][strict]] += 1j * numbers[:, k:]
+        """Return the free numbers of the matrices RᴴR."""
+        structure = self._structure
+        factor = np.triu(self._stack(structure.unpack(numbers)))
         with np.errstate(over="ignore", invalid="ignore"):
-            product = factor.conj().swapaxes(1, 2) @ factor
-        upper = np.triu(product)
-        product = upper + np.triu(product, 1).conj().swapaxes(1, 2)
-        if self._is_complex:
-            np.einsum("kii->ki", product).imag = 0.0
-            product = embed_complex(product)
-        return product.reshape(len(numbers), self.center_.size)
+            return structure.pack(self._rows(factor.conj().swapaxes(1, 2) @ factor))
+
+    def _stack(self, rows: NDArray) -> NDArray:
+        """Return full rows as matrices, complex ones if they are embedded."""
+        return extract_complex(as_stack(rows)) if self._is_complex else as_stack(rows)
+
+    def _rows(self, stack: NDArray) -> NDArray:
+        """Undo :meth:`_stack`."""
+        stack = embed_complex(stack) if self._is_complex else stack
+        return stack.reshape(len(stack), self.center_.size)
 
     def predict(self, X: Any) -> Any:
         """Predict the inverses.
@@ -265,13 +253,14 @@ class StructuredInverse(
             return by_blocks(self, "predict", X)
         taken = self._validate_prediction(X)
         rows, layout = taken.rows, taken.layout
-        finite = namespace(rows).isfinite(rows).all(1)
-        if not bool(finite.all()):  # the regressor does not get to see the others
-            values = namespace(rows).full_like(rows, float("nan"))
+        xp = namespace(rows)
+        finite = xp.isfinite(rows).all(1)
+        if bool(finite.all()):
+            values = self._predict_rows(rows)
+        else:  # the regressor does not get to see the others
+            values = xp.full_like(rows, float("nan"))
             if bool(finite.any()):
                 values[finite] = self._predict_rows(rows[finite])
-        else:
-            values = self._predict_rows(rows)
         return values if self._packed else restore_layout(values, layout)
 
     def _predict_rows(self, rows: Any) -> Any:
@@ -292,16 +281,16 @@ class StructuredInverse(
                 )
             numbers = like(numbers.reshape(tuple(features.shape)), rows)
         if self._kind == "positive_definite":
-            values = like(self._from_cholesky(to_host(numbers)), rows)
-        else:
-            if self.baseline_ is not None:
-                numbers = numbers + structure.pack(taylor(full, *self._series))
-            values = structure.unpack(numbers)
-        if not self._packed:
-            bad = structure.violation(to_host(full)) > 0
-            if bad.any():
-                values[bad] = float("nan")
-        return structure.pack(values) if self._packed else values
+            numbers = like(self._from_cholesky(to_host(numbers)), rows)
+        elif self.baseline_ is not None:
+            numbers = numbers + structure.pack(taylor(full, *self._series))
+        if self._packed:
+            return numbers
+        values = structure.unpack(numbers)
+        bad = structure.violation(to_host(full)) > 0
+        if bad.any():
+            values[bad] = float("nan")
+        return values
 
     def _full(self, rows: Any) -> Any:
         """Return matrices as full rows."""
@@ -345,12 +334,11 @@ class StructuredInverse(
         U = np.zeros((len(structure.first), len(entries)))
         U[structure.source, entries] = structure.sign
         P = U.T / structure.multiplicity
-        layers = form.layers
+        layers = form.layers_around(form.x_mean)
         if layers:
-            (W, b), *others = layers
-            layers = [(W / form.x_scale @ P.T, b), *others]
+            layers[0] = layers[0][0] @ P.T, layers[0][1]
             W, b = layers[-1]
-            layers = [*layers[:-1], (U.T @ W, b @ U)]
+            layers[-1] = U.T @ W, b @ U
         return ModelForm(
             form.constant @ U,
             form.origin @ U,

@@ -2,11 +2,10 @@
 
 The parameters of the module, their gradients and Adam's moments become views of four flat tensors,
 so that one fused kernel updates them all; the gradient comes from
-:mod:`skinv.learn.training.backprop`.
-The optimiser of the net keeps owning the moments (its state holds the views), so that callbacks,
-checkpoints and skorch's own loop see what they expect. On CUDA a step is captured in a graph, which
-reads its rows and its learning rate by a counter on the device: replaying needs nothing from the
-host.
+:mod:`skinv.learn.training.backprop`. The optimiser of the net keeps owning the moments (its state
+holds the views), so that callbacks, checkpoints and skorch's own loop see what they expect. On CUDA
+a step is captured in a graph, which reads its rows and its learning rate by a counter on the
+device: replaying needs nothing from the host.
 """
 
 from __future__ import annotations
@@ -50,7 +49,6 @@ class AdamLoop:
         self._mean, self._square = moments
         for parameter, part in zip(parameters, theta_views, strict=True):
             parameter.data = part
-        self._n_layers = len(module.weights)
         self._theta_views = theta_views
         self._grad_views = views(self._grad, parameters)
         self._passes: dict[int, Backprop] = {}
@@ -66,11 +64,8 @@ class AdamLoop:
 
     def _pass(self, n_rows: int) -> Backprop:
         if n_rows not in self._passes:
-            k = self._n_layers
-            theta, grad = self._theta_views, self._grad_views
-            self._passes[n_rows] = Backprop(
-                theta[:k], theta[k:], grad[:k], grad[k:], self._module.activation, n_rows
-            )
+            theta, grad, act = self._theta_views, self._grad_views, self._module.activation
+            self._passes[n_rows] = Backprop(theta, grad, act, n_rows)
         return self._passes[n_rows]
 
     def steps(
@@ -83,13 +78,11 @@ class AdamLoop:
         """
         group = self._optimizer.param_groups[0]
         total = torch.zeros((), dtype=x.dtype, device=x.device)
-        n_steps = -(-len(x) // batch_size)
+        n_steps, start = -(-len(x) // batch_size), 0
         if rates is None:
             rates = np.full(n_steps, float(group["lr"]))
-        n_full = len(x) // batch_size
-        start = 0
-        if self._capturable and n_full > _WARM_UP:
-            start = self._replay(x, y, batch_size, rates, n_full, total)
+        if self._capturable and len(x) // batch_size > _WARM_UP:
+            start = self._replay(x, y, batch_size, rates, total)
         with torch.no_grad():
             for i in range(start, n_steps):
                 rows = slice(i * batch_size, (i + 1) * batch_size)
@@ -129,13 +122,7 @@ class AdamLoop:
     # -- CUDA graphs -----------------------------------------------------------------------------
 
     def _replay(
-        self,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        batch_size: int,
-        rates: NDArray,
-        n_full: int,
-        total: torch.Tensor,
+        self, x: torch.Tensor, y: torch.Tensor, batch_size: int, rates: NDArray, total: torch.Tensor
     ) -> int:
         """Take the full batches by replaying a graph; return how many steps were taken."""
         group = self._optimizer.param_groups[0]
@@ -147,9 +134,9 @@ class AdamLoop:
         try:
             # Streams and captures are the current device's.
             with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-                graph.run(n_full)
+                graph.run(len(x) // batch_size)
         except RuntimeError as error:
-            if graph.captured:
+            if graph.captured is not None:
                 raise
             warnings.warn(
                 f"A training step could not be captured in a CUDA graph ({error}); training goes "
@@ -158,10 +145,8 @@ class AdamLoop:
                 stacklevel=2,
             )
             self._capturable, self._graph = False, None
-            total.add_(graph.total)
-            return graph.n_taken
         total.add_(graph.total)
-        return n_full
+        return graph.n_taken
 
 
 class _Graph:
@@ -182,12 +167,8 @@ class _Graph:
         self._offsets = torch.arange(batch_size, device=x.device)
         self._x = x.new_empty(batch_size, x.shape[1])
         self._y = y.new_empty(batch_size, y.shape[1])
-        self._captured: Any = None
+        self.captured: Any = None
         self.n_taken = 0
-
-    @property
-    def captured(self) -> bool:
-        return self._captured is not None
 
     def load(self, x: torch.Tensor, y: torch.Tensor, rates: NDArray) -> None:
         """Bring the rows and rates of an epoch to where the graph looks for them."""
@@ -211,11 +192,11 @@ class _Graph:
 
     def run(self, n_steps: int) -> None:
         """Take the steps of an epoch; the first few of the first epoch eagerly."""
-        if not self.captured:
+        if self.captured is None:
             self._warm_up()
             self._capture()
         for _ in range(self.n_taken, n_steps):
-            self._captured.replay()
+            self.captured.replay()
             self.n_taken += 1
 
     def _warm_up(self) -> None:
@@ -231,4 +212,4 @@ class _Graph:
         captured = torch.cuda.CUDAGraph()
         with torch.cuda.graph(captured):  # records the step, does not take it
             self.step()
-        self._captured = captured
+        self.captured = captured

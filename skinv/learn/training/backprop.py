@@ -32,19 +32,18 @@ class Backprop:
 
     def __init__(
         self,
-        weights: Sequence[torch.Tensor],
-        biases: Sequence[torch.Tensor],
-        weight_grads: Sequence[torch.Tensor],
-        bias_grads: Sequence[torch.Tensor],
+        parameters: Sequence[torch.Tensor],  # the weights of all layers, then their biases
+        grads: Sequence[torch.Tensor],  # of these
         activation: str,
         n_rows: int,
     ):
-        self._transposed = [W.t() for W in weights]
-        self._weights, self._biases = weights, biases
-        self._weight_grads, self._bias_grads = weight_grads, bias_grads
+        k = len(parameters) // 2
+        self._weights, self._biases = parameters[:k], parameters[k:]
+        self._weight_grads, self._bias_grads = grads[:k], grads[k:]
+        self._transposed = [W.t() for W in self._weights]
         self._forward, self._backward = _FORWARD[activation], _BACKWARD[activation]
         # z is needed for silu only; the others act in place.
-        self._z = [W.new_empty(n_rows, len(W)) for W in weights]
+        self._z = [W.new_empty(n_rows, len(W)) for W in self._weights]
         self._a = [z if activation != "silu" else torch.empty_like(z) for z in self._z[:-1]]
         self._delta = [torch.empty_like(z) for z in self._z[:-1]]
 

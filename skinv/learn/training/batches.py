@@ -6,6 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -92,7 +94,15 @@ class TensorBatches(Batches):
         """Return the rows of an epoch."""
         if self._generator is None:
             return self.x, self.y
-        order = self._order(losses)
+        n, wanted, device = len(self.x), len(self), self.x.device
+        if 8 * wanted < n:  # few repeat, and shuffling all would cost more than the steps
+            order = torch.randint(n, (wanted,), generator=self._generator, device=device)
+        else:
+            order = torch.randperm(n, generator=self._generator, device=device)[:wanted]
+        n_hard = int(self.hard_fraction * wanted)
+        if losses is not None and n_hard:
+            hard = pick(losses((self.x, self.y)), n_hard, self._generator)
+            order = shuffled(torch.cat([order[n_hard:], hard]), self._generator)
         return self.x[order], self.y[order]
 
     def sample(self) -> Rows:
@@ -104,19 +114,8 @@ class TensorBatches(Batches):
             self._sampled = torch.randperm(len(self.x), generator=g)[:_CHUNK].to(self.x.device)
         return self.x[self._sampled], self.y[self._sampled]
 
-    def _order(self, losses: Callable[[Rows], torch.Tensor] | None) -> torch.Tensor:
-        n, wanted, device = len(self.x), len(self), self.x.device
-        if 8 * wanted < n:  # few repeat, and shuffling all would cost more than the steps
-            order = torch.randint(n, (wanted,), generator=self._generator, device=device)
-        else:
-            order = torch.randperm(n, generator=self._generator, device=device)[:wanted]
-        n_hard = int(self.hard_fraction * wanted)
-        if losses is None or n_hard == 0:
-            return order
-        hard = pick(losses((self.x, self.y)), n_hard, self._generator)
-        return shuffled(torch.cat([order[n_hard:], hard]), self._generator)
 
-
+@dataclass(eq=False)
 class DrawnBatches(Batches):
     """Fresh rows in every epoch, drawn in one block: on a host in the background.
 
@@ -125,27 +124,18 @@ class DrawnBatches(Batches):
     picked from four times as many, with probability proportional to the squared error.
     """
 
-    def __init__(
-        self,
-        draw: Callable[[int], Rows],
-        batch_size: int,
-        n_batches: int,
-        *,
-        n_epochs: int = 1,
-        hard_fraction: float = 0.0,
-        seed: int = 0,
-    ):
-        self.draw = draw
-        self.batch_size = batch_size
-        self.n_batches = n_batches
-        self.hard_fraction = hard_fraction
-        self._seed = seed
-        self._generator: torch.Generator | None = None
-        self._left = n_epochs
-        self._worker: ThreadPoolExecutor | None = None
-        self._next: Future[Rows] | None = None
-        self._stock: Rows | None = None
-        self._last: Rows | None = None
+    draw: Callable[[int], Rows]
+    batch_size: int
+    n_batches: int
+    n_epochs: int = 1  # of which the rows are still to be drawn
+    hard_fraction: float = 0.0
+    seed: int = 0
+
+    _generator: torch.Generator | None = field(default=None, init=False)
+    _worker: ThreadPoolExecutor | None = field(default=None, init=False)
+    _next: Future[Rows] | None = field(default=None, init=False)
+    _stock: Rows | None = field(default=None, init=False)
+    _last: Rows | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         return self.batch_size * self.n_batches
@@ -161,7 +151,7 @@ class DrawnBatches(Batches):
         if losses is None or n_hard == 0:
             return x, y
         if self._generator is None:
-            self._generator = torch.Generator(device=x.device).manual_seed(self._seed)
+            self._generator = torch.Generator(device=x.device).manual_seed(self.seed)
         plain = len(self) - n_hard
         hard = plain + pick(losses((x[plain:], y[plain:])), n_hard, self._generator)
         order = torch.cat([torch.arange(plain, device=x.device), hard])
@@ -178,7 +168,7 @@ class DrawnBatches(Batches):
             self._stock = self.draw(self._block(n)) if self._next is None else self._next.result()
             self._next = None
             # A device works in the background by itself.
-            if self._left > 0 and not self._stock[0].is_cuda:
+            if self.n_epochs > 0 and not self._stock[0].is_cuda:
                 if self._worker is None:
                     self._worker = ThreadPoolExecutor(1, thread_name_prefix="skinv-sampler")
                 self._next = self._worker.submit(self.draw, self._block(n))
@@ -188,8 +178,8 @@ class DrawnBatches(Batches):
 
     def _block(self, n: int) -> int:
         """Return how many rows to draw next, a multiple of n."""
-        n_epochs = max(1, min(self._left, _BLOCK // n))
-        self._left -= n_epochs
+        n_epochs = max(1, min(self.n_epochs, _BLOCK // n))
+        self.n_epochs -= n_epochs
         return n_epochs * n
 
     def close(self) -> None:
@@ -237,3 +227,24 @@ def _squares(predict: Callable[[torch.Tensor], torch.Tensor], rows: Rows) -> Ite
     with torch.no_grad():
         for x, y in zip(rows[0].split(_CHUNK), rows[1].split(_CHUNK), strict=True):
             yield (predict(x) - y).square()
+
+
+def prepared_rows(
+    prepared: Any,
+    n: int,
+    step: int,
+    pair: Callable[[slice], tuple[Any, Any]],
+    **place: Any,  # dtype and device
+) -> Rows:
+    """Return n inputs and targets as a network is to see them, made piece by piece.
+
+    ``pair(piece)`` returns the matrices of a piece with their targets, in float64.
+    """
+    x = torch.empty(n, len(prepared.kept), **place)
+    y = torch.empty(n, prepared.n_outputs, **place)
+    for start in range(0, n, step):
+        piece = slice(start, min(start + step, n))
+        X, Y = pair(piece)
+        x[piece] = torch.as_tensor(prepared.inputs(X)).to(x)
+        y[piece] = torch.as_tensor(prepared.outputs(X, Y)).to(y)
+    return x, y

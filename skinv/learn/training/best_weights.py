@@ -31,12 +31,11 @@ class BestWeights:
     def restore(self, module: MLP, dataset: Any) -> None:
         """Give a module the best weights, by their losses on a data set."""
         rows = dataset.sample()
-        candidates = [self._start]
         if self._weights is not None:
-            candidates.append(self._weights)
+            candidates = [self._start, self._weights]
         else:
             zeros = [torch.zeros_like(p) for p in self._start]
-            candidates += [module.copied(), zeros]
+            candidates = [self._start, module.copied(), zeros]
         losses = []
         for weights in candidates:
             module.restore(weights)

@@ -1,4 +1,4 @@
-"""What happens after each epoch: scores, a progress bar, an early end."""
+"""What happens after each epoch: scores, and an early end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from skorch.callbacks import Callback
 
-from ..._arrays.progress import progress
 from .batches import output_losses
 
 
@@ -27,55 +26,10 @@ class ValidationScore(Callback):
         net.history.record("valid_score", score)
 
 
-class Converged(Callback):
-    """Stops Levenberg-Marquardt where no step lowers the error any more."""
-
-    stopped_ = False
-
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Start anew."""
-        self.stopped_ = False
+class Finished(Callback):
+    """Stops where Levenberg-Marquardt has converged, and where the time is over."""
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Stop as skorch's callbacks do."""
-        if net.optimizer_.converged:
-            self.stopped_ = True
+        if net.is_late() or net.has_converged():
             raise KeyboardInterrupt
-
-
-class Deadline(Callback):
-    """Stops the training at the end of an epoch that its net's deadline cut short."""
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Stop as skorch's callbacks do."""
-        if net.is_late():
-            raise KeyboardInterrupt
-
-
-class EpochBar(Callback):
-    """A tqdm progress bar over epochs that shows the losses."""
-
-    def __init__(self, n_epochs: int):
-        self.n_epochs = n_epochs
-
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Open the bar."""
-        self.bar_ = progress(self.n_epochs, "training", "epoch", True)
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Advance the bar."""
-        row = net.history[-1]
-        shown = f"loss {row['train_loss']:.2e}"
-        if "valid_loss" in row:
-            shown += f", validation {row['valid_loss']:.2e}"
-        self.bar_.set_postfix_str(shown, refresh=False)
-        self.bar_.update()
-
-    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Close the bar."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the bar, if one is open."""
-        if hasattr(self, "bar_"):
-            self.bar_.close()

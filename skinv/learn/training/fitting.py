@@ -16,11 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch.callbacks import EarlyStopping
+from skorch.utils import noop
+from torch import nn
 
+from ..._arrays.progress import progress
 from ..inference.engine import resolve_device
-from .batches import Batches, DrawnBatches, TensorBatches
-from .callbacks import Converged, Deadline, EpochBar, ValidationScore
-from .net import InverseNet, load_solver_state, make_net, solver_state
+from .batches import Batches, DrawnBatches, Rows, TensorBatches, prepared_rows
+from .callbacks import Finished, ValidationScore
+from .modules import MLP
+from .net import InverseNet, load_solver_state, solver_state
 from .recycling import Recycling
 from .schedules import learning_rates
 from .solvers import choose_solver, lm_batch_size, lm_epoch, schedules_rates
@@ -58,17 +62,14 @@ def train_on_arrays(
         max_batches=lm_epoch(sizes) if solver == "lm" else None,
         hard_fraction=model.hard_fraction,
     )
-    valid, variance = None, 0.0
+    valid = score = None
     if held_out is not None:
         valid = TensorBatches(*_tensors(model, *held_out, dtype), 2**16)
-        variance = model._preparation.variance(held_out[1])
+        prepared = model._preparation
+        score = ValidationScore(prepared.y_scale, prepared.variance(held_out[1]))
     del rows, targets, held_out
-    peak, constant = peak_rate(model), model.learning_rate == "constant"
-    if partial:
-        rates = np.array([peak * (1.0 if constant else 0.1)])
-    else:
-        rates = learning_rates(model.learning_rate, n_epochs * data.n_batches, peak)
-    _train(model, solver, data, valid, n_epochs, rates, variance, deadline=deadline)
+    rates = np.array([0.1 * peak_rate(model)]) if partial else None
+    _train(model, solver, data, n_epochs, deadline, valid, score, rates)
 
 
 @np.errstate(all="ignore")  # of what overflows the loss tells
@@ -92,8 +93,7 @@ def train_on_stream(
         hard_fraction=model.hard_fraction,
         seed=int(model._rng.randint(2**31)),
     )
-    rates = learning_rates(model.learning_rate, n_epochs * per_epoch, peak_rate(model))
-    _train(model, solver, data, None, n_epochs, rates, deadline=deadline)
+    _train(model, solver, data, n_epochs, deadline)
 
 
 def layer_sizes(model: Any) -> list[int]:
@@ -122,46 +122,48 @@ def peak_rate(model: Any) -> float:
 
 def build_net(model: Any, solver: str, callbacks: list | None = None) -> InverseNet:
     """Return a net with a model's weights, and the state its solver was left in."""
-    dtype = solver_dtype(model, solver)
-    net = make_net(
-        [(W.astype(dtype), b.astype(dtype)) for W, b in model._layers],
-        model._activation,
-        device=resolve_device(model.device),
+    dtype, decay = solver_dtype(model, solver), model.weight_decay
+    of_adam = {"optimizer__fused": True, "optimizer__weight_decay": decay}
+    net = InverseNet(
+        MLP,
+        module__layers=[(W.astype(dtype), b.astype(dtype)) for W, b in model._layers],
+        module__activation=model._activation,
         solver=solver,
-        learning_rate=peak_rate(model),
-        weight_decay=model.weight_decay,
-        callbacks=callbacks,
-    )
+        weight_decay=decay,
+        criterion=nn.MSELoss,
+        optimizer=torch.optim.Adam,
+        **(of_adam if solver == "adam" else {}),
+        lr=peak_rate(model),
+        max_epochs=1,
+        batch_size=-1,
+        train_split=None,
+        callbacks=callbacks or [],
+        device=resolve_device(model.device),
+        verbose=0,
+    ).initialize()
     load_solver_state(net, model._solver_state)
     return net
 
 
-def _tensors(
-    model: Any, rows: NDArray, targets: NDArray, dtype: str
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _tensors(model: Any, rows: NDArray, targets: NDArray, dtype: str) -> Rows:
     """Bring inputs and targets of the network to the device, piece by piece."""
-    device, prepared = resolve_device(model.device, strict=True), model._preparation
-    options: Any = {"dtype": getattr(torch, dtype), "device": device}
-    x = torch.empty(len(rows), len(prepared.kept), **options)
-    y = torch.empty(len(rows), prepared.n_outputs, **options)
-    for start in range(0, len(rows), _CHUNK):
-        piece = slice(start, start + _CHUNK)
-        part = rows[piece].astype(np.float64, copy=False)
-        x[piece] = torch.as_tensor(prepared.inputs(part)).to(**options)
-        y[piece] = torch.as_tensor(prepared.outputs(part, targets[piece])).to(**options)
-    return x, y
+
+    def pair(piece: slice) -> tuple[NDArray, NDArray]:
+        return rows[piece].astype(np.float64, copy=False), targets[piece]
+
+    place = {"dtype": getattr(torch, dtype), "device": resolve_device(model.device, strict=True)}
+    return prepared_rows(model._preparation, len(rows), _CHUNK, pair, **place)
 
 
 def _train(
     model: Any,
     solver: str,
     data: Batches,
-    valid: TensorBatches | None,
     n_epochs: int,
-    rates: NDArray,
-    variance: float = 0.0,
-    *,
     deadline: float,
+    valid: TensorBatches | None = None,
+    score: ValidationScore | None = None,
+    rates: NDArray | None = None,
 ) -> None:
     """Run the net, and let the model have its weights and history."""
     constant = model.learning_rate == "constant"
@@ -170,23 +172,18 @@ def _train(
             f"Got learning_rate={model.learning_rate!r} and a callback that schedules learning "
             f"rates as well; use learning_rate='constant' with it."
         )
-    callbacks = _callbacks(model, solver, data, valid, n_epochs, variance)
-    if deadline < math.inf:
-        callbacks.append(Deadline())
-    bar = EpochBar(n_epochs)
-    if model.verbose:
-        callbacks.append(bar)
+    callbacks = _callbacks(model, solver, data, n_epochs, score)
     net = build_net(model, solver, callbacks)
-    # A callback may schedule a constant rate, but not another schedule.
-    net.rates = None if constant else rates
+    if not constant:  # which a callback may schedule
+        n_steps = n_epochs * data.n_batches
+        schedule = learning_rates(model.learning_rate, n_steps, peak_rate(model))
+        net.rates = schedule if rates is None else rates
     net.max_epochs = n_epochs
     net.started, net.deadline = time.monotonic(), deadline
-    try:
+    with progress(n_epochs, "training", "epoch", model.verbose) as net.bar:
         net.partial_fit(data, valid)
-    finally:
-        bar.close()
     if valid is not None:
-        net.restore_best(data, valid)
+        net.best_.restore(net.module_, valid)
     if net.was_interrupted():
         warnings.warn(
             f"The training was interrupted in epoch {len(net.history)} of {n_epochs}; the model is "
@@ -194,42 +191,32 @@ def _train(
             UserWarning,
             stacklevel=4,
         )
-    _keep(model, net, solver, validated=valid is not None)
+    _keep(model, net, validated=valid is not None)
 
 
 def _callbacks(
-    model: Any,
-    solver: str,
-    data: Batches,
-    valid: TensorBatches | None,
-    n_epochs: int,
-    variance: float,
+    model: Any, solver: str, data: Batches, n_epochs: int, score: ValidationScore | None
 ) -> list[Any]:
     """Return copies of a model's callbacks, and those that its solver and validation need."""
     callbacks = copy.deepcopy(list(model.callbacks or []))
-    if valid is not None:
-        callbacks.append(ValidationScore(model._preparation.y_scale, variance))
+    if score is not None:
+        callbacks.append(score)
+    callbacks.append(Finished())
     # A schedule is run to its end, and so is Levenberg-Marquardt on batches, whose losses vary.
     if solver == "lm":
-        patient = data.n_batches > 1 if valid is None else not model.early_stopping
-        callbacks.append(Converged())
-        if model._activation == "relu" and len(model._layers) == 2 and valid is None:
+        patient = data.n_batches > 1 if score is None else not model.early_stopping
+        if model._activation == "relu" and len(model._layers) == 2 and score is None:
             callbacks.append(Recycling(n_epochs, int(model._rng.randint(2**31))))
     else:
         patient = model.learning_rate != "constant"
     if n_epochs > 1 and not patient:
-        callbacks.append(
-            EarlyStopping(
-                monitor="train_loss" if valid is None else "valid_loss",
-                patience=model.n_iter_no_change,
-                threshold=model.tol,
-                sink=_silent,
-            )
-        )
+        monitor = "train_loss" if score is None else "valid_loss"
+        n, tol = model.n_iter_no_change, model.tol
+        callbacks.append(EarlyStopping(monitor, patience=n, threshold=tol, sink=noop))
     return callbacks
 
 
-def _keep(model: Any, net: InverseNet, solver: str, *, validated: bool) -> None:
+def _keep(model: Any, net: InverseNet, *, validated: bool) -> None:
     """Let a model have the weights and the history of its net."""
     monitored = "valid_loss" if validated else "train_loss"
     epochs, layers = [row for row in net.history if monitored in row], net.module_.layers()
@@ -239,7 +226,7 @@ def _keep(model: Any, net: InverseNet, solver: str, *, validated: bool) -> None:
             "weight_decay, or look for outliers in the targets."
         )
     model._net, model._layers = net, layers
-    model._solver_state, model.solver_ = solver_state(net), solver
+    model._solver_state, model.solver_ = solver_state(net), net.solver
     model._fitted = True
     model._set_engine()
     model.n_iter_ += len(epochs)
@@ -247,8 +234,4 @@ def _keep(model: Any, net: InverseNet, solver: str, *, validated: bool) -> None:
     if validated:
         scores = [row["valid_score"] for row in epochs if "valid_score" in row]
         model.validation_scores_ = (model.validation_scores_ or []) + scores
-    model.best_loss_ = net.best_loss()
-
-
-def _silent(*args: Any) -> None:
-    """Print nothing."""
+    model.best_loss_ = float(net.best_.loss)

@@ -33,15 +33,16 @@ def add_gram(gram: torch.Tensor, B: torch.Tensor, h: int, d: int) -> None:
     if len(gram) < _BLOCKED:
         gram.addmm_(B.T, B)
         return
-    for start in (*range(0, h * d, h), h * d):
-        stop = start + h if start < h * d else len(gram)
-        gram[start:stop, start:].addmm_(B[:, start:stop].T, B[:, start:])
+    for block in _blocks(gram, h, d):
+        gram[block, block.start :].addmm_(B[:, block].T, B[:, block.start :])
 
 
 def fill_lower(gram: torch.Tensor, h: int, d: int) -> None:
     """Mirror the blocks that :func:`add_gram` left out, in place."""
-    if len(gram) < _BLOCKED:
-        return
-    for start in (*range(h, h * d, h), h * d):
-        stop = start + h if start < h * d else len(gram)
-        gram[start:stop, :start] = gram[:start, start:stop].T
+    if len(gram) >= _BLOCKED:
+        for block in _blocks(gram, h, d):
+            gram[block, : block.start] = gram[: block.start, block].T
+
+
+def _blocks(gram: torch.Tensor, h: int, d: int) -> list[slice]:
+    return [*(slice(k * h, (k + 1) * h) for k in range(d)), slice(h * d, len(gram))]

@@ -69,9 +69,7 @@ class LevenbergMarquardt:
         equations = self._equations()
         squares = equations.assemble(x, y)
         loss = squares / max(y.numel(), 1)
-        if self._undo_if_unlucky(loss):
-            return loss
-        if not squares < float("inf"):
+        if self._undo_if_unlucky(loss) or not squares < float("inf"):
             return loss
         self._level = loss if self._level is None else 0.7 * self._level + 0.3 * loss
         ridge = 0.5 * self._weight_decay * y.numel()
@@ -99,15 +97,11 @@ class LevenbergMarquardt:
         return loss
 
     def _equations(self) -> NormalEquations:
-        weights, biases = list(self._module.weights), list(self._module.biases)
-        single = self.damping > _SINGLE and sum(W.numel() for W in weights[:-1]) > _SMALL
+        layers = self._module.joined()
+        single = self.damping > _SINGLE and sum(W[:, :-1].numel() for W in layers[:-1]) > _SMALL
         single = single and torch.get_float32_matmul_precision() == "highest"
-        return KINDS[len(weights) - 1](
-            [W.detach() for W in weights],
-            [b.detach() for b in biases],
-            self._module.activation,
-            torch.float32 if single else torch.float64,
-        )
+        kind = torch.float32 if single else torch.float64
+        return KINDS[len(layers) - 1](layers, self._module.activation, kind)
 
     def _undo_if_unlucky(self, loss: float) -> bool:
         """Go back by a step if the batch says that the error has jumped."""

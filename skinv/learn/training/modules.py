@@ -42,6 +42,11 @@ class MLP(nn.Module):
             for parameter, values in zip(self.parameters(), parameters, strict=True):
                 parameter.copy_(values)
 
+    def joined(self) -> list[torch.Tensor]:
+        """Copy the weights with biases as their last columns, for :meth:`write`."""
+        pairs = zip(self.weights, self.biases, strict=True)
+        return [torch.cat([W.detach(), b.detach()[:, None]], 1) for W, b in pairs]
+
     def write(self, layers: Sequence[torch.Tensor]) -> None:
         """Take over weights with biases as their last columns, in place."""
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,11 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.callbacks.training import ParamMapper
-from torch import nn
 
 from .adam import AdamLoop
 from .batches import row_losses
 from .best_weights import BestWeights
-from .callbacks import Converged
 from .levenberg_marquardt import LevenbergMarquardt
-from .modules import MLP
 
 # Levenberg-Marquardt takes its last steps on batches that are so much larger.
 _LAST_PART, _LARGER = 0.8, 4
@@ -34,13 +32,13 @@ class InverseNet(NeuralNet):
     It is fitted with datasets that know their ``epoch()``, of training and of validation; all else
     is skorch: history, callbacks, optimiser. Without a callback that listens to single batches an
     epoch of Adam runs in :class:`~skinv.learn.training.adam.AdamLoop`, and is one batch in the
-    history.
-    An interrupted fit ends with the best weights so far.
+    history. An interrupted fit ends with the best weights so far.
     """
 
     optimizer_: Any
     # On the clock time.monotonic: when to stop, and when training began.
     deadline, started = math.inf, 0.0
+    bar: Any = None  # of progress over epochs
 
     def __init__(
         self,
@@ -80,24 +78,20 @@ class InverseNet(NeuralNet):
         """Run the epochs; interrupted, go back to the best weights so far."""
         self.interrupted_ = False
         self._loop: AdamLoop | None = None
-        self._best = BestWeights(self.module_)
+        self.best_ = BestWeights(self.module_)
         self._smallest: dict[str, float] = {}
         try:
             return super().fit_loop(X, y, epochs=epochs, **params)
         except KeyboardInterrupt:
             self.interrupted_ = True
-            self.restore_best(X, y)
+            self.best_.restore(self.module_, X if y is None else y)
             return self
         finally:
             X.close()
             self._loop = None  # its graph holds a copy of the data
 
-    def restore_best(self, train: Any, valid: Any = None) -> None:
-        """Go back to the best weights of the last fit, those it started from included."""
-        self._best.restore(self.module_, train if valid is None else valid)
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_loop": None, "_best": None}
+        return {**super().__getstate__(), "_loop": None, "best_": None, "bar": None}
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Look once which loop the callbacks need."""
@@ -115,33 +109,44 @@ class InverseNet(NeuralNet):
         """Tell whether the time for training is over."""
         return self.deadline < math.inf and time.monotonic() >= self.deadline
 
+    def has_converged(self) -> bool:
+        """Tell whether Levenberg-Marquardt finds no step any more that lowers the error."""
+        return self.solver == "lm" and self.optimizer_.converged
+
     def was_interrupted(self) -> bool:
         """Tell whether the last fit was stopped from outside, and not by a callback."""
+        stopped = self.is_late() or self.has_converged()
         return (
             self.interrupted_
-            and not self.is_late()
+            and not stopped
             and not any(
-                (isinstance(callback, Converged) and callback.stopped_)
-                or (isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience)
+                isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
                 for _, callback in self.callbacks_
             )
         )
 
-    def _keep_up(self) -> None:
-        """Go on in the schedule of rates, if the time is going faster than the steps."""
-        if self.deadline < math.inf and self.rates is not None:
+    def _next_rates(self, n_steps: int) -> NDArray | None:
+        """Go on in the schedule, faster if time is going faster; return the rates of the steps."""
+        if self.rates is None:
+            return None
+        if self.deadline < math.inf:
             share = (time.monotonic() - self.started) / (self.deadline - self.started)
             self.n_steps_ = max(self.n_steps_, int(min(share, 1.0) * len(self.rates)))
-
-    def best_loss(self) -> float:
-        """Return the smallest loss of an epoch in the last fit, of validation if there was any."""
-        return float(self._best.loss)
+        steps = np.arange(self.n_steps_, self.n_steps_ + n_steps)
+        self.n_steps_ += n_steps
+        return self.rates[np.minimum(steps, len(self.rates) - 1)]
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
-        """Remember the weights if they are the best so far."""
+        """Remember the weights if they are the best so far, and show the losses."""
         super().on_epoch_end(net, dataset_train=dataset_train, **kwargs)
         row = self.history[-1]
-        self._best.offer(self.module_, row.get("valid_loss", row["train_loss"]))
+        self.best_.offer(self.module_, row.get("valid_loss", row["train_loss"]))
+        if self.bar is not None:
+            shown = f"loss {row['train_loss']:.2e}"
+            if "valid_loss" in row:
+                shown += f", validation {row['valid_loss']:.2e}"
+            self.bar.set_postfix_str(shown, refresh=False)
+            self.bar.update()
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -185,31 +190,25 @@ class InverseNet(NeuralNet):
         x, y = dataset.epoch(self._row_losses(dataset))
         if len(x) == 0:
             return 0.0, 0
-        if self.solver == "lm":
-            total, rows = 0.0, 0
-            for pair in zip(x.split(dataset.batch_size), y.split(dataset.batch_size), strict=True):
-                total += self.optimizer_.step(*pair) * len(pair[0])
-                rows += len(pair[0])
-                if self.is_late():
-                    break
-            return total, rows
-        if self._loop is None:
-            self._loop = AdamLoop(self.module_, self.optimizer_)
-        # With a deadline the epoch goes in parts, after each of which it can end.
-        part = len(x) if self.deadline == math.inf else _PART * dataset.batch_size
+        part = dataset.batch_size
+        if self.solver == "adam":
+            # With a deadline the epoch goes in parts, after each of which it can end.
+            part = len(x) if self.deadline == math.inf else _PART * part
         total, rows = 0.0, 0
         for xs, ys in zip(x.split(part), y.split(part), strict=True):
-            rates = None
-            if self.rates is not None:
-                self._keep_up()
-                steps = np.arange(self.n_steps_, self.n_steps_ + -(-len(xs) // dataset.batch_size))
-                rates = self.rates[np.minimum(steps, len(self.rates) - 1)]
-                self.n_steps_ += len(steps)
-            total += float(self._loop.steps(xs, ys, dataset.batch_size, rates))
+            total += self._steps(xs, ys, dataset.batch_size)
             rows += len(xs)
             if self.is_late():
                 break
         return total, rows
+
+    def _steps(self, x: torch.Tensor, y: torch.Tensor, batch_size: int) -> float:
+        """Take the steps of some rows; return the summed loss."""
+        if self.solver == "lm":
+            return self.optimizer_.step(x, y) * len(x)
+        if self._loop is None:
+            self._loop = AdamLoop(self.module_, self.optimizer_)
+        return float(self._loop.steps(x, y, batch_size, self._next_rates(-(-len(x) // batch_size))))
 
     def _validate(self, dataset: Any) -> tuple[float, int]:
         """Return the summed loss of a data set and its number of rows."""
@@ -231,12 +230,10 @@ class InverseNet(NeuralNet):
             return {"loss": loss, "y_pred": predicted}
         if self.is_late() and len(self.history) > 1:
             raise KeyboardInterrupt
-        if self.rates is not None:
-            self._keep_up()
-            rate = float(self.rates[min(self.n_steps_, len(self.rates) - 1)])
+        rates = self._next_rates(1)
+        if rates is not None:
             for group in self.optimizer_.param_groups:
-                group["lr"] = rate
-        self.n_steps_ += 1
+                group["lr"] = float(rates[0])
         return super().train_step(batch, **fit_params)
 
 
@@ -253,51 +250,18 @@ def _listens(callback: Any) -> bool:
     )
 
 
+@dataclass
 class _Epochs:
     """Iterable many times over, unlike a generator."""
 
-    def __init__(self, dataset: Any, losses: Any):
-        self.dataset, self._losses = dataset, losses
+    dataset: Any
+    losses: Any
 
     def __iter__(self) -> Any:
-        return self.dataset.batches(self._losses)
+        return self.dataset.batches(self.losses)
 
     def __len__(self) -> int:
         return self.dataset.n_batches
-
-
-def make_net(
-    layers: list[tuple[NDArray, NDArray]],
-    activation: str,
-    *,
-    device: str,
-    solver: str = "adam",
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    callbacks: list | None = None,
-) -> InverseNet:
-    """Return an initialised net with given weights and its optimiser."""
-    options: dict[str, Any] = {}
-    if solver == "adam":
-        options = {"optimizer__fused": True, "optimizer__weight_decay": weight_decay}
-    net = InverseNet(
-        MLP,
-        module__layers=layers,
-        module__activation=activation,
-        solver=solver,
-        weight_decay=weight_decay,
-        criterion=nn.MSELoss,
-        optimizer=torch.optim.Adam,
-        **options,
-        lr=learning_rate,
-        max_epochs=1,
-        batch_size=-1,
-        train_split=None,
-        callbacks=callbacks or [],
-        device=device,
-        verbose=0,
-    )
-    return net.initialize()
 
 
 def solver_state(net: InverseNet) -> dict[str, Any]:
@@ -313,13 +277,12 @@ def solver_state(net: InverseNet) -> dict[str, Any]:
 
 def load_solver_state(net: InverseNet, saved: dict[str, Any]) -> None:
     """Put a saved state, unless it is of another solver, back into the optimiser of a net."""
+    if ("lm" in saved) != (net.solver == "lm"):
+        return
     if net.solver == "lm":
-        if "lm" in saved:
-            net.optimizer_.load_state_dict(saved["lm"])
+        net.optimizer_.load_state_dict(saved["lm"])
         return
     for key, arrays in saved.items():
-        if key == "lm":
-            continue
         for parameter, array in zip(net.module_.parameters(), arrays, strict=True):
             dtype = torch.float32 if key == "step" else parameter.dtype
             value = torch.tensor(array, device=parameter.device, dtype=dtype)

@@ -23,8 +23,6 @@ symmetric in k and k', which halves the work.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,29 +33,28 @@ from .gram import activation_jet, add_gram, augmented, fill_lower
 _CHUNK = 2**17
 
 
-class NormalEquations(ABC):
+class NormalEquations:
     """The normal equations of a perceptron at its current parameters, over given rows.
 
-    Gram matrices are of `gram_dtype`: products of float32 are twice as fast, and their rounding
-    does not matter under a damping well above it. Residuals and gradients are float64 always.
+    Of one without a hidden layer, where every output is a linear least-squares problem with the
+    same matrix, and there are no inner layers. Those with hidden layers add theirs.
+
+    Layers are weights with biases as last columns. Gram matrices are of `gram_dtype`: products of
+    float32 are twice as fast, and their rounding does not matter under a damping well above it.
+    Residuals and gradients are float64 always.
     """
 
-    inner: torch.Tensor
-
     def __init__(
-        self,
-        weights: Sequence[torch.Tensor],
-        biases: Sequence[torch.Tensor],
-        activation: str,
-        gram_dtype: torch.dtype = torch.float64,
+        self, layers: list[torch.Tensor], activation: str, gram_dtype: torch.dtype = torch.float64
     ):
-        self.layers = [torch.cat([W, b[:, None]], 1) for W, b in zip(weights, biases, strict=True)]
+        self.layers, self.last = layers, layers[-1]
         self.activation, self.gram_dtype = activation, gram_dtype
-        self.last = self.layers[-1]
         self.V = self.last[:, :-1]
         self.VV = self.V.T @ self.V
         m = self.last.shape[1]
-        self.S = self.last.new_zeros(m, m)
+        self.S, self.inner = self.last.new_zeros(m, m), self.last.new_zeros(0, 0)
+        self.shapes = [W.shape for W in layers[:-1]]
+        self.sizes = [h * d for h, d in self.shapes]
 
     def assemble(self, x: torch.Tensor, y: torch.Tensor) -> float:
         """Add the rows to the matrix and the gradient; return their sum of squares."""
@@ -96,37 +93,38 @@ class NormalEquations(ABC):
             if i:
                 delta = (delta @ self.layers[i][:, :-1]) * derivatives[i - 1]
 
-    @abstractmethod
     def _width(self, n_inputs: int) -> int:
         """Return how many numbers per row :meth:`_add` holds."""
+        return n_inputs + 1
 
-    @abstractmethod
     def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
         """Add a chunk to the Gram matrices; return the rows that the last layers gave."""
+        self.S += a[0].T @ a[0]
+        return a[0]
 
-    @abstractmethod
     def _complete(self) -> None:
         """Make ``inner``, the block of the inner layers, from the Gram matrices."""
 
-    @abstractmethod
     def _coupled(self, last: torch.Tensor) -> torch.Tensor:
         """Multiply the coupling block, inner × last layer, by a matrix of the last one's shape."""
+        return last.new_zeros(0)
 
-    @abstractmethod
     def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
         """Multiply the transposed coupling block by a vector of inner parameters."""
+        return torch.zeros_like(self.last)
 
-    @abstractmethod
     def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
         """Return Σ_o C_o (LLᵀ)⁻¹ C_oᵀ, what eliminating the last layer takes from ``inner``."""
+        return self.inner
 
-    @abstractmethod
     def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
         """Put matrices of the inner layers' shapes into one vector, in the order of ``inner``."""
+        return torch.cat([self.last.new_zeros(0), *(part.T.reshape(-1) for part in inner)])
 
-    @abstractmethod
     def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
         """Undo :meth:`_pack`."""
+        parts = zip(vector.split(self.sizes), self.shapes, strict=True)
+        return [part.view(d, h).T.contiguous() for part, (h, d) in parts]
 
     def add_ridge(self, amount: float) -> None:
         """Add amount · ½‖parameters‖² to the objective ½‖r‖²."""
@@ -183,52 +181,12 @@ class NormalEquations(ABC):
             self._pull_back(delta, a, derivatives, gradients)
         return gradients
 
-    def matrix(self) -> torch.Tensor:
-        """Return JᵀJ in full: inner layers in the order of ``_pack``, then the outputs in turn."""
-        eye = torch.eye(self.last.numel(), dtype=self.S.dtype, device=self.S.device)
-        coupling = torch.stack([self._coupled(e.view_as(self.last)) for e in eye], 1)
-        outputs = torch.block_diag(*[self.S] * len(self.last))
-        return torch.cat(
-            [torch.cat([self.inner, coupling], 1), torch.cat([coupling.T, outputs], 1)], 0
-        )
-
-
-class Linear(NormalEquations):
-    """No hidden layer: every output is a linear least-squares problem with the same matrix."""
-
-    def _width(self, n_inputs: int) -> int:
-        return n_inputs + 1
-
-    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
-        self.S += a[0].T @ a[0]
-        return a[0]
-
-    def _complete(self) -> None:
-        self.inner = self.S.new_zeros(0, 0)
-
-    def _coupled(self, last: torch.Tensor) -> torch.Tensor:
-        return last.new_zeros(0)
-
-    def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(self.last)
-
-    def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
-        return self.inner
-
-    def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
-        return self.last.new_zeros(0)
-
-    def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
-        return []
-
 
 class OneHidden(NormalEquations):
     """One hidden layer: everything from the Gram matrix of [f' ⊗ x̃, ã]."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.shapes = [W.shape for W in self.layers[:-1]]
-        self.sizes = [h * d for h, d in self.shapes]
         # Of the last hidden layer, here and below.
         self.h, self.d = self.shapes[-1]
         self.q = self.sizes[-1]
@@ -265,13 +223,6 @@ class OneHidden(NormalEquations):
     def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
         half = torch.linalg.solve_triangular(factor, self._C.T, upper=False)
         return self._weighted(half.T @ half)
-
-    def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
-        return torch.cat([part.T.reshape(-1) for part in inner])
-
-    def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
-        parts = zip(vector.split(self.sizes), self.shapes, strict=True)
-        return [part.view(d, h).T.contiguous() for part, (h, d) in parts]
 
 
 class TwoHidden(OneHidden):
@@ -331,4 +282,4 @@ def _kron_rows(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
 
 
 # By number of hidden layers.
-KINDS: tuple[type[NormalEquations], ...] = (Linear, OneHidden, TwoHidden)
+KINDS: tuple[type[NormalEquations], ...] = (NormalEquations, OneHidden, TwoHidden)

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.conversion import like
-from ..._arrays.shapes import matrix_order
 from ..._linalg.form import ModelForm
 from ..._linalg.inverses import regular_inverse
 from ..linear import affine_fit, center_and_inverse, taylor, varies
@@ -65,16 +64,15 @@ class Preparation:
         prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
         # The derivatives of other targets are unknown: their series is the affine fit.
         if baseline in ORDERS and inverses:
-            prepared._set_series(rows, center, ORDERS[baseline])
+            prepared = prepared._series(rows, center, ORDERS[baseline])
         elif baseline is not None:
-            small = len(kept) * targets.shape[1] <= _MOST_COEFFICIENTS
-            if baseline == "auto" and inverses and not small:
+            auto = baseline == "auto" and inverses
+            if auto and len(kept) * targets.shape[1] > _MOST_COEFFICIENTS:
                 with suppress(ValueError):  # of a singular mean
-                    prepared._set_series(rows, center, ORDERS["taylor2"])
+                    prepared = prepared._series(rows, center)
             if prepared.center is None:
                 prepared.affine = _affine_baseline(rows, kept, targets, inverses)
-                if baseline == "auto" and inverses:
-                    prepared._improve(rows, targets, center)
+                prepared = prepared._improved(rows, targets, center) if auto else prepared
         residual = targets - prepared.baseline(rows)
         if prepared.affine is not None and len(rows) <= len(kept) + 1:
             # The fit goes through all samples: what it leaves says nothing of what it will leave.
@@ -93,29 +91,24 @@ class Preparation:
             prepared.y_mean = np.zeros_like(prepared.y_mean)
         return prepared
 
-    def _set_series(self, rows: NDArray, center: NDArray | None, order: int) -> None:
-        """Make the Taylor series at a centre, or at the mean, the baseline."""
-        self.center = center_and_inverse(rows, center)
-        self.order, self.affine = order, None
+    def _series(self, rows: NDArray, center: NDArray | None, order: int = 2) -> Preparation:
+        """Return the same with the Taylor series at a centre, or at the mean, as the baseline."""
+        return replace(self, center=center_and_inverse(rows, center), order=order, affine=None)
 
-    def _improve(self, rows: NDArray, targets: NDArray, center: NDArray | None) -> None:
+    def _improved(self, rows: NDArray, targets: NDArray, center: NDArray | None) -> Preparation:
         """Take the second-order series instead of the affine fit, where it leaves less."""
-        n = matrix_order(rows.shape[1])
-        center = rows.mean(axis=0).reshape(n, n) if center is None else center
         n_samples, n_fitted = len(rows), len(self.kept) + 1
-        step = max(n_samples // _COMPARED, 1)
-        rows, targets = rows[::step], targets[::step]
-        series = replace(self)
+        some = slice(None, None, max(n_samples // _COMPARED, 1))
         try:
-            series._set_series(rows, center, ORDERS["taylor2"])
+            series = self._series(rows, center)
         except ValueError:  # the mean is singular
-            return
+            return self
         left, left_by_series = (
-            np.mean(np.var(targets - p.baseline(rows), axis=0)) for p in (self, series)
+            np.mean(np.var(targets[some] - p.baseline(rows[some]), axis=0)) for p in (self, series)
         )
         # The affine fit was made on these samples; others it would miss by more.
-        if left_by_series * max(n_samples - n_fitted, 0) < left * n_samples:
-            self.center, self.order, self.affine = series.center, series.order, None
+        better = left_by_series * max(n_samples - n_fitted, 0) < left * n_samples
+        return series if better else self
 
     @classmethod
     def from_state(cls, **state: Any) -> Preparation | Residual:
@@ -153,47 +146,41 @@ class Preparation:
         unit = like(np.where(self.y_scale > 0, self.y_scale, 1.0), rows)
         return (targets - self.baseline(rows) - like(self.y_mean, rows)) / unit
 
-    def restore(self, rows: Any, values: Any) -> Any:
-        """Return the prediction from what the network says of rows."""
-        return values * like(self.y_scale, rows) + like(self.y_mean, rows) + self.baseline(rows)
-
-    def fold(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> list:
-        """Return the layers on unscaled inputs and outputs, in scikit-learn's orientation."""
-        folded = [(W.T.astype(np.float64), b.astype(np.float64)) for W, b in layers]
-        with np.errstate(over="ignore"):
-            W, b = folded[0]
-            first = np.zeros((n_features, W.shape[1]))
-            first[self.kept] = W / self.x_scale[:, None]
-            folded[0] = (first, b - (self.x_mean / self.x_scale) @ W)
-            W, b = folded[-1]
-            folded[-1] = (W * self.y_scale, b * self.y_scale + self.y_mean)
-        return folded
-
-    def form(
-        self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
-    ) -> ModelForm:
-        """Return the whole model: `layers`, in scaled space, and what is around them."""
+    def network(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> ModelForm:
+        """Return the form of layers, in scaled space, on all features and outputs."""
         wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
         W, b = wide[0]
-        first = np.zeros((len(W), n_features))
-        first[:, self.kept] = W
-        wide[0] = (first, b)
+        wide[0] = np.zeros((len(W), n_features)), b
+        wide[0][0][:, self.kept] = W
         W, b = wide[-1]
         with np.errstate(over="ignore"):
             wide[-1] = (W * self.y_scale[:, None], b * self.y_scale + self.y_mean)
         x_mean, x_scale = np.zeros(n_features), np.ones(n_features)
         x_mean[self.kept], x_scale[self.kept] = self.x_mean, self.x_scale
-        n_outputs = self.n_outputs
-        origin, constant = np.zeros(n_features), np.zeros(n_outputs)
+        zeros = np.zeros(self.n_outputs), np.zeros(n_features)
+        return ModelForm(*zeros, layers=wide, x_mean=x_mean, x_scale=x_scale)
+
+    def form(
+        self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
+    ) -> ModelForm:
+        """Return the whole model: `layers`, in scaled space, and what is around them."""
+        network = self.network(layers, n_features)
+        wide, constant, origin, linear = network.layers, network.constant, network.origin, None
         if not wide[-1][0].any():  # no network at all
             wide, constant = [], wide[-1][1]
-        linear = None
         if self.affine is not None:
-            linear = np.zeros((n_features, n_outputs))
+            linear = np.zeros((n_features, self.n_outputs))
             origin[self.kept], fitted, linear[self.kept] = self.affine
             constant = constant + fitted
-        taylor = None if self.center is None else (*self.center, self.order)
-        return ModelForm(constant, origin, linear, taylor, wide, activation, x_mean, x_scale)
+        series = None if self.center is None else (*self.center, self.order)
+        return replace(
+            network,
+            constant=constant,
+            linear=linear,
+            taylor=series,
+            layers=wide,
+            activation=activation,
+        )
 
 
 def _affine_baseline(
@@ -265,7 +252,6 @@ def random_layers(sizes: list[int], rng: np.random.RandomState) -> list[tuple[ND
     layers = []
     for n_in, n_out in pairwise(sizes):
         limit = 1.0 / np.sqrt(max(n_in, 1))
-        layers.append(
-            (rng.uniform(-limit, limit, (n_out, n_in)), rng.uniform(-limit, limit, n_out))
-        )
+        W = rng.uniform(-limit, limit, (n_out, n_in))
+        layers.append((W, rng.uniform(-limit, limit, n_out)))
     return layers

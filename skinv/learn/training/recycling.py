@@ -38,8 +38,8 @@ class Recycling(Callback):
         """Start anew."""
         self.best_: float = float("inf")
         self.weights_: list[torch.Tensor] = []
-        self.generator_ = torch.Generator(device=net.module_.weights[0].device)
-        self.generator_.manual_seed(self.seed)
+        device = net.module_.weights[0].device
+        self.generator_ = torch.Generator(device=device).manual_seed(self.seed)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Keep the better one of two networks, and try another."""
@@ -66,8 +66,7 @@ def move_units(
     module: Any, x: torch.Tensor, y: torch.Tensor, n_moved: int, generator: torch.Generator
 ) -> None:
     """Replace the weakest units of a network with one hidden layer, and refit its last layer."""
-    parameters = zip(module.weights, module.biases, strict=True)
-    W, last = (torch.cat([weights, bias[:, None]], 1) for weights, bias in parameters)
+    W, last = module.joined()
     rows, act = augmented(x), module.activation
 
     def hidden(units: torch.Tensor) -> torch.Tensor:

@@ -121,15 +121,16 @@ class Residual:
         """Return what takes the network's outputs to those of the model, (m, n_outputs)."""
         return self.y_scale[:, None] * self.directions.T / self.y_unit
 
-    def fold(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> list:
-        """Return the layers on all features and outputs, in scikit-learn's orientation."""
-        folded = [(W.T.astype(np.float64), b.astype(np.float64)) for W, b in layers]
-        W, b = folded[0]
-        first = self.baseline.projection[:, : self.n_inputs] @ W
-        folded[0] = (first, b - self.baseline.origin @ first)
-        W, b = folded[-1]
-        folded[-1] = (W @ self._spread(), b @ self._spread())
-        return folded
+    def network(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> ModelForm:
+        """Return the form of layers, of scaled coordinates, on all features and outputs."""
+        wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
+        (W, b), spread = wide[0], self._spread()
+        wide[0] = W @ self.baseline.projection[:, : self.n_inputs].T, b
+        W, b = wide[-1]
+        wide[-1] = spread.T @ W, b @ spread
+        zeros, ones = np.zeros(len(self.y_unit)), np.ones(n_features)
+        origin = self.baseline.origin
+        return ModelForm(zeros, origin, layers=wide, x_mean=origin, x_scale=ones)
 
     def form(
         self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int

@@ -21,8 +21,8 @@ def learning_rates(schedule: str, n_steps: int, peak: float) -> NDArray[np.float
         return np.full(n_steps, peak)
     if schedule == "warm_restarts":
         first = n_steps / 7
-        start = np.select([step < first, step < 3 * first], [0.0, first], 3 * first)
-        length = np.select([step < first, step < 3 * first], [first, 2 * first], 4 * first)
+        cycle = np.searchsorted([first, 3 * first], step, side="right")
+        start, length = first * (2**cycle - 1), first * 2**cycle
         return peak * _half_cosine((step - start) / length)
     climb = 0.3 * n_steps
     up = peak + (peak / 25 - peak) * _half_cosine(step / climb)

@@ -64,13 +64,14 @@ def start_reduced(
     )
     if found is None and (stated or not free or model.baseline != "auto"):
         return None
-    _set_out(model, inverses, targets.shape[1])
+    n_outputs = targets.shape[1]
     if found is None:
-        model._preparation = Preparation.fit(rows, targets, "taylor", inverses=True)
-        sizes = [len(model._preparation.kept), 1, targets.shape[1]]
-        model._layers = [(np.zeros((n, m)), np.zeros(n)) for m, n in pairwise(sizes)]
+        series = Preparation.fit(rows, targets, "taylor", inverses=True)
+        sizes = [len(series.kept), 1, n_outputs]
+        layers = [(np.zeros((n, m)), np.zeros(n)) for m, n in pairwise(sizes)]
+        _set_out(model, inverses, n_outputs, series, layers)
         return False
-    model._preparation = prepared = Residual.of(
+    prepared = Residual.of(
         found,
         rows,
         targets,
@@ -82,7 +83,8 @@ def start_reduced(
     k, m = prepared.n_inputs, prepared.n_outputs
     width = int((len(rows) * _TRAINED * m / _NUMBERS - m) / (k + 1 + m))
     hidden = [min(max(width, 1), _UNITS)] if free else hidden_sizes(model, k, m)
-    model._layers = random_layers([k, *hidden, m], model._rng)
+    layers = random_layers([k, *hidden, m], model._rng)
+    _set_out(model, inverses, n_outputs, prepared, layers)
     nothing = k == 0 or prepared.is_rounding(targets)
     return not free or (width >= _FEWEST and not nothing)
 
@@ -121,12 +123,14 @@ def start(
         layers = taylor_layers(prepared, rows, center, hidden[0], model._rng)
     else:
         layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], model._rng)
-    _set_out(model, inverses, targets.shape[1])
+    _set_out(model, inverses, targets.shape[1], prepared, layers)
+
+
+def _set_out(
+    model: Any, inverses: bool, n_outputs: int, prepared: Preparation | Residual, layers: list
+) -> None:
+    """Start from layers in scaled space; forget what an earlier fit has learned."""
     model._preparation, model._layers = prepared, layers
-
-
-def _set_out(model: Any, inverses: bool, n_outputs: int) -> None:
-    """Forget what an earlier fit has learned."""
     model._inverse_targets, model._activation = inverses, model.activation
     model._solver_state, model._net = {}, None
     model.n_outputs_, model.n_iter_ = n_outputs, 0

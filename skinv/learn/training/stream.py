@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..._arrays.shapes import as_stack, matrix_order
 from ..._linalg.inverses import training_inverses
 from ..._linalg.products import exact_inverse
-from .batches import Rows
+from .batches import Rows, prepared_rows
 from .preparation import Preparation
 
 # Numbers of float64 in flight at once: of small matrices many, for few calls; of larger ones so
@@ -43,26 +43,14 @@ def stream(
     kind = "device" if on_device else "small" if small else "large"
     chunk = max(_CHUNKS[kind] // n_features, 64)
 
-    def pair(n: int) -> tuple[Any, Any]:
-        if not sampler.is_certified_:
-            rows = sampler.sample(n, return_inverse=False)
-            return rows, training_inverses(rows)
-        if kind != "small":
+    def pair(piece: slice) -> tuple[Any, Any]:
+        n = piece.stop - piece.start
+        if kind != "small" and sampler.is_certified_:
             return sampler.sample(n, device=device)
         rows = sampler.sample(n, return_inverse=False)
-        return rows, inverses(rows)
+        return rows, inverses(rows) if sampler.is_certified_ else training_inverses(rows)
 
-    def draw(n: int) -> Rows:
-        x = torch.empty(n, len(prepared.kept), dtype=dtype, device=device)
-        y = torch.empty(n, n_features, dtype=dtype, device=device)
-        for start in range(0, n, chunk):
-            X, Y = pair(min(chunk, n - start))
-            piece = slice(start, start + len(X))
-            x[piece] = torch.as_tensor(prepared.inputs(X)).to(x)
-            y[piece] = torch.as_tensor(prepared.outputs(X, Y)).to(y)
-        return x, y
-
-    return draw
+    return lambda n: prepared_rows(prepared, n, chunk, pair, dtype=dtype, device=device)
 
 
 def inverses(rows: NDArray) -> NDArray[np.float64]:

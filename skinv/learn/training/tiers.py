@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,9 @@ from .setup import has_free_width, start, start_reduced
 _WORTH = 0.7
 
 
-class Tier(NamedTuple):
-    """Terms of the polynomial at most, and the relative error that is small enough with these."""
-
-    max_terms: int
-    enough: float
-
-
-# The next one is tried where the error of rows held out is not small enough.
-TIERS = (Tier(36, 2e-5), Tier(128, 1e-3), Tier(256, math.inf))
+# Terms of the polynomial at most, and the relative error of rows held out that is small enough with
+# these: where it is larger, the next number is tried.
+TIERS = {36: 2e-5, 128: 1e-3, 256: math.inf}
 
 
 def train_tier(
@@ -37,7 +31,7 @@ def train_tier(
     targets: NDArray,
     inverses: bool,
     resume: bool,
-    tier: Tier,
+    max_terms: int,
     deadline: float,
 ) -> tuple[float, bool]:
     """Train; return the relative error of rows held out, and whether more terms may help."""
@@ -45,8 +39,8 @@ def train_tier(
     if not resume:
         with np.errstate(all="ignore"):
             # All tiers are of the coordinates that the first one finds the rows to have.
-            looks = tier is TIERS[0]
-            learns = start_reduced(model, rows, targets, inverses, tier.max_terms, looks=looks)
+            looks = max_terms == min(TIERS)
+            learns = start_reduced(model, rows, targets, inverses, max_terms, looks=looks)
     reduced = learns is not None and isinstance(model._preparation, Residual)
     free, held_out = has_free_width(model) and not model.early_stopping, None
     if model.early_stopping:
