@@ -7,7 +7,6 @@ gives closed forms for l1 and l2, and for linf a maximum over sign vectors.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -17,6 +16,7 @@ from .._arrays.conversion import is_complex, real_array
 from .._arrays.embedding import embed_complex
 from .._arrays.results import DistanceBounds
 from .._arrays.shapes import refuse_unsquare
+from .._arrays.warned import warn
 from ._enclosure import enclosed_inverse, frobenius, smallest_singular_values
 from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 
@@ -120,11 +120,10 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     with np.errstate(over="ignore", under="ignore"):  # an l1 distance may exceed float64: inf
         lower[good] = np.ldexp(distance, exponent)
     if not exact:
-        warnings.warn(
+        warn(
             f"The linf distance to singularity is NP-hard; for n = {n} > {EXACT_ORDER} these are "
             f"proven lower bounds. Pass return_bounds=True for both bounds and no warning.",
             DistanceBoundWarning,
-            stacklevel=2,
         )
     return _shaped(lower, shape)
 
@@ -167,11 +166,10 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     stack, shape = check_stack(A)
     n = stack.shape[-1]
     if norm == "linf" and n > EXACT_ORDER:
-        warnings.warn(
+        warn(
             f"The nearest singular matrix in linf is NP-hard to find; for n = {n} > {EXACT_ORDER} "
             f"this is the nearest that a local search over sign vectors found.",
             DistanceBoundWarning,
-            stacklevel=2,
         )
     out = stack.copy()
     good = np.isfinite(stack).all(axis=(1, 2))

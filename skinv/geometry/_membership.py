@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from .._arrays.conversion import is_dask, is_tensor, to_host
 from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack
 from .._arrays.validation import refuse_other_order, validate_rows
+from .._arrays.warned import warn
 from ._drawing import keeps_distance
 from ._fitted import FittedRegion
 
@@ -138,11 +138,9 @@ class MembershipMixin(FittedRegion):
         )
         if self.on_infeasible == "raise":
             raise ValueError(message + " Drop them (see is_feasible), or fit a larger region.")
-        warnings.warn(
+        warn(
             f"{message} They are passed on unchanged: use on_infeasible='project' to move them "
             f"into the region, drop them (see is_feasible), or fit a larger region.",
-            UserWarning,
-            stacklevel=4,
         )
 
     def _project(self, rows: NDArray, out: NDArray) -> NDArray[np.intp]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import Any
 
@@ -14,6 +13,7 @@ from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
 from .._arrays.results import TruncatedMoments
 from .._arrays.shapes import as_stack
+from .._arrays.warned import warn
 from .._linalg.draws import HostDraws, private_generator
 from .._linalg.products import exact_inverse
 from ..geometry._drawing import check_sampler
@@ -139,11 +139,9 @@ def truncated_moments(
     if not np.isfinite(squares).all():
         raise ValueError(f"Got p={p!r}, for which powers of errors near {edges[-1]:.2g} overflow.")
     if len(edges) > 2 and not sums[:, :, 1:].any():
-        warnings.warn(
+        warn(
             "No sample is between the cutoffs from a singular matrix, so there is no growth to "
             "fit: the region keeps away from them. Fit a sampler with a larger radius.",
-            UserWarning,
-            stacklevel=2,
         )
 
     def shaped(values: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from .._arrays.conversion import to_host
 from .._arrays.rows import list_rows, unanswered_is_expected
+from .._arrays.warned import warn
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
 from .inference.coordinates import ReducedPart
@@ -93,11 +93,10 @@ class ExtrapolationMixin(EnginePredictorMixin):
         flat = rows.reshape(len(rows), -1)
         unanswered[unanswered] = np.isfinite(flat[unanswered]).all(axis=1)
         if unanswered.any():
-            warnings.warn(
+            warn(
                 f"Matrices {list_rows(unanswered)} are far from those that "
                 f"{type(self).__name__} was fitted to, and are answered by NaN: fit it to matrices "
                 f"like these, let a CertifiedInverse invert them exactly, or pass a larger "
                 f"max_extrapolation, or on_extrapolation='keep'.",
                 ExtrapolationWarning,
-                stacklevel=3,
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
@@ -19,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight
 from .._arrays.conversion import is_complex
 from .._arrays.shapes import matrix_order
 from .._arrays.training import targets_are_inverses, training_rows
+from .._arrays.warned import warn
 from .._linalg.form import OTHER_TARGETS, ModelForm
 from .._linalg.inverses import check_center, regular_inverse
 from ..persistence import Fitted
@@ -208,14 +208,13 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
                 not np.isfinite(E).all() or np.abs(np.linalg.eigvals(E)).max() >= 1 for E in N[far]
             ]
         if far.any():
-            warnings.warn(
+            warn(
                 f"The Taylor series diverges for {far.mean():.1%} of the training matrices "
                 f"({int(far.sum())} of {len(far)} looked at), which are too far from the center: "
                 f"a higher order makes it worse there. Use method='lstsq' or a "
                 f"NeuralInverseRegressor, a FeasibleRegionSampler to keep to matrices near the "
                 f"center, or several centers.",
                 ConvergenceWarning,
-                stacklevel=6,
             )
 
     def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> None:

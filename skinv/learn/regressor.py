@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
 from .._arrays.shapes import Matrices, as_stack, flatten_stack, warn_of_single
 from .._arrays.training import selected, targets_are_inverses
 from .._arrays.validation import take, validate_rows
+from .._arrays.warned import warn
 from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..persistence import PersistentMixin
 
@@ -58,11 +58,9 @@ class WrapsRegressorMixin:
 
 def warn_of_unanswered(answered: NDArray[np.bool_]) -> None:
     """Warn that a score is of some of the matrices only."""
-    warnings.warn(
+    warn(
         f"{int((~answered).sum())} of {len(answered)} matrices went unanswered (NaN): they are not "
         f"finite, or outside a region. The score is of the others.",
-        UserWarning,
-        stacklevel=3,
     )
 
 

@@ -10,7 +10,6 @@ device: replaying needs nothing from the host.
 
 from __future__ import annotations
 
-import warnings
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..._arrays.warned import warn
 from .backprop import Backprop, flatten, views
 
 # Steps before a capture, on a stream of their own, as CUDA graphs need them.
@@ -138,11 +138,10 @@ class AdamLoop:
         except RuntimeError as error:
             if graph.captured is not None:
                 raise
-            warnings.warn(
+            warn(
                 f"A training step could not be captured in a CUDA graph ({error}); training goes "
                 f"on step by step, several times slower.",
                 RuntimeWarning,
-                stacklevel=2,
             )
             self._capturable, self._graph = False, None
         total.add_(graph.total)

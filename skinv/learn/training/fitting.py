@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from skorch.utils import noop
 from torch import nn
 
 from ..._arrays.progress import progress
+from ..._arrays.warned import warn
 from ..inference.engine import resolve_device
 from .batches import Batches, DrawnBatches, Rows, TensorBatches, prepared_rows
 from .callbacks import Finished, ValidationScore
@@ -185,11 +185,9 @@ def _train(
     if valid is not None:
         net.best_.restore(net.module_, valid)
     if net.was_interrupted():
-        warnings.warn(
+        warn(
             f"The training was interrupted in epoch {len(net.history)} of {n_epochs}; the model is "
             f"the best so far.",
-            UserWarning,
-            stacklevel=4,
         )
     _keep(model, net, validated=valid is not None)
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import warnings
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.shapes import as_stack
+from ..._arrays.warned import warn
 from ..reduction import Directions
 from ..selection import fit_polynomial
 from .preparation import ORDERS, Preparation, random_layers, taylor_layers
@@ -158,7 +158,7 @@ def _auto_width(n_inputs: int, n_outputs: int, dtype: str) -> int:
         return width
     # Weights, gradients and the two moments of Adam.
     memory = 4 * width * each * np.dtype(dtype).itemsize
-    warnings.warn(
+    warn(
         f"hidden_layer_sizes='auto' is a layer of 8 units per input, but {width} units for "
         f"{n_inputs} inputs and {n_outputs} outputs have {width * each / 1e6:.0f} million "
         f"weights, and their training would take {memory / 2**30:.1f} GiB: {room} units "
@@ -166,7 +166,5 @@ def _auto_width(n_inputs: int, n_outputs: int, dtype: str) -> int:
         f"hidden_layer_sizes={room} for these without the warning, or other widths; n_components "
         f"for a network in reduced coordinates; or X with fewer inputs that vary, such as the "
         f"parameters of a family of matrices, with their inverses as y.",
-        UserWarning,
-        stacklevel=6,
     )
     return room
