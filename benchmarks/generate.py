@@ -1,6 +1,6 @@
 """Write the matrix families of ``load_power_flow`` and ``load_robot_arm``.
 
-Run as ``python skinv/datasets/data/generate.py``. The stored files were made with
+Run as ``python benchmarks/generate.py``. The stored files were made with
 pandapower 3.5.6, roboticstoolbox-python 1.5.0, NumPy 2.4.6 and SciPy 1.17.1 on Python 3.11;
 the package itself needs neither pandapower nor the toolbox. The same seed and versions give
 the same arrays.
@@ -129,7 +129,7 @@ def varying_entries_only(arrays):
 
 def main():
     """Write the files and print their sizes and figures."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1] / "skinv" / "datasets" / "data"
     for name, (n_redrawn, arrays) in {
         "power_flow_case6ww": power_flow("case6ww"),
         "power_flow_case9": power_flow("case9"),
