@@ -298,6 +298,11 @@ def like(array: NDArray, X: Any) -> Any:
     return array.astype(kind, copy=False)
 
 
+def as_given(values: NDArray, X: Any) -> Any:
+    """Return values, whatever their dtype, as a tensor on the device of `X` if that is one."""
+    return namespace(X).tensor(values, device=X.device) if is_tensor(X) else values
+
+
 def alike(*values: Any) -> tuple[Any, ...]:
     """Return array-likes as tensors on one device if one is a tensor, else as arrays."""
     device = next((X.device for X in values if is_tensor(X)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,28 @@ from .arithmetic import Arithmetic
 from .products import frobenius
 from .scaling import powers_of_two
 
-# Which axis is summed, of norms that are the largest sum of absolute values. Proofs ask of a norm
-# that ‖AB‖ <= ‖A‖‖B‖, and of its rounding what _norm_errors says.
-SUMMED = {"inf": -1, "1": -2}
+# Norms of errors, and which axis is summed of those that are the largest sum of absolute values.
+# Proofs ask of a norm that ‖AB‖ <= ‖A‖‖B‖, that it is no smaller for entries that are no smaller in
+# magnitude, and of its rounding what _norm_errors says.
+NORMS = {"fro": None, "inf": -1, "1": -2}
+# What NumPy calls them.
+_NUMBERS = {np.inf: "inf", 1: "1"}
 
 
 def check_norm(norm: Any) -> str:
     """Return the name of a norm of errors, or raise a ValueError."""
-    for name, number in (("fro", None), ("inf", np.inf), ("1", 1)):
-        if norm == name or (number is not None and norm == number):
-            return name
+    name = _NUMBERS.get(norm) if isinstance(norm, Real) else norm
+    if isinstance(name, str) and name in NORMS:
+        return name
     raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
 
 
 def operator_norm(stack: Any, norm: str) -> Any:
     """Return the "fro", "inf" (rows) or "1" (columns) norm of each matrix, as it is rounded."""
-    if norm == "fro":
+    xp, axis = namespace(stack), NORMS[norm]
+    if axis is None:
         return frobenius(stack)
-    xp = namespace(stack)
-    return xp.max(xp.sum(abs(stack), axis=SUMMED[norm]), axis=1)
+    return xp.max(xp.sum(abs(stack), axis=axis), axis=1)
 
 
 def norm_bound(stack: Any, norm: str) -> Any:
@@ -51,9 +55,10 @@ def _norm_errors(stack: Any, norm: str) -> tuple[Any, float, float]:
     by what underflows: less than tiny each, or its root where squares are summed.
     """
     n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
-    squares = norm == "fro" or arithmetic.is_complex
-    terms, least = n * n if norm == "fro" else n, arithmetic.tiny ** (0.5 if squares else 1)
-    return as_double(operator_norm(stack, norm)), arithmetic.gamma(terms + 4), 2 * n * least
+    whole = NORMS[norm] is None
+    least = arithmetic.tiny**0.5 if whole or arithmetic.is_complex else arithmetic.tiny
+    gamma = arithmetic.gamma((n * n if whole else n) + 4)
+    return as_double(operator_norm(stack, norm)), gamma, 2 * n * least
 
 
 def finite_rows(stack: Any) -> Any:

@@ -14,7 +14,7 @@ from .._linalg.scaling import times_power
 from .._linalg.workspace import Workspace, full, indices, pieces
 from ..refinement import improve
 from ..structures import hermitian_part
-from ._residual import Residual, measure, scaled
+from ._residual import ResidualNorms, measure, scaled
 
 # A step that leaves more than this share of the residual leads nowhere.
 _PROGRESS = 0.9
@@ -129,7 +129,7 @@ def _refine_piece(
 
 
 def _steps(
-    known: Residual, ahead: Any, helps: Any, tol: float, order: int, handover: float
+    known: ResidualNorms, ahead: Any, helps: Any, tol: float, order: int, handover: float
 ) -> tuple[Any, Any]:
     """Return which matrices take one step more, and which take at least two.
 

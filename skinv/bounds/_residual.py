@@ -114,7 +114,7 @@ def scaled(A: Any, X: Any, share: float = 0.25) -> tuple[Any, Any, Any]:
     return times_power(A, 1 / unit), times_power(X, unit), unit
 
 
-class Residual(NamedTuple):
+class ResidualNorms(NamedTuple):
     """Norms that bound the residual R = I − AX of each matrix, float64 of shape (m,)."""
 
     computed: Any  # at least the norm of the computed residual R'
@@ -145,7 +145,7 @@ class Residual(NamedTuple):
         return xp.where(self.computed < 0.9, bound * _UP, np.inf)
 
 
-def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> Residual:
+def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> ResidualNorms:
     """Bound what is known of a residual, D = AX − I as computed, from norms alone.
 
     `size_A` is a bound of ‖A‖ if one is known.
@@ -153,7 +153,7 @@ def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> Residual:
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     size_A = norm_bound(A, norm) if size_A is None else size_A
     size_X, computed = norm_bound(X, norm), norm_bound(D, norm)
-    return Residual(
+    return ResidualNorms(
         computed,
         _rounding(arithmetic, n, computed, size_A * size_X, size_A, size_X),
         size_A,
@@ -182,7 +182,7 @@ def _bound_piece(A: Any, X: Any, norm: str, sharp: bool) -> Any:
     return xp.where(bound < 1, bound, np.inf)
 
 
-def _sharper_rounding(A: Any, X: Any, D: Any, known: Residual, norm: str) -> Residual:
+def _sharper_rounding(A: Any, X: Any, D: Any, known: ResidualNorms, norm: str) -> ResidualNorms:
     """Replace ‖A‖‖X‖ by ‖|A||X|‖ where rounding is a large part of the bound."""
     xp = namespace(A)
     rows = indices((known.rounding > _SHARE * known.computed) & (known.rounding < np.inf))
@@ -200,7 +200,7 @@ def _sharper_rounding(A: Any, X: Any, D: Any, known: Residual, norm: str) -> Res
     return known._replace(rounding=rounding)
 
 
-def _error_bound(X: Any, D: Any, known: Residual, norm: str) -> Any:
+def _error_bound(X: Any, D: Any, known: ResidualNorms, norm: str) -> Any:
     """Bound the relative error by ‖XR‖(1 + ‖R‖) / (‖X‖(1 − ‖R‖)); NaN or inf if ‖R‖ >= 1."""
     xp = namespace(X)
     arithmetic, n = Arithmetic.of(X), X.shape[-1]

@@ -19,7 +19,7 @@ from .._arrays.rows import list_rows, numbered, taken_rows
 from .._arrays.shapes import Matrices
 from .._arrays.training import training_rows
 from .._linalg.inverses import training_inverses
-from .._linalg.norms import check_norm, finite_rows
+from .._linalg.norms import NORMS, check_norm, finite_rows
 from .._linalg.workspace import indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..refinement import ORDERS
@@ -127,7 +127,7 @@ class CertifiedInverse(
         "max_refine": [Interval(Integral, 0, None, closed="left")],
         "order": [Options(Integral, set(ORDERS))],
         "fallback": [StrOptions({"exact", "exact-raise", "nan", "keep", "raise"})],
-        "norm": [StrOptions({"fro", "inf", "1"}), Options(Real, {1, np.inf})],
+        "norm": [StrOptions(set(NORMS)), Options(Real, {1, np.inf})],
         "family": [callable, None],
         "verbose": ["verbose"],
     }

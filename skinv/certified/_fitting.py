@@ -31,12 +31,12 @@ def final_of(estimator: Any) -> Any:
     return unwrapped(estimator, pipelines=True)
 
 
-def is_foreign(estimator: Any) -> bool:
+def is_of_others(estimator: Any) -> bool:
     """Tell whether a regressor, or the one in a search, is of another library."""
     final = final_of(estimator)
     if isinstance(final, InverseRegressorMixin):
         return False
-    return not hasattr(final, "estimator") or is_foreign(final.estimator)
+    return not hasattr(final, "estimator") or is_of_others(final.estimator)
 
 
 def fitted(estimator: Any, given: Any, targets: Any, fit_params: dict[str, Any]) -> Any:
@@ -127,7 +127,7 @@ class FitsMixin(InverseRegressorMixin):
             and isinstance(unwrapped(self.estimator), StructuredInverse)
         ):
             given = restore_layout(rows, Layout.COMPLEX)
-        if rows.dtype == np.float32 and is_foreign(self.estimator):
+        if rows.dtype == np.float32 and is_of_others(self.estimator):
             targets = targets.astype(np.float32)  # networks of one precision take no other
         self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
         self.estimator_ = fitted(self.estimator, given, targets, fit_params)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm
-from .._linalg.norms import SUMMED, check_norm
+from .._linalg.norms import NORMS, check_norm
 from ..certified._estimator import CertifiedInverse
 from ..learn.inference.parts import Parts
 from ..learn.inference.predictor import EnginePredictorMixin
@@ -273,7 +273,7 @@ class InverseModule(nn.Module):
                 if self.norm == "fro":
                     residual = torch.linalg.vector_norm(R, dim=(-2, -1))
                 else:
-                    residual = R.abs().sum(SUMMED[self.norm]).amax(-1)
+                    residual = R.abs().sum(NORMS[self.norm]).amax(-1)
         return X.flatten(-2), residual
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._linalg.norms import SUMMED
+from .._linalg.norms import NORMS
 from ._module import InverseModule, to_module
 from ._reduced import ReducedModule
 
@@ -340,5 +340,5 @@ def _refinement(graph: _Graph, module: InverseModule, A: str, X: str) -> tuple[s
 
     if module.norm == "fro":
         return X, graph("Sqrt", reduced("ReduceSumSquare", R, 1, 2))
-    sums = reduced("ReduceSum", graph("Abs", R), 3 + SUMMED[module.norm])
+    sums = reduced("ReduceSum", graph("Abs", R), 3 + NORMS[module.norm])
     return X, reduced("ReduceMax", sums, 1)

@@ -99,7 +99,7 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     >>> distance_to_singularity(np.eye(30), "linf", return_bounds=True).exact
     False
     """
-    check_norm(norm)
+    check_distance_norm(norm)
     if norm == "l2" and is_complex(A):
         A = embed_complex(A)
     stack, shape = check_stack(A)
@@ -162,7 +162,7 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     array([[3., 0.],
            [0., 0.]])
     """
-    check_norm(norm)
+    check_distance_norm(norm)
     stack, shape = check_stack(A)
     n = stack.shape[-1]
     if norm == "linf" and n > EXACT_ORDER:
@@ -180,7 +180,7 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     return out.reshape(*shape, n, n)
 
 
-def check_norm(norm: str) -> None:
+def check_distance_norm(norm: str) -> None:
     """Raise a ValueError unless `norm` is one that distances are known in."""
     if norm not in NORMS:
         raise ValueError(f"Got norm={norm!r}, but it must be one of {', '.join(map(repr, NORMS))}.")

@@ -10,7 +10,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._arrays.blocks import by_blocks
-from .._arrays.conversion import is_dask, is_tensor, to_host
+from .._arrays.conversion import as_given, is_dask, to_host
 from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack
 from .._arrays.validation import refuse_other_order, validate_rows
@@ -161,12 +161,3 @@ class MembershipMixin(FittedRegion):
         rows, layout = flatten_stack(to_host(X))
         refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
         return validate_rows(self, rows, reset=False, allow_nonfinite=True), layout
-
-
-def as_given(values: NDArray, X: Any) -> Any:
-    """Return values as a tensor on the device of `X` if that is one."""
-    if not is_tensor(X):
-        return values
-    import torch
-
-    return torch.tensor(values, device=X.device)

@@ -19,7 +19,7 @@ from .._arrays.conversion import real_array, subnormal
 from .._arrays.results import RegionCertificate
 from .._linalg.inverses import check_center
 from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin
-from ._distance import EXACT_ORDER, check_norm, distance_bounds
+from ._distance import EXACT_ORDER, check_distance_norm, distance_bounds
 from ._ellipsoids import ellipsoid_margins
 from ._enclosure import Center, enclosed_inverse
 from ._rounding import TINY, below, scaled_down, scaled_up, unit_scale
@@ -223,7 +223,7 @@ def check_region(center: ArrayLike, radius: Any, norm: str, axes: ArrayLike | No
         (flat,), (own,), (axes_lost,) = unit_scale(S.reshape(1, len(S), n * n))
         S, length = flat.reshape(S.shape), unit - own if flat.any() else 0
     else:
-        check_norm(norm)
+        check_distance_norm(norm)
     scaled_radius = scaled_up(delta, -length)
     return ScaledRegion(point, scaled_radius, S, float(axes_lost), int(unit), int(length), delta)
 

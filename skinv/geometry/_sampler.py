@@ -13,7 +13,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.metaestimators import available_if
 
 from .._arrays.blocks import by_blocks
-from .._arrays.conversion import is_complex, is_dask, real_array, to_host
+from .._arrays.conversion import as_given, is_complex, is_dask, real_array, to_host
 from .._arrays.projected import moved_rows, remember, warn_of_projection
 from .._arrays.shapes import Layout, flatten_stack, matrix_order, restore_layout, warn_of_single
 from .._arrays.training import training_rows
@@ -21,7 +21,7 @@ from .._arrays.validation import validate_rows
 from .._linalg.draws import private_generator
 from ..structures import refuse_unstructured
 from ._drawing import DrawsMixin
-from ._membership import MembershipMixin, as_given
+from ._membership import MembershipMixin
 from ._regions import SHAPES, Ellipsoid
 from ._rounding import EPS
 from ._setup import find_center, find_region

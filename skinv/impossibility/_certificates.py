@@ -10,7 +10,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike
 
-from ..geometry._distance import check_norm
+from ..geometry._distance import check_distance_norm
 from ._coefficients import STACKED, in_t, numbers, plus, product, raised, times, without_zeros
 
 _DUAL = {"l1": "linf", "l2": "l2", "linf": "l1"}
@@ -59,7 +59,7 @@ class PolynomialLipschitz:
     norm: str = "l2"
 
     def __post_init__(self) -> None:
-        check_norm(self.norm)
+        check_distance_norm(self.norm)
         for name in ("P", "B"):
             polynomial = as_polynomial(getattr(self, name))
             coefficients: Any = polynomial.coef
@@ -246,7 +246,7 @@ def elementwise(
     >>> elementwise([1.0, 0.0, 3.0])  # u + u³
     PolynomialLipschitz(P=1 + 3 t^2, B=t + 3 t^3, norm='l2')
     """
-    check_norm(norm)
+    check_distance_norm(norm)
     count = number_of(size, "size")
     if not count >= 0:
         raise ValueError(f"Got size={count:g}, but a number of entries is expected.")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._arrays.conversion import loaded_torch
 from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm, defined_in, form_of
-from ..geometry._distance import check_norm
+from ..geometry._distance import check_distance_norm
 from ..learn.linear import taylor
 from ._calculus import add, compose, matrix_product, scale
 from ._certificates import PolynomialLipschitz, constant, identity, vector_norm
@@ -80,7 +80,7 @@ def polynomial_lipschitz(
     >>> polynomial_lipschitz(LinearInverseApprox(np.eye(2) / 2, order=2).fit()).degree
     1
     """
-    check_norm(norm)
+    check_distance_norm(norm)
     model = unwrapped(module)
     form = form_of(model)
     if form is not None:

@@ -31,7 +31,7 @@ Rule = Callable[[Any, tuple[int, ...], str], Any]
 RULES: dict[type[nn.Module], Rule] = {}
 
 # What NumPy and torch call the norms.
-ORDERS: dict[str, Any] = {"l1": 1, "l2": 2, "linf": math.inf}
+NORM_ORDERS: dict[str, Any] = {"l1": 1, "l2": 2, "linf": math.inf}
 # Covers the rounding of sums, singular values and the combination of certificates.
 UP = 1 + 1e-11
 
@@ -137,7 +137,7 @@ def induced_norm(W: Any, norm: str) -> float:
     # The largest is divided out, so that squares neither overflow nor vanish.
     exponent = int(np.frexp(largest)[1]) - 1
     with np.errstate(all="ignore"):
-        size = np.linalg.norm(np.ldexp(W, -exponent), ORDERS[norm])
+        size = np.linalg.norm(np.ldexp(W, -exponent), NORM_ORDERS[norm])
         return float(np.ldexp(size * UP, exponent))
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ._certificates import PolynomialLipschitz
 from ._coefficients import evaluated
-from ._rules import ORDERS
+from ._rules import NORM_ORDERS
 from ._state import tensors
 from ._tracing import concrete, run
 from ._values import HOW_TO
@@ -33,7 +33,7 @@ def check(
     def size(tensor: torch.Tensor) -> float:
         largest = tensor.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
         shares = (tensor / largest).flatten()
-        return float(largest * torch.linalg.vector_norm(shares, ORDERS[certificate.norm]))
+        return float(largest * torch.linalg.vector_norm(shares, NORM_ORDERS[certificate.norm]))
 
     points = [
         scale * torch.randn((1, *shape), generator=generator, dtype=torch.float64)

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .._arrays.training import training_rows
 from ..geometry._drawing import check_sampler
 from .perceptron import PerceptronMixin
-from .training.preparation import ORDERS
+from .training.preparation import SERIES
 from .training.schedules import SCHEDULES
 from .training.setup import start
 from .training.tiers import TIERS, train_tier
@@ -197,7 +197,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
     _parameter_constraints: dict[str, list] = {
         "hidden_layer_sizes": [_COUNT, "array-like", StrOptions({"auto"})],
         "activation": [StrOptions({"relu", "silu", "tanh"})],
-        "baseline": [StrOptions({"auto", "affine", *ORDERS}), None],
+        "baseline": [StrOptions({"auto", "affine", *SERIES}), None],
         "solver": [StrOptions({"auto", "adam", "lm"})],
         "init": [StrOptions({"default", "taylor"})],
         "learning_rate": [StrOptions(set(SCHEDULES))],

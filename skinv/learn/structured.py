@@ -12,7 +12,15 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from .._arrays.blocks import by_blocks
-from .._arrays.conversion import is_dask, is_tensor, like, namespace, real_array, to_host
+from .._arrays.conversion import (
+    is_complex,
+    is_dask,
+    like,
+    namespace,
+    numbers_like,
+    real_array,
+    to_host,
+)
 from .._arrays.embedding import embed_complex, extract_complex
 from .._arrays.estimators import unwrapped
 from .._arrays.rows import list_rows
@@ -25,7 +33,7 @@ from ..persistence import Fitted
 from ..structures import Structure, packed_order, refuse_unstructured
 from .linear import LinearInverseApprox, taylor
 from .regressor import InverseRegressorMixin, WrapsRegressorMixin
-from .training.preparation import ORDERS
+from .training.preparation import SERIES
 
 __all__ = ["StructuredInverse"]
 
@@ -91,7 +99,7 @@ class StructuredInverse(
     _parameter_constraints: dict[str, list] = {
         "estimator": [HasMethods(["fit", "predict"])],
         "structure": [StrOptions({"symmetric", "positive_definite", "complex"})],
-        "baseline": [StrOptions({"auto", *ORDERS}), None],
+        "baseline": [StrOptions({"auto", *SERIES}), None],
         "packed": ["boolean"],
     }
 
@@ -172,7 +180,7 @@ class StructuredInverse(
                 "Got packed=True with structure='complex', but packed rows are triangles of real "
                 "symmetric matrices; pass complex stacks and packed=False."
             )
-        if self.baseline in ORDERS and self.structure == "positive_definite":
+        if self.baseline in SERIES and self.structure == "positive_definite":
             raise ValueError(
                 f"Got baseline={self.baseline!r} with structure='positive_definite', whose targets "
                 f"are Cholesky factors; use baseline=None, or structure='symmetric'."
@@ -193,7 +201,7 @@ class StructuredInverse(
         targets = self._structure.pack(inverse)
         if self.baseline is None:
             return targets
-        order = ORDERS[self.baseline_ or "taylor2"]
+        order = SERIES[self.baseline_ or "taylor2"]
         self._series = self.center_, regular_inverse(self.center_), order
         rest = targets - self._structure.pack(taylor(full.astype(np.float64), *self._series))
         if self.baseline == "auto":
@@ -271,15 +279,16 @@ class StructuredInverse(
         given = features if ours else to_host(features)
         with np.errstate(all="ignore"):
             numbers = self.estimator_.predict(given) if len(features) else features * 0.0
-        if not (is_tensor(rows) and is_tensor(numbers)):
-            numbers = real_array(numbers, "predictions")
-            if numbers.size != math.prod(features.shape):
-                raise ValueError(
-                    f"Got predictions of shape {numbers.shape} for {len(features)} matrices of "
-                    f"{features.shape[1]} free numbers, but as many are expected: is "
-                    f"{self.estimator_!r} a regressor of several targets?"
-                )
-            numbers = like(numbers.reshape(tuple(features.shape)), rows)
+        if is_complex(numbers):
+            numbers = real_array(numbers, "predictions")  # raises
+        numbers = numbers_like(numbers, rows, "predictions")
+        if math.prod(numbers.shape) != math.prod(features.shape):
+            raise ValueError(
+                f"Got predictions of shape {tuple(numbers.shape)} for {len(features)} matrices of "
+                f"{features.shape[1]} free numbers, but as many are expected: is "
+                f"{self.estimator_!r} a regressor of several targets?"
+            )
+        numbers = numbers.reshape(tuple(features.shape))
         if self._kind == "positive_definite":
             numbers = like(self._from_cholesky(to_host(numbers)), rows)
         elif self.baseline_ is not None:

@@ -28,7 +28,7 @@ _COMPARED = 10_000
 # Coefficients of an affine baseline that nobody asked for: 256 MB, a few times over.
 _MOST_COEFFICIENTS = 2**25
 # Taylor series that can be the baseline, by name.
-ORDERS = {"taylor": 1, "taylor2": 2, "taylor3": 3}
+SERIES = {"taylor": 1, "taylor2": 2, "taylor3": 3}
 
 
 @dataclass
@@ -63,8 +63,8 @@ class Preparation:
         kept = np.flatnonzero(varies(x_mean, x_scale))
         prepared = cls(kept, x_mean[kept], x_scale[kept], *np.zeros((2, targets.shape[1])))
         # The derivatives of other targets are unknown: their series is the affine fit.
-        if baseline in ORDERS and inverses:
-            prepared = prepared._series(rows, center, ORDERS[baseline])
+        if baseline in SERIES and inverses:
+            prepared = prepared._series(rows, center, SERIES[baseline])
         elif baseline is not None:
             auto = baseline == "auto" and inverses
             if auto and len(kept) * targets.shape[1] > _MOST_COEFFICIENTS:

@@ -16,7 +16,7 @@ from ..._arrays.shapes import as_stack
 from ..._arrays.warned import warn
 from ..reduction import Directions
 from ..selection import fit_polynomial
-from .preparation import ORDERS, Preparation, random_layers, taylor_layers
+from .preparation import SERIES, Preparation, random_layers, taylor_layers
 from .residual import Residual
 
 # Weights of a layer whose width is not given: past that, training takes minutes and gigabytes.
@@ -39,7 +39,7 @@ def start_reduced(
     None if all entries are to be used instead: if it `looks`, where rows move in many directions.
     """
     stated, free = isinstance(model.n_components, Integral), has_free_width(model)
-    on_entries = model.init == "taylor" or (model.baseline in ORDERS and inverses)
+    on_entries = model.init == "taylor" or (model.baseline in SERIES and inverses)
     if stated and on_entries:
         raise ValueError(
             f"Got n_components={model.n_components} with baseline={model.baseline!r} and "
