@@ -15,14 +15,14 @@ from .scaling import powers_of_two
 # Norms of errors, and which axis is summed of those that are the largest sum of absolute values.
 # Proofs ask of a norm that ‖AB‖ <= ‖A‖‖B‖, that it is no smaller for entries that are no smaller in
 # magnitude, and of its rounding what _norm_errors says.
-NORMS = {"fro": None, "inf": -1, "1": -2}
+NORMS: dict[str, int | None] = {"fro": None, "inf": -1, "1": -2}
 # What NumPy calls them.
 _NUMBERS = {np.inf: "inf", 1: "1"}
 
 
 def check_norm(norm: Any) -> str:
     """Return the name of a norm of errors, or raise a ValueError."""
-    name = _NUMBERS.get(norm) if isinstance(norm, Real) else norm
+    name = _NUMBERS.get(float(norm)) if isinstance(norm, Real) else norm
     if isinstance(name, str) and name in NORMS:
         return name
     raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")

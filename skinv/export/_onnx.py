@@ -338,7 +338,8 @@ def _refinement(graph: _Graph, module: InverseModule, A: str, X: str) -> tuple[s
     def reduced(operator: str, name: str, *axes: int) -> str:
         return graph(operator, name, graph.constant(axes, np.int64), keepdims=0)
 
-    if module.norm == "fro":
+    axis = NORMS[module.norm]
+    if axis is None:
         return X, graph("Sqrt", reduced("ReduceSumSquare", R, 1, 2))
-    sums = reduced("ReduceSum", graph("Abs", R), 3 + NORMS[module.norm])
+    sums = reduced("ReduceSum", graph("Abs", R), 3 + axis)
     return X, reduced("ReduceMax", sums, 1)
