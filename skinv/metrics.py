@@ -1,7 +1,5 @@
 """Errors of approximate inverses, and a scorer that knows the distance to the singular matrices."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from numbers import Integral, Real

@@ -6,8 +6,6 @@ and loads without a GPU, and skops, which lists the types in a file and builds n
 told of the estimators alone.
 """
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any, ClassVar
 

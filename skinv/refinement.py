@@ -1,7 +1,5 @@
 """Newton-Schulz iteration and its relatives of higher order, on stacks of matrices."""
 
-from __future__ import annotations
-
 from numbers import Integral
 from typing import Any
 

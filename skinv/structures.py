@@ -5,8 +5,6 @@ with the other sign, or zero: symmetric matrices, and the real embeddings of com
 Hermitian ones. Packed rows hold the free numbers only.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,7 +59,7 @@ class Structure:
 
     @staticmethod
     @lru_cache(maxsize=32)
-    def of(n_features: int, *, complex: bool = False, symmetric: bool = False) -> Structure:
+    def of(n_features: int, *, complex: bool = False, symmetric: bool = False) -> "Structure":
         """Return the structure of matrices with so many entries, of embeddings if `complex`.
 
         The free numbers are those of the upper triangle, row by row; of complex matrices first the

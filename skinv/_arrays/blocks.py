@@ -4,8 +4,6 @@ Methods that answer matrix by matrix give dask arrays for a dask array, and comp
 that need all matrices at once, ``fit`` and ``score``, load it, as they do every array-like.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Sequence

@@ -9,8 +9,6 @@ normal number. Bounds allow for so much. Where it would be no small matter, in m
 tiny or huge themselves, subnormal numbers are read as integers, which no mode changes.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """What stands in a result, said in a line."""
 
-from __future__ import annotations
-
 from collections import Counter
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any

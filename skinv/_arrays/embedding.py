@@ -1,7 +1,5 @@
 """Complex matrices as real ones of twice the order, and back."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

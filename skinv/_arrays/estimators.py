@@ -1,7 +1,5 @@
 """Estimators inside others, and copies for those that may write to what they are given."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

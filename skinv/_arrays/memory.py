@@ -1,7 +1,5 @@
 """Memory that callers give for results."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

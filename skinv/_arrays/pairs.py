@@ -1,7 +1,5 @@
 """Matrices and what is said to be their inverses, as two stacks of one kind."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from .conversion import alike, as_complex, floating, is_complex, is_foreign, is_narrow

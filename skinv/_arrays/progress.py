@@ -1,14 +1,12 @@
 """Progress bars, on stderr, by tqdm."""
 
-from __future__ import annotations
-
 from typing import Any
 
 
 class _Off:
     """The bar that is not shown."""
 
-    def __enter__(self) -> _Off:
+    def __enter__(self) -> "_Off":
         return self
 
     def __exit__(self, *error: Any) -> None:

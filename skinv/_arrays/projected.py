@@ -6,8 +6,6 @@ caller of a pipeline gave other matrices. So what a projection returns says whic
 :class:`skinv.CertifiedInverse` refuses these. Whoever means the projected matrices passes a copy.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What functions return: Bunches that say what is in them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from contextlib import suppress
 from html import escape

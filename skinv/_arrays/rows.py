@@ -1,7 +1,5 @@
 """Rows of a batch: what the caller calls them, and which of them a region refused to answer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

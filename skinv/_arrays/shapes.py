@@ -1,7 +1,5 @@
 """Shapes of what callers pass: one matrix or many, rows or a stack, of which order."""
 
-from __future__ import annotations
-
 import math
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -70,7 +68,7 @@ class Leading(NamedTuple):
     library: Any = None  # an array of it
 
     @classmethod
-    def of(cls, X: Any, library: Any = None) -> Leading:
+    def of(cls, X: Any, library: Any = None) -> "Leading":
         """Look at an array, and warn of one whose meaning has changed."""
         refuse_unsquare(X)
         if may_be_single(X) and not is_complex(X):
@@ -130,7 +128,7 @@ class Matrices(NamedTuple):
     layout: Layout
 
     @classmethod
-    def of(cls, X: Any) -> Matrices:
+    def of(cls, X: Any) -> "Matrices":
         """Look at what was passed; a ValueError for what cannot be rows, or a stack of matrices.
 
         The numbers are those that were passed, or a view of them, in an array or a tensor; data

@@ -1,7 +1,5 @@
 """Rows to train on: finite ones, or told by name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """The door of the estimators: matrices and rows, as scikit-learn validates them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

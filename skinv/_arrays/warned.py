@@ -1,7 +1,5 @@
 """Warnings at the line of whoever called skinv."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import warnings

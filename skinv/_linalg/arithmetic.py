@@ -1,7 +1,5 @@
 """The constants of rounding, and whose products keep to them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,7 +20,7 @@ class Arithmetic:
     is_complex: bool = False
 
     @classmethod
-    def of(cls, array: Any) -> Arithmetic:
+    def of(cls, array: Any) -> "Arithmetic":
         """Return the constants of the dtype of an array or tensor."""
         # Either sum is another number where rounding is upward, downward or toward zero.
         nearest = _ONE + _SMALL == _ONE == _ONE - _SMALL

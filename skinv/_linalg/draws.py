@@ -1,7 +1,5 @@
 """Random numbers for samples: NumPy's on the host, torch's on a device, behind one protocol."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

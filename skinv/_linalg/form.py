@@ -1,7 +1,5 @@
 """A model as inference, export and bounds take it: a baseline plus a multilayer perceptron."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -41,7 +39,7 @@ class ReducedMap:
     basis: NDArray[np.float64] | None  # (m, n_outputs), which polynomial and perceptron multiply
     # The map for rows in the next lower precision, if another: fitted to rounded rows, and of fewer
     # terms where more would only add rounding.
-    single: ReducedMap | None = None
+    single: "ReducedMap | None" = None
     size: NDArray[np.float64] | None = None  # largest magnitudes of features; None: the origin's
     spacing: float = 0.0  # relative spacing of the numbers that this is the map for
 
@@ -50,7 +48,7 @@ class ReducedMap:
         """Number of outputs."""
         return self.constant.size
 
-    def tolerating(self, eps: float) -> ReducedMap:
+    def tolerating(self, eps: float) -> "ReducedMap":
         """Return the map for rows that were rounded to a relative spacing."""
         if self.single is not None and self.single.spacing < 2 * eps:
             return self.single.tolerating(eps)
@@ -61,12 +59,12 @@ class ReducedMap:
         rounding = _ROUNDINGS * eps * np.linalg.norm(size[:, None] * directions, axis=0)
         return replace(self, limits=self.limits + rounding)
 
-    def answering_all(self) -> ReducedMap:
+    def answering_all(self) -> "ReducedMap":
         """Return the same map for all rows, however far they are."""
         single = None if self.single is None else self.single.answering_all()
         return replace(self, outside=self.outside[:, :0], limits=None, single=single)
 
-    def unpacked(self, pack: NDArray, unpack: NDArray) -> ReducedMap:
+    def unpacked(self, pack: NDArray, unpack: NDArray) -> "ReducedMap":
         """Return the map of whole matrices, this one being of their free numbers.
 
         ``rows @ pack`` are the free numbers of matrices, and ``numbers @ unpack`` are the matrices
@@ -100,7 +98,7 @@ class ReducedMap:
         return state
 
     @classmethod
-    def from_state(cls, **state: Any) -> ReducedMap:
+    def from_state(cls, **state: Any) -> "ReducedMap":
         """Undo :meth:`to_state`."""
         state["terms"] = Terms.of([tuple(name) for name in state["terms"]])
         state["layers"] = [(W, b) for W, b in state["layers"]]
@@ -143,18 +141,18 @@ class ModelForm:
         return [(W / self.x_scale, b + W @ ((point - self.x_mean) / self.x_scale)), *others]
 
     @classmethod
-    def affine(cls, origin: NDArray, constant: NDArray, matrix: NDArray) -> ModelForm:
+    def affine(cls, origin: NDArray, constant: NDArray, matrix: NDArray) -> "ModelForm":
         """Return the form of constant + (a − origin) @ matrix."""
         return cls(constant, origin, matrix)
 
     @classmethod
-    def series(cls, center: NDArray, inverse: NDArray, order: int) -> ModelForm:
+    def series(cls, center: NDArray, inverse: NDArray, order: int) -> "ModelForm":
         """Return the form of a Taylor series of the inverse."""
         zeros = np.zeros(center.size)
         return cls(zeros, zeros, taylor=(center, inverse, order))
 
     @classmethod
-    def perceptron(cls, coefs: Any, intercepts: Any, activation: str) -> ModelForm:
+    def perceptron(cls, coefs: Any, intercepts: Any, activation: str) -> "ModelForm":
         """Return the form of a perceptron from weights (n_in, n_out) and biases of its layers."""
         layers = [
             (np.asarray(W, dtype=np.float64).T, np.asarray(b, dtype=np.float64))

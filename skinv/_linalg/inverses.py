@@ -1,7 +1,5 @@
 """Exact inverses, and the checks of matrices that are to have some."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

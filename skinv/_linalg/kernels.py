@@ -4,8 +4,6 @@ torch's batched products read and write every intermediate stack; here a matrix 
 in registers, and its result is written once, so that memory is the bound for n <= 32.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Norms of stacks (m, n, n), as they are rounded and with proven bounds."""
 
-from __future__ import annotations
-
 from numbers import Real
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What NumPy and torch do in ways of their own: products, inverses, sums of squares, gathering."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ See :mod:`skinv._arrays.conversion` for what a mode does to subnormal numbers. P
 complex numbers are scaled part by part.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from .._arrays.conversion import (

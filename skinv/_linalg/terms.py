@@ -1,7 +1,5 @@
 """Polynomial terms of a few coordinates: which there are, and how they are computed together."""
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter
 from collections.abc import Sequence
@@ -51,7 +49,7 @@ class Terms:
     factors: tuple[tuple[Any, Any], ...] = ()
 
     @classmethod
-    def of(cls, monomials: Sequence[tuple[int, ...]]) -> Terms:
+    def of(cls, monomials: Sequence[tuple[int, ...]]) -> "Terms":
         """Return the terms for a set of monomials that holds all divisors of its members."""
         parts = [tuple(sorted(Counter(term).items())) for term in monomials]
         atoms = sorted((degree, i) for part in parts if len(part) == 1 for i, degree in part)
@@ -78,7 +76,7 @@ class Terms:
     def __len__(self) -> int:
         return sum(self.powers) + sum(len(left) for left, _ in self.factors)
 
-    def mapped(self, convert: Any) -> Terms:
+    def mapped(self, convert: Any) -> "Terms":
         """Return the same terms with a function applied to the arrays of indices."""
         return replace(self, factors=tuple((convert(a), convert(b)) for a, b in self.factors))
 

@@ -4,8 +4,6 @@ A choice is *equivariant* if it leads to the same scaled matrix whatever powers 
 columns came in. Iterations that divide by norms in turn (Ruiz) are not.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components

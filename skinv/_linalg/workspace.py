@@ -1,7 +1,5 @@
 """Pieces that stay in the cache, and memory that is used again from one to the next."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from threading import local
@@ -86,7 +84,7 @@ class Workspace:
         self._held: dict[Any, Any] = {}
 
     @staticmethod
-    def of_thread() -> Workspace:
+    def of_thread() -> "Workspace":
         """Return the workspace of this thread, on the host, kept from call to call.
 
         For calls that do not call each other; at their ends they :meth:`trim` it.

@@ -8,8 +8,6 @@ where t ranges over a box |t_k| <= 1, or over what a ball leaves of it, and the 
 of every entry over all of it. All are float64 torch tensors, so that a device can do the work.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

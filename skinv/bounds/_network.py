@@ -6,8 +6,6 @@ the output, propagated backward (Zhang et al. 2018, "Efficient neural network ro
 certification with general activation functions", CROWN).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

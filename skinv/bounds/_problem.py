@@ -1,7 +1,5 @@
 """The error of a model over a region as a function on boxes, bounded many at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Refinement that stops where a proof is reached, for each matrix by itself."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Proven bounds of the worst error of a model over a whole region, by branch and bound."""
 
-from __future__ import annotations
-
 import math
 import time
 from numbers import Integral, Real

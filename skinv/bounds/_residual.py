@@ -1,7 +1,5 @@
 """What the residual I − AX proves of an approximate inverse X, rounding included."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The search of :func:`skinv.bounds.certify_region`: boxes halved, the worst first."""
 
-from __future__ import annotations
-
 import math
 import time
 

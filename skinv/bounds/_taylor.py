@@ -1,7 +1,5 @@
 """Proven errors of the Taylor series of the inverse over a region, in closed form."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any

@@ -1,7 +1,5 @@
 """A matrix whose inverse is known, and what it says of others near it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -53,7 +51,7 @@ class Anchor:
     defect_weighted: float  # the same in the weighted norm
 
     @classmethod
-    def of(cls, center: NDArray, inverse: NDArray | None = None) -> Anchor | None:
+    def of(cls, center: NDArray, inverse: NDArray | None = None) -> "Anchor | None":
         """Return the anchor at a matrix (n, n), or None if that is singular or nearly so."""
         kind = np.complex128 if np.iscomplexobj(center) else np.float64
         A = np.array(center, dtype=kind, order="C")[None]
@@ -70,7 +68,7 @@ class Anchor:
         return np.iscomplexobj(self.center)
 
     @cached_property
-    def other(self) -> Anchor | None:
+    def other(self) -> "Anchor | None":
         """The anchor for real embeddings of complex matrices, or for what they embed."""
         if self.is_complex or len(self.center) % 2 == 0:
             turned = embed_complex if self.is_complex else extract_complex
@@ -80,7 +78,7 @@ class Anchor:
     @classmethod
     def from_state(
         cls, center: NDArray, inverse: NDArray, unit: float, **figures: Any
-    ) -> Anchor | None:
+    ) -> "Anchor | None":
         """Return the anchor of what a file says of one, of which no figure is believed."""
         kind = np.complex128 if np.iscomplexobj(center) else np.float64
         A, P = (np.array(M, dtype=kind, order="C")[None] for M in (center, inverse))
@@ -99,7 +97,7 @@ class Anchor:
         return {"center": self.center, "inverse": self.inverse, "unit": self.unit}
 
     @classmethod
-    def _measured(cls, A: NDArray, P: NDArray, unit: float) -> Anchor | None:
+    def _measured(cls, A: NDArray, P: NDArray, unit: float) -> "Anchor | None":
         """Return the anchor at A·unit, a stack of one, with all figures worked out."""
         with np.errstate(all="ignore"):
             D, n = product_error(P, A), A.shape[-1]
@@ -135,7 +133,7 @@ class Contraction(NamedTuple):
     weighted: Any  # which
     size_A: Any  # at least ‖A‖_F
 
-    def rows(self, index: Any) -> Contraction:
+    def rows(self, index: Any) -> "Contraction":
         """Return the figures of some of the matrices."""
         return Contraction(self.q[index], self.weighted[index], self.size_A[index])
 

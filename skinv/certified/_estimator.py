@@ -1,7 +1,5 @@
 """CertifiedInverse: every answer with a proof of its error, or the exact inverse instead."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, overload
@@ -159,7 +157,7 @@ class CertifiedInverse(
 
     # -- fitting ---------------------------------------------------------------------------------
 
-    def fit(self, X: Any = None, y: Any = None, **fit_params: Any) -> CertifiedInverse:
+    def fit(self, X: Any = None, y: Any = None, **fit_params: Any) -> "CertifiedInverse":
         """Fit the regressor.
 
         Parameters

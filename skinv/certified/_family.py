@@ -1,7 +1,5 @@
 """Families of matrices: a function of parameters, and what stands for these."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Regressors: which there are inside others, and how they are fitted to what is proven later."""
 
-from __future__ import annotations
-
 import copy
 from numbers import Real
 from typing import Any

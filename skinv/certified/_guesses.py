@@ -1,7 +1,5 @@
 """What a regressor says of matrices, whatever it raises at some of them."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from contextlib import nullcontext

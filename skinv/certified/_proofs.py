@@ -1,7 +1,5 @@
 """Predictions refined and proven, and LAPACK where they cannot be."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

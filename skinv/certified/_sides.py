@@ -1,7 +1,5 @@
 """Right-hand sides and solutions: what callers pass, and what they get."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

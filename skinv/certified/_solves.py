@@ -1,7 +1,5 @@
 """Solutions of linear systems, for :class:`skinv.CertifiedInverse`."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any, Literal, overload
 

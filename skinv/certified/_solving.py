@@ -1,7 +1,5 @@
 """Solutions of linear systems near a known matrix, and by an approximate inverse, proven."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Gram matrices of massive MIMO channels: complex, Hermitian, near the identity."""
 
-from __future__ import annotations
-
 import math
 from numbers import Complex, Integral, Real
 from typing import Any

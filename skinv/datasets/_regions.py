@@ -1,7 +1,5 @@
 """The four regions of random matrices on which Ji, Wu and Xi (2025) report their experiments."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Fitted models for other runtimes: torch modules and ONNX files."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """A fitted model as a torch module: differentiable, compilable, and the source of ONNX files."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from dataclasses import replace
@@ -43,7 +41,7 @@ def _torch_dtype(given: Any) -> torch.dtype:
 
 def to_module(
     model: Any, n_refine: int = 0, *, order: int | None = None, dtype: Any = "float32"
-) -> InverseModule:
+) -> "InverseModule":
     """Return a fitted model as a torch module, scaling, baseline and refinement inside.
 
     Parameters

@@ -1,7 +1,5 @@
 """A fitted model as an ONNX file, of standard operators only."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

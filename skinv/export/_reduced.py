@@ -1,7 +1,5 @@
 """A polynomial and a perceptron of a few coordinates as a torch module."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

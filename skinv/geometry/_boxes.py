@@ -1,7 +1,5 @@
 """Proofs that a box of unequal half-widths around a matrix holds no singular matrix."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -5,8 +5,6 @@ the largest absolute entry. A nearest singular matrix differs from A by a matrix
 gives closed forms for l1 and l2, and for linf a maximum over sign vectors.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, overload
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Samples of a region, uniform in it, on the host or on a device."""
 
-from __future__ import annotations
-
 from numbers import Integral
 from typing import Any, Literal, overload
 

@@ -1,7 +1,5 @@
 """Proofs that an ellipsoid of matrices keeps away from the singular ones."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Inverses with a bound on their error, which proofs of distances and regions start from."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """A fitted region: its shape, the structure of its matrices, and the proof that goes with it."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The nearest matrix that keeps a distance from the singular ones."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -1,7 +1,5 @@
 """Which matrices lie in a region, how deep, and what becomes of the others."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

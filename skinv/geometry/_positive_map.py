@@ -13,8 +13,6 @@ in mean square under multiplicative noise (Kleinman 1969). P is searched in floa
 not be the best; what is proven is proven for the P at hand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import numpy as np

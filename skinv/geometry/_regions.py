@@ -6,8 +6,6 @@ of the region, so that float32 data of a float64 region and points put on the bo
 inside, in whatever order norms are summed. This is a matter of membership, never of proofs.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -36,7 +34,7 @@ class Region(ABC):
     def norm(self, deviations: NDArray) -> NDArray:
         """Return the norm of each row."""
 
-    def enclosing(self, deviations: NDArray) -> Region:
+    def enclosing(self, deviations: NDArray) -> "Region":
         """Return the smallest region of this shape that holds all deviations."""
         return replace(self, radius=float(self.norm(deviations).max()))
 

@@ -7,8 +7,6 @@ and a safety distance are taken off. Tests are sufficient, most not necessary: a
 says "not proven".
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ All of it holds in every floating-point mode, too where subnormal numbers are re
 zeros: what could get lost so is counted.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

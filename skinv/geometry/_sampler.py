@@ -1,7 +1,5 @@
 """FeasibleRegionSampler: a region of matrices that keeps its distance from the singular ones."""
 
-from __future__ import annotations
-
 from numbers import Real
 from typing import Any
 
@@ -161,7 +159,7 @@ class FeasibleRegionSampler(
         self.structure = structure
         self.random_state = random_state
 
-    def fit(self, X: Any = None, y: Any = None) -> FeasibleRegionSampler:
+    def fit(self, X: Any = None, y: Any = None) -> "FeasibleRegionSampler":
         """Fit the region to matrices, or set it up from `center` and `radius` alone.
 
         Parameters
@@ -190,7 +188,7 @@ class FeasibleRegionSampler(
         with training_rows(X) as (X,):
             return self._fit(X, y)
 
-    def _fit(self, X: Any, y: Any) -> FeasibleRegionSampler:
+    def _fit(self, X: Any, y: Any) -> "FeasibleRegionSampler":
         self._validate_params()
         rows, eps = None, EPS
         self._is_complex = self.center is not None and is_complex(self.center)

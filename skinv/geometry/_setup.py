@@ -1,7 +1,5 @@
 """The centre and the shape of a region, from what the caller gives and from data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -14,8 +14,6 @@ Each piece so has a centre, an inverse and a metric of its own, and σ_min on th
 the smallest of the bounds of the pieces.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 from dataclasses import dataclass
@@ -66,7 +64,7 @@ class _Piece:
         nearest = np.maximum(np.maximum(self.low, -self.high), 0.0)
         return bool(nearest @ nearest > 1 + 4 * (len(nearest) + 2) * EPS)
 
-    def halves(self, k: int) -> list[_Piece]:
+    def halves(self, k: int) -> "list[_Piece]":
         """Cut direction k in the middle; both halves share the number that cuts them."""
         cut = 0.5 * (self.low[k] + self.high[k])
         low, high, tilt = self.low.copy(), self.high.copy(), self.tilt.copy()

@@ -1,7 +1,5 @@
 """Why no network inverts everywhere: certificates, failure distances, counterexamples, moments."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ._calculus import add, compose, concatenate, multiply, residual, scale

@@ -1,7 +1,5 @@
 """How certificates of polynomially Lipschitz maps combine."""
 
-from __future__ import annotations
-
 from numpy.polynomial import Polynomial
 
 from ._certificates import PolynomialLipschitz, factor_of, identity

@@ -1,7 +1,5 @@
 """Polynomially Lipschitz maps, and the simplest of them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

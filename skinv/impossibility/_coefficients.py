@@ -6,8 +6,6 @@ zero, is raised to the size of the smallest normal number. Where a process takes
 for zeros (as torch.set_flush_denormal makes it do), comparisons do not see them, their bits do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from fractions import Fraction
 from functools import reduce

@@ -1,7 +1,5 @@
 """counterexample: a nonsingular matrix on which a model is as wrong as one likes."""
 
-from __future__ import annotations
-
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """failure_distance: how near to a singular matrix a model is sure to fail."""
 
-from __future__ import annotations
-
 import math
 from numbers import Real
 from typing import Any

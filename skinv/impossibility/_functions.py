@@ -1,7 +1,5 @@
 """Rules for functions of tensors: what torch.fx finds between the modules of a network."""
 
-from __future__ import annotations
-
 import builtins
 import math
 import operator

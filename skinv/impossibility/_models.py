@@ -1,7 +1,5 @@
 """Certificates of estimators, and how large their predictions can be on a ball of matrices."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

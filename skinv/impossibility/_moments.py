@@ -1,7 +1,5 @@
 """truncated_moments: how the mean error grows as matrices nearer to singular ones are let in."""
 
-from __future__ import annotations
-
 from numbers import Integral
 from typing import Any
 
@@ -200,7 +198,7 @@ def _checked_cutoffs(cutoffs: Any, sampler: Any) -> NDArray:
 
 def _summed_errors(
     predictions: Predictions,
-    proposal: _TowardSingular,
+    proposal: "_TowardSingular",
     rng: np.random.RandomState,
     n_samples: int,
     edges: NDArray,

@@ -5,8 +5,6 @@ a constant be filled with what depends on the input. So such operations are appl
 tell where each entry of the result comes from.
 """
 
-from __future__ import annotations
-
 import builtins
 import operator
 from typing import Any

@@ -1,7 +1,5 @@
 """Predictions of any model, of matrices exactly as it gets them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ A rule takes the module, in float64 and evaluation mode, the shape of its input 
 the norm. Constants are computed in floating point and rounded up.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """A second look at a certificate: the module itself, on a few inputs."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -1,7 +1,5 @@
 """Rules for maps of sequences: attention, encoder layers, recurrent networks."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

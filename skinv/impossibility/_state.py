@@ -1,7 +1,5 @@
 """What a module holds: its exact copy in float64, and whether a call changes anything of it."""
 
-from __future__ import annotations
-
 import copy
 import types
 from typing import Any

@@ -1,7 +1,5 @@
 """The graph of operations of a torch module, traced by torch.fx for inputs of one shape."""
 
-from __future__ import annotations
-
 import inspect
 import operator
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Values of a graph: tensors that depend on the input, and what is known of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """polynomial_lipschitz: from a torch module to its certificate, along its graph of operations."""
 
-from __future__ import annotations
-
 import math
 import operator
 import warnings

@@ -1,7 +1,5 @@
 """A ReLU network against the linear approximation: by samples, and by linear programs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

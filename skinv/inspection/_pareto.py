@@ -1,7 +1,5 @@
 """Errors on unseen matrices and times of candidates, side by side: what ParetoDisplay draws."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """A ReLU network as what it is: affine on each of the polytopes that its hidden units cut out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Linear programs over the polytopes of a ReLU network, and the search for all these polytopes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain

@@ -1,7 +1,5 @@
 """The affine pieces of a ReLU network: their shares of a box, and how far they are from L."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -44,7 +42,7 @@ class RegionMaps:
         sizes = zip(("n_regions", "n_outputs", "n_features"), self.coefficients.shape, strict=True)
         return f"RegionMaps({', '.join(f'{name}={size}' for name, size in sizes)})"
 
-    def __deepcopy__(self, memo: Any) -> RegionMaps:
+    def __deepcopy__(self, memo: Any) -> "RegionMaps":
         # pandas makes deep copies of a frame's attrs in nearly every operation.
         return self
 

@@ -1,7 +1,5 @@
 """What a model of a family is asked that it was never shown."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

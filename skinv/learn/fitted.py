@@ -1,7 +1,5 @@
 """A polynomial of reduced coordinates, fitted: what it predicts, and how far it may be asked."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +53,7 @@ class Polynomial:
         values += constant
         return values
 
-    def rounded(self, rows: NDArray) -> Polynomial:
+    def rounded(self, rows: NDArray) -> "Polynomial":
         """Return the same terms, fitted to the training rows as they are in a lower precision."""
         # What is rounding then does not go by coordinates in which the rows hardly move.
         z = self.reduction.coordinates(rows)

@@ -1,7 +1,5 @@
 """Nested least squares with polynomial terms: of so many leading ones, for every number of them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

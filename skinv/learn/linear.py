@@ -1,7 +1,5 @@
 """LinearInverseApprox: the Taylor approximations of the inverse, and the best affine one."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial
@@ -108,7 +106,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         self.order = order
         self.method = method
 
-    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> LinearInverseApprox:
+    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> "LinearInverseApprox":
         """Invert the centre, or fit the affine map.
 
         Parameters
@@ -142,7 +140,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         with training_rows(X, y, sample_weight) as (X, y, sample_weight):
             return self._fit(X, y, sample_weight)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> LinearInverseApprox:
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "LinearInverseApprox":
         self._validate_params()
         # Of an earlier fit.
         for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine"):

@@ -1,7 +1,5 @@
 """NeuralInverseRegressor: a multilayer perceptron that learns what a baseline leaves."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence
@@ -277,7 +275,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
+    def fit(self, X: Any, y: Any = None) -> "NeuralInverseRegressor":
         """Train the network.
 
         Parameters
@@ -322,7 +320,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
         self._set_engine()
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> NeuralInverseRegressor:
+    def partial_fit(self, X: Any, y: Any = None) -> "NeuralInverseRegressor":
         """Train for one epoch on a batch of data, going on from where training was.
 
         The first call fits scaling and baseline, for good.
@@ -354,7 +352,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
         train_on_arrays(self, rows, targets, None, 1, partial=True, deadline=deadline)
         return self
 
-    def fit_sampler(self, sampler: Any, n_steps: int | None = None) -> NeuralInverseRegressor:
+    def fit_sampler(self, sampler: Any, n_steps: int | None = None) -> "NeuralInverseRegressor":
         """Train on fresh matrices in every step, drawn and inverted on the device.
 
         Scaling and baseline come from a first sample. There is nothing to hold out:

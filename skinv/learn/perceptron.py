@@ -1,7 +1,5 @@
 """What an estimator with a network is: how its fits begin, and what there is to see after them."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

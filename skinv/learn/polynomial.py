@@ -1,7 +1,5 @@
 """PolynomialInverseApprox: polynomials of the few coordinates that a family moves in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
@@ -126,7 +124,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         self.on_extrapolation = on_extrapolation
         self.max_extrapolation = max_extrapolation
 
-    def fit(self, X: Any, y: Any = None) -> PolynomialInverseApprox:
+    def fit(self, X: Any, y: Any = None) -> "PolynomialInverseApprox":
         """Find the coordinates and fit the polynomial.
 
         Parameters
@@ -153,7 +151,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         with training_rows(X, y) as (X, y):
             return self._fit(X, y)
 
-    def _fit(self, X: Any, y: Any) -> PolynomialInverseApprox:
+    def _fit(self, X: Any, y: Any) -> "PolynomialInverseApprox":
         self._validate_params()
         for name in ("_series", "_map", "_engine"):  # of an earlier fit
             self.__dict__.pop(name, None)

@@ -8,8 +8,6 @@ coordinates do not see is looked at through a few random directions of the rest 
 a prediction can tell when it is asked for what the training never showed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +148,7 @@ class Effects:
     varying: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of_inverses(cls, rows: NDArray, targets: NDArray, origin: NDArray) -> Effects | None:
+    def of_inverses(cls, rows: NDArray, targets: NDArray, origin: NDArray) -> "Effects | None":
         """Return the effects on inverses, or None if the mean is singular."""
         n = matrix_order(origin.size)
         center = origin.reshape(n, n)
@@ -164,7 +162,9 @@ class Effects:
         return cls(unit, inverse=B)
 
     @classmethod
-    def of_features(cls, rows: NDArray, targets: NDArray, y_unit: NDArray | None = None) -> Effects:
+    def of_features(
+        cls, rows: NDArray, targets: NDArray, y_unit: NDArray | None = None
+    ) -> "Effects":
         """Return the standardized features, of matrices if units of their inverses are given."""
         x_unit, varying = _standardizing(rows)
         if y_unit is None:

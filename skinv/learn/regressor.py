@@ -1,7 +1,5 @@
 """What the regressors of inverses share: optional targets, layouts, scores."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

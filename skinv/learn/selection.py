@@ -1,7 +1,5 @@
 """How many terms of which coordinates a polynomial takes: as rows that are held out say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """StructuredInverse: any regressor, on the free numbers of symmetric or complex matrices."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any
@@ -118,7 +116,7 @@ class StructuredInverse(
         self.baseline = baseline
         self.packed = packed
 
-    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> StructuredInverse:
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> "StructuredInverse":
         """Fit the regressor to free numbers of matrices and of their inverses.
 
         Parameters
@@ -143,7 +141,7 @@ class StructuredInverse(
         with training_rows(X, y) as (X, y):
             return self._fit(X, y, fit_params)
 
-    def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> StructuredInverse:
+    def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> "StructuredInverse":
         self._validate_params()
         self._check_parameters()
         fit_params = self._routed(fit_params)

@@ -1,7 +1,5 @@
 """CoefficientDisplay: what a model has learned of the inverse, against what the theory says."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -95,7 +93,7 @@ class CoefficientDisplay(Display):
         step: float = 1e-3,
         name: str | None = None,
         ax: Any = None,
-    ) -> CoefficientDisplay:
+    ) -> "CoefficientDisplay":
         """Draw the coefficients of a fitted regressor of inverses.
 
         Parameters
@@ -150,7 +148,7 @@ class CoefficientDisplay(Display):
             estimator_name=type(estimator).__name__ if name is None else name,
         ).plot(ax)
 
-    def plot(self, ax: Any = None, *, name: str | None = None) -> CoefficientDisplay:
+    def plot(self, ax: Any = None, *, name: str | None = None) -> "CoefficientDisplay":
         """Draw learned against linear coefficients, and the line where they are equal.
 
         Parameters

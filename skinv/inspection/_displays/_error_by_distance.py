@@ -1,7 +1,5 @@
 """ErrorByDistanceDisplay: how the error of learned inverses grows toward the singular matrices."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -122,7 +120,7 @@ class ErrorByDistanceDisplay(Display):
         kind: str = "auto",
         name: str | None = None,
         ax: Any = None,
-    ) -> ErrorByDistanceDisplay:
+    ) -> "ErrorByDistanceDisplay":
         """Draw the errors of a fitted regressor of inverses.
 
         Parameters
@@ -189,7 +187,7 @@ class ErrorByDistanceDisplay(Display):
         kind: str = "auto",
         name: str | None = None,
         ax: Any = None,
-    ) -> ErrorByDistanceDisplay:
+    ) -> "ErrorByDistanceDisplay":
         """Draw the errors of a fitted regressor of inverses on matrices of a region.
 
         Parameters
@@ -229,7 +227,7 @@ class ErrorByDistanceDisplay(Display):
         n_bins: int = 30,
         guide: bool = True,
         name: str | None = None,
-    ) -> ErrorByDistanceDisplay:
+    ) -> "ErrorByDistanceDisplay":
         """Draw the errors, the guide and the proven failures.
 
         Parameters

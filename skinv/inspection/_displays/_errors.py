@@ -1,7 +1,5 @@
 """Errors of learned inverses and distances to the singular matrices, matrix by matrix."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

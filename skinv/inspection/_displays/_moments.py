@@ -1,7 +1,5 @@
 """TruncatedMomentsDisplay: mean powers of the error grow without end as the cutoff shrinks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,7 +99,7 @@ class TruncatedMomentsDisplay(Display):
         random_state: Any = None,
         name: str | None = None,
         ax: Any = None,
-    ) -> TruncatedMomentsDisplay:
+    ) -> "TruncatedMomentsDisplay":
         """Estimate the moments of a model over a region, and draw them.
 
         Parameters
@@ -148,7 +146,7 @@ class TruncatedMomentsDisplay(Display):
     @classmethod
     def from_moments(
         cls, moments: Any, *, relative: bool = False, name: str | None = None, ax: Any = None
-    ) -> TruncatedMomentsDisplay:
+    ) -> "TruncatedMomentsDisplay":
         """Draw moments that are already computed.
 
         Parameters
@@ -197,7 +195,7 @@ class TruncatedMomentsDisplay(Display):
             )
         return cls(p=p, cutoffs=cutoffs, **tables, relative=relative, estimator_name=name).plot(ax)
 
-    def plot(self, ax: Any = None, *, name: str | None = None) -> TruncatedMomentsDisplay:
+    def plot(self, ax: Any = None, *, name: str | None = None) -> "TruncatedMomentsDisplay":
         """Draw the moments with error bars, and the fitted growth as lines.
 
         Parameters

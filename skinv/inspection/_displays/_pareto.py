@@ -1,7 +1,5 @@
 """ParetoDisplay: which approximation of inverses is worth its time, on matrices of one's own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -132,7 +130,7 @@ class ParetoDisplay(Display):
         max_time: float | None = None,
         random_state: Any = None,
         ax: Any = None,
-    ) -> ParetoDisplay:
+    ) -> "ParetoDisplay":
         """Fit candidates to a part of the matrices, and draw errors and times on the others.
 
         Parameters
@@ -205,7 +203,7 @@ class ParetoDisplay(Display):
         results, setting = measure(X, y, candidates, test_size=test_size, **options)
         return cls(results=results, metric=metric, setting=setting).plot(ax)
 
-    def plot(self, ax: Any = None, *, table: bool = True) -> ParetoDisplay:
+    def plot(self, ax: Any = None, *, table: bool = True) -> "ParetoDisplay":
         """Draw the candidates, the front and the table.
 
         Parameters

@@ -1,7 +1,5 @@
 """Proven failures: distances to the singular matrices below which every error exceeds a level."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The singular surface in the space of three entries, drawn in perspective."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """SingularSetDisplay: where the singular 2×2 matrices are, seen from a region of regular ones."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Real
@@ -110,7 +108,7 @@ class SingularSetDisplay(Display):
     @classmethod
     def from_sampler(
         cls, sampler: Any, *, epsilon: float | None = None, kind: str = "slices", ax: Any = None
-    ) -> SingularSetDisplay:
+    ) -> "SingularSetDisplay":
         """Draw the singular matrices around the region of a sampler.
 
         Parameters
@@ -163,7 +161,7 @@ class SingularSetDisplay(Display):
 
     def plot(
         self, ax: Any = None, *, kind: str = "slices", neighborhood: bool = True
-    ) -> SingularSetDisplay:
+    ) -> "SingularSetDisplay":
         """Draw the singular set, its neighbourhood, the region and its centre.
 
         Parameters

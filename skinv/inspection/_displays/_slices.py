@@ -5,8 +5,6 @@ region. The singular set {det A = 0} is then a curve or a surface, in closed for
 are still those of the whole four-dimensional space, the smallest singular values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

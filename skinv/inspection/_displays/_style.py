@@ -1,7 +1,5 @@
 """What the plots share: colours that the colour-blind can tell apart, markers, axes, checks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

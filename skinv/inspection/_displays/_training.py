@@ -1,7 +1,5 @@
 """TrainingDisplay: how the loss fell, and how validation went along."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +76,7 @@ class TrainingDisplay(Display):
     @classmethod
     def from_estimator(
         cls, estimator: Any, *, name: str | None = None, ax: Any = None
-    ) -> TrainingDisplay:
+    ) -> "TrainingDisplay":
         """Draw the training of a fitted network.
 
         Parameters
@@ -122,7 +120,7 @@ class TrainingDisplay(Display):
         )
         return display.plot(ax)
 
-    def plot(self, ax: Any = None, *, name: str | None = None) -> TrainingDisplay:
+    def plot(self, ax: Any = None, *, name: str | None = None) -> "TrainingDisplay":
         """Draw the loss, and on an axis of their own the validation scores.
 
         Parameters

@@ -1,7 +1,5 @@
 """The arithmetic of a model in reduced coordinates, one column for each matrix."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +36,7 @@ class ReducedPart:
         outputs: Any = slice(None),
         *,
         single: bool = False,
-    ) -> ReducedPart:
+    ) -> "ReducedPart":
         """Fold the constants, in float64; `constant` is added to the `outputs` asked for."""
         form = form.tolerating(float(np.finfo(np.float32 if single else np.float64).eps))
         with np.errstate(all="ignore"):
@@ -65,7 +63,7 @@ class ReducedPart:
             shifted = shift if shift.any() else None
             return cls(projection, r, shifted, limits, form.terms, layers, coef, basis)
 
-    def mapped(self, convert: Any) -> ReducedPart:
+    def mapped(self, convert: Any) -> "ReducedPart":
         """Return the same with a function applied to every array, and to None for none."""
         return replace(
             self,

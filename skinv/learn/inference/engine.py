@@ -1,7 +1,5 @@
 """Predictions of a fitted model on batches: in pieces that stay in the cache, and nothing twice."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -110,7 +108,7 @@ class Engine:
             self._many(X, parts, outputs, out, device, verbose)
         return out
 
-    def for_complex(self, inverses: bool) -> Engine:
+    def for_complex(self, inverses: bool) -> "Engine":
         """Return the engine for rows of real and imaginary parts in turn."""
         engine = self._engines.get(inverses)
         if engine is None:
@@ -119,7 +117,7 @@ class Engine:
             self._engines[inverses] = engine
         return engine
 
-    def _tolerant(self, X: Any) -> Engine:
+    def _tolerant(self, X: Any) -> "Engine":
         """Return the engine for matrices that were rounded to half precision."""
         engine = self._engines.get(X.dtype)
         if engine is None:

@@ -1,7 +1,5 @@
 """One piece of a batch through the arithmetic of a model, in NumPy or torch alike."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ..._arrays.conversion import from_pairs, namespace

@@ -1,7 +1,5 @@
 """The arithmetic of a model: constants folded together, for all outputs or some of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -52,7 +50,7 @@ class Parts:
         *,
         single: bool = False,
         narrow: bool = False,
-    ) -> Parts:
+    ) -> "Parts":
         """Fold the constants of a model, in float64; `outputs` are the indices of some, or all.
 
         In `single` precision the origin is rounded to it, and maps make up for that. (A series does
@@ -152,7 +150,7 @@ class Parts:
         if self.series is not None and not self.series.is_thin:
             self.series = replace(self.series, right=self.series.right / unit)
 
-    def to(self, dtype: Any) -> Parts:
+    def to(self, dtype: Any) -> "Parts":
         """Return the constants in another precision, in memory of their own."""
 
         def convert(array: NDArray) -> NDArray:
@@ -162,7 +160,7 @@ class Parts:
         with np.errstate(over="ignore"):
             return self._mapped(convert)
 
-    def on(self, device: Any) -> Parts:
+    def on(self, device: Any) -> "Parts":
         """Return the constants as tensors on a device, on the host in the memory of the arrays."""
         import torch
 
@@ -170,7 +168,7 @@ class Parts:
             return self._mapped(torch.from_numpy)
         return self._mapped(partial(torch.tensor, device=device))
 
-    def _mapped(self, convert: Callable[[Any], Any]) -> Parts:
+    def _mapped(self, convert: Callable[[Any], Any]) -> "Parts":
         """Apply a function to every array."""
 
         def of(array: Any) -> Any:
@@ -199,7 +197,7 @@ class Parts:
             self._repeated[name] = held
         return held[: m * len(row)]
 
-    def sharing(self, other: Parts) -> Parts:
+    def sharing(self, other: "Parts") -> "Parts":
         """Return the same parts, with the layers of others in the place of equal ones.
 
         Of another selection of outputs all but the last are.

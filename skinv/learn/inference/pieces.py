@@ -1,7 +1,5 @@
 """Batches in pieces: how many rows, their differences from the origin, which are finite."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """What the estimators that predict through the engine share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any, overload

@@ -1,7 +1,5 @@
 """The series of the inverse as constants of its products."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +30,7 @@ class SeriesPart:
     pick: Any = None  # where the outputs stand in what is computed; None is all of it, in order
 
     @classmethod
-    def of(cls, B: NDArray, order: int, outputs: NDArray[np.intp] | None) -> SeriesPart:
+    def of(cls, B: NDArray, order: int, outputs: NDArray[np.intp] | None) -> "SeriesPart":
         """Choose the cheapest way to the outputs that are asked for (None: all)."""
         whole = cls(right=-B, left=B, order=order)
         if outputs is None:
@@ -57,7 +55,7 @@ class SeriesPart:
             return replace(whole, left=B[outputs // n].T, columns=outputs % n)
         return replace(whole, pick=outputs)
 
-    def mapped(self, convert: Any) -> SeriesPart:
+    def mapped(self, convert: Any) -> "SeriesPart":
         """Return the same with a function applied to every array, and to None for none."""
         return replace(self, **{name: convert(getattr(self, name)) for name in _ARRAYS})
 

@@ -1,7 +1,5 @@
 """A model as a function of a single matrix, with as few NumPy calls as there can be."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

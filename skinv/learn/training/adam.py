@@ -8,8 +8,6 @@ a step is captured in a graph, which reads its rows and its learning rate by a c
 device: replaying needs nothing from the host.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from typing import Any
 

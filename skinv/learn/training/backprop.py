@@ -6,8 +6,6 @@ cotangent of a is δ W. Everything is written into buffers that are made once pe
 a step allocates nothing and can be captured in a CUDA graph.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

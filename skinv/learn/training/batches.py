@@ -1,7 +1,5 @@
 """The rows of an epoch, on the device: shuffled, drawn afresh, or drawn where errors are large."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The best weights of a fit, to go back to."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

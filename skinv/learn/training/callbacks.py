@@ -1,7 +1,5 @@
 """What happens after each epoch: scores, and an early end."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

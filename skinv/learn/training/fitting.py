@@ -4,8 +4,6 @@ Only this package knows skorch; :class:`skinv.NeuralInverseRegressor` hands itse
 far as scaling and first weights, and gets its weights and history back.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import time

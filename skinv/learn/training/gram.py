@@ -1,7 +1,5 @@
 """What the normal equations are made of: activation jets, and Gram matrices in blocks."""
 
-from __future__ import annotations
-
 import torch
 
 # Below this many columns one product is faster than the blocks of a triangle.

@@ -1,7 +1,5 @@
 """Levenberg-Marquardt: damped Gauss-Newton steps on batches, for small networks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The torch module that is trained: a multilayer perceptron in scaled space."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The skorch net, with an epoch loop that costs little more than its torch operations."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass
@@ -57,7 +55,7 @@ class InverseNet(NeuralNet):
     def _default_callbacks(self) -> list:
         return []
 
-    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> InverseNet:
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "InverseNet":
         """Make the optimiser, which for Levenberg-Marquardt is no torch optimiser."""
         if self.solver == "adam":
             return super().initialize_optimizer(*args, **kwargs)

@@ -21,8 +21,6 @@ P is stored with k outermost: its block P_k is f' scaled by one column of x̃, a
 symmetric in k and k', which halves the work.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -5,8 +5,6 @@ leaves of the target, centred and scaled likewise. Everything here is NumPy arra
 is what a pickled model holds, and applies to arrays and tensors alike.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -55,7 +53,7 @@ class Preparation:
         *,
         inverses: bool = False,
         center: NDArray | None = None,
-    ) -> Preparation:
+    ) -> "Preparation":
         """Fit scaling and baseline to training data; the series are about `center`, or the mean."""
         rows = rows.astype(np.float64, copy=False)
         x_mean, x_scale = rows.mean(axis=0), rows.std(axis=0)
@@ -91,11 +89,11 @@ class Preparation:
             prepared.y_mean = np.zeros_like(prepared.y_mean)
         return prepared
 
-    def _series(self, rows: NDArray, center: NDArray | None, order: int = 2) -> Preparation:
+    def _series(self, rows: NDArray, center: NDArray | None, order: int = 2) -> "Preparation":
         """Return the same with the Taylor series at a centre, or at the mean, as the baseline."""
         return replace(self, center=center_and_inverse(rows, center), order=order, affine=None)
 
-    def _improved(self, rows: NDArray, targets: NDArray, center: NDArray | None) -> Preparation:
+    def _improved(self, rows: NDArray, targets: NDArray, center: NDArray | None) -> "Preparation":
         """Take the second-order series instead of the affine fit, where it leaves less."""
         n_samples, n_fitted = len(rows), len(self.kept) + 1
         some = slice(None, None, max(n_samples // _COMPARED, 1))
@@ -111,7 +109,7 @@ class Preparation:
         return series if better else self
 
     @classmethod
-    def from_state(cls, **state: Any) -> Preparation | Residual:
+    def from_state(cls, **state: Any) -> "Preparation | Residual":
         """Return what was stored, whichever it is of the two."""
         return Residual.from_state(**state) if "directions" in state else cls(**state)
 

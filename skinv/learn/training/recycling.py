@@ -1,7 +1,5 @@
 """Moving the hidden ReLU units that do least to where the error is largest."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

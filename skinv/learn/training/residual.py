@@ -1,7 +1,5 @@
 """What a polynomial of reduced coordinates leaves, as a small network learns it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -50,7 +48,7 @@ class Residual:
         *,
         constant: bool = False,
         answers_all: bool = False,
-    ) -> Residual:
+    ) -> "Residual":
         """Look at what a polynomial, or the mean if `constant`, leaves of training data."""
         unit = found.reduction.y_unit
         baseline = found.to_map(rows, targets, factor, full=True)
@@ -179,6 +177,6 @@ class Residual:
         return state | {"baseline": self.baseline.to_state()}
 
     @classmethod
-    def from_state(cls, **state: Any) -> Residual:
+    def from_state(cls, **state: Any) -> "Residual":
         """Undo :meth:`to_state`."""
         return cls(**{**state, "baseline": ReducedMap.from_state(**state["baseline"])})

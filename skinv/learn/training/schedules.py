@@ -1,7 +1,5 @@
 """Learning rates, step by step."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -3,8 +3,6 @@
 :class:`skinv.NeuralInverseRegressor` hands itself over, validated, and gets these as attributes.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from numbers import Integral
 from typing import Any

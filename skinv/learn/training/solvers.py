@@ -1,7 +1,5 @@
 """Which solver a fit uses, and how Levenberg-Marquardt cuts its data."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -5,8 +5,6 @@ two costs some 30 µs there, most of a step of a small network. So small matrice
 short, are drawn in a few long calls of NumPy, which has no threads of its own to get in the way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 :class:`skinv.NeuralInverseRegressor` hands itself over, validated.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
