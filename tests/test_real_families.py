@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from exhaustive import exhaustive
 from sklearn.model_selection import train_test_split
 
 from skinv import (
@@ -24,7 +25,7 @@ FAMILIES = {
 SHARES = {"case6ww": 800, "case9": 1000, "puma560": 200}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["case9", *exhaustive("case6ww", "puma560")])
 def test_learned_from_the_known_half_alone(name):
     """The defaults of both learned estimators, and no matrix of the other half goes unanswered."""
     family = FAMILIES[name]()
