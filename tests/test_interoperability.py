@@ -15,6 +15,7 @@ import pytest
 import sklearn
 import skorch
 import torch
+from exhaustive import exhaustive
 from imblearn import FunctionSampler
 from imblearn.pipeline import Pipeline as ImblearnPipeline
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
@@ -389,11 +390,10 @@ def test_validation_curve(box):
     "cv",
     [
         KFold(3),
-        KFold(3, shuffle=True, random_state=0),
-        ShuffleSplit(2, random_state=0),
         GroupKFold(3),
+        *exhaustive(KFold(3, shuffle=True, random_state=0), ShuffleSplit(2, random_state=0)),
     ],
-    ids=["KFold", "shuffled", "ShuffleSplit", "GroupKFold"],
+    ids=["KFold", "GroupKFold", "shuffled", "ShuffleSplit"],
 )
 def test_splits_of_stacks(regressor, cv, box):
     """Stacks are split as rows are, and score the same."""
