@@ -11,9 +11,13 @@ REAL = ("float64", "float32")
 COMPLEX = ("complex128", "complex64")
 DTYPES = REAL + COMPLEX
 
-# For tests of their own data, which take a dtype of NumPy.
-every_dtype = pytest.mark.parametrize("dtype", [np.dtype(name).type for name in REAL], ids=REAL)
-every_complex_dtype = pytest.mark.parametrize("dtype", COMPLEX)
+# For tests of their own data, which take dtypes of NumPy.
+TYPES = tuple(np.dtype(name).type for name in REAL)
+every_dtype = pytest.mark.parametrize("dtype", TYPES, ids=REAL)
+every_complex_dtype = pytest.mark.parametrize(
+    "dtype", [np.dtype(name).type for name in COMPLEX], ids=COMPLEX
+)
+every_library = pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from backends import every_library
 from exhaustive import exhaustive
 from fuzzing.certified import garbage
 from fuzzing.common import ENTRIES, ROOMS, on_host, smallest_singular_value
@@ -130,7 +131,7 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
+@every_library
 @pytest.mark.xfail(reason=NO_ROWS, strict=True)
 def test_no_rows(convert):
     """Rows of no matrices are answered by no rows."""

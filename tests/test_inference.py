@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from backends import every_dtype
 from exhaustive import exhaustive
 from sklearn.base import clone
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -326,7 +327,7 @@ def layouts(A, folder):
     yield "frame", pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@every_dtype
 @pytest.mark.parametrize("n", [2, 9, "grid"])
 @pytest.mark.parametrize("name", MODELS)
 def test_layouts(name, n, dtype, fitted, tmp_path, monkeypatch):

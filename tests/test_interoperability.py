@@ -15,6 +15,7 @@ import pytest
 import sklearn
 import skorch
 import torch
+from backends import every_dtype
 from exhaustive import exhaustive
 from imblearn import FunctionSampler
 from imblearn.pipeline import Pipeline as ImblearnPipeline
@@ -824,7 +825,7 @@ class Recorder(Ridge):
         return super().fit(X, y)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_precision_of_the_targets(dtype, box):
     """Foreign regressors get targets as precise as the matrices; ours get all digits there are."""
     X = box[0].astype(dtype)

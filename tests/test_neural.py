@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from backends import every_dtype
 from conftest import random_family
 from exhaustive import exhaustive
 from sklearn.exceptions import NotFittedError
@@ -385,7 +386,7 @@ def test_progress_bar(region, capsys):
     assert "3/3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_prediction_keeps_layout_and_dtype(region, dtype):
     """Rows, stacks and tensors come back as they went in, in their dtype."""
     X, _, X_test, _ = region

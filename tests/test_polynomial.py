@@ -12,6 +12,7 @@ import pandas
 import pytest
 import skops.io
 import torch
+from backends import every_dtype
 from exhaustive import exhaustive
 from numpy.polynomial import legendre
 from sklearn.base import clone
@@ -119,7 +120,7 @@ def test_no_terms():
 
 
 @pytest.mark.parametrize("convert", [np.array, torch.tensor])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_terms_are_products_of_legendre_polynomials(convert, dtype):
     """By NumPy's own, at points inside and outside of the interval."""
     monomials, _ = leading_terms(np.array([3.0, 2.0, 1.5, 0.1]), 0.6, 90)

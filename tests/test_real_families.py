@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from backends import every_dtype
 from exhaustive import exhaustive
 from sklearn.model_selection import train_test_split
 
@@ -72,7 +73,7 @@ def test_unknown_region():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_real_families_are_certified(name, dtype):
     """Every unseen matrix is certified to 1e-6 by refinement alone, and the region is regular."""
     data = FAMILIES[name]().data

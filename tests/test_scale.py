@@ -13,6 +13,7 @@ import dask.array as da
 import joblib
 import numpy as np
 import pytest
+from backends import every_complex_dtype
 from conftest import random_family
 from dask.distributed import Client, LocalCluster
 from exhaustive import exhaustive
@@ -210,7 +211,7 @@ def test_other_axes_are_brought_to_one_chunk(fitted, family, name):
             np.testing.assert_array_equal(now[key], values)
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@every_complex_dtype
 def test_complex_stacks(dtype):
     """Complex matrices stay complex where their inverses are, in the precision they have."""
     rng = np.random.RandomState(0)
