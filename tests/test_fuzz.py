@@ -117,14 +117,10 @@ def test_nothing_public_is_left_out():
     assert named == {name for name in ENTRIES if not name.startswith("*.")}
 
 
-NO_ROWS = "CertifiedInverse answers rows of no matrices by an error of reshape"
 MASKED = "masked arrays with a mask of complex numbers are viewed in pairs, which NumPy refuses"
 DISCARDED = "imaginary parts of packed rows are discarded, of which torch warns once in a process"
 # What is known to fail, by entry: to be taken out when it does not.
 FAILING = {
-    "CertifiedInverse.predict": NO_ROWS,
-    "CertifiedInverse.report": NO_ROWS,
-    "CertifiedInverse.fit": NO_ROWS,
     "PolynomialInverseApprox.predict": MASKED,
     "PolynomialInverseApprox.extrapolates": MASKED,
     "structures.unpack_symmetric": DISCARDED,
@@ -132,7 +128,6 @@ FAILING = {
 
 
 @every_library
-@pytest.mark.xfail(reason=NO_ROWS, strict=True)
 def test_no_rows(convert):
     """Rows of no matrices are answered by no rows."""
     inverse, bound = CertifiedInverse(series()).fit().predict(convert(np.zeros((0, 4))), True)
