@@ -144,6 +144,18 @@ def test_masked_complex_matrices(make):
     np.testing.assert_array_equal(masked, make().predict(Z))
 
 
+@pytest.mark.xfail(
+    reason="batch_size=True is taken for a number until NumPy refuses it", strict=True
+)
+def test_batch_sizes_are_no_booleans():
+    """What is no number of matrices is refused by its name."""
+    rows = training(2, 8)
+    with pytest.raises(ValueError, match="batch_size"):
+        inspection.ParetoDisplay.from_matrices(
+            rows, candidates={"a": np.linalg.inv}, batch_size=True, n_repeats=1
+        )
+
+
 @pytest.mark.xfail(reason=DISCARDED, strict=True)
 def test_packed_complex_numbers():
     """Packed rows are of real numbers: those of others are refused, and none discarded."""
@@ -175,7 +187,7 @@ def fuzzers():
 @pytest.mark.filterwarnings("ignore:Matrices .* are far from those that:UserWarning")
 @pytest.mark.filterwarnings("ignore:The Taylor series diverges:UserWarning")
 @pytest.mark.filterwarnings("ignore:Got an array of shape .*, which is taken for:UserWarning")
-@pytest.mark.parametrize("cases", [range(50), *exhaustive(range(50, 400))], ids=["few", "many"])
+@pytest.mark.parametrize("cases", [range(50), *exhaustive(range(50, 300))], ids=["few", "many"])
 @pytest.mark.parametrize("fuzz", fuzzers())
 def test_hostile_arguments(fuzz, cases):
     """What is documented, or what the oracle agrees with; ``-k "geometry:"`` is one room."""
