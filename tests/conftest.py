@@ -7,8 +7,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one threa
 
 import numpy as np
 import pytest
+from backends import BACKENDS, DTYPES, STRUCTURES
 
 pytest.register_assert_rewrite("fuzzing")
+
+
+@pytest.fixture(params=BACKENDS, ids=str)
+def backend(request):
+    """Each library of arrays in turn."""
+    return request.param
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    """Each dtype in turn, by its name."""
+    return request.param
+
+
+@pytest.fixture(params=STRUCTURES)
+def structure(request):
+    """Each structure of matrices in turn, by its name."""
+    return request.param
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import scipy.linalg
 from flint import arb, arb_mat, ctx, fmpq, fmpq_mat
 
 NORMS = ("fro", "inf", "1")
-DTYPES = (np.float64, np.float32)
 
 
 # Families: each takes a generator, a count m, an order n and a dtype, and returns a float64 stack.

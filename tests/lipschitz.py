@@ -93,7 +93,7 @@ def ascended_pairs(function, shape, certificate, n_pairs, n_steps, seed):
 
 
 def worst(function, shape, certificates, n_pairs=100_000, seed=0):
-    """Return the largest share of each certificate that 1e5 pairs reach; above 1 it is broken.
+    """Return the largest share of each certificate that some pairs reach; above 1 it is broken.
 
     Nine in ten pairs are random and the same for all norms, the others of gradient ascent.
     """

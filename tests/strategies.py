@@ -1,6 +1,7 @@
 """Hostile arguments for the fuzzing tests, and what is asked of every call that gets them.
 
-Hypothesis makes the choices, through a :class:`Choices`; numbers come from a seed that it draws.
+A :class:`Choices` makes them, from the number of a case and nothing else, so that every function
+gets the same cases, and one that fails fails again.
 """
 
 import linecache
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,6 @@ import polars
 import scipy.sparse
 import torch
 from hostile import FAMILIES
-from hypothesis import note
-from hypothesis import strategies as st
 
 CENTER = np.array([[3.0, 1.0], [1.0, 2.0]])
 # What a call that raised a documented exception gives.
@@ -87,11 +87,11 @@ class Given:
 
 
 class Choices:
-    """Choices that hypothesis makes, a few of them wrong on purpose, or none, or very many."""
+    """Choices of one case, a few of them wrong on purpose, or none, or very many."""
 
-    def __init__(self, random):
-        self._random = random
-        self.rng = np.random.RandomState(random.getrandbits(32))
+    def __init__(self, case):
+        self._random = Random(case)
+        self.rng = np.random.RandomState(self._random.getrandbits(32))
         self._wrong = self.of(0, 0, 0, 1, 1, 1, 2, 99)
 
     def of(self, *options):
@@ -285,9 +285,6 @@ class Choices:
         return Given(JUNK[self._random.randrange(len(JUNK))])
 
 
-CHOICES = st.randoms(use_true_random=False).map(Choices)
-
-
 def attempt(function, *args, refused=(ValueError,), **kwargs):
     """Call a function, and return what it returns, or REFUSED if it raised as documented.
 
@@ -305,11 +302,11 @@ def attempt(function, *args, refused=(ValueError,), **kwargs):
         result = function(*values, **named)
     except (*refused, TypeError) as error:
         if not (junk or on_purpose(error)) or isinstance(error, np.linalg.LinAlgError):
-            _tell(function, args, kwargs)
+            _tell(error, function, args, kwargs)
             raise
         result = REFUSED
-    except BaseException:
-        _tell(function, args, kwargs)
+    except BaseException as error:
+        _tell(error, function, args, kwargs)
         raise
     after = [_frozen(arg.value) for arg in given]
     assert before == after, f"{_name(function)} changed what it was given: {given}"
@@ -369,9 +366,9 @@ def _name(function):
     return getattr(function, "__qualname__", repr(function))
 
 
-def _tell(function, args, kwargs):
-    np.set_printoptions(threshold=40)
-    note(f"{_name(function)}(*{args!r}, **{kwargs!r})")
+def _tell(error, function, args, kwargs):
+    with np.printoptions(threshold=40):
+        error.add_note(f"{_name(function)}(*{args!r}, **{kwargs!r})")
 
 
 def _frozen(value):

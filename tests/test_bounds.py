@@ -7,6 +7,7 @@ import hostile
 import numpy as np
 import pytest
 import torch
+from backends import TYPES, every_dtype, every_library
 
 import skinv.bounds._residual
 from skinv.bounds import residual_bound
@@ -82,9 +83,7 @@ def test_tensors_that_require_gradients():
 
 SIZES = (1, 2, 3, 5, 8, 16, 32)
 every_size = pytest.mark.parametrize("n", SIZES)
-every_dtype = pytest.mark.parametrize("dtype", hostile.DTYPES, ids=["float64", "float32"])
 every_norm = pytest.mark.parametrize("norm", hostile.NORMS)
-every_library = pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
 
 
 @cache
@@ -263,7 +262,7 @@ def test_rounding_level(norm):
     """Of LAPACK's inverse of a well-conditioned matrix, no more than some n² u is lost."""
     for n in (1, 4, 16, 64):
         A = np.eye(n) + 0.3 / n * np.random.RandomState(n).uniform(-1, 1, (5, n, n))
-        for dtype in hostile.DTYPES:
+        for dtype in TYPES:
             a = A.astype(dtype)
             bound = residual_bound(a, np.linalg.inv(a), norm)
             assert (bound <= 8 * n * n * np.finfo(dtype).eps).all()
@@ -355,7 +354,7 @@ def test_mixed_types():
 @every_library
 def test_inputs_are_not_modified(convert):
     """Neither matrices nor approximate inverses are written to."""
-    for dtype in hostile.DTYPES:
+    for dtype in TYPES:
         A, X, _ = sample(5, dtype)
         a, x = convert(A), convert(X)
         for norm in hostile.NORMS:

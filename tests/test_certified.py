@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
+from backends import every_dtype, every_library
 from conftest import random_family
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -151,8 +152,6 @@ def test_norms_that_pass_validation_work(norm):
 PROVEN = ("predicted", "refined", "exact")
 every_norm = pytest.mark.parametrize("norm", hostile.NORMS)
 every_order = pytest.mark.parametrize("order", [2, 3, 4])
-every_dtype = pytest.mark.parametrize("dtype", hostile.DTYPES, ids=["float64", "float32"])
-every_library = pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
 
 
 class Told(RegressorMixin, BaseEstimator):

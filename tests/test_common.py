@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pytest
 from adapters import AdaptedRegressor, AdaptedTransformer
+from exhaustive import exhaustive
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import Ridge
 from sklearn.utils._param_validation import InvalidParameterError
@@ -76,14 +77,24 @@ CONFIGURATIONS = {
     ],
     "NeuralInverseRegressor": [
         NeuralInverseRegressor(),
-        *(
-            NeuralInverseRegressor().set_params(solver=solver, baseline=baseline, max_iter=steps)
-            for solver, steps in (("auto", 100), ("adam", 100), ("lm", 10))
-            for baseline in (None, "affine", "taylor")
+        NeuralInverseRegressor(solver="adam", baseline=None),
+        NeuralInverseRegressor(solver="lm", baseline="affine", max_iter=2),
+        *exhaustive(
+            *(
+                NeuralInverseRegressor(solver=solver, baseline=baseline, max_iter=steps)
+                for solver, steps in (("auto", 100), ("adam", 100), ("lm", 10))
+                for baseline in (None, "affine", "taylor")
+                if (solver, baseline) != ("adam", None)
+            )
         ),
         NeuralInverseRegressor(early_stopping=True, learning_rate="constant", dtype="float64"),
         NeuralInverseRegressor(
-            (16, 8), "tanh", learning_rate="warm_restarts", weight_decay=1e-6, batch_size=5
+            (16, 8),
+            "tanh",
+            learning_rate="warm_restarts",
+            weight_decay=1e-6,
+            batch_size=20,
+            max_iter=30,
         ),
         AdaptedRegressor(
             NeuralInverseRegressor(

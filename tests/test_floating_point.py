@@ -14,6 +14,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from backends import every_dtype
 
 from skinv import CertifiedInverse, FeasibleRegionSampler, LinearInverseApprox
 from skinv._arrays.conversion import as_double
@@ -113,7 +114,7 @@ def spread(rng, n, dtype, m):
 
 
 @KINDS
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_bounds_of_inverses_of_all_magnitudes(n, dtype, kind, mode):
     rng = np.random.RandomState(n)
@@ -149,7 +150,7 @@ def test_a_subnormal_entry_that_matters(kind, mode):
 
 
 @KINDS
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_reports_of_all_magnitudes(dtype, kind, mode):
     """Answers, complex and symmetric ones too, that are subnormal in part."""
     rng = np.random.RandomState(5)

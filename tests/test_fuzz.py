@@ -1,4 +1,4 @@
-"""Fuzzing: 200 cases of hostile arguments for every public function and method.
+"""Fuzzing: the same cases of hostile arguments for every public function and method.
 
 Whatever comes, a call raises what its docstring says, or returns something of the shape and dtype
 that it says, with the input as it was; and what comes back as a proof is held against an oracle
@@ -12,11 +12,14 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from backends import every_library
+from exhaustive import exhaustive
 from fuzzing.certified import garbage
-from fuzzing.common import ENTRIES, on_host, smallest_singular_value
+from fuzzing.common import ENTRIES, ROOMS, on_host, smallest_singular_value
 from fuzzing.models import (
     Liar,
     affine_free,
+    complex_polynomial,
     complex_series,
     region,
     series,
@@ -25,11 +28,10 @@ from fuzzing.models import (
     symmetric,
     training,
 )
-from hypothesis import HealthCheck, given, settings
 from matplotlib.figure import Figure
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
-from strategies import CENTER, CHOICES, center_of, on_purpose
+from strategies import CENTER, Choices, center_of, on_purpose
 
 import skinv
 from skinv import (
@@ -115,12 +117,69 @@ def test_nothing_public_is_left_out():
     assert named == {name for name in ENTRIES if not name.startswith("*.")}
 
 
+MASKED = "masked arrays with a mask of complex numbers are viewed in pairs, which NumPy refuses"
+DISCARDED = "imaginary parts of packed rows are discarded, of which torch warns once in a process"
+# What is known to fail, by entry: to be taken out when it does not.
+FAILING = {
+    "PolynomialInverseApprox.predict": MASKED,
+    "PolynomialInverseApprox.extrapolates": MASKED,
+    "structures.unpack_symmetric": DISCARDED,
+}
+
+
+@every_library
+def test_no_rows(convert):
+    """Rows of no matrices are answered by no rows."""
+    inverse, bound = CertifiedInverse(series()).fit().predict(convert(np.zeros((0, 4))), True)
+    assert tuple(inverse.shape) == (0, 4)
+    assert len(bound) == 0
+
+
+@pytest.mark.parametrize("make", [complex_series, complex_polynomial])
+@pytest.mark.xfail(reason=MASKED, strict=True)
+def test_masked_complex_matrices(make):
+    """A mask changes nothing, of complex matrices, too."""
+    Z = np.array([CENTER + 0.5j])
+    masked = make().predict(np.ma.masked_array(Z, mask=False))
+    np.testing.assert_array_equal(masked, make().predict(Z))
+
+
+@pytest.mark.xfail(
+    reason="batch_size=True is taken for a number until NumPy refuses it", strict=True
+)
+def test_batch_sizes_are_no_booleans():
+    """What is no number of matrices is refused by its name."""
+    rows = training(2, 8)
+    with pytest.raises(ValueError, match="batch_size"):
+        inspection.ParetoDisplay.from_matrices(
+            rows, candidates={"a": np.linalg.inv}, batch_size=True, n_repeats=1
+        )
+
+
+@pytest.mark.xfail(reason=DISCARDED, strict=True)
+def test_packed_complex_numbers():
+    """Packed rows are of real numbers: those of others are refused, and none discarded."""
+    with pytest.raises(ValueError, match="complex"):
+        structures.unpack_symmetric(torch.ones(1, 3, dtype=torch.complex128))
+
+
 def fuzzers():
-    """Yield entries, each once, with the names that it stands for."""
+    """Return entries, each once, by room and with the names that it stands for."""
     names = {}
     for name, function in ENTRIES.items():
         names.setdefault(function, []).append(name)
-    return [pytest.param(function, id=", ".join(some)) for function, some in names.items()]
+    return [
+        pytest.param(
+            function,
+            id=f"{ROOMS[some[0]]}: {', '.join(some)}",
+            marks=[
+                pytest.mark.xfail(reason=FAILING[n], strict=FAILING[n] != DISCARDED)
+                for n in some
+                if n in FAILING
+            ],
+        )
+        for function, some in names.items()
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:.* matrices went unanswered:UserWarning")
@@ -128,18 +187,16 @@ def fuzzers():
 @pytest.mark.filterwarnings("ignore:Matrices .* are far from those that:UserWarning")
 @pytest.mark.filterwarnings("ignore:The Taylor series diverges:UserWarning")
 @pytest.mark.filterwarnings("ignore:Got an array of shape .*, which is taken for:UserWarning")
+@pytest.mark.parametrize("cases", [range(50), *exhaustive(range(50, 300))], ids=["few", "many"])
 @pytest.mark.parametrize("fuzz", fuzzers())
-@settings(
-    max_examples=200,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(choices=CHOICES)
-def test_hostile_arguments(fuzz, choices):
-    """Two hundred cases each: what is documented, or what the oracle agrees with."""
-    fuzz(choices)
+def test_hostile_arguments(fuzz, cases):
+    """What is documented, or what the oracle agrees with; ``-k "geometry:"`` is one room."""
+    for case in cases:
+        try:
+            fuzz(Choices(case))
+        except BaseException as error:
+            error.add_note(f"In Choices({case}).")
+            raise
 
 
 HALF = torch.tensor(CENTER, dtype=torch.bfloat16)

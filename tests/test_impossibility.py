@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from exhaustive import exhaustive
 from flint import arb, arb_mat, ctx
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
@@ -163,7 +164,7 @@ def near_singular(center, radius, distance, n_samples, seed):
     return A[inside & small]
 
 
-@pytest.mark.parametrize("error", [0.5, 10.0, 1e4])
+@pytest.mark.parametrize("error", [0.5, 1e4, *exhaustive(10.0)])
 @pytest.mark.parametrize(("center", "radius"), [(None, 5.0), (CENTER, 2.0), (None, 500.0)])
 def test_failure_distance_is_never_contradicted(models, center, radius, error):
     """Every sampled matrix nearer to a singular one than the failure distance fails as told."""
@@ -314,7 +315,7 @@ def test_counterexamples_of_any_regressor(models, error):
             assert found.error <= 1.1 * error or found.distance == 0
 
 
-@pytest.mark.parametrize("name", ["MLPRegressor", "forest", "third order", "encoder"])
+@pytest.mark.parametrize("name", ["MLPRegressor", "forest", "third order", *exhaustive("encoder")])
 def test_a_longer_search_gains_little(models, name):
     """Ten times as many directions and three times as many turns come no tenth nearer."""
     short = counterexample(models[name], CENTER, 1.0, random_state=0)

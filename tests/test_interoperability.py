@@ -15,6 +15,8 @@ import pytest
 import sklearn
 import skorch
 import torch
+from backends import every_dtype
+from exhaustive import exhaustive
 from imblearn import FunctionSampler
 from imblearn.pipeline import Pipeline as ImblearnPipeline
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
@@ -389,11 +391,10 @@ def test_validation_curve(box):
     "cv",
     [
         KFold(3),
-        KFold(3, shuffle=True, random_state=0),
-        ShuffleSplit(2, random_state=0),
         GroupKFold(3),
+        *exhaustive(KFold(3, shuffle=True, random_state=0), ShuffleSplit(2, random_state=0)),
     ],
-    ids=["KFold", "shuffled", "ShuffleSplit", "GroupKFold"],
+    ids=["KFold", "GroupKFold", "shuffled", "ShuffleSplit"],
 )
 def test_splits_of_stacks(regressor, cv, box):
     """Stacks are split as rows are, and score the same."""
@@ -824,7 +825,7 @@ class Recorder(Ridge):
         return super().fit(X, y)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_precision_of_the_targets(dtype, box):
     """Foreign regressors get targets as precise as the matrices; ours get all digits there are."""
     X = box[0].astype(dtype)

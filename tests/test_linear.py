@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from backends import every_dtype
 from conftest import random_family
 from sklearn.linear_model import LinearRegression
 
@@ -83,7 +84,7 @@ def test_zero_weight_is_removal(box):
 
 
 @pytest.mark.parametrize("method", ["taylor", "lstsq"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 @pytest.mark.parametrize("n", [1, 3, 10])
 def test_layouts_and_dtypes(n, dtype, method):
     """Rows give rows, stacks stacks, tensors tensors; floating-point dtypes are kept."""

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from backends import every_dtype
 from conftest import random_family
+from exhaustive import exhaustive
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
@@ -37,11 +39,15 @@ def region():
     return *sampler.sample(4000), *sampler.sample(2000)
 
 
-@pytest.mark.parametrize("activation", ["relu", "silu", "tanh"])
-@pytest.mark.parametrize("baseline", [None, "affine", "taylor"])
-def test_beats_the_linear_approximation(region, activation, baseline):
+KINDS = ("relu", "taylor"), ("silu", None), ("tanh", "affine")
+OTHERS = {(kind[0], baseline) for kind in KINDS for _, baseline in KINDS} - set(KINDS)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *exhaustive(*sorted(OTHERS, key=str))], ids=str)
+def test_beats_the_linear_approximation(region, kind):
     """In the region the network is at least three times as accurate as the tangent."""
     X, _, X_test, Y_test = region
+    activation, baseline = kind
     model = quick(activation=activation, baseline=baseline, max_iter=40).fit(X)
     assert error(model, X_test, Y_test) < error(LinearInverseApprox().fit(X), X_test, Y_test) / 3
 
@@ -380,7 +386,7 @@ def test_progress_bar(region, capsys):
     assert "3/3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_prediction_keeps_layout_and_dtype(region, dtype):
     """Rows, stacks and tensors come back as they went in, in their dtype."""
     X, _, X_test, _ = region

@@ -7,6 +7,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pytest
 import torch
+from backends import every_complex_dtype
 from conftest import random_family
 from hostile import Oracle
 from sklearn.base import BaseEstimator
@@ -247,7 +248,7 @@ def test_layouts_and_files(family, tmp_path):
         measured(tmp_path / "missing.npy")
 
 
-@pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
+@every_complex_dtype
 def test_complex_matrices(family, dtype):
     """Complex stacks reach the candidates as they are, and errors are those of their embeddings."""
     Z = (family[:30] + 0.2j * family[30:]).astype(dtype)

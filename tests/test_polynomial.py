@@ -12,6 +12,8 @@ import pandas
 import pytest
 import skops.io
 import torch
+from backends import every_dtype
+from exhaustive import exhaustive
 from numpy.polynomial import legendre
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -66,6 +68,7 @@ def real(name):
 
 
 REAL = ["case6ww", "case9", "case30", "puma560"]
+SMALL = ["case6ww", "case9", *exhaustive("case30"), "puma560"]
 
 
 @cache
@@ -117,7 +120,7 @@ def test_no_terms():
 
 
 @pytest.mark.parametrize("convert", [np.array, torch.tensor])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_terms_are_products_of_legendre_polynomials(convert, dtype):
     """By NumPy's own, at points inside and outside of the interval."""
     monomials, _ = leading_terms(np.array([3.0, 2.0, 1.5, 0.1]), 0.6, 90)
@@ -389,27 +392,28 @@ def test_outputs_that_hold_rounding_do_not_count():
     np.testing.assert_allclose(among.predict(x)[:, :1], alone.predict(x), rtol=0, atol=1e-12)
 
 
-def test_grids_in_their_order():
+@pytest.mark.parametrize("size", [(5, 4, 3), *exhaustive((8, 12, 4))])
+def test_grids_in_their_order(size):
     """What is held out or looked at of rows in the order of a grid is as good as in any other."""
-    for n_points, n, p in ((5, 4, 3), (8, 12, 4)):
-        rng = np.random.RandomState(0)
-        M = 0.35 * rng.standard_normal((p, n, n))
-        center = rng.standard_normal((n, n)) + n / 2 * np.eye(n)
-        grid = np.meshgrid(*[np.linspace(-1, 1, n_points)] * p, indexing="ij")
-        A = center + np.tensordot(np.stack(grid, -1).reshape(-1, p), M, 1)
-        unseen = center + np.tensordot(rng.uniform(-1, 1, (200, p)), M, 1)
-        exact = np.linalg.inv(unseen)
-        errors = [
-            np.abs(PolynomialInverseApprox().fit(part).predict(unseen) - exact).mean()
-            for part in (A, rng.permutation(A))
-        ]
-        assert errors[0] < 3 * errors[1]
+    n_points, n, p = size
+    rng = np.random.RandomState(0)
+    M = 0.35 * rng.standard_normal((p, n, n))
+    center = rng.standard_normal((n, n)) + n / 2 * np.eye(n)
+    grid = np.meshgrid(*[np.linspace(-1, 1, n_points)] * p, indexing="ij")
+    A = center + np.tensordot(np.stack(grid, -1).reshape(-1, p), M, 1)
+    unseen = center + np.tensordot(rng.uniform(-1, 1, (200, p)), M, 1)
+    exact = np.linalg.inv(unseen)
+    errors = [
+        np.abs(PolynomialInverseApprox().fit(part).predict(unseen) - exact).mean()
+        for part in (A, rng.permutation(A))
+    ]
+    assert errors[0] < 3 * errors[1]
 
 
 # -- errors on real families -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", SMALL)
 def test_no_worse_than_pipelines(name):
     """The best of nine pipelines of scikit-learn, by cross-validation on the same known half."""
     data, known, unseen = real(name)
@@ -452,7 +456,7 @@ def test_single_precision(name):
     assert found < 1.1 * exact + rounding.mean()
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", SMALL)
 def test_in_other_units(name):
     """Powers of two for rows and columns change predictions by these, and rounding; others too.
 
@@ -631,7 +635,7 @@ def test_parameters():
 # -- extrapolation ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", SMALL)
 def test_no_false_alarms(name):
     """Unseen matrices of the family are answered, in both precisions."""
     data, *_ = real(name)

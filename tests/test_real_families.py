@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from backends import every_dtype
+from exhaustive import exhaustive
 from sklearn.model_selection import train_test_split
 
 from skinv import (
@@ -24,7 +26,7 @@ FAMILIES = {
 SHARES = {"case6ww": 800, "case9": 1000, "puma560": 200}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["case9", *exhaustive("case6ww", "puma560")])
 def test_learned_from_the_known_half_alone(name):
     """The defaults of both learned estimators, and no matrix of the other half goes unanswered."""
     family = FAMILIES[name]()
@@ -71,7 +73,7 @@ def test_unknown_region():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_real_families_are_certified(name, dtype):
     """Every unseen matrix is certified to 1e-6 by refinement alone, and the region is regular."""
     data = FAMILIES[name]().data

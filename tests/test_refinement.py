@@ -2,18 +2,16 @@
 
 import warnings
 
-import hostile
 import numpy as np
 import pytest
 import torch
+from backends import every_dtype, every_library
 from flint import arb_mat, ctx
 
 from skinv.refinement import newton_schulz
 
 EPS = np.finfo(np.float64).eps
 every_order = pytest.mark.parametrize("order", [2, 3, 4])
-every_dtype = pytest.mark.parametrize("dtype", hostile.DTYPES, ids=["float64", "float32"])
-every_library = pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
 
 
 def pairs(n, m=12, size=0.3, dtype=np.float64, seed=0):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from backends import every_dtype
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imblearn.pipeline import make_pipeline
@@ -263,7 +264,7 @@ def test_touching_regions_are_not_certified(norm, radius):
 
 @every_norm
 @every_order
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 @pytest.mark.parametrize("center", [None, "given"])
 def test_radius_of_data_is_the_smallest(norm, n, dtype, center):
     """All rows are feasible, and a region smaller by 1e-6 loses one."""
@@ -299,7 +300,7 @@ def test_box_of_data_has_half_widths_per_entry():
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_ellipsoid_of_rank_deficient_data(rank, dtype):
     """The rank is revealed, samples stay in the span, and constant entries stay constant."""
     rng = np.random.RandomState(rank)
@@ -401,7 +402,7 @@ def outside(n, seed=0, spread=3.0):
 
 @every_norm
 @every_order
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 def test_projection(norm, n, dtype):
     """Projected rows are feasible, a second time nothing moves, and rows inside never do."""
     rows = outside(n).astype(dtype)

@@ -13,8 +13,10 @@ import dask.array as da
 import joblib
 import numpy as np
 import pytest
+from backends import every_complex_dtype
 from conftest import random_family
 from dask.distributed import Client, LocalCluster
+from exhaustive import exhaustive
 from scipy.stats import kstest
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestRegressor
@@ -209,7 +211,7 @@ def test_other_axes_are_brought_to_one_chunk(fitted, family, name):
             np.testing.assert_array_equal(now[key], values)
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@every_complex_dtype
 def test_complex_stacks(dtype):
     """Complex matrices stay complex where their inverses are, in the precision they have."""
     rng = np.random.RandomState(0)
@@ -507,7 +509,7 @@ import resource, sys
 import dask, dask.array as da, numpy as np
 from skinv import CertifiedInverse, LinearInverseApprox
 
-path, n, n_blocks, per_block = sys.argv[1], 16, 64, 16_000
+path, n, n_blocks, per_block = sys.argv[1], 16, 64, int(sys.argv[2])
 center = 4 * np.eye(n) + np.random.RandomState(0).uniform(-0.5, 0.5, (n, n))
 noise = np.random.RandomState(1).uniform(-0.05, 0.05, (per_block, n, n))
 block = (center + noise).astype(np.float32)
@@ -547,12 +549,13 @@ print(size, 1024 * (peak - before))
 """
 
 
-def test_report_out_of_core(tmp_path):
-    """A gigabyte of matrices is certified in less than a quarter of that memory."""
+@pytest.mark.parametrize("per_block", [6000, *exhaustive(16_000)])
+def test_report_out_of_core(per_block, tmp_path):
+    """Matrices of 0.4 or 1 gigabyte are certified in less than a quarter of that memory."""
     path = tmp_path / "matrices.npy"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", OUT_OF_CORE, path],
+            [sys.executable, "-c", OUT_OF_CORE, path, str(per_block)],
             check=True,
             capture_output=True,
             text=True,
@@ -561,5 +564,5 @@ def test_report_out_of_core(tmp_path):
     finally:
         path.unlink(missing_ok=True)
     size, memory = map(int, done.stdout.split())
-    assert size > 1e9
+    assert size > 6e4 * per_block
     assert memory < size / 4

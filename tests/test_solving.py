@@ -11,6 +11,7 @@ import hostile
 import numpy as np
 import pytest
 import torch
+from backends import TYPES, every_dtype
 from conftest import random_family
 from flint import arb, arb_mat, ctx
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -33,7 +34,6 @@ from skinv.certified._sides import rounded_solution, take_better, unknown
 from skinv.certified._solving import solve_near, solve_with
 
 ORDERS = (1, 2, 3, 5, 8, 16, 32)
-DTYPES = (np.float64, np.float32)
 FALLBACKS = ("exact", "nan", "keep", "raise")
 
 
@@ -158,12 +158,12 @@ def solve(model, A, b, convert=np.asarray):
 
 
 @pytest.mark.parametrize("n", ORDERS)
-@pytest.mark.parametrize("dtype_A", DTYPES)
-@pytest.mark.parametrize("dtype_b", DTYPES)
+@pytest.mark.parametrize("dtype_A", TYPES)
+@pytest.mark.parametrize("dtype_b", TYPES)
 @pytest.mark.parametrize("fallback", ["exact", "keep"])
 def test_no_bound_is_below_the_error(n, dtype_A, dtype_b, fallback):
     """Whatever the matrices and right-hand sides, every bound is at least the error."""
-    seed = ORDERS.index(n) + 10 * DTYPES.index(dtype_A)
+    seed = ORDERS.index(n) + 10 * TYPES.index(dtype_A)
     A = matrices(n, 13 if n > 8 else 26, dtype_A, seed)
     b = right_hand_sides(n, len(A), 2, dtype_b, seed)
     tol = {"exact": 1e-6, "keep": 1e-3}[fallback]
@@ -174,7 +174,7 @@ def test_no_bound_is_below_the_error(n, dtype_A, dtype_b, fallback):
 
 
 @pytest.mark.parametrize("n", ORDERS)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@every_dtype
 def test_extreme_right_hand_sides(n, dtype):
     """Right-hand sides near overflow, near underflow and subnormal have bounds that hold."""
     A = matrices(n, 39, dtype, 50 + n)
@@ -359,7 +359,7 @@ def test_attacks_find_wrong_bounds(monkeypatch, spoil):
 
 @pytest.mark.parametrize("fallback", FALLBACKS)
 @pytest.mark.parametrize("convert", [np.array, torch.tensor])
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 def test_mixed_batch(fallback, convert, dtype):
     """Good rows are within tol, and bad ones NaN with infinite bounds or named in an exception."""
     n, tol = 4, 1e-5
@@ -408,7 +408,7 @@ def test_columns_are_independent():
 
 
 @pytest.mark.parametrize("n", [1, 4, 9])
-@pytest.mark.parametrize("dtypes", [DTYPES[:1] * 2, DTYPES[1:] * 2, DTYPES, DTYPES[::-1]])
+@pytest.mark.parametrize("dtypes", [TYPES[:1] * 2, TYPES[1:] * 2, TYPES, TYPES[::-1]])
 def test_torch_is_as_numpy(n, dtypes):
     """Tensors give what arrays give."""
     A = matrices(n, 13, dtypes[0], n)

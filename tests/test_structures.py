@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from backends import every_complex_dtype
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -65,7 +66,7 @@ def test_embedding_is_a_homomorphism(n):
     np.testing.assert_allclose(singular, np.repeat(np.linalg.svd(A, compute_uv=False), 2, axis=1))
 
 
-@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@every_complex_dtype
 @pytest.mark.parametrize("scale", [1.0, 1e-38, 1e37])
 @pytest.mark.parametrize("wrap", [np.asarray, torch.tensor])
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from exhaustive import exhaustive
 from flint import fmpq, fmpq_mat
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox
@@ -151,7 +152,7 @@ def ratio(value, exact):
 
 
 @pytest.mark.parametrize("name", NORMS)
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("n", [1, 2, 4, *exhaustive(3, 6)])
 @pytest.mark.parametrize("condition", [3, 1e4])
 def test_no_error_is_above_the_bound(name, n, condition):
     """No sample, corner or ascent is above the bound, up to the border and past it."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from backends import every_dtype
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
@@ -171,7 +172,7 @@ ANSWERING = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_dtype
 @pytest.mark.parametrize("m", [1, 3, 5000])
 @pytest.mark.parametrize("name", ANSWERING)
 def test_rows_that_are_not_finite_are_answered_by_nan(name, m, dtype):

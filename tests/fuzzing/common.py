@@ -1,6 +1,7 @@
 """What entries of the fuzzing share: how they are registered, and oracles."""
 
 import math
+import sys
 from functools import cache
 
 import numpy as np
@@ -10,18 +11,21 @@ from hostile import NORMS, Oracle
 
 from skinv._arrays.projected import ProjectedArray
 
-# What scikit-learn says of data frames and of scores, and leaves to its users.
 ENTRIES = {}
+# name: the file here that it is in.
+ROOMS = {}
 EPS = float(np.finfo(np.float64).eps)
 
 
 def entry(*names):
     """Register a function of Choices that uses each of some public names in every case."""
 
+    room = sys._getframe(1).f_globals["__name__"].removeprefix("fuzzing.")
+
     def register(function):
         for name in names:
             assert name not in ENTRIES
-            ENTRIES[name] = function
+            ENTRIES[name], ROOMS[name] = function, room
         return function
 
     return register
