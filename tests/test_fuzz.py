@@ -117,16 +117,6 @@ def test_nothing_public_is_left_out():
     assert named == {name for name in ENTRIES if not name.startswith("*.")}
 
 
-MASKED = "masked arrays with a mask of complex numbers are viewed in pairs, which NumPy refuses"
-DISCARDED = "imaginary parts of packed rows are discarded, of which torch warns once in a process"
-# What is known to fail, by entry: to be taken out when it does not.
-FAILING = {
-    "PolynomialInverseApprox.predict": MASKED,
-    "PolynomialInverseApprox.extrapolates": MASKED,
-    "structures.unpack_symmetric": DISCARDED,
-}
-
-
 @every_library
 def test_no_rows(convert):
     """Rows of no matrices are answered by no rows."""
@@ -136,7 +126,7 @@ def test_no_rows(convert):
 
 
 @pytest.mark.parametrize("make", [complex_series, complex_polynomial])
-@pytest.mark.xfail(reason=MASKED, strict=True)
+@pytest.mark.filterwarnings("ignore:Matrices .* are far from")
 def test_masked_complex_matrices(make):
     """A mask changes nothing, of complex matrices, too."""
     Z = np.array([CENTER + 0.5j])
@@ -144,19 +134,13 @@ def test_masked_complex_matrices(make):
     np.testing.assert_array_equal(masked, make().predict(Z))
 
 
-@pytest.mark.xfail(
-    reason="batch_size=True is taken for a number until NumPy refuses it", strict=True
-)
-def test_batch_sizes_are_no_booleans():
-    """What is no number of matrices is refused by its name."""
-    rows = training(2, 8)
-    with pytest.raises(ValueError, match="batch_size"):
-        inspection.ParetoDisplay.from_matrices(
-            rows, candidates={"a": np.linalg.inv}, batch_size=True, n_repeats=1
-        )
+def test_true_is_one():
+    """As for scikit-learn, True is the number 1."""
+    from_matrices = inspection.ParetoDisplay.from_matrices
+    options = {"candidates": {"a": np.linalg.inv}, "n_repeats": 1}
+    assert "1 at once" in from_matrices(training(2, 8), batch_size=True, **options).setting
 
 
-@pytest.mark.xfail(reason=DISCARDED, strict=True)
 def test_packed_complex_numbers():
     """Packed rows are of real numbers: those of others are refused, and none discarded."""
     with pytest.raises(ValueError, match="complex"):
@@ -169,15 +153,7 @@ def fuzzers():
     for name, function in ENTRIES.items():
         names.setdefault(function, []).append(name)
     return [
-        pytest.param(
-            function,
-            id=f"{ROOMS[some[0]]}: {', '.join(some)}",
-            marks=[
-                pytest.mark.xfail(reason=FAILING[n], strict=FAILING[n] != DISCARDED)
-                for n in some
-                if n in FAILING
-            ],
-        )
+        pytest.param(function, id=f"{ROOMS[some[0]]}: {', '.join(some)}")
         for function, some in names.items()
     ]
 

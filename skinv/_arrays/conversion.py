@@ -273,6 +273,8 @@ def real_array(values: Any, name: str) -> NDArray[np.float64]:
 
 def real_numbers(X: Any, name: str) -> Any:
     """Return real floating-point numbers as an array, or as the tensor that they are."""
+    if is_complex(X):
+        return real_array(X, name)  # raises
     if is_tensor(X):
         refuse_sparse(X)
         return X if X.is_floating_point() else X.double()

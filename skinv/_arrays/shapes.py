@@ -159,8 +159,8 @@ class Matrices(NamedTuple):
                 f"Got a stack of shape {tuple(X.shape)}, but its matrices must be square: "
                 f"(n_samples, n, n)."
             )
-        if is_complex(X):
-            return cls(X, Layout.COMPLEX)
+        if is_complex(X):  # of subclasses, as masked arrays are, the numbers
+            return cls(X if is_tensor(X) else np.asarray(X), Layout.COMPLEX)
         return cls(X.reshape(X.shape[0], X.shape[1] * X.shape[2]), Layout.STACK)
 
     @property
