@@ -1,11 +1,13 @@
 """Complex and symmetric matrices, and parametric families: structure kept, errors proven."""
 
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 from backends import every_complex_dtype
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -21,6 +23,7 @@ from skinv import (
     StructuredInverse,
 )
 from skinv._arrays.shapes import as_stack
+from skinv._linalg.arithmetic import Arithmetic
 from skinv.bounds import certify_region, residual_bound
 from skinv.datasets import load_robot_arm
 from skinv.export import to_module
@@ -688,3 +691,61 @@ def test_targets_of_families():
         model.fit(P, rotations(P))
     with pytest.raises(ValueError, match="a function in Python"):
         to_module(model.fit(P))
+
+
+def test_memory_that_is_turned_as_it_is_read():
+    """Results cannot be written to conjugates and negatives of other memory: they are refused."""
+    model = LinearInverseApprox(np.eye(2) * (2 + 1j)).fit()
+    Z = torch.eye(2, dtype=torch.complex128)[None] * (2 + 1j)
+    with pytest.raises(ValueError, match="Got out"):
+        model.predict(Z, out=torch.zeros(1, 2, 2, dtype=torch.complex128).conj())
+    real = LinearInverseApprox(np.eye(2)).fit()
+    with pytest.raises(ValueError, match="Got out"):
+        out = torch._neg_view(torch.zeros(1, 2, 2, dtype=torch.float64))
+        real.predict(torch.eye(2, dtype=torch.float64)[None], out=out)
+
+
+def test_computed_copies_may_differ():
+    """The inverse of an embedding has two copies of each number, with errors of their own."""
+    n, rng = 38, np.random.default_rng(56)
+    C = np.tril(-np.ones((n, n)), -1) + np.eye(n)  # elimination lets its entries grow
+    C[:, -1] = 1
+    C = C * (1 + 0.3j * rng.standard_normal((n, n))) @ np.diag(np.logspace(0, -5, n))
+    answer = LinearInverseApprox(C).fit().predict(C[None])[0]
+    assert np.linalg.norm(np.eye(n) - C @ answer) < 1e-3
+
+
+def test_models_of_other_real_matrices_refuse_complex_ones():
+    """A model of real matrices of even order is one of complex ones only if these embed some."""
+    model = LinearInverseApprox(np.diag([1.0, 2.0, 3.0, 4.0])).fit()
+    with pytest.raises(ValueError, match="no embeddings of complex ones"):
+        model.predict(np.eye(2)[None] + 0j)
+
+
+def test_products_by_three_real_ones_are_allowed_for():
+    """Of products that a device may form by three real ones the larger error is bounded."""
+    four = Arithmetic(2.0**-53, 1e-300, 1e300, is_complex=True)
+    three = Arithmetic(2.0**-53, 1e-300, 1e300, is_complex=True, by_three=True)
+    for n in (1, 2, 5, 100, 10**6):
+        u = Fraction(1, 2**53)
+        gamma = [k * u / (1 - k * u) for k in (2 * n + 1, n + 4)]
+        assert Fraction(four.gamma(n)) ** 2 >= 2 * gamma[0] ** 2 * (1 - u)
+        assert Fraction(three.gamma(n)) ** 2 >= 10 * gamma[1] ** 2 * (1 - u)
+        assert three.gamma(n) >= four.gamma(n)
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", ">i4", "longdouble", "object"])
+def test_predictions_of_any_dtype_for_tensors(kind):
+    """What another library answers may be of a dtype that torch does not know."""
+
+    class Odd(BaseEstimator):
+        def fit(self, X, y=None):
+            self.n_features_in_ = X.shape[1]
+            return self
+
+        def predict(self, X):
+            return np.linalg.inv(X.reshape(-1, 2, 2)).reshape(-1, 4).astype(kind)
+
+    A = np.eye(2) * np.array([1.0, 0.5])[:, None, None]
+    answer = CertifiedInverse(Odd()).fit(A).predict(torch.tensor(A))
+    np.testing.assert_allclose(answer.numpy(), np.linalg.inv(A))

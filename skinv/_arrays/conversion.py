@@ -325,11 +325,16 @@ def numbers_like(values: Any, X: Any, name: str) -> Any:
         kind = X.dtype.to_real()
         kind = kind.to_complex() if values.is_complex() else kind
         return values.detach().to(X.device, kind)
-    values = to_host(values)
-    if getattr(getattr(values, "dtype", None), "kind", "O") not in "biufc":
-        values = real_array(values, name)
+    try:
+        array = as_array(to_host(values))
+    except ValueError:  # ragged
+        array = real_array(values, name)  # raises
+    if array.dtype.kind not in "biufc":
+        array = real_array(array, name)
+    elif array.dtype.char not in "efdFD":
+        array = floating(array, True, exact=False)
     with np.errstate(all="ignore"):
-        return like(np.asarray(values), X)
+        return like(array, X)
 
 
 def as_tensor(M: Any) -> Any:

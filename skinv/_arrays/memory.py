@@ -14,7 +14,10 @@ def result_memory(X: Any, out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
             f"Got out of type {type(out).__name__} for X of {type(X).__name__}, but memory of "
             f"the same kind is expected: pass what predict returns without out."
         )
-    contiguous = out.is_contiguous() if is_tensor(out) else out.flags.carray
+    if is_tensor(out):  # what is turned as it is read is no memory for what is written
+        contiguous = out.is_contiguous() and not (out.is_conj() or out.is_neg())
+    else:
+        contiguous = out.flags.carray
     on_device = not is_tensor(out) or out.device == X.device
     if tuple(out.shape) != shape or out.dtype != dtype or not contiguous or not on_device:
         raise ValueError(

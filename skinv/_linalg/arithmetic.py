@@ -5,9 +5,10 @@ from functools import lru_cache
 from typing import Any
 
 from .._arrays.conversion import is_complex, is_double, namespace
+from .workspace import on_host
 
-# At least √2.
-_ROOT = 1.4142135623730954
+# At least √2 and √10.
+_ROOT_2, _ROOT_10 = 1.4142135623730954, 3.1622776601683800
 
 
 @dataclass(frozen=True)
@@ -18,33 +19,41 @@ class Arithmetic:
     tiny: float  # smallest normal number, of complex ones four times that: what underflows is less
     largest: float  # largest finite number
     is_complex: bool = False
+    by_three: bool = False  # whether complex products may be formed by three real ones, as on GPUs
 
     @classmethod
     def of(cls, array: Any) -> "Arithmetic":
         """Return the constants of the dtype of an array or tensor."""
         # Either sum is another number where rounding is upward, downward or toward zero.
         nearest = _ONE + _SMALL == _ONE == _ONE - _SMALL
-        return _arithmetic(namespace(array), array.dtype, is_complex(array), 1 if nearest else 2)
+        whole, units = is_complex(array), 1 if nearest else 2
+        by_three = whole and not on_host(array)
+        return _arithmetic(namespace(array), array.dtype, whole, units, by_three)
 
     def gamma(self, n: int) -> float:
         """Return γ_n = nu/(1 − nu), the error of a sum of n products (Higham 2002, section 3.1).
 
-        Of complex numbers √2 γ_{2n}: real and imaginary parts are sums of 2n real products each
-        (section 3.6), in any order, but not if these are formed by three real ones.
+        Of complex numbers √2 γ_{2n+1}: real and imaginary parts are sums of 2n real products each
+        (section 3.6), in any order. By three real products instead of four the latter are off by
+        3γ_{n+4}|A||B|, and the former by a third of that (section 23.2.4).
         """
-        n = 2 * n + 1 if self.is_complex else n
-        gamma = n * self.unit / (1 - n * self.unit) if n * self.unit < 0.5 else float("inf")
-        return _ROOT * gamma if self.is_complex else gamma
+        if not self.is_complex:
+            return self._gamma(n)
+        gamma = _ROOT_2 * self._gamma(2 * n + 1)
+        return max(gamma, _ROOT_10 * self._gamma(n + 4)) if self.by_three else gamma
+
+    def _gamma(self, n: int) -> float:
+        return n * self.unit / (1 - n * self.unit) if n * self.unit < 0.5 else float("inf")
 
 
 _ONE, _SMALL = 1.0, 2.0**-60
 
 
 @lru_cache
-def _arithmetic(xp: Any, dtype: Any, is_complex: bool, units: int) -> Arithmetic:
+def _arithmetic(xp: Any, dtype: Any, is_complex: bool, units: int, by_three: bool) -> Arithmetic:
     info = xp.finfo(dtype)
     tiny = float(info.smallest_normal) * (4 if is_complex else 1)
-    return Arithmetic(units * float(info.eps) / 2, tiny, float(info.max), is_complex)
+    return Arithmetic(units * float(info.eps) / 2, tiny, float(info.max), is_complex, by_three)
 
 
 def products_are_exact(stack: Any) -> bool:

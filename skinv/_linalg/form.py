@@ -172,10 +172,12 @@ def for_complex(form: ModelForm, inverses: bool) -> ModelForm:
     """
     n = math.isqrt(form.origin.size) // 2
 
-    def point(row: NDArray) -> NDArray:
+    def point(row: NDArray, computed: bool = False) -> NDArray:
         T = row.reshape(2, n, 2, n)
         pairs = np.stack([T[0, :, 0], T[1, :, 0]], axis=-1)
         copies = np.stack([T[1, :, 1], -T[0, :, 1]], axis=-1)
+        if computed:  # with errors of its own in both copies
+            return (pairs / 2 + copies / 2).ravel()
         if not np.abs(pairs - copies).max() <= _COPY * np.abs(row).max():
             raise ValueError(
                 f"Got complex matrices of order {n}, but a model of real ones of order {2 * n} "
@@ -193,7 +195,8 @@ def for_complex(form: ModelForm, inverses: bool) -> ModelForm:
 
     taylor, reduced = form.taylor, form.reduced
     if taylor is not None:
-        center, inverse = (point(M.ravel()).view(complex).reshape(n, n) for M in taylor[:2])
+        center, inverse = point(taylor[0].ravel()), point(taylor[1].ravel(), computed=True)
+        center, inverse = (pairs.view(complex).reshape(n, n) for pairs in (center, inverse))
         taylor = center, inverse, taylor[2]
     layers = []
     if form.layers:

@@ -67,7 +67,10 @@ def _no_matrices(parameters: Any, n_features: int, layout: int, double: bool) ->
 def _call_family(family: Callable, parameters: Any) -> Matrices:
     """Return the matrices of finite parameters."""
     matrices = private(family(private(parameters)))  # it may use the same memory again
-    taken = floating_matrices(matrices)
+    try:
+        taken = floating_matrices(matrices)
+    except ValueError as error:
+        raise ValueError(f"Got no stack of matrices from family: {error}") from error
     if taken.numbers.ndim < 2 or len(taken.numbers) != len(parameters):
         raise ValueError(
             f"Got an array of shape {np.shape(matrices)} from family for {len(parameters)} "

@@ -93,6 +93,7 @@ def measure(
         targets, y_layout = _loaded(y, "y", "float64")
         if len(targets) != len(rows):
             raise ValueError(f"Got y of {len(targets)} rows, but X of {len(rows)}.")
+    batch_size = int(batch_size)  # True is 1
     known, unseen = train_test_split(
         np.arange(len(rows)), test_size=test_size, random_state=random_state
     )

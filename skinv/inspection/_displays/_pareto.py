@@ -191,7 +191,7 @@ class ParetoDisplay(Display):
         """
         options = {
             "dtype": dtype,
-            "batch_size": int(batch_size),
+            "batch_size": batch_size,
             "n_repeats": n_repeats,
             "max_time": max_time,
             "random_state": random_state,
