@@ -700,8 +700,8 @@ def test_memory_that_is_turned_as_it_is_read():
     with pytest.raises(ValueError, match="Got out"):
         model.predict(Z, out=torch.zeros(1, 2, 2, dtype=torch.complex128).conj())
     real = LinearInverseApprox(np.eye(2)).fit()
+    out = torch._neg_view(torch.zeros(1, 2, 2, dtype=torch.float64))
     with pytest.raises(ValueError, match="Got out"):
-        out = torch._neg_view(torch.zeros(1, 2, 2, dtype=torch.float64))
         real.predict(torch.eye(2, dtype=torch.float64)[None], out=out)
 
 
