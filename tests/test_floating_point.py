@@ -21,7 +21,7 @@ from skinv._arrays.conversion import as_double
 from skinv._linalg.scaling import powers_of_two, shifted, times_power
 from skinv.bounds import certify_region, residual_bound
 from skinv.certified._anchor import Anchor
-from skinv.certified._solving import solve_near, solve_with
+from skinv.certified._iteration import solve_near, solve_with
 from skinv.geometry import region_certificate
 
 KINDS = pytest.mark.parametrize("kind", [np.asarray, torch.tensor], ids=["arrays", "tensors"])

@@ -28,10 +28,10 @@ from skinv import (
 )
 from skinv._linalg.arithmetic import Arithmetic
 from skinv.certified import _anchor as anchors
-from skinv.certified import _solving as solving
+from skinv.certified import _iteration as solving
 from skinv.certified._anchor import Anchor
+from skinv.certified._iteration import solve_near, solve_with
 from skinv.certified._sides import rounded_solution, take_better, unknown
-from skinv.certified._solving import solve_near, solve_with
 
 ORDERS = (1, 2, 3, 5, 8, 16, 32)
 FALLBACKS = ("exact", "nan", "keep", "raise")

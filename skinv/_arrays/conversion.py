@@ -9,7 +9,6 @@ normal number. Bounds allow for so much. Where it would be no small matter, in m
 tiny or huge themselves, subnormal numbers are read as integers, which no mode changes.
 """
 
-import math
 import sys
 from typing import Any
 
@@ -107,21 +106,6 @@ def from_parts(pairs: Any) -> Any:
     if is_tensor(pairs):
         return namespace(pairs).view_as_complex(pairs)
     return pairs.view(f"c{2 * pairs.itemsize}")[..., 0]
-
-
-def as_pairs(numbers: Any) -> Any:
-    """Return complex numbers (m, ...) as rows, real and imaginary parts in turn.
-
-    A view where the memory allows it.
-    """
-    numbers = numbers.resolve_conj().resolve_neg() if is_tensor(numbers) else numbers
-    parts = parts_of(numbers)
-    return parts.reshape(parts.shape[0], math.prod(parts.shape[1:]))
-
-
-def from_pairs(rows: Any, *shape: int) -> Any:
-    """View contiguous rows of real and imaginary parts in turn as complex numbers of a shape."""
-    return from_parts(rows.reshape(*shape, 2))
 
 
 def not_a_number(array: Any) -> Any:

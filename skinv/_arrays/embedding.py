@@ -1,5 +1,6 @@
-"""Complex matrices as real ones of twice the order, and back."""
+"""Complex matrices as real ones of twice the order, or as pairs of real numbers, and back."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,13 @@ from numpy.typing import NDArray
 
 from .conversion import (
     as_array,
+    from_parts,
     in_library_of,
     is_complex,
     is_foreign,
     is_tensor,
     namespace,
+    parts_of,
     real_array,
     refuse_sparse,
 )
@@ -149,3 +152,18 @@ def mean_of(a: Any, b: Any, out: NDArray | None = None) -> Any:
         return mean
     out[...] = mean
     return out
+
+
+def as_pairs(numbers: Any) -> Any:
+    """Return complex numbers (m, ...) as rows, real and imaginary parts in turn.
+
+    A view where the memory allows it.
+    """
+    numbers = numbers.resolve_conj().resolve_neg() if is_tensor(numbers) else numbers
+    parts = parts_of(numbers)
+    return parts.reshape(parts.shape[0], math.prod(parts.shape[1:]))
+
+
+def from_pairs(rows: Any, *shape: int) -> Any:
+    """View contiguous rows of real and imaginary parts in turn as complex numbers of a shape."""
+    return from_parts(rows.reshape(*shape, 2))

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .conversion import as_pairs, is_tensor
+from .conversion import is_tensor
+from .embedding import as_pairs
 
 
 def result_memory(X: Any, out: Any, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -14,9 +14,9 @@ from ..geometry._sampler import FeasibleRegionSampler
 from ._anchor import Anchor
 from ._fitting import final_of
 from ._guesses import guess
+from ._iteration import solve_exactly, solve_near, solve_with
 from ._proofs import open_rows
 from ._sides import right_hand_sides, rounded_solution, take_better, unknown
-from ._solving import solve_exactly, solve_near, solve_with
 
 
 class SolvesMixin:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ..._arrays.conversion import from_pairs, namespace
+from ..._arrays.conversion import namespace
+from ..._arrays.embedding import from_pairs
 from ..._linalg.products import (
     activate,
     add_product,

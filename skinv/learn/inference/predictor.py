@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from ..._arrays.blocks import by_blocks
-from ..._arrays.conversion import as_pairs, from_pairs, is_dask, to_host
+from ..._arrays.conversion import is_dask, to_host
+from ..._arrays.embedding import as_pairs, from_pairs
 from ..._arrays.memory import overlaps, result_memory
 from ..._arrays.shapes import Layout, Matrices
 from ..._arrays.validation import take_as_is

@@ -144,11 +144,18 @@ def _iterate(
     bound = xp.where(zero & (q < 1), xp.zeros_like(bound), bound)  # b = 0, x = 0
     if plain:
         return x, bound
-    # Back in their own scale entries may over- or underflow.
+    return _back_in_scale(x, bound, unit, scale, zero, 2 * gamma, lost)
+
+
+def _back_in_scale(
+    x: Any, bound: Any, unit: Any, scale: Any, zero: Any, gamma: float, lost: float
+) -> tuple[Any, Any]:
+    """Return solutions in their own scale, in which entries may over- or underflow, and bounds."""
+    xp = namespace(x)
     back = shifted(x, unit, scale)
     again = shifted(back, scale, unit)
-    size = column_norms(again) * (1 - 2 * gamma) - lost
-    total = (bound * size_x + column_norms(again - x) + lost) * (1 + 2 * gamma) * UP / size
+    size = column_norms(again) * (1 - gamma) - lost
+    total = (bound * column_norms(x) + column_norms(again - x) + lost) * (1 + gamma) * UP / size
     total = xp.where(zero, bound, total)
     good = (total >= 0) & xp.isfinite(column_norms(again))
     return back, xp.where(good, total, np.inf)
