@@ -499,8 +499,8 @@ for model in models:
 # -- refused ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float64, *exhaustive(np.float32, np.float16)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, *exhaustive(-np.inf)])
 @pytest.mark.parametrize("case", [c for c in CASES if c[1] in (1, 3, 9, "grid")], ids=str)
 def test_rows_that_are_not_finite(case, bad, dtype, fitted, monkeypatch):
     """Answered by NaN, in whatever entry and piece, and no other row knows of it."""

@@ -43,7 +43,9 @@ KINDS = ("relu", "taylor"), ("silu", None), ("tanh", "affine")
 OTHERS = {(kind[0], baseline) for kind in KINDS for _, baseline in KINDS} - set(KINDS)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, *exhaustive(*sorted(OTHERS, key=str))], ids=str)
+@pytest.mark.parametrize(
+    "kind", [*KINDS[:2], *exhaustive(KINDS[2], *sorted(OTHERS, key=str))], ids=str
+)
 def test_beats_the_linear_approximation(region, kind):
     """In the region the network is at least three times as accurate as the tangent."""
     X, _, X_test, Y_test = region

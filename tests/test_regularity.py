@@ -76,7 +76,7 @@ def test_real_families_are_certified(load, test, seed):
     assert np.linalg.norm(points, -2, axis=(1, 2)).min() >= sampler.margin_
 
 
-@pytest.mark.parametrize("n", [2, 5, *exhaustive(1, 3)])
+@pytest.mark.parametrize("n", [5, *exhaustive(1, 2, 3)])
 def test_certified_ellipsoids_withstand_attacks(n):
     """No descent finds a singular matrix, or one nearer to them than the margin."""
     rng = np.random.RandomState(n)

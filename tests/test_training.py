@@ -655,7 +655,12 @@ def test_errors_of_the_background_arrive(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("solver", "activation"), [("adam", "silu"), ("lm", "silu"), ("lm", "relu")]
+    ("solver", "activation"),
+    [
+        ("adam", "silu"),
+        pytest.param("lm", "silu", marks=pytest.mark.exhaustive),
+        ("lm", "relu"),
+    ],
 )
 def test_streams_repeat(solver, activation, monkeypatch):
     """The same seeds give the same bits, however long the background takes."""
