@@ -178,8 +178,8 @@ def symmetric_rows(stack: Any) -> Any:
     """
     xp = namespace(stack)
     symmetric = stack[:, 0, -1] == stack[:, -1, 0].conj()  # most that are not, are found here
-    if bool(xp.any(symmetric)):
-        some = stack if bool(xp.all(symmetric)) else stack[symmetric]
+    if bool(symmetric.any()):
+        some = stack if bool(symmetric.all()) else stack[symmetric]
         symmetric[indices(symmetric)] = xp.all(some == some.swapaxes(-1, -2).conj(), axis=(1, 2))
     return symmetric
 

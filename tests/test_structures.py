@@ -749,3 +749,30 @@ def test_predictions_of_any_dtype_for_tensors(kind):
     A = np.eye(2) * np.array([1.0, 0.5])[:, None, None]
     answer = CertifiedInverse(Odd()).fit(A).predict(torch.tensor(A))
     np.testing.assert_allclose(answer.numpy(), np.linalg.inv(A))
+
+
+@pytest.mark.parametrize("power", [-990, -400, 400, 990])
+def test_complex_systems_of_any_scale(power):
+    """Matrices and right-hand sides, huge or tiny, column by column, change no bound."""
+    Z = family(3, 20, complex=True)
+    rng = np.random.default_rng(0)
+    b = rng.standard_normal((20, 3, 2)) + 1j * rng.standard_normal((20, 3, 2))
+    units = 2.0 ** np.array([-power // 3, power // 2])
+    model = CertifiedInverse(LinearInverseApprox(), tol=1e-10).fit(Z)
+    scaled = CertifiedInverse(LinearInverseApprox(), tol=1e-10).fit(Z * 2.0 ** (power // 4))
+    x, bound = model.solve(Z, b * units, return_bound=True)
+    y, other = scaled.solve(Z * 2.0 ** (power // 4), b * units, return_bound=True)
+    exact = np.linalg.solve(Z, b)
+    assert max(bound.max(), other.max()) <= 1e-10
+    np.testing.assert_allclose(x / units, exact, rtol=1e-8)
+    np.testing.assert_allclose(y * 2.0 ** (power // 4) / units, exact, rtol=1e-8)
+
+
+def test_matrices_without_the_structure_are_outside():
+    """As deep outside a region of symmetric matrices as they are not symmetric."""
+    region = FeasibleRegionSampler([[3.0, 1.0], [1.0, 2.0]], 0.5, structure="symmetric").fit()
+    A = np.array([[[3.0, 1.0], [1.0, 2.0]], [[3.0, 1.25], [0.75, 2.0]]])
+    depth = region.decision_function(A)
+    assert depth[0] > 0
+    assert depth[1] == -0.25
+    assert region.is_feasible(A).tolist() == [True, False]

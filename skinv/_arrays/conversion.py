@@ -16,7 +16,9 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 from numpy.typing import NDArray
 
+# Of types that have been seen: their namespaces, and whether they are of tensors.
 _NAMESPACES: dict[type, Any] = {}
+_TENSORS: dict[type, bool] = {}
 
 
 def loaded_torch() -> Any:
@@ -28,7 +30,13 @@ def loaded_torch() -> Any:
 
 def is_tensor(X: Any) -> bool:
     """Tell whether something is a torch tensor, without importing torch."""
-    return isinstance(X, getattr(loaded_torch(), "Tensor", ()))
+    known = _TENSORS.get(type(X))  # this is asked often
+    if known is None:
+        torch = loaded_torch()
+        known = torch is not None and isinstance(X, torch.Tensor)
+        if torch is not None:
+            _TENSORS[type(X)] = known
+    return known
 
 
 def is_dask(X: Any) -> bool:
@@ -59,6 +67,8 @@ def in_library_of(X: Any, array: Any) -> Any:
 
 def is_double(array: Any) -> bool:
     """Tell whether real numbers, or real and imaginary parts, are in double precision."""
+    if isinstance(array, np.ndarray):
+        return array.dtype.char in "dD"
     return array.dtype in (namespace(array).float64, namespace(array).complex128)
 
 
@@ -72,6 +82,8 @@ def is_narrow(array: Any) -> bool:
 
 def is_complex(X: Any) -> bool:
     """Tell whether an array, a tensor or a nested list holds complex numbers."""
+    if isinstance(X, np.ndarray):
+        return X.dtype.kind == "c"
     if is_tensor(X):
         return bool(X.is_complex())
     if is_foreign(X):

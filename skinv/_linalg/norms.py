@@ -64,7 +64,7 @@ def finite_rows(stack: Any) -> Any:
     xp = namespace(stack)
     with np.errstate(over="ignore", invalid="ignore"):
         good = xp.isfinite(frobenius(stack))  # the cheapest test, but squares overflow early
-    if not bool(xp.all(good)):
+    if not bool(good.all()):
         rest = ~good
         good[rest] = xp.all(xp.isfinite(stack[rest]), axis=(1, 2))
     return good
@@ -78,7 +78,7 @@ def scales(stack: Any, share: float = 0.25) -> Any:
     """
     xp, arithmetic, size = namespace(stack), Arithmetic.of(stack), frobenius(stack)
     safe = (size > arithmetic.tiny**share) & (size < arithmetic.largest**share)
-    if bool(xp.all(safe)):
+    if bool(safe.all()):
         return None
     unit = powers_of_two(stack, (1, 2))
     return xp.where(safe[:, None, None], xp.ones_like(unit), unit)

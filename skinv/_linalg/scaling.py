@@ -28,7 +28,7 @@ def times_power(stack: Any, unit: Any) -> Any:
         unit = unit[..., None]
     out = parts * unit
     lost = subnormal(parts)
-    if bool(xp.any(lost)):
+    if bool(lost.any()):
         exact = decoded(parts, as_double(unit) * 2.0 ** (1 - FORMATS[parts.dtype.itemsize][2]))
         out = xp.where(lost, xp.astype(exact, out.dtype, copy=False), out)
     return out if parts is stack else from_parts(out)

@@ -42,10 +42,10 @@ def refine(
             if double:
                 continue
             going = ~(figures[0] <= tol)
-            if not bool(xp.any(going)):
+            if not bool(going.any()):
                 continue
             # On in double precision from where single ended, and back.
-            rows = slice(None) if bool(xp.all(going)) else indices(going)
+            rows = slice(None) if bool(going.all()) else indices(going)
             more = tuple(figure[rows] + 0 for figure in figures)
             wide = space[1].wide(x[rows], "x")
             _refine_scaled(space[1].wide(a[rows], "a"), wide, more, space[1], *settings)
@@ -170,7 +170,7 @@ def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, A
     is, but for rounding: u|Y|, and what underflows, which is far less unless X is tiny.
     """
     xp = namespace(X)
-    if not bool(xp.any(symmetric)):
+    if not bool(symmetric.any()):
         return X, bound
     with np.errstate(all="ignore"):
         Y = hermitian_part(X, symmetric)
