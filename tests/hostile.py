@@ -226,6 +226,15 @@ def rounded_away(n, m, dtype, seed=0):
 # The oracle.
 
 
+def moduli(parts, n, end):
+    """Return bounds of the moduli of complex numbers from those of the parts that embed them."""
+    half = n // 2
+    pairs = [
+        (parts[i * n + j], parts[(i + half) * n + j]) for i in range(half) for j in range(half)
+    ]
+    return [getattr((re * re + im * im).sqrt(), end)() for re, im in pairs]
+
+
 class Oracle:
     """The true relative errors of approximate inverses of one matrix, by ball arithmetic.
 
@@ -253,8 +262,11 @@ class Oracle:
         assert exact.det() == 0
         self.singular = True
 
-    def errors(self, X):
-        """Return proven lower bounds of ‖A⁻¹ − X‖ / ‖A⁻¹‖ in the norms "fro", "inf" and "1"."""
+    def errors(self, X, embeds=False):
+        """Return proven lower bounds of ‖A⁻¹ − X‖ / ‖A⁻¹‖ in the norms "fro", "inf" and "1".
+
+        Of the complex matrices, if A and X embed such.
+        """
         if self.singular or not np.isfinite(X).all():
             return (np.inf,) * 3
         X = arb_mat(np.asarray(X, dtype=np.float64).tolist())
@@ -263,12 +275,15 @@ class Oracle:
                 E = (self.inverse - X).entries()
                 low = [e.abs_lower() for e in E]
                 if self.bits >= 4096 or sum(e.rad() for e in E) < sum(low) * 1e-6 + 1e-290:
-                    return self._ratios(low)
+                    return self._ratios(low, embeds)
             self.bits *= 2
             self._invert()
 
-    def _ratios(self, low):
+    def _ratios(self, low, embeds):
         high, n = [e.abs_upper() for e in self.entries], len(self.rows)
+        if embeds:
+            low, high = moduli(low, n, "lower"), moduli(high, n, "upper")
+            n //= 2
         ratios = [
             (sum(x * x for x in low) / sum(x * x for x in high)).lower().sqrt(),
             max(sum(low[i * n : i * n + n]) for i in range(n))

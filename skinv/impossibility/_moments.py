@@ -274,7 +274,9 @@ def _growth(parts: NDArray, covariance: NDArray, edges: NDArray) -> tuple[float,
     normal = design.T @ solved[:, :2]
     coefficients = np.linalg.solve(normal, design.T @ solved[:, 2])
     error = float(np.sqrt(np.linalg.inv(normal)[1, 1]))
-    return float(coefficients[1]), error, np.exp(coefficients[0] + coefficients[1] * x) * widths
+    with np.errstate(over="ignore"):  # of a line through few samples
+        fitted = np.exp(coefficients[0] + coefficients[1] * x) * widths
+    return float(coefficients[1]), error, fitted
 
 
 # -- drawing toward singular matrices --------------------------------------------------------------
