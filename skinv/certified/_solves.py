@@ -129,7 +129,8 @@ class SolvesMixin:
         if not bool(good.all()):
             bound = xp.where(good, bound, np.inf)
             x = xp.where(good[:, None], x, not_a_number(x))
-        self._refuse(~(bound <= self.tol), "solutions")
+        if "raise" in self.fallback:
+            self._refuse(~(bound <= self.tol), "solutions")
         x, bound = x.reshape(b.shape), bound if b.ndim == 3 else bound[:, 0]
         return (x, bound) if return_bound else x
 
