@@ -103,7 +103,7 @@ def _flat_pair(Y: Any, Y_pred: Any) -> tuple[list[NDArray], Leading]:
     """Return both as rows in double precision, and how they came."""
     pair = [as_array(to_host(array)) for array in (Y, Y_pred)]
     numbers = [_double(array) for array in pair]
-    came = Leading.of(max(numbers, key=np.iscomplexobj))
+    came = Leading.of(numbers[1] if np.iscomplexobj(numbers[1]) else numbers[0])
     if pair[0].shape != pair[1].shape:
         raise _mismatch(Y, Y_pred)
     n = pair[0].shape[-1]

@@ -301,10 +301,8 @@ def as_given(values: NDArray, X: Any) -> Any:
 
 def alike(*values: Any) -> tuple[Any, ...]:
     """Return array-likes as tensors on one device if one is a tensor, else as arrays."""
-    device = next((X.device for X in values if is_tensor(X)), None)
-    if device is None:
-        return tuple(as_array(to_host(X)) for X in values)
-    return tuple(as_tensor(X).to(device) for X in values)
+    example = next((X for X in values if is_tensor(X)), None)
+    return tuple(beside(X, example) for X in values)
 
 
 def beside(values: Any, X: Any) -> Any:
@@ -354,9 +352,9 @@ def floating(given: Any, double: bool, *, exact: bool = True) -> Any:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         if is_tensor(given):
+            given = as_tensor(given)  # a view with its signs turned is not memory yet
             kind = namespace(given).complex64 if given.is_complex() else namespace(given).float32
-            # A view with its signs turned, as of a conjugate's imaginary part, is not memory yet.
-            M = (as_double(given) if double else given.to(kind)).resolve_neg()
+            M = as_double(given) if double else given.to(kind)
         elif given.dtype.kind in "fc" and double:
             M = as_double(given)
         elif given.dtype.kind in "fciub":

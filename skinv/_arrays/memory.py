@@ -37,7 +37,7 @@ def is_contiguous(X: Any) -> bool:
     return bool(X.is_contiguous() if is_tensor(X) else X.flags.c_contiguous)
 
 
-def overlaps(X: Any, out: Any) -> bool:
+def writes_over(X: Any, out: Any) -> bool:
     """Tell whether an array, of which more is to be known, is about to be written over."""
     return not is_tensor(X) and np.may_share_memory(X, out)
 

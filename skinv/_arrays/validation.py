@@ -9,7 +9,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .conversion import (
     as_array,
     as_double,
-    as_tensor,
     floating,
     is_complex,
     is_narrow,
@@ -99,7 +98,6 @@ def take(estimator: Any, X: Any, *, keep_half: bool = False, exact: bool = False
                 f"{given.n_features} entries, but {name} is expecting {n_features} features: fit "
                 f"it to complex matrices of this order."
             )
-        numbers = as_tensor(numbers) if is_tensor(numbers) else numbers
         return Matrices(floating(numbers, not is_narrow(numbers), exact=exact), layout)
     if is_tensor(numbers):
         if numbers.ndim != 2 or n_features not in (None, numbers.shape[1]):
@@ -150,6 +148,6 @@ def floating_matrices(X: Any) -> Matrices:
     taken = Matrices.of(X)
     numbers = taken.numbers
     if not (is_tensor(numbers) and is_narrow(numbers) and not taken.is_complex):
-        numbers = as_tensor(numbers) if is_tensor(numbers) else as_array(numbers)
+        numbers = numbers if is_tensor(numbers) else as_array(numbers)
         numbers = floating(numbers, not is_narrow(numbers))
     return Matrices(numbers, taken.layout)

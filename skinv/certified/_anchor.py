@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays.conversion import namespace
-from .._arrays.embedding import embed_complex, extract_complex
+from .._arrays.embedding import extract_complex
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.inverses import condition_numbers
 from .._linalg.products import column_norms, dot, exact_inverse, product_error
@@ -53,9 +53,8 @@ class Anchor:
     @classmethod
     def of(cls, center: NDArray, inverse: NDArray | None = None) -> "Anchor | None":
         """Return the anchor at a matrix (n, n), or None if that is singular or nearly so."""
-        kind = np.complex128 if np.iscomplexobj(center) else np.float64
-        A = np.array(center, dtype=kind, order="C")[None]
-        P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=kind)[None]
+        A = np.array(center, dtype=np.float64, order="C")[None]
+        P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=np.float64)[None]
         with np.errstate(all="ignore"):
             if not condition_numbers(A, P)[0] < 1e12:
                 return None
@@ -63,25 +62,19 @@ class Anchor:
         return cls._measured(A, P, 1.0 if scale is None else float(scale.ravel()[0]))
 
     @cached_property
-    def is_complex(self) -> bool:
-        """Whether the matrix is."""
-        return np.iscomplexobj(self.center)
-
-    @cached_property
-    def other(self) -> "Anchor | None":
-        """The anchor for real embeddings of complex matrices, or for what they embed."""
-        if self.is_complex or len(self.center) % 2 == 0:
-            turned = embed_complex if self.is_complex else extract_complex
-            return self._measured(turned(self.center)[None], turned(self.inverse)[None], self.unit)
-        return None
+    def of_complex(self) -> "Anchor | None":
+        """The anchor at the complex matrix that this one embeds, or is nearest to."""
+        if len(self.center) % 2:
+            return None
+        A, P = (extract_complex(M)[None] for M in (self.center, self.inverse))
+        return self._measured(A, P, self.unit)
 
     @classmethod
     def from_state(
         cls, center: NDArray, inverse: NDArray, unit: float, **figures: Any
     ) -> "Anchor | None":
         """Return the anchor of what a file says of one, of which no figure is believed."""
-        kind = np.complex128 if np.iscomplexobj(center) else np.float64
-        A, P = (np.array(M, dtype=kind, order="C")[None] for M in (center, inverse))
+        A, P = (np.array(M, dtype=np.float64, order="C")[None] for M in (center, inverse))
         unit = float(unit)
         if not (A.shape == P.shape and A.ndim == 3 and A.shape[1] == A.shape[2]):
             raise ValueError(

@@ -16,6 +16,7 @@ from .._arrays.results import PROVEN, InverseReport
 from .._arrays.rows import list_rows, numbered, taken_rows
 from .._arrays.shapes import Matrices
 from .._arrays.training import training_rows
+from .._arrays.validation import take
 from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
 from .._linalg.workspace import indices
@@ -191,6 +192,7 @@ class CertifiedInverse(
         by_row = [name for name, value in fit_params.items() if is_by_row(value, m)]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
             self._fit(X, y, {**fit_params, **dict(zip(by_row, values, strict=True))})
+        self._anchor = self._find_anchor()
         return self
 
     # -- predicting ------------------------------------------------------------------------------
@@ -306,7 +308,7 @@ class CertifiedInverse(
         """Return what the regressor is asked with, and the matrices, NaN and infinity included."""
         if self.family is not None:
             return members(self, X, False)
-        taken = self._validate_prediction(X, exact=True)
+        taken = take(self, X, exact=True)
         return (X if hasattr(X, "columns") else taken.numbers), taken
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:

@@ -85,16 +85,14 @@ class FitsMixin(InverseRegressorMixin):
 
     estimator: Any
     family: Any
-    _find_anchor: Any
     _validate_params: Any
 
     def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
-        """Fit the regressor, and find what solutions start from."""
+        """Fit the regressor."""
         self._y_ndim = 2
         self.__dict__.pop("_mean", None)  # of an earlier fit
         if self.family is not None and X is not None:
             self._fit_family(X, y, fit_params)
-            self._anchor = self._find_anchor()
             return
         frozen = isinstance(self.estimator, FrozenEstimator)
         if X is None or (frozen and y is None):
@@ -106,7 +104,6 @@ class FitsMixin(InverseRegressorMixin):
             else:
                 self._fit_without_data(fit_params)
             self._adopt_features(self.estimator_)
-            self._anchor = self._find_anchor()
             return
         targets: Any = None
         if y is None and finds_targets(self.estimator):
@@ -129,7 +126,6 @@ class FitsMixin(InverseRegressorMixin):
             targets = targets.astype(np.float32)  # networks of one precision take no other
         self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
         self.estimator_ = fitted(self.estimator, given, targets, fit_params)
-        self._anchor = self._find_anchor()
 
     def _fit_without_data(self, fit_params: dict) -> None:
         """Fit a regressor that needs no matrices."""

@@ -35,15 +35,15 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None) -> Any:
 
     `given` is what it is asked with for all, and A are those matrices themselves.
     """
-    total, numbers = len(given), np.arange(len(given))
+    total, numbers = len(given), None
     if index is not None:
         given, A = taken_rows(given, index), A[index]
-        numbers = numbers[index if isinstance(index, slice) else to_host(index)]
+        numbers = range(total)[index] if isinstance(index, slice) else to_host(index)
     if len(given) == 0:
         return copied(A)
     if is_complex(given) and not _takes_complex(estimator):
         given = flatten_stack(given)[0]
-    with nullcontext() if index is None else numbered(numbers, total):
+    with nullcontext() if numbers is None else numbered(numbers, total):
         predicted, answered = _ask(estimator, given)
     if answered is None:
         return _as_stack(estimator, predicted, A)

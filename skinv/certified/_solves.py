@@ -103,8 +103,8 @@ class SolvesMixin:
             good = xp.all(xp.isfinite(columns), axis=1)
             columns = xp.where(good[:, None], columns, xp.zeros_like(columns))
         anchor = ready._anchor if hasattr(ready, "_anchor") else ready._find_anchor()
-        if anchor is not None and anchor.is_complex != taken.is_complex:
-            anchor = anchor.other
+        if anchor is not None and taken.is_complex:
+            anchor = anchor.of_complex
         if anchor is not None:  # here NaN and infinity are but far from the centre
             x, bound = solve_near(anchor, A, columns, self.tol)
         for exactly in (False, True)[: 2 if self.fallback in ("exact", "exact-raise") else 1]:

@@ -18,9 +18,9 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from .._arrays.conversion import to_host
 from .._arrays.estimators import unwrapped
 from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
-from .._arrays.shapes import Matrices, as_stack, flatten_stack, warn_of_single
+from .._arrays.shapes import as_stack, flatten_stack, warn_of_single
 from .._arrays.training import selected, targets_are_inverses
-from .._arrays.validation import take, validate_rows
+from .._arrays.validation import validate_rows
 from .._arrays.warned import warn
 from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..persistence import PersistentMixin
@@ -102,12 +102,6 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         if inverses:
             check_inverse_targets(as_stack(rows), as_stack(targets))
         return rows, targets, inverses
-
-    def _validate_prediction(
-        self, X: Any, *, keep_half: bool = False, exact: bool = False
-    ) -> Matrices:
-        """Return floating-point matrices as :func:`skinv._arrays.validation.take` does."""
-        return take(self, X, keep_half=keep_half, exact=exact)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R² of the prediction.

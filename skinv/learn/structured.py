@@ -11,12 +11,12 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 
 from .._arrays.blocks import by_blocks
 from .._arrays.conversion import (
-    is_complex,
     is_dask,
     like,
     namespace,
     numbers_like,
     real_array,
+    real_numbers,
     to_host,
 )
 from .._arrays.embedding import embed_complex, extract_complex
@@ -24,7 +24,7 @@ from .._arrays.estimators import unwrapped
 from .._arrays.rows import list_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
 from .._arrays.training import targets_are_inverses, training_rows
-from .._arrays.validation import validate_rows
+from .._arrays.validation import take, validate_rows
 from .._linalg.form import ModelForm
 from .._linalg.inverses import regular_inverse, training_inverses
 from ..persistence import Fitted
@@ -257,7 +257,7 @@ class StructuredInverse(
         """
         if is_dask(X):
             return by_blocks(self, "predict", X)
-        taken = self._validate_prediction(X)
+        taken = take(self, X)
         rows, layout = taken.rows, taken.layout
         xp = namespace(rows)
         finite = xp.isfinite(rows).all(1)
@@ -277,9 +277,7 @@ class StructuredInverse(
         given = features if ours else to_host(features)
         with np.errstate(all="ignore"):
             numbers = self.estimator_.predict(given) if len(features) else features * 0.0
-        if is_complex(numbers):
-            numbers = real_array(numbers, "predictions")  # raises
-        numbers = numbers_like(numbers, rows, "predictions")
+        numbers = numbers_like(real_numbers(numbers, "predictions"), rows, "predictions")
         if math.prod(numbers.shape) != math.prod(features.shape):
             raise ValueError(
                 f"Got predictions of shape {tuple(numbers.shape)} for {len(features)} matrices of "

@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..._arrays.blocks import by_blocks
 from ..._arrays.conversion import is_dask, to_host
 from ..._arrays.embedding import as_pairs, from_pairs
-from ..._arrays.memory import overlaps, result_memory
+from ..._arrays.memory import result_memory, writes_over
 from ..._arrays.shapes import Layout, Matrices
-from ..._arrays.validation import take_as_is
+from ..._arrays.validation import take, take_as_is
 from ..._linalg.form import ModelForm
 from ..regressor import InverseRegressorMixin
 from .engine import Engine
@@ -102,7 +102,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
         if out is not None:
             out = result_memory(X, out, shape, (X if pairs else rows).dtype)
         verbose, seen = getattr(self, "verbose", 0) > 1, rows
-        if out is not None and overlaps(rows, out):
+        if out is not None and writes_over(rows, out):
             seen = np.where(np.isfinite(rows), rows.dtype.type(0), np.nan)
         if pairs and index is not None:
             index = np.stack([2 * index, 2 * index + 1], axis=1).ravel()
@@ -183,7 +183,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
         """Return rows or a stack of floating-point numbers, as they are if possible."""
         if not self.__sklearn_is_fitted__():
             check_is_fitted(self)
-        return take_as_is(self, X) or self._validate_prediction(X, keep_half=True)
+        return take_as_is(self, X) or take(self, X, keep_half=True)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
