@@ -18,7 +18,7 @@ from ._arrays.embedding import embed_complex, extract_complex, mean_of
 from ._arrays.rows import list_rows
 from ._arrays.shapes import as_stack, flatten_stack, matrix_order, may_be_single
 from ._linalg.products import taken_columns
-from ._linalg.workspace import copied, indices
+from ._linalg.workspace import indices, piece_memory, pieces
 
 __all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
 
@@ -148,16 +148,15 @@ class Structure:
         return violation
 
 
-def hermitian_part(stack: Any, which: Any) -> Any:
-    """Return a stack (m, n, n) with some of its matrices made symmetric or Hermitian.
-
-    What is so already is not changed.
-    """
-    if bool(which.all()):
-        return mean_of(stack, stack.swapaxes(-1, -2).conj())
-    some, stack = stack[which], copied(stack)
-    stack[which] = mean_of(some, some.swapaxes(-1, -2).conj())
-    return stack
+def make_hermitian(stack: Any, which: Any) -> None:
+    """Replace some matrices of a stack (m, n, n) by their symmetric or Hermitian parts."""
+    # Of a transpose in the cache every line is read once.
+    memory = piece_memory(stack) // 2
+    for piece in pieces(len(stack), stack.shape[-1], stack.itemsize, memory):
+        chosen, block = which[piece], stack[piece]
+        rows = slice(None) if bool(chosen.all()) else indices(chosen)
+        half = 0.5 * block[rows]
+        block[rows] = half + half.swapaxes(-1, -2).conj()
 
 
 def symmetric_rows(stack: Any) -> Any:

@@ -161,6 +161,7 @@ def test_vmap_and_compile(case, fitted, families):
 
 
 @quiet
+@pytest.mark.exhaustive  # a compiler of C++ takes its time
 @pytest.mark.filterwarnings("ignore:Skipping serialization:UserWarning")  # until torch > 2.6
 def test_compiled_code(fitted, families):
     """torch.compile with its own compiler, where there is one."""

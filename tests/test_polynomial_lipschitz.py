@@ -339,7 +339,7 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("n_pairs", [8000, *exhaustive(100_000)])
+@pytest.mark.parametrize("n_pairs", [3000, *exhaustive(100_000)])
 @pytest.mark.parametrize("name", MODULES)
 def test_certificates_hold(name, n_pairs):
     """No certificate is broken by many pairs in any norm; random ones, and by gradient ascent."""

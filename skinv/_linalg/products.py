@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double, is_complex, is_tensor, namespace, parts_of
+from .._arrays.conversion import as_double, is_complex, is_tensor, loaded_torch, namespace, parts_of
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 
@@ -17,7 +17,7 @@ def product(A: Any, B: Any, out: Any = None) -> Any:
     """Multiply two stacks, into `out` if it is given."""
     if not is_tensor(A):
         return np.matmul(A, B, out=out)
-    torch = namespace(A)
+    torch = loaded_torch()  # itself: array-api-compat looks at the dtypes first
     if A.ndim == 3 and _is_tiny(A, B):
         host = None if out is None else out.numpy()
         return torch.from_numpy(np.matmul(A.numpy(), B.numpy(), out=host))

@@ -9,9 +9,9 @@ from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import norm_bound, norm_floor, scales
 from .._linalg.products import product_error
 from .._linalg.scaling import times_power
-from .._linalg.workspace import Workspace, full, indices, pieces
+from .._linalg.workspace import Workspace, copied, full, indices, pieces
 from ..refinement import improve
-from ..structures import hermitian_part
+from ..structures import make_hermitian
 from ._residual import ResidualNorms, measure, scaled
 
 # A step that leaves more than this share of the residual leads nowhere.
@@ -166,15 +166,18 @@ def _moved_bound_in_scale(X: Any, Y: Any, bound: Any, norm: str) -> Any:
 def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, Any]:
     """Return X with those made Hermitian whose matrices are, and bounds that hold for them.
 
-    The mean of X and its transpose is no further from a Hermitian A⁻¹ in the Frobenius norm than X
-    is, but for rounding: u|Y|, and what underflows, which is far less unless X is tiny.
+    X is overwritten. The mean of X and its transpose is no further from a Hermitian A⁻¹ in the
+    Frobenius norm than X is, but for rounding: u|Y|, and what underflows, which is far less unless
+    X is tiny.
     """
     xp = namespace(X)
     if not bool(symmetric.any()):
         return X, bound
     with np.errstate(all="ignore"):
-        Y = hermitian_part(X, symmetric)
-        if norm == "fro" and X.dtype.itemsize >= 4 and scales(X) is None:
+        alone = norm == "fro" and X.dtype.itemsize >= 4 and scales(X) is None
+        Y = X if alone else copied(X)
+        make_hermitian(Y, symmetric)
+        if alone:
             moved = (bound + 3 * Arithmetic.of(X).unit * (1 + bound)) * (1 + 2.0**-46)
         else:
             moved = _moved_bound_in_scale(as_double(X), as_double(Y), bound, norm)
