@@ -73,10 +73,10 @@ def compare(
         for i, on in enumerate(patterns)
     )
     points = np.tile(center, (*d.shape, 1))
-    with tqdm(total=len(patterns), unit="region", disable=not verbose) as bar:
-        for i, T in enumerate(Parallel(n_jobs=n_jobs, return_as="generator")(programs)):
-            points[i][:, active] += T * widths[active]
-            bar.update()
+    found = Parallel(n_jobs=n_jobs, return_as="generator")(programs)
+    bar = tqdm(found, total=len(patterns), unit="region", disable=not verbose)
+    for i, T in enumerate(bar):
+        points[i][:, active] += T * widths[active]
     # One step towards the centre where rounding took the sum out of the box.
     outside = np.abs(points - center) > widths
     points = np.where(outside, np.nextafter(points, center), points)

@@ -158,14 +158,7 @@ def activation_regions(
     array([[3.5, 0.5],
            [0.5, 2.5]])
     """
-    params = {
-        "n_samples": n_samples,
-        "patterns": patterns,
-        "max_regions": max_regions,
-        "n_jobs": n_jobs,
-        "verbose": verbose,
-    }
-    validate_parameter_constraints(_CONSTRAINTS, params, "activation_regions")
+    validate_parameter_constraints(_CONSTRAINTS, locals(), "activation_regions")
     try:
         import pandas
     except ImportError as error:

@@ -270,7 +270,19 @@ class ParetoDisplay(Display):
         self.labels_.append(self.ax_.annotate(name, (x, y), xycoords=system, **beside, **text))
 
     def __repr__(self) -> str:
-        return as_text(self.results, pareto_front(*self._columns()), self.setting)
+        names = [_shortened(row["name"], _LONGEST_NAME) for row in self.results]
+        width = max(map(len, ["candidate", *names]))
+        lines = [self.setting, f"  {'candidate':<{width}}  {'  '.join(_COLUMNS)}"]
+        on_front = pareto_front(*self._columns())
+        for row, name, best in zip(self.results, names, on_front, strict=True):
+            if row.get("failure"):
+                cells = _shortened(row["failure"], _LONGEST_FAILURE)
+            else:
+                cells = "  ".join(
+                    f"{row[key]:>{len(title)}{form}}" for title, (key, form) in _COLUMNS.items()
+                )
+            lines.append(f"{'*' if best else ' '} {name:<{width}}  {cells}")
+        return "\n".join(lines)
 
 
 def pareto_front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
@@ -283,22 +295,6 @@ def pareto_front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
     no_worse = (cost[:, None] <= cost) & (error[:, None] <= error) & finite[:, None]
     better = (cost[:, None] < cost) | (error[:, None] < error)
     return finite & ~(no_worse & better).any(axis=0)
-
-
-def as_text(results: list[dict[str, Any]], on_front: NDArray[np.bool_], setting: str) -> str:
-    """Write results as a table; an asterisk marks what is on the Pareto front."""
-    names = [_shortened(row["name"], _LONGEST_NAME) for row in results]
-    width = max(map(len, ["candidate", *names]))
-    lines = [setting, f"  {'candidate':<{width}}  {'  '.join(_COLUMNS)}"]
-    for row, name, best in zip(results, names, on_front, strict=True):
-        if row.get("failure"):
-            cells = _shortened(row["failure"], _LONGEST_FAILURE)
-        else:
-            cells = "  ".join(
-                f"{row[key]:>{len(title)}{form}}" for title, (key, form) in _COLUMNS.items()
-            )
-        lines.append(f"{'*' if best else ' '} {name:<{width}}  {cells}")
-    return "\n".join(lines)
 
 
 def _shortened(text: Any, length: int) -> str:

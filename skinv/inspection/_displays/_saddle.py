@@ -55,21 +55,16 @@ def draw_saddle(
     ax.plot(*np.array([middle, foot]).T, ":", color=BLACK, lw=1.2, zorder=4)
     ax.plot(*foot[:, None], ".", color=BLACK, ms=5, zorder=4)
     marks = ax.plot(*middle[:, None], label="centre", **CROSS)
-    _set_view(ax, space, np.concatenate(heights), middle, above)
-    held = f"{entry_name(space.fixed)} $= {center[space.fixed]:.4g}$"
-    ax.set_title(f"{held} held: singular on a saddle", fontsize="medium")
-    return [[surface], sheets, [body], marks]
-
-
-def _set_view(ax: Any, space: Space, heights: NDArray, middle: NDArray, above: bool) -> None:
-    """Look at the saddle from above, at equal scales, with the centre in front."""
-    side, rise = space.x[0, [0, -1]], np.array([heights.min(), heights.max()])
-    # Upside down if the centre is below the saddle, so that one always looks down on it.
+    all_heights = np.concatenate(heights)
+    side, rise = space.x[0, [0, -1]], np.array([all_heights.min(), all_heights.max()])
+    # Looked at from above with the centre in front; upside down if it is below the saddle.
     ax.set(xlim=side, ylim=side, zlim=rise if above else rise[::-1])
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.get_major_locator().set_params(nbins=5)
     ax.set_box_aspect([np.ptp(side), np.ptp(side), np.ptp(rise)], zoom=0.9)
-    azimuth = np.degrees(np.arctan2(middle[1], middle[0]))
-    ax.view_init(elev=26, azim=azimuth + 65)
+    ax.view_init(elev=26, azim=np.degrees(np.arctan2(middle[1], middle[0])) + 65)
     names = [entry_name(entry) for entry in space.free]
     ax.set(xlabel=names[0], ylabel=names[1], zlabel=names[2] + ("" if above else " (downward)"))
+    held = f"{entry_name(space.fixed)} $= {center[space.fixed]:.4g}$"
+    ax.set_title(f"{held} held: singular on a saddle", fontsize="medium")
+    return [[surface], sheets, [body], marks]

@@ -146,7 +146,7 @@ def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float
     Counterclockwise: corners of a box and of an l1 ball, points of other shapes.
     """
     if isinstance(region, Box):
-        return _SQUARE * _half_widths(region, free)
+        return _SQUARE * np.broadcast_to(region.radius, 4)[_positions(free)]
     if isinstance(region, L1Ball):
         return region.radius * np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     angle = np.linspace(0, 2 * np.pi, _OUTLINE, endpoint=False)
@@ -160,27 +160,16 @@ def section_faces(region: Region, free: tuple[Entry, ...]) -> list[NDArray[np.fl
     """
     if isinstance(region, Box):
         sides = [np.insert(_SQUARE, axis, end, axis=1) for axis in range(3) for end in (-1, 1)]
-        return [side * _half_widths(region, free) for side in sides]
+        return [side * np.broadcast_to(region.radius, 4)[_positions(free)] for side in sides]
     if isinstance(region, L1Ball):
         signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T
         return [region.radius * np.diag(sign) for sign in signs]
     latitude, longitude = np.meshgrid(np.linspace(0, np.pi, 13), np.linspace(0, 2 * np.pi, 25))
-    unit = np.stack(
-        [
-            np.sin(latitude) * np.cos(longitude),
-            np.sin(latitude) * np.sin(longitude),
-            np.cos(latitude),
-        ],
-        axis=-1,
-    )
+    x, y = np.sin(latitude) * np.cos(longitude), np.sin(latitude) * np.sin(longitude)
+    unit = np.stack([x, y, np.cos(latitude)], axis=-1)
     mesh = _stretched(region, free, unit.reshape(-1, 3)).reshape(unit.shape)
     corners = np.stack([mesh[:-1, :-1], mesh[1:, :-1], mesh[1:, 1:], mesh[:-1, 1:]], axis=2)
     return list(corners.reshape(-1, 4, 3))
-
-
-def _half_widths(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:
-    widths = np.broadcast_to(np.asarray(region.radius, dtype=np.float64), 4)
-    return widths[_positions(free)]
 
 
 def _stretched(

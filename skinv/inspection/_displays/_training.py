@@ -38,12 +38,10 @@ class TrainingDisplay(Display):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes of the loss.
+    ax_, figure_ : matplotlib Axes and Figure
+        What is drawn on; the axes are those of the loss.
     score_ax_ : matplotlib Axes or None
         The axes of the scores on the right, if there are any below 1.
-    figure_ : matplotlib Figure
-        The figure.
     line_ : matplotlib Line2D
         The loss.
     score_line_ : matplotlib Line2D or None
