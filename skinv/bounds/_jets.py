@@ -20,38 +20,33 @@ _EPS = float(torch.finfo(torch.float64).eps)
 class Boxes:
     """Boxes {z + half·t} in the coordinates of a region {‖z‖_p <= 1}, and their matrices.
 
-    Sides that were never halved have half-width 1 and centre 0; in "l2" and "l1" the ball holds
-    them together.
+    Sides that were never halved have half-width 1 and centre 0; for p < inf the ball holds them
+    together.
     """
 
     z: Tensor  # centres (b, d)
     half: Tensor  # half-widths (b, d)
     A: Tensor  # matrices at the centres (b, n, n)
     S: Tensor  # directions times half-widths (b, d, n, n)
-    norm: str  # p: "linf", "l2" or "l1"
-    blur: float = 0.0  # largest row sum of the rounding errors of A
+    p: float  # inf, 2 or 1
+    blur: float  # largest row sum of the rounding errors of A
 
     def __post_init__(self) -> None:
-        if self.norm == "linf":
-            return
         self._whole = self.half == 1
-        nearest = (self.z.abs() - self.half).clamp(min=0).masked_fill(self._whole, 0.0)
-        if self.norm == "l2":  # what the halved sides leave of the radius
-            left = (1 - (nearest**2).sum(1)).clamp(min=0).sqrt()
-        else:
-            left = (1 - nearest.sum(1)).clamp(min=0)
-        self._left = left * (1 + 4 * _EPS)
+        if self.p < torch.inf:  # what the halved sides leave of the radius
+            nearest = (self.z.abs() - self.half).clamp(min=0).masked_fill(self._whole, 0.0)
+            left = (1 - (nearest**self.p).sum(1)).clamp(min=0) ** (1 / self.p)
+            self._left = left * (1 + 4 * _EPS)
 
     def size(self, rows: Tensor) -> Tensor:
         """Bound |Σ t_k rows_k| over the box and the ball, rows of shape (b, d, ...)."""
         rows = rows.abs()
-        if self.norm == "linf":
+        if self.p == torch.inf:
             return rows.sum(1)
         shape = (*self._whole.shape, *(1,) * (rows.ndim - 2))
         whole, left = self._whole.reshape(shape), self._left.reshape(-1, *shape[2:])
-        together = rows.masked_fill(~whole, 0.0)
-        l2 = self.norm == "l2"
-        held = torch.linalg.vector_norm(together, dim=1) if l2 else together.amax(1)
+        dual = 2 if self.p == 2 else torch.inf
+        held = torch.linalg.vector_norm(rows.masked_fill(~whole, 0.0), dual, dim=1)
         return rows.masked_fill(whole, 0.0).sum(1) + left * held
 
     def size2(self, rows: Tensor) -> Tensor:

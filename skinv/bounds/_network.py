@@ -78,8 +78,9 @@ class Network:
         if self.quadratic:
             yield self._expansion(boxes)
             return
-        for parallel in (True, False) if self.activation == "relu" else (True,):
-            yield self._lines(boxes, parallel)
+        yield self._lines(boxes, True)
+        if self.activation == "relu" and len(self.layers) > 1:
+            yield self._lines(boxes, False)
 
     def magnitude(self, entering: Tensor) -> float:
         """Bound all intermediate results, to measure rounding by.
@@ -98,7 +99,7 @@ class Network:
         """Return what enters the first layer's units at the centres, and by how much it varies."""
         W1, b1 = self.layers[0]
         y = boxes.z @ W1.T + b1
-        if boxes.norm == "linf":
+        if boxes.p == torch.inf:
             return y, boxes.half @ W1.abs().T
         return y, boxes.size(boxes.half[:, :, None] * W1.T)
 
@@ -129,9 +130,9 @@ class Network:
         """Return slopes and offsets of lines below and above the activation on [low, high]."""
         if self.activation == "relu":
             slope = (high.clamp(min=0) / (high - low).clamp(min=1e-300)).clamp(0, 1)
-            slope = torch.where(low >= 0, torch.ones_like(slope), slope)
+            slope = torch.where(low >= 0, 1.0, slope)
             crossing = (low < 0) & (high > 0)
-            offset = torch.where(crossing, -slope * low, torch.zeros_like(low))
+            offset = torch.where(crossing, -slope * low, 0.0)
             under = slope
             if not parallel:
                 under = torch.where(crossing, (high > -low).to(slope.dtype), slope)
@@ -145,12 +146,15 @@ class Network:
 
     def _lines(self, boxes: Boxes, parallel: bool) -> Enclosure:
         """Propagate lines backward through all layers."""
-        y, radius = self._units(boxes)
-        relaxed = [self._relaxed(y - radius, y + radius, parallel)]
-        for depth in range(2, len(self.layers)):
-            part = self._backward(boxes, relaxed, depth)
-            low = part.low - boxes.size(part.low_gradient)
-            high = part.high + boxes.size(part.high_gradient)
+        relaxed: list = []
+        for depth in range(1, len(self.layers)):
+            if depth == 1:
+                y, radius = self._units(boxes)
+                low, high = y - radius, y + radius
+            else:
+                part = self._backward(boxes, relaxed, depth)
+                low = part.low - boxes.size(part.low_gradient)
+                high = part.high + boxes.size(part.high_gradient)
             relaxed.append(self._relaxed(low, high, parallel))
         return self._backward(boxes, relaxed, len(self.layers))
 
@@ -191,16 +195,16 @@ class Network:
 
         For choosing the side to halve.
         """
-        (W1, _), (W2, _) = self.layers[0], self.layers[-1]
-        y, radius = self._units(boxes)
         if len(self.layers) == 1:
             return torch.zeros_like(boxes.half)
+        (W1, _), (W2, _) = self.layers[0], self.layers[-1]
+        y, radius = self._units(boxes)
         if len(self.layers) > 2:
             rate = torch.ones_like(radius)
         elif self.activation == "relu":
             low, high = y - radius, y + radius
             crossing = (low < 0) & (high > 0)
-            gap = torch.where(crossing, -low * high / (high - low), torch.zeros_like(low))
+            gap = torch.where(crossing, -low * high / (high - low), 0.0)
             rate = W2.abs()[output] * gap / radius.clamp(min=1e-300)
         else:
             f3 = derivatives(y, self.activation)[3]

@@ -117,15 +117,7 @@ def certify_region(
     array([[2.5, 1.5],
            [1.5, 1.5]])
     """
-    params = {
-        "rtol": rtol,
-        "max_boxes": max_boxes,
-        "max_time": max_time,
-        "device": device,
-        "random_state": random_state,
-        "verbose": verbose,
-    }
-    validate_parameter_constraints(_CONSTRAINTS, params, "certify_region")
+    validate_parameter_constraints(_CONSTRAINTS, locals(), "certify_region")
     end = math.inf
     if max_time is not None:
         end = time.monotonic() + float(real_array(max_time, "max_time"))

@@ -62,7 +62,7 @@ class Search:
         starts = max(2, min(_STARTS, 2**22 // d**2))
         drawn = rng.uniform(-1, 1, size=(starts, d))
         drawn[::2] = np.where(drawn[::2] < 0, -1.0, 1.0)
-        if problem.norm != "linf":
+        if problem.p < math.inf:
             ends = np.eye(min(d, _STARTS), d)
             drawn = np.vstack([ends, -ends, drawn])
         z = problem.project(torch.tensor(drawn, device=problem.device))
@@ -73,7 +73,7 @@ class Search:
             z = z.detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(problem.errors(z).abs().amax(1).sum(), z)
             slope = torch.nan_to_num(slope)
-            if problem.norm == "linf":
+            if problem.p == math.inf:
                 direction = slope.sign()
             else:
                 length = torch.linalg.vector_norm(slope, dim=1, keepdim=True)

@@ -27,10 +27,22 @@ def ellipsoid_margins(
     The axes S (rank, n, n) are those of radius 1, with a largest entry of about 1; only if nothing
     else proves the margin `target` the ellipsoid is subdivided.
     """
+    up = center.round_up
     with np.errstate(over="ignore", invalid="ignore"):  # a vast radius proves nothing
-        margins, distance = _cheap_margins(center, radius, S)
-        margins["completely positive map"], other = _positive_map_margin(center, radius, S)
-        distance = max(distance, other)
+        size = tensor_norm_bound(S) * up
+        # The inverse is off by `error`, and the product with it by γ|B||S|.
+        rounding = (center.n + 2) * EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
+        rounding += np.linalg.norm(center.error) * size
+        stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
+        half_widths = radius * (np.sqrt(np.sum(S**2, axis=0)) + _LEAST * S.any()) * up
+        margin, distance = _positive_map_margin(center, radius, S)
+        margins = {
+            "smallest singular value (Weyl)": center.sigma - radius * size,
+            "relative perturbation": center.sigma * (1 - radius * stretch),
+            "spectral radius (Beeck) of the bounding box": beeck_margin(center, half_widths),
+            "completely positive map": margin,
+        }
+        distance = max(distance, 1 / stretch if stretch > 0 else np.inf)
         if max(margins.values()) <= target < center.sigma and radius < _LARGE_RADIUS:
             margin, pieces = subdivided_margin(center.A, radius * S, target)
             if pieces > 1:
@@ -38,23 +50,6 @@ def ellipsoid_margins(
             distance = max(distance, radius if margin > 0 else 0.0)
     margins = {name: value if value == value else -np.inf for name, value in margins.items()}
     return margins, distance
-
-
-def _cheap_margins(center: Center, radius: float, S: NDArray) -> tuple[dict[str, float], float]:
-    """Return the margins by one norm of the axes, and the distance that the best of them proves."""
-    up = center.round_up
-    size = tensor_norm_bound(S) * up
-    # The inverse is off by `error`, and the product with it by γ|B||S|.
-    rounding = (center.n + 2) * EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
-    rounding += np.linalg.norm(center.error) * size
-    stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
-    half_widths = radius * (np.sqrt(np.sum(S**2, axis=0)) + _LEAST * S.any()) * up
-    margins = {
-        "smallest singular value (Weyl)": center.sigma - radius * size,
-        "relative perturbation": center.sigma * (1 - radius * stretch),
-        "spectral radius (Beeck) of the bounding box": beeck_margin(center, half_widths),
-    }
-    return margins, 1 / stretch if stretch > 0 else np.inf
 
 
 def _positive_map_margin(center: Center, radius: float, S: NDArray) -> tuple[float, float]:

@@ -13,8 +13,7 @@ from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack
 from .._arrays.validation import refuse_other_order, validate_rows
 from .._arrays.warned import warn
-from ._drawing import keeps_distance
-from ._fitted import FittedRegion
+from ._drawing import FittedRegion, keeps_distance
 
 
 class MembershipMixin(FittedRegion):
@@ -115,16 +114,15 @@ class MembershipMixin(FittedRegion):
         if refuses:
             refuse_nonfinite(rows, "X")
         outside = ~self._feasible(rows)
-        out, moved = rows.copy(), np.zeros(0, dtype=np.intp)
-        if not outside.any():
-            return out, moved
-        if refuses:
-            self._complain(rows, outside)
-        elif self.on_infeasible == "nan":
-            refuse_rows(out, outside)
-        else:
-            moved = self._project(rows, out)
-        return out, moved
+        out = rows.copy()
+        if outside.any():
+            if self.on_infeasible == "project":
+                return out, self._project(rows, out)
+            if refuses:
+                self._complain(rows, outside)
+            else:
+                refuse_rows(out, outside)
+        return out, np.zeros(0, dtype=np.intp)
 
     def _complain(self, rows: NDArray, outside: NDArray[np.bool_]) -> None:
         """Raise, or warn the caller of ``transform``."""
