@@ -427,7 +427,7 @@ def test_single_boxes(where, params):
     upper, side, corner = problem.bound(z, half)
     problem.second = False  # as where there are too many second-order terms
     upper = torch.minimum(upper, problem.bound(z, half)[0])
-    problem._network.quadratic = False
+    problem.network.quadratic = False
     upper = torch.minimum(upper, problem.bound(z, half)[0])
     assert not upper.isnan().any()
     outside = problem.outside(z, half)

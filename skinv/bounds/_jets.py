@@ -122,25 +122,18 @@ def series_jet(boxes: Boxes, center: Tensor, inverse: Tensor, order: int, second
     start = inverse @ (boxes.A - center)  # BE = start + Σ t_k step_k
     step = inverse @ boxes.S
     extent = boxes.size(step)
-    X = Jet(
-        inverse.expand(b, n, n),
-        torch.zeros_like(boxes.S),
-        boxes.S.new_zeros(b, d, d, n, n) if second else None,
-        torch.zeros_like(boxes.A),
-    )
+    value, gradient = inverse.expand(b, n, n), torch.zeros_like(boxes.S)
+    curvature = boxes.S.new_zeros(b, d, d, n, n) if second else None
+    remainder = torch.zeros_like(boxes.A)
     for _ in range(order):
-        remainder = (start.abs() + extent) @ X.remainder
-        if X.curvature is None:  # where products of all directions would be too many numbers
-            curvature, remainder = None, remainder + extent @ boxes.size(X.gradient)
+        remainder = (start.abs() + extent) @ remainder
+        if curvature is None:  # where products of all directions would be too many numbers
+            remainder = remainder + extent @ boxes.size(gradient)
         else:
-            cross = step.reshape(b, d * n, n) @ X.gradient.transpose(1, 2).reshape(b, n, d * n)
+            remainder = remainder + extent @ boxes.size2(curvature)
+            cross = step.reshape(b, d * n, n) @ gradient.transpose(1, 2).reshape(b, n, d * n)
             cross = cross.reshape(b, d, n, d, n).transpose(2, 3)
-            curvature = -(start[:, None, None] @ X.curvature + cross)
-            remainder = remainder + extent @ boxes.size2(X.curvature)
-        X = Jet(
-            inverse - start @ X.value,
-            -(start[:, None] @ X.gradient + step @ X.value[:, None]),
-            curvature,
-            remainder,
-        )
-    return X
+            curvature = -(start[:, None, None] @ curvature + cross)
+        gradient = -(start[:, None] @ gradient + step @ value[:, None])
+        value = inverse - start @ value
+    return Jet(value, gradient, curvature, remainder)

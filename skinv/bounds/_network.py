@@ -22,10 +22,6 @@ THIRD = {"silu": 0.3085, "tanh": 2.0000001}
 FOURTH = {"silu": 0.5000001, "tanh": 4.0859}
 
 
-def no_limit() -> None:
-    """Let a computation take its time."""
-
-
 def derivatives(x: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return a smooth activation, "silu" or "tanh", and its first three derivatives."""
     if activation == "tanh":
@@ -61,7 +57,8 @@ class Network:
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], activation: str):
         self.layers, self.activation = layers, activation
-        self.tick: Callable[[], None] = no_limit  # called between steps
+        # Called between steps; it may raise to end what is being computed.
+        self.tick: Callable[[], None] = lambda: None
         (W1, _), (W2, _) = layers[0], layers[-1]
         (h, d), o = W1.shape, len(W2)
         numbers = h * o * d * (d + 1) // 2

@@ -1,7 +1,6 @@
 """The error of a model over a region as a function on boxes, bounded many at once."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from .._arrays.shapes import matrix_order
 from .._linalg.form import ModelForm
 from ._jets import Boxes, inverse_jet, series_jet, underflow
-from ._network import Enclosure, Network, no_limit
+from ._network import Enclosure, Network
 
 # Boxes are bounded in pieces whose largest tensor has about this many numbers.
 _PIECE = 2**19
@@ -54,14 +53,14 @@ class Problem:
         # Without a perceptron, one layer of zeros.
         zeros = torch.zeros_like(self._gradient).T, torch.zeros_like(self._value)
         layers = [(tensor(W), tensor(b)) for W, b in form.layers] or [zeros]
-        self._network, widest = Network(layers, form.activation), 0
+        self.network, widest = Network(layers, form.activation), 0
         if form.layers:
             W, b = layers[0]
             start, turn = (center - form.x_mean) / form.x_scale, directions / form.x_scale
             layers[0] = (W @ tensor(turn).T, b + W @ tensor(start))
-            self._network = Network(layers, form.activation)
+            self.network = Network(layers, form.activation)
             inputs = (np.abs(center) + np.abs(form.x_mean) + reach) / form.x_scale
-            magnitude += self._network.magnitude(W.abs() @ tensor(inputs) + b.abs())
+            magnitude += self.network.magnitude(W.abs() @ tensor(inputs) + b.abs())
             widest = max(len(b) for _, b in layers)
             factors = 1 + inputs.sum()
             for W, b in layers:
@@ -78,11 +77,6 @@ class Problem:
         self.second = numbers <= _LARGEST
         numbers = max(numbers if self.second else self.d * self.n * self.n, widest * self.n**2)
         self._step = max(1, _PIECE // numbers)
-        self.tick = no_limit
-
-    def set_tick(self, tick: Callable[[], None] = no_limit) -> None:
-        """Have a function called between steps, which may raise to end what is being computed."""
-        self.tick = self._network.tick = tick
 
     def errors(self, z: Tensor) -> Tensor:
         """Return f(A) − A⁻¹ at points z (b, d), as rows (b, n*n)."""
@@ -94,7 +88,7 @@ class Problem:
             for _ in range(order):
                 X = inverse - inverse @ ((A - point) @ X)
             value = value + X.reshape(len(z), -1)
-        return value + self._network(z) - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
+        return value + self.network(z) - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
 
     def project(self, z: Tensor) -> Tensor:
         """Return points of the region near given ones."""
@@ -129,20 +123,15 @@ class Problem:
         pieces = []
         for part in zip(z.split(self._step), half.split(self._step), strict=True):
             pieces.append(self._bound(*part))
-            self.tick()
+            self.network.tick()
         upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
         return upper, side, corner
 
     def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         b, d, n, o = len(z), self.d, self.n, self.n * self.n
-        boxes = Boxes(
-            z,
-            half,
-            (self.center + z @ self.directions).reshape(b, n, n),
-            (half[:, :, None] * self.directions).reshape(b, d, n, n),
-            self.p,
-            self._blur,
-        )
+        A = (self.center + z @ self.directions).reshape(b, n, n)
+        S = (half[:, :, None] * self.directions).reshape(b, d, n, n)
+        boxes = Boxes(z, half, A, S, self.p, self._blur)
         inverse, rounding = inverse_jet(boxes, self.second)
         value = self._value + z @ self._gradient - inverse.value.reshape(b, o)
         gradient = half[:, :, None] * self._gradient - inverse.gradient.reshape(b, d, o)
@@ -159,7 +148,7 @@ class Problem:
         if curvature is not None:
             curvature = (curvature + curvature.transpose(1, 2)) / 2
         both, slopes = value.new_full((b, 2 * o), torch.inf), gradient
-        for part in self._network.enclosures(boxes):
+        for part in self.network.enclosures(boxes):
             high, low = self._extremes(boxes, value, gradient, curvature, part)
             both = torch.minimum(both, torch.cat((high, low), 1))
             slopes = gradient + (part.low_gradient + part.high_gradient) / 2
@@ -199,7 +188,7 @@ class Problem:
         row = B.abs().gather(1, (output // n)[:, None, None].expand(-1, 1, n))[:, 0]
         column = Q.gather(2, (output % n)[:, None, None].expand(-1, n, 1))[:, :, 0]
         doubt = (3 if self.second else 2) * torch.einsum("bi,bkij,bj->bk", row, M, column)
-        doubt = torch.nan_to_num(doubt + self._network.doubt(boxes, output), nan=0.0, posinf=1e300)
+        doubt = torch.nan_to_num(doubt + self.network.doubt(boxes, output), nan=0.0, posinf=1e300)
         return (doubt + 0.5 * slope.abs()).argmax(1)
 
 

@@ -48,8 +48,7 @@ def certify_region(
     Parameters
     ----------
     model : LinearInverseApprox, NeuralInverseRegressor or StructuredInverse
-        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search. Of a
-        structured one the region must have the structure.
+        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search.
     sampler : FeasibleRegionSampler
         Fitted. The region is that of its samples: with a `structure`, and of complex matrices, only
         those that have it; for "mahalanobis" the span of the data, without the numerical thickness
@@ -59,9 +58,8 @@ def certify_region(
     max_boxes : int, default=1_000_000
         Stop after so many boxes.
     max_time : float or None, default=60.0
-        Stop after so many seconds, a little later where a step of the search or the bound in closed
-        form, from which it starts, takes longer. What is proven by then depends on the machine;
-        None, with which only `rtol` and `max_boxes` end the search, gives the same bounds again.
+        Stop after so many seconds, or after the step that is then taken. What is proven by then
+        depends on the machine; None, no limit, gives the same bounds again.
     device : str, default="cpu"
         Where to compute, in float64.
     random_state : int, RandomState instance or None, default=0
@@ -77,8 +75,7 @@ def certify_region(
         entry of ``|f(A) − A⁻¹|``; ``upper`` is inf where not all of the region could be shown to be
         regular. ``witness`` (n, n): a matrix of the region whose error is ``lower``. ``gap``:
         upper/lower − 1. ``n_boxes``: boxes bounded. ``status``: why the search stopped:
-        "converged" if `rtol` is reached, else "max_boxes", "max_time" or "interrupted". The bounds
-        hold in any case.
+        "converged" if `rtol` is reached, else "max_boxes", "max_time" or "interrupted".
 
     Raises
     ------
@@ -123,7 +120,15 @@ def certify_region(
         end = time.monotonic() + float(real_array(max_time, "max_time"))
     form = _model_form(model)
     check_sampler(sampler)
-    _check_structure(unwrapped(model), sampler)
+    own, given = getattr(unwrapped(model), "_structure", None), sampler._structure
+    if own is not None and (
+        given is None or own.is_complex > given.is_complex or own.is_symmetric > given.is_symmetric
+    ):
+        raise ValueError(
+            f"Got {unwrapped(model)!r} and a region with matrices that do not have its structure, "
+            f"to which it has no answer: fit the sampler to complex matrices, or with "
+            f"structure='symmetric', like the model."
+        )
     norm, directions = _coordinates(sampler)
     center = sampler.center_.ravel()
     if form.constant.size != center.size or form.origin.size != center.size:
@@ -160,19 +165,6 @@ def _model_form(model: Any) -> ModelForm:
         )
     check_is_fitted(model)
     return on_entries(model._model_form())
-
-
-def _check_structure(model: Any, sampler: Any) -> None:
-    """Raise a ValueError where the region lacks the structure that a structured model needs."""
-    own, given = getattr(model, "_structure", None), sampler._structure
-    if own is not None and (
-        given is None or own.is_complex > given.is_complex or own.is_symmetric > given.is_symmetric
-    ):
-        raise ValueError(
-            f"Got {model!r} and a region with matrices that do not have its structure, "
-            f"to which it has no answer: fit the sampler to complex matrices, or with "
-            f"structure='symmetric', like the model."
-        )
 
 
 def _place(device: str) -> Any:

@@ -229,7 +229,7 @@ def _l2_bounds(A: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     if unsure.size:  # 1/‖A⁻¹‖_F <= σ_min <= 1/max|A⁻¹|
         B, error = enclosed_inverse(A[unsure])
         size = np.abs(B)
-        lower[unsure] = _reciprocal_below(frobenius(size + error))
+        lower[unsure] = (1 - 8 * UNIT) / frobenius(size + error)
         upper[unsure] = np.fmin(upper[unsure], _reciprocal_above((size - error).max(axis=(1, 2))))
     return 0.5 * (lower + upper), lower, upper
 
@@ -251,7 +251,7 @@ def _inverse_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
         off = error.sum(axis=(1, 2)) * (1 + 2 * n * n * UNIT) + 2 * n * n * UNIT * total
         low, high = value - off, value + off if n <= EXACT_ORDER else total
     distance[regular] = 1 / value
-    lower[regular], upper[regular] = _reciprocal_below(high), _reciprocal_above(low)
+    lower[regular], upper[regular] = (1 - 8 * UNIT) / high, _reciprocal_above(low)
     inexact = norm == "linf" and n > EXACT_ORDER
     unsure = np.flatnonzero(inexact | ~(np.isfinite(upper) & (lower > 0)))
     if unsure.size:  # d_linf <= σ_min, d_linf >= σ_min/n, d_l1 <= n σ_min
@@ -260,11 +260,6 @@ def _inverse_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
         lower[unsure] = np.fmax(lower[unsure], below(sigma * ratio[0]) * (1 - 4 * UNIT))
         upper[unsure] = np.fmin(upper[unsure], above(most * ratio[1]))
     return distance, lower, upper
-
-
-def _reciprocal_below(high: NDArray) -> NDArray:
-    """Return lower bounds of the reciprocals of positive numbers below or at `high`."""
-    return (1 - 8 * UNIT) / high
 
 
 def _reciprocal_above(low: NDArray) -> NDArray:

@@ -155,11 +155,9 @@ class DrawsMixin(FittedRegion):
 
         Returns
         -------
-        X : ndarray, tensor or dask array of shape (n_samples, n*n)
-            Matrices. In an uncertified region those closer than `min_distance` to a singular one
-            are rejected, which is done on the host.
-        Y : ndarray, tensor or dask array of shape (n_samples, n*n)
-            Their inverses; only if `return_inverse`.
+        X, Y : ndarrays, tensors or dask arrays of shape (n_samples, n*n)
+            Matrices, and, only if `return_inverse`, their inverses. In an uncertified region
+            matrices closer than `min_distance` to a singular one are rejected, on the host.
 
         Raises
         ------

@@ -13,6 +13,8 @@ EPS = float(np.finfo(np.float64).eps)
 UNIT = EPS / 2
 # The smallest normal number: no product or sum of numbers that are not subnormal loses more.
 TINY = float(np.finfo(np.float64).tiny)
+# Numbers below this have squares that underflow.
+SQUARED = 2e-154
 _LARGEST = float(np.finfo(np.float64).max)
 _FRACTION = 2**52 - 1
 

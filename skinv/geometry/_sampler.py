@@ -57,11 +57,10 @@ class FeasibleRegionSampler(
     on_infeasible : {"nan", "project", "raise", "warn", "drop"}, default="nan"
         What ``transform`` does with matrices outside: replace them by NaN, which skinv's regressors
         leave out, with a warning, when they are fitted, and answer by NaN; move them to the nearest
-        point of the region in its norm; raise; or warn and pass them on. What follows a projection
-        answers for the moved matrices; a :class:`CertifiedInverse` as the next step refuses these.
-        With "drop" there is no ``transform``, which may not change the
-        number of rows: that makes the estimator a sampler for imbalanced-learn's pipelines, which
-        call ``fit_resample`` while fitting and pass by when predicting.
+        point of the region in its norm; raise; or warn and pass them on. With "drop" there is no
+        ``transform``, which may not change the number of rows: that makes the estimator a sampler
+        for imbalanced-learn's pipelines, which call ``fit_resample`` while fitting and pass by when
+        predicting.
     structure : {"symmetric"} or None, default=None
         "symmetric" leaves only the symmetric matrices of the region, or of complex ones the
         Hermitian: those are drawn, uniformly, and no others are feasible. Of a certified region
@@ -104,12 +103,10 @@ class FeasibleRegionSampler(
     Notes
     -----
     The box is the feasible region of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
-    Inversion: Why can't, and Where can". An uncertified region can still be used: every sample is
-    then tested by itself, and rejected if it is closer than `min_distance` to a singular matrix.
+    Inversion: Why can't, and Where can". Of an uncertified region every sample is tested by itself.
 
-    In a pipeline before a regressor nothing is sampled: matrices outside the region go unanswered.
-    With ``on_infeasible="project"`` leave `y` out there, so that the inverses learned are those of
-    the projected matrices.
+    With ``on_infeasible="project"`` in a pipeline before a regressor leave `y` out, so that the
+    inverses learned are those of the projected matrices.
 
     A region of complex matrices (fitted to a complex stack, or around a complex centre) consists of
     the embeddings in a region of real matrices of twice the order
@@ -296,10 +293,7 @@ def _find_region(
     eps: float,
     structure: Structure | None,
 ) -> Region:
-    """Return the region around a centre, the smallest that holds the rows for the radius "data".
-
-    `eps` is the precision of the rows; half-widths are made to fit the structure.
-    """
+    """Return the region around a centre, the smallest that holds the rows for the radius "data"."""
     from_data = isinstance(radius, str)
     if rows is None and (norm == "mahalanobis" or from_data):
         raise ValueError(

@@ -41,10 +41,8 @@ _SHORTEST = 2e-3
 
 def default_candidates(inverses: bool, random_state: Any) -> dict[str, Any]:
     """Return what is compared by default: of inverses there are series and LAPACK, too."""
-    learned = {
-        "polynomial": PolynomialInverseApprox(),
-        "network": NeuralInverseRegressor(random_state=random_state),
-    }
+    network = NeuralInverseRegressor(random_state=random_state)
+    learned = {"polynomial": PolynomialInverseApprox(), "network": network}
     if not inverses:
         return learned
     series = {f"series of order {k}": LinearInverseApprox(order=k) for k in (1, 2, 3)}
@@ -72,18 +70,14 @@ def measure(
     y: Any,
     candidates: Mapping[Any, Any],
     *,
-    test_size: Any = 0.5,
-    dtype: str | None = None,
-    batch_size: int = 1000,
-    n_repeats: int = 15,
-    max_time: float | None = None,
-    random_state: Any = None,
+    test_size: Any,
+    dtype: str | None,
+    batch_size: int,
+    n_repeats: int,
+    max_time: float | None,
+    random_state: Any,
 ) -> tuple[list[dict[str, Any]], str]:
-    """Fit candidates to known matrices, and measure errors and times on others.
-
-    Takes what :meth:`skinv.inspection.ParetoDisplay.from_matrices` does, and returns the display's
-    results and setting.
-    """
+    """Return results and setting of a ParetoDisplay, as its `from_matrices` is asked for them."""
     rows, layout = _loaded(X, "X", dtype)
     y_layout = layout
     if y is None:

@@ -69,11 +69,8 @@ class PiecewiseAffine:
         for W, b in self._layers[1:]:
             yield Units(V, p, _EPS * 8 * (self.widths.size + start + len(p)) * size)
             here, start = on[start : start + len(p)], start + len(p)
-            V, p, size = (
-                W[:, here] @ V[here],
-                W[:, here] @ p[here] + b,
-                np.abs(W[:, here]) @ size[here] + np.abs(b),
-            )
+            W, V, p, size = W[:, here], V[here], p[here], size[here]
+            V, p, size = W @ V, W @ p + b, np.abs(W) @ size + np.abs(b)
         yield Units(V, p, size * _EPS)
 
     def affine_map(self, on: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

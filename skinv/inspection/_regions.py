@@ -126,10 +126,10 @@ def activation_regions(
 
     Notes
     -----
-    Shares by sampling, gaps, and the largest ``|f − L|`` by linear programs, for each output two:
-    over the polytope where the units have the given signs, cut by the box, maximise f − L and L −
-    f, both affine. This is the analysis of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
-    Inversion: Why can't, and Where can", whose tables of one output each are
+    The largest ``|f − L|`` is that of two linear programs for each output: over the polytope where
+    the units have the given signs, cut by the box, maximise f − L and L − f, both affine. This is
+    the analysis of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and
+    Where can", whose tables of one output each are
     ``frame[["pattern", "share", "coefficient_gap", "lp_max_0"]]`` and so on. HiGHS solves the
     programs, in coordinates in which the box is [−1, 1] in each entry, with tolerances of 1e-10,
     its smallest. ``lp_max_j`` is the value at the maximiser itself, which HiGHS's solution becomes

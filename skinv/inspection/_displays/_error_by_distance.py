@@ -30,10 +30,7 @@ _ERRORS = {
 }
 # Errors of more matrices than this are summarised, in bins of at least so many.
 _MANY, _PER_BIN = 1000, 20
-_CONSTRAINTS = {
-    "norm": [StrOptions(set(_NORMS))],
-    "error": [StrOptions(set(_ERRORS))],
-}
+_CONSTRAINTS = {"norm": [StrOptions(set(_NORMS))], "error": [StrOptions(set(_ERRORS))]}
 _PLOT_CONSTRAINTS = {
     "kind": [StrOptions({"auto", "points", "bands"})],
     "n_bins": [Interval(Integral, 1, None, closed="left")],

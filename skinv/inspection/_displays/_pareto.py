@@ -81,12 +81,10 @@ class ParetoDisplay(Display):
     they are right almost to the last digit. So LAPACK has an error, too: its rounding, about the
     condition number times 1e-16, or 1e-7 in float32, and the least that anything here can have.
 
-    Times are those of one call on a batch, with as many threads as the process uses: nothing here
-    sets them. Candidates predict the same batch in turns, and the medians over the turns count.
-    Those of one batch size say little of another.
-
-    The unseen matrices are a random part of those given. They tell what to expect of more of the
-    same kind, and nothing of matrices beyond.
+    Times are those of one call on a batch, with as many threads as the process uses. Candidates
+    predict the same batch in turns, and the medians over the turns count. Those of one batch size
+    say little of another. The unseen matrices, a random part of those given, tell what to expect of
+    more of the same kind, and nothing of matrices beyond.
 
     Examples
     --------

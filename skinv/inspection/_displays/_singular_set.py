@@ -144,8 +144,13 @@ class SingularSetDisplay(Display):
                 f"entries, can be drawn. For errors near the singular matrices of any order use "
                 f"ErrorByDistanceDisplay."
             )
-        if epsilon is None:
-            epsilon = _default_epsilon(sampler)
+        least = sampler._min_distance
+        if epsilon is None and least > 0:
+            # Distances in linf are the smallest, those in l1 at most n = 2 times those in l2, so a
+            # matrix at min_distance in linf is at least at that in l2, in l1 at half of it.
+            epsilon = least / (2 if sampler.certificate_.norm == "l1" else 1)
+        elif epsilon is None:
+            epsilon = abs(signed_distance(*sampler.center_.ravel())) / 4
         epsilon = float(real_array(epsilon, "epsilon"))
         if not epsilon < np.inf:
             raise ValueError(f"Got epsilon={epsilon}, but a finite distance is expected.")
@@ -311,14 +316,3 @@ def _draw_saddle(
     held = f"{entry_name(space.fixed)} $= {center[space.fixed]:.4g}$"
     ax.set_title(f"{held} held: singular on a saddle", fontsize="medium")
     return [[surface], sheets, [body], marks]
-
-
-def _default_epsilon(sampler: Any) -> float:
-    """Return the l2 distance that a sampler's `min_distance` means, or else a sensible one.
-
-    Distances in linf are the smallest, those in l1 at most n = 2 times those in l2, so a matrix at
-    min_distance in linf is at least at that in l2, and at half of it if the norm is l1.
-    """
-    if sampler._min_distance > 0:
-        return sampler._min_distance / (2 if sampler.certificate_.norm == "l1" else 1)
-    return abs(float(signed_distance(*sampler.center_.ravel()))) / 4

@@ -84,10 +84,8 @@ def slices_of(center: NDArray[np.float64], region: Region) -> tuple[Slice, Slice
         return [branch, -branch]
 
     corners = 1.5 * vertex * np.array([[1.0, 1.0], [-1.0, -1.0]])
-    return (
-        _slice(center, region, ((1, 0), (1, 1)), np.zeros((1, 2)), line),
-        _slice(center, region, ((0, 0), (1, 1)), corners, branches),
-    )
+    row = _slice(center, region, ((1, 0), (1, 1)), np.zeros((1, 2)), line)
+    return row, _slice(center, region, ((0, 0), (1, 1)), corners, branches)
 
 
 def _slice(
