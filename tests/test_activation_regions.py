@@ -579,7 +579,7 @@ def test_workers_change_nothing():
 def test_blocks_change_nothing(monkeypatch):
     """Counts and sampled maxima do not depend on how many matrices are drawn at once."""
     model, _, frame = analysed("affine", "sampled")
-    monkeypatch.setattr("skinv.inspection._comparison._BLOCK", 20 * 700)
+    monkeypatch.setattr("skinv.inspection._regions._BLOCK", 20 * 700)
     again = activation_regions(model, box(), 5000)
     pd.testing.assert_frame_equal(frame, again)
     np.testing.assert_allclose(again.attrs["maps"].sampled_max, frame.attrs["maps"].sampled_max)

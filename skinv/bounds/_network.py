@@ -50,10 +50,7 @@ class Enclosure:
 
 
 class Network:
-    """A perceptron as a function of box coordinates z, on which its first weight acts.
-
-    Layers are pairs of a weight (n_out, n_in) and a bias (n_out,), float64.
-    """
+    """A perceptron of box coordinates z: layers of a weight (n_out, n_in) and a bias, float64."""
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], activation: str):
         self.layers, self.activation = layers, activation
@@ -80,10 +77,7 @@ class Network:
             yield self._lines(boxes, False)
 
     def magnitude(self, entering: Tensor) -> float:
-        """Bound all intermediate results, to measure rounding by.
-
-        `entering` is what terms entering the first units can amount to before anything cancels.
-        """
+        """Bound all intermediate results, by what terms entering the first units amount to."""
         size, largest = entering, float(entering.max())
         for level, (W, b) in enumerate(self.layers[1:], 2):
             if level == len(self.layers):  # squares of the expansion
@@ -130,9 +124,7 @@ class Network:
             slope = torch.where(low >= 0, 1.0, slope)
             crossing = (low < 0) & (high > 0)
             offset = torch.where(crossing, -slope * low, 0.0)
-            under = slope
-            if not parallel:
-                under = torch.where(crossing, (high > -low).to(slope.dtype), slope)
+            under = slope if parallel else torch.where(crossing, 1.0 * (high > -low), slope)
             return under, torch.zeros_like(offset), slope, offset
         middle, radius = (low + high) / 2, (high - low) / 2
         f, f1, f2, _ = derivatives(middle, self.activation)
@@ -188,10 +180,7 @@ class Network:
         return z @ W.T + b
 
     def doubt(self, boxes: Boxes, output: Tensor) -> Tensor:
-        """Guess for each box how much each side adds to what is not known of its output, (b, d).
-
-        For choosing the side to halve.
-        """
+        """Guess for each box how much each side adds to what is not known of its output, (b, d)."""
         if len(self.layers) == 1:
             return torch.zeros_like(boxes.half)
         (W1, _), (W2, _) = self.layers[0], self.layers[-1]

@@ -143,10 +143,7 @@ class ResidualNorms(NamedTuple):
 
 
 def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> ResidualNorms:
-    """Bound what is known of a residual, D = AX − I as computed, from norms alone.
-
-    `size_A` is a bound of ‖A‖ if one is known.
-    """
+    """Bound what is known of a residual, D = AX − I as computed, from norms (‖A‖ <= size_A)."""
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     size_A = norm_bound(A, norm) if size_A is None else size_A
     size_X, computed = norm_bound(X, norm), norm_bound(D, norm)

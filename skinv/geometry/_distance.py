@@ -196,9 +196,7 @@ def _shaped(values: NDArray[np.float64], shape: tuple[int, ...]) -> Any:
     return float(values[0]) if shape == () else values.reshape(shape)
 
 
-def distance_bounds(
-    A: NDArray[np.float64], lost: NDArray[np.float64], norm: str
-) -> tuple[NDArray, NDArray, NDArray]:
+def distance_bounds(A: NDArray, lost: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
     """Return the distances of scaled matrices, and proven bounds of them.
 
     `A` and `lost` are what `unit_scale` returns. The distance of a matrix changes by no more than

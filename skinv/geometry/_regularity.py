@@ -255,9 +255,8 @@ def _ball_margins(
         beeck = margins["spectral radius (Beeck)"] = beeck_margin(center, radius)
         if n <= VERTEX_ORDER:
             margins["vertex determinants (Rohn)"] = vertex_margin(center, radius, beeck)
-        margins["smallest singular value (Weyl)"] = (
-            center.sigma - float(np.linalg.norm(radius, 2)) * up
-        ) / n
+        left = center.sigma - float(np.linalg.norm(radius, 2)) * up
+        margins["smallest singular value (Weyl)"] = left / n
     return margins, float(distance), float(upper)
 
 

@@ -29,11 +29,7 @@ __all__ = ["FeasibleRegionSampler"]
 
 
 class FeasibleRegionSampler(
-    DrawsMixin,
-    MembershipMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    BaseEstimator,
+    DrawsMixin, MembershipMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 ):
     """Sample, test and project matrices of a region that holds no singular matrix.
 
@@ -267,9 +263,7 @@ class FeasibleRegionSampler(
         return tags
 
 
-def _find_center(
-    center: ArrayLike | None, rows: NDArray | None, *, embed: bool
-) -> NDArray[np.float64]:
+def _find_center(center: ArrayLike | None, rows: NDArray | None, *, embed: bool) -> NDArray:
     """Return a centre as a row, the mean of the rows if none is given; embed a real one too."""
     if center is None:
         if rows is None:
@@ -330,12 +324,9 @@ def _check_radius(given: Any, norm: str, n_features: int) -> Any:
     return radius.ravel() if radius.ndim else float(radius)
 
 
-def _transforms(sampler: FeasibleRegionSampler) -> bool:
-    return sampler.on_infeasible != "drop"
-
-
 # imbalanced-learn refuses steps with both transform and fit_resample, so "drop" hides the former.
 # Done here, around what set_output wrapped when the class was made.
 for _name in ("transform", "fit_transform"):
     _method = getattr(FeasibleRegionSampler, _name)
-    setattr(FeasibleRegionSampler, _name, available_if(_transforms)(_method))
+    _available = available_if(lambda sampler: sampler.on_infeasible != "drop")
+    setattr(FeasibleRegionSampler, _name, _available(_method))

@@ -148,10 +148,7 @@ class _Search:
             piece.tilt *= 0.5
 
     def fit(self, piece: _Piece) -> bool:
-        """Search tilt and metric of a piece and prove its margin; False if it holds singular ones.
-
-        Tilts and metric are improved in turn, the tilts one after another by factors of 2.
-        """
+        """Search tilt and metric of a piece, prove its margin; False if it holds singular ones."""
         cut = np.flatnonzero((piece.low > -1) | (piece.high < 1))
         for _ in range(3 if cut.size else 1):
             if not self.recenter(piece):

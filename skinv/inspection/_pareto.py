@@ -122,10 +122,8 @@ def measure(
     n = math.isqrt(rows.shape[1]) // (2 if layout == Layout.COMPLEX else 1)
     what = f"matrices of order {n}" if y is None else f"rows of {rows.shape[1]} features"
     kind = "complex, " if layout == Layout.COMPLEX else ""
-    return results, (
-        f"{len(known)} known and {len(unseen)} unseen {what}, {kind}{rows.dtype}, "
-        f"{batch_size} at once"
-    )
+    known_and_unseen = f"{len(known)} known and {len(unseen)} unseen"
+    return results, f"{known_and_unseen} {what}, {kind}{rows.dtype}, {batch_size} at once"
 
 
 class _Predictor:

@@ -43,11 +43,9 @@ class PiecewiseAffine:
             self._slope -= np.kron(B, B.T)
             self._value = self._value + (B - B @ E @ B).ravel()
         # Without a perceptron, one layer of zeros.
-        layers = form.layers_around(center) or [
-            (np.zeros_like(self._slope), np.zeros_like(self._value))
-        ]
-        self._layers = layers
-        self.sizes = [len(b) for _, b in layers[:-1]]
+        zeros = np.zeros_like(self._slope), np.zeros_like(self._value)
+        self._layers = form.layers_around(center) or [zeros]
+        self.sizes = [len(b) for _, b in self._layers[:-1]]
         self.n_units, self.n_outputs = sum(self.sizes), len(self._value)
 
     def evaluate(self, E: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -95,9 +93,7 @@ class PiecewiseAffine:
         unit = np.where(cuts, length, 1.0)
         return R / unit[:, None], np.where(cuts, p / unit, np.where(p > 0, 1.0, -1.0)), cuts
 
-    def facets(
-        self, on: NDArray[np.bool_], stop: int | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def facets(self, on: NDArray[np.bool_], stop: int | None = None) -> tuple[NDArray, NDArray]:
         """Return G and h of the polytope {t in [−1, 1]^d : G t <= h} of the first units' signs.
 
         Rows have sum of absolute values 1. Units that are on or off in the whole box have none.

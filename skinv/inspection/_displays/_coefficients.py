@@ -218,12 +218,7 @@ def _directions(sampler: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return directions[extends], reach[extends]
 
 
-def _derivatives(
-    estimator: Any,
-    points: NDArray[np.float64],
-    directions: NDArray[np.float64],
-    steps: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _derivatives(estimator: Any, points: NDArray, directions: NDArray, steps: NDArray) -> NDArray:
     """Return central differences of the predictions, (n_points, n_outputs, n_directions)."""
     moves = steps[:, None] * directions
     n_outputs = points.shape[1]

@@ -284,10 +284,7 @@ class ParetoDisplay(Display):
 
 
 def pareto_front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
-    """Tell which pairs no other pair betters in one number without being worse in the other.
-
-    Those that are not finite are not on the front.
-    """
+    """Tell which finite pairs no other betters in one number without being worse in the other."""
     cost, error = real_array(cost, "costs"), real_array(error, "errors")
     finite = np.isfinite(cost) & np.isfinite(error)
     no_worse = (cost[:, None] <= cost) & (error[:, None] <= error) & finite[:, None]

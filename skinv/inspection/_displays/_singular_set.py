@@ -203,7 +203,14 @@ class SingularSetDisplay(Display):
         if kind == "3d":
             drawn = [_draw_saddle(self.axes_[0], space, self.center, name, self.region_name)]
         else:
-            planes = zip(self.axes_, self.slices, self._titles(), strict=True)
+            (a11, a12), (a21, _) = self.center
+            curve = "a hyperbola" if a12 * a21 else "two lines that cross"
+            titles = (
+                rf"first row held at $({a11:.4g},\ {a12:.4g})$:" + "\nsingular on a line",
+                rf"$a_{{12}} = {a12:.4g}$ and $a_{{21}} = {a21:.4g}$ held:"
+                f"\nsingular on {curve}",
+            )
+            planes = zip(self.axes_, self.slices, titles, strict=True)
             drawn = [self._plot_slice(*plane, neighborhood) for plane in planes]
         self.singular_, self.neighborhood_, self.region_, self.center_ = (
             list(chain.from_iterable(artists)) for artists in zip(*drawn, strict=True)
@@ -221,15 +228,6 @@ class SingularSetDisplay(Display):
         else:
             self.axes_[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), **style)
         return self
-
-    def _titles(self) -> tuple[str, str]:
-        (a11, a12), (a21, _) = self.center
-        held = rf"$a_{{12}} = {a12:.4g}$ and $a_{{21}} = {a21:.4g}$ held"
-        curve = "a hyperbola" if a12 * a21 else "two lines that cross"
-        return (
-            rf"first row held at $({a11:.4g},\ {a12:.4g})$:" + "\nsingular on a line",
-            f"{held}:\nsingular on {curve}",
-        )
 
     def _plot_slice(self, ax: Any, plane: Slice, title: str, neighborhood: bool) -> list[list[Any]]:
         """Draw and return, as :func:`_draw_saddle`, what is seen in a plane."""
@@ -261,17 +259,12 @@ class SingularSetDisplay(Display):
 
 
 def _draw_saddle(
-    ax: Any,
-    space: Space,
-    center: NDArray[np.float64],
-    neighborhood: str | None,
-    region: str,
+    ax: Any, space: Space, center: NDArray, neighborhood: str | None, region: str
 ) -> list[list[Any]]:
     """Draw and return the singular surface, its neighbourhood's sheets, the region and the centre.
 
     A dotted line goes from the centre along the vertical axis to the surface, to show how far above
-    it the region is. `neighborhood` and `region` are names in the legend; without the former there
-    are no sheets.
+    it the region is. `neighborhood` and `region` are names in the legend.
     """
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 

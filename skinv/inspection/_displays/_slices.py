@@ -139,10 +139,7 @@ def space_of(center: NDArray[np.float64], region: Region, epsilon: float) -> Spa
 
 
 def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:
-    """Return the outline (k, 2) of a region's section through its centre, as deviations from it.
-
-    Counterclockwise: corners of a box and of an l1 ball, points of other shapes.
-    """
+    """Return the outline (k, 2) of a region's section through its centre, as deviations from it."""
     if isinstance(region, Box):
         return _SQUARE * np.broadcast_to(region.radius, 4)[_positions(free)]
     if isinstance(region, L1Ball):
@@ -152,10 +149,7 @@ def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float
 
 
 def section_faces(region: Region, free: tuple[Entry, ...]) -> list[NDArray[np.float64]]:
-    """Return the faces (k, 3) of a region's section through its centre, as deviations from it.
-
-    The 6 of a box, the 8 of an l1 ball, a mesh for other shapes.
-    """
+    """Return the faces (k, 3) of a region's section through its centre, as deviations from it."""
     if isinstance(region, Box):
         sides = [np.insert(_SQUARE, axis, end, axis=1) for axis in range(3) for end in (-1, 1)]
         return [side * np.broadcast_to(region.radius, 4)[_positions(free)] for side in sides]
@@ -170,9 +164,7 @@ def section_faces(region: Region, free: tuple[Entry, ...]) -> list[NDArray[np.fl
     return list(corners.reshape(-1, 4, 3))
 
 
-def _stretched(
-    region: Region, free: tuple[Entry, ...], unit: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _stretched(region: Region, free: tuple[Entry, ...], unit: NDArray) -> NDArray:
     """Return the point of the region's boundary in each direction."""
     directions = np.zeros((len(unit), 4))
     directions[:, _positions(free)] = unit

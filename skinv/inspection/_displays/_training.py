@@ -135,8 +135,7 @@ class TrainingDisplay(Display):
         loss = _positive(self.loss_curve)
         name = name or self.estimator_name
         self.score_ax_: Any = None
-        self.score_line_: Any = None
-        self.best_: Any = None
+        self.score_line_ = self.best_ = None
         style = _LINE | {"color": BLUE, "marker": "o" if len(loss) <= _FEW_EPOCHS else None}
         epoch = np.arange(1, len(loss) + 1)
         (self.line_,) = ax.plot(epoch, loss, label="training loss (left axis)", **style)
