@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import matrix_norm
 
 _EPS = float(torch.finfo(torch.float64).eps)
 
@@ -83,9 +84,9 @@ def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
     M = (S.reshape(b, d * n, n) @ B).reshape(b, d, n, n)
     G = B[:, None] @ M
     # Relative error of B, from its residual; entries of Q grow by what that can make of them.
-    size, extent = _row_norm(B), _row_norm(boxes.size(S))
-    off = 2 * (n + d) * _EPS * (_row_norm(A) + extent) + boxes.blur
-    off = _row_norm(A @ B - eye) + off * size
+    size, extent = (matrix_norm(part, torch.inf) for part in (B, boxes.size(S)))
+    off = 2 * (n + d) * _EPS * (matrix_norm(A, torch.inf) + extent) + boxes.blur
+    off = matrix_norm(A @ B - eye, torch.inf) + off * size
     Q = boxes.size(M) * (1 + 4 * n * _EPS)
     Q = Q + ((2 * extent * off + underflow(d, n)) * size)[:, None, None]
     N = torch.linalg.inv_ex(eye - Q)[0]
@@ -110,10 +111,6 @@ def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
 def underflow(d: int, n: int) -> float:
     """Bound a row sum of what d directions of matrices of order n lose where they underflow."""
     return 8 * (d + 4) * n * float(torch.finfo(torch.float64).tiny)
-
-
-def _row_norm(stack: Tensor) -> Tensor:
-    return stack.abs().sum(2).amax(1)
 
 
 def series_jet(boxes: Boxes, center: Tensor, inverse: Tensor, order: int, second: bool) -> Jet:

@@ -96,9 +96,7 @@ class Box(Region):
         with np.errstate(invalid="ignore", over="ignore"):
             room = self.radius - np.maximum(np.abs(deviations) - forgiven, 0.0)
         fixed = np.broadcast_to(np.asarray(self.radius) == 0, room.shape) & (room == 0)
-        if not fixed.all():
-            room = np.where(fixed, np.inf, room)
-            room[fixed.all(axis=1)] = 0.0
+        room = np.where(fixed & ~fixed.all(axis=1, keepdims=True), np.inf, room)
         depth = room.min(axis=1)
         return np.where(np.isfinite(depth), depth, -np.inf)
 

@@ -88,9 +88,8 @@ def measure(
         if len(targets) != len(rows):
             raise ValueError(f"Got y of {len(targets)} rows, but X of {len(rows)}.")
     batch_size = int(batch_size)  # True is 1
-    known, unseen = train_test_split(
-        np.arange(len(rows)), test_size=test_size, random_state=random_state
-    )
+    index = np.arange(len(rows))
+    known, unseen = train_test_split(index, test_size=test_size, random_state=random_state)
     truth = targets[unseen].reshape(len(unseen), -1)
     batch = _restored(rows[np.resize(unseen, batch_size)], layout)
 
@@ -102,10 +101,9 @@ def measure(
         row |= {"unanswered": 0, "failure": None}
         results.append(row)
         try:
-            predictor = _Predictor(candidate, y is None)
-            row["fit_seconds"] = predictor.fit(
-                _restored(rows[known], layout), _restored(targets[known], y_layout), max_time
-            )
+            taught = _restored(rows[known], layout), _restored(targets[known], y_layout)
+            predictor = _Predictor(candidate, *taught, max_time, y is None)
+            row["fit_seconds"] = predictor.fit_seconds
             with expecting_unanswered():
                 predicted = predictor.predict(_restored(rows[unseen], layout))
             row |= errors(predicted, truth)
@@ -127,35 +125,28 @@ def measure(
 
 
 class _Predictor:
-    """A copy of an estimator, or a function of stacks, which needs no fit."""
+    """A fitted copy of an estimator, or a function, which needs no fit."""
 
-    def __init__(self, candidate: Any, takes_stacks: bool):
-        self.model: Any = clone(candidate) if hasattr(candidate, "fit") else None
-        self.function, self.takes_stacks = candidate, takes_stacks
-        self.n_calls = 1
-
-    def fit(self, X: Any, y: Any, max_time: float | None) -> float:
-        """Fit, and return how many seconds it took."""
-        if self.model is None:
-            return 0.0
-        if max_time is not None:
-            names = [p for p in self.model.get_params() if p.split("__")[-1] == "max_time"]
-            self.model.set_params(**dict.fromkeys(names, max_time))
-        start = time.perf_counter()
-        self.model.fit(X, y)
-        return time.perf_counter() - start
-
-    def predict(self, X: Any) -> Any:
-        if self.model is not None:
-            return self.model.predict(X)
-        return self.function(as_stack(X) if self.takes_stacks and X.ndim == 2 else X)
+    def __init__(self, candidate: Any, X: Any, y: Any, max_time: float | None, stacks: bool):
+        self.predict, self.fit_seconds, self.n_calls, self._reads_only = candidate, 0.0, 1, False
+        if hasattr(candidate, "fit"):
+            model = clone(candidate)
+            if max_time is not None:
+                names = [p for p in model.get_params() if p.split("__")[-1] == "max_time"]
+                model.set_params(**dict.fromkeys(names, max_time))
+            start = time.perf_counter()
+            model.fit(X, y)
+            self.fit_seconds = time.perf_counter() - start
+            self.predict, self._reads_only = model.predict, reads_only(model)
+        elif stacks:
+            self.predict = lambda X: candidate(as_stack(X) if X.ndim == 2 else X)
 
     def seconds(self, batch: Any) -> float:
         """Return the time of a call, averaged over `n_calls`."""
         taken = 0.0
         with expecting_unanswered():
             for _ in range(self.n_calls):
-                given = batch if reads_only(self.model) else private(batch)
+                given = batch if self._reads_only else private(batch)
                 start = time.perf_counter()
                 self.predict(given)
                 taken += time.perf_counter() - start

@@ -89,9 +89,8 @@ class ErrorByDistanceDisplay(Display):
     Notes
     -----
     With ‖f‖ ≤ M on a ball, a model f is wrong by more than E (spectral norm) at every regular
-    matrix of the ball at an l2 distance of less than 1/(E + M) from a singular one, because ‖A⁻¹‖
-    is 1 over that distance (Ji, Wu and Xi 2025, "Rethinking Neural-based Matrix Inversion: Why
-    can't, and Where can").
+    matrix of the ball at an l2 distance of less than 1/(E + M) from a singular one (Ji, Wu and Xi
+    2025, "Rethinking Neural-based Matrix Inversion: Why can't, and Where can").
 
     Examples
     --------
