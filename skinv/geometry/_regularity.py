@@ -276,14 +276,20 @@ def _ellipsoid_margins(
         rounding += np.linalg.norm(center.error) * size
         stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
         half_widths = radius * (np.sqrt(np.sum(S**2, axis=0)) + SQUARED * S.any()) * up
-        margin, distance = _positive_map_margin(center, radius, S)
+        large = 4.0 * S.size * center.n > _LARGE
+        shares, steps = ((0.1,), 5) if large else (_SHARES, 10)
+        margin, distance = -np.inf, 1 / stretch if stretch > 0 else np.inf
+        for P in perron_metrics(center.B @ S, shares, steps):
+            fixed, slope, loss = contraction(center.A, 0.0, S, *preconditioners(center.B, P))
+            margin = max(margin, (1 - fixed - radius * slope) / loss)
+            proven = (1 - fixed) / slope * (1 - 4 * EPS) if slope > 0 else np.inf
+            distance = max(distance, proven)
         margins = {
             "smallest singular value (Weyl)": center.sigma - radius * size,
             "relative perturbation": center.sigma * (1 - radius * stretch),
             "spectral radius (Beeck) of the bounding box": beeck_margin(center, half_widths),
             "completely positive map": margin,
         }
-        distance = max(distance, 1 / stretch if stretch > 0 else np.inf)
         if max(margins.values()) <= target < center.sigma and radius < _LARGE_RADIUS:
             margin, pieces = subdivided_margin(center.A, radius * S, target)
             if pieces > 1:
@@ -291,15 +297,3 @@ def _ellipsoid_margins(
             distance = max(distance, radius if margin > 0 else 0.0)
     margins = {name: value if value == value else -np.inf for name, value in margins.items()}
     return margins, distance
-
-
-def _positive_map_margin(center: Center, radius: float, S: NDArray) -> tuple[float, float]:
-    """Return the best margin and the largest distance over a path of metrics."""
-    large = 4.0 * S.size * center.n > _LARGE
-    shares, steps = ((0.1,), 5) if large else (_SHARES, 10)
-    margin, distance = -np.inf, 0.0
-    for P in perron_metrics(center.B @ S, shares, steps):
-        fixed, slope, loss = contraction(center.A, 0.0, S, *preconditioners(center.B, P))
-        margin = max(margin, (1 - fixed - radius * slope) / loss)
-        distance = max(distance, (1 - fixed) / slope * (1 - 4 * EPS) if slope > 0 else np.inf)
-    return margin, distance

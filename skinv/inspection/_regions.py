@@ -190,14 +190,10 @@ def activation_regions(
     on = np.unpackbits(packed.reshape(len(rows), -1), axis=1, count=network.n_units) > 0
     gaps, largest, C, c, points = _compare(network, linear, center, on, n_jobs, verbose)
     count = np.array([count for _, (count, _) in rows])
-    frame = pandas.DataFrame(
-        {
-            "pattern": [_text(row, network.sizes) for row in on],
-            "share": count / n_samples,
-            "coefficient_gap": gaps,
-            **{f"lp_max_{j}": column for j, column in enumerate(largest.T)},
-        }
-    )
+    patterned = [_text(row, network.sizes) for row in on]
+    columns = {"pattern": patterned, "share": count / n_samples, "coefficient_gap": gaps}
+    columns |= {f"lp_max_{j}": column for j, column in enumerate(largest.T)}
+    frame = pandas.DataFrame(columns)
     sampled_max = np.array([top for _, (_, top) in rows])
     frame.attrs["maps"] = RegionMaps(C, c, points, sampled_max, count)
     return frame
@@ -285,8 +281,8 @@ def _compare(
     """
     K, inverse = linear
     active, widths = network.active, network.widths
-    affine = [network.affine_map(on) for on in patterns]
-    C, value = np.array([C for C, _ in affine]), np.array([value for _, value in affine])
+    maps = (network.affine_map(on) for on in patterns)
+    C, value = (np.array(part) for part in zip(*maps, strict=True))
     D, d = C - K, value - inverse
     programs = (
         delayed(extreme_points)(*network.facets(on), D[i][:, active] * widths[active], d[i])

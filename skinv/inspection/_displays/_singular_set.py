@@ -156,14 +156,13 @@ class SingularSetDisplay(Display):
             raise ValueError(f"Got epsilon={epsilon}, but a finite distance is expected.")
         proof = "certified regular" if sampler.is_certified_ else "not certified"
         shape = _SHAPES[sampler.certificate_.norm]
-        display = cls(
+        return cls(
             center=sampler.center_,
             epsilon=epsilon,
             slices=slices_of(sampler.center_, sampler._region),
             space=space_of(sampler.center_, sampler._region, epsilon),
             region_name=f"region of the sampler: {shape}, {proof}",
-        )
-        return display.plot(ax, kind=kind)
+        ).plot(ax, kind=kind)
 
     def plot(
         self, ax: Any = None, *, kind: str = "slices", neighborhood: bool = True

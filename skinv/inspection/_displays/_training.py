@@ -110,13 +110,12 @@ class TrainingDisplay(Display):
                 f"NeuralInverseRegressor, or an MLPRegressor with solver='adam' or 'sgd' (its "
                 f"'lbfgs' keeps no curve)."
             )
-        display = cls(
+        return cls(
             loss_curve=np.asarray(curve, dtype=np.float64),
             validation_scores=getattr(model, "validation_scores_", None),
             loss_name=_OURS if isinstance(model, NeuralInverseRegressor) else _OTHERS,
             estimator_name=type(model).__name__ if name is None else name,
-        )
-        return display.plot(ax)
+        ).plot(ax)
 
     def plot(self, ax: Any = None, *, name: str | None = None) -> "TrainingDisplay":
         """Draw the loss, and on an axis of their own the validation scores.
