@@ -834,9 +834,9 @@ def test_rounding_is_no_hyperplane(sizes, bits):
     # A bias that puts the boundary into the middle of the box.
     model.intercepts_[1][:] = -(2.0**-bits)
     network = PiecewiseAffine(relu_form(model), CENTER.ravel(), np.full(4, 0.5))
-    _, second, _ = network._walk(on)
-    np.testing.assert_array_equal(second.slopes, [[2.0**-bits, 0, 0, 0]])
-    np.testing.assert_array_equal(second.values, [0])
+    _, (slopes, values, _), _ = network._walk(on)
+    np.testing.assert_array_equal(slopes, [[2.0**-bits, 0, 0, 0]])
+    np.testing.assert_array_equal(values, [0])
     splits = bits == 30  # far above the rounding of sums of size 4
     assert network.hyperplanes(on, 4)[2].any() == splits
     assert len(_polytopes.all_patterns(network, 10)) == 1 + splits
