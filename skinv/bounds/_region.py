@@ -58,8 +58,8 @@ def certify_region(
     max_boxes : int, default=1_000_000
         Stop after so many boxes.
     max_time : float or None, default=60.0
-        Stop after so many seconds, or after the step that is then taken. What is proven by then
-        depends on the machine; None, no limit, gives the same bounds again.
+        Stop after so many seconds, or after the step of the search that is then taken. What is
+        proven by then depends on the machine; None, no limit, gives the same bounds again.
     device : str, default="cpu"
         Where to compute, in float64.
     random_state : int, RandomState instance or None, default=0
@@ -75,7 +75,8 @@ def certify_region(
         entry of ``|f(A) − A⁻¹|``; ``upper`` is inf where not all of the region could be shown to be
         regular. ``witness`` (n, n): a matrix of the region whose error is ``lower``. ``gap``:
         upper/lower − 1. ``n_boxes``: boxes bounded. ``status``: why the search stopped:
-        "converged" if `rtol` is reached, else "max_boxes", "max_time" or "interrupted".
+        "converged" if `rtol` is reached, else "max_boxes", "max_time" or "interrupted". The bounds
+        hold in any case.
 
     Raises
     ------

@@ -132,7 +132,14 @@ class CoefficientDisplay(Display):
         points = sampler.center_.reshape(1, -1)
         if n_samples is not None:
             points = sampler.sample(n_samples, return_inverse=False)
-        directions, reach = _directions(sampler)
+        directions = getattr(sampler, "axes_", np.eye(sampler.center_.size))
+        reach = np.broadcast_to(np.ravel(sampler.radius_), len(directions))
+        directions, reach = directions[reach > 0], reach[reach > 0]
+        if reach.size == 0:
+            raise ValueError(
+                f"Got a region of radius {sampler.radius_}, in which no entry varies and nothing "
+                f"can be learned; fit the sampler with a positive radius."
+            )
         with np.errstate(all="ignore"):
             steps = real_array(step, "step") * reach
             derivatives = _derivatives(estimator, points, directions, steps)
@@ -203,19 +210,6 @@ class CoefficientDisplay(Display):
             rows = np.arange(n_outputs).reshape(n, n)
             return [(f"row {i + 1} of $A^{{-1}}$", rows[i]) for i in range(n)]
         return [("entries of $A^{-1}$", slice(None))]
-
-
-def _directions(sampler: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the directions of derivatives, as rows, and how many of each the region extends."""
-    directions = getattr(sampler, "axes_", np.eye(sampler.center_.size))
-    reach = np.broadcast_to(np.ravel(sampler.radius_), len(directions))
-    extends = reach > 0
-    if not extends.any():
-        raise ValueError(
-            f"Got a region of radius {sampler.radius_}, in which no entry varies and nothing can "
-            f"be learned; fit the sampler with a positive radius."
-        )
-    return directions[extends], reach[extends]
 
 
 def _derivatives(estimator: Any, points: NDArray, directions: NDArray, steps: NDArray) -> NDArray:
