@@ -579,7 +579,7 @@ def test_workers_change_nothing():
 def test_blocks_change_nothing(monkeypatch):
     """Counts and sampled maxima do not depend on how many matrices are drawn at once."""
     model, _, frame = analysed("affine", "sampled")
-    monkeypatch.setattr("skinv.inspection._comparison._BLOCK", 20 * 700)
+    monkeypatch.setattr("skinv.inspection._regions._BLOCK", 20 * 700)
     again = activation_regions(model, box(), 5000)
     pd.testing.assert_frame_equal(frame, again)
     np.testing.assert_allclose(again.attrs["maps"].sampled_max, frame.attrs["maps"].sampled_max)
@@ -834,9 +834,9 @@ def test_rounding_is_no_hyperplane(sizes, bits):
     # A bias that puts the boundary into the middle of the box.
     model.intercepts_[1][:] = -(2.0**-bits)
     network = PiecewiseAffine(relu_form(model), CENTER.ravel(), np.full(4, 0.5))
-    _, second, _ = network._walk(on)
-    np.testing.assert_array_equal(second.slopes, [[2.0**-bits, 0, 0, 0]])
-    np.testing.assert_array_equal(second.values, [0])
+    _, (slopes, values, _), _ = network._walk(on)
+    np.testing.assert_array_equal(slopes, [[2.0**-bits, 0, 0, 0]])
+    np.testing.assert_array_equal(values, [0])
     splits = bits == 30  # far above the rounding of sums of size 4
     assert network.hyperplanes(on, 4)[2].any() == splits
     assert len(_polytopes.all_patterns(network, 10)) == 1 + splits

@@ -408,11 +408,10 @@ def points_of(problem, z, half, n_points, seed):
     t = rng.uniform(-1, 1, size=(n_points, problem.d))
     t[::2] = np.where(rng.uniform(size=t[::2].shape) < 0.8, np.sign(t[::2]), t[::2])
     points = z.numpy() + t * half.numpy()
-    if problem.norm != "linf":
-        scaled = pull_in(points, problem.norm)
+    if problem.p < np.inf:
+        scaled = pull_in(points, f"l{problem.p:.0f}")
         points = np.concatenate((points, scaled))
-        order = 1 if problem.norm == "l1" else 2
-        points = points[np.linalg.norm(points, order, axis=1) <= 1 + 1e-15]
+        points = points[np.linalg.norm(points, problem.p, axis=1) <= 1 + 1e-15]
         inside = (np.abs(points - z.numpy()) <= half.numpy()).all(axis=1)
         points = points[inside]
     return points
@@ -428,9 +427,8 @@ def test_single_boxes(where, params):
     upper, side, corner = problem.bound(z, half)
     problem.second = False  # as where there are too many second-order terms
     upper = torch.minimum(upper, problem.bound(z, half)[0])
-    if problem._network is not None:
-        problem._network.quadratic = False
-        upper = torch.minimum(upper, problem.bound(z, half)[0])
+    problem.network.quadratic = False
+    upper = torch.minimum(upper, problem.bound(z, half)[0])
     assert not upper.isnan().any()
     outside = problem.outside(z, half)
     assert ((side >= 0) & (side < problem.d)).all()
@@ -459,7 +457,7 @@ def test_jets_enclose_exact_inverses(norm, second, n):
     z, half = random_boxes(problem, 12, seed=n)
     A = (problem.center + z @ problem.directions).reshape(-1, n, n)
     S = (half[:, :, None] * problem.directions).reshape(len(z), -1, n, n)
-    boxes = _jets.Boxes(z, half, A, S, norm)
+    boxes = _jets.Boxes(z, half, A, S, problem.p, 0.0)
     jet, rounding = _jets.inverse_jet(boxes, second)
     B0 = np.linalg.inv(center)
     series = [
@@ -493,7 +491,9 @@ def test_jets_against_differences():
     """Gradient and curvature of the inverse are those of difference quotients."""
     z, half = torch.zeros(1, 4).double(), torch.full((1, 4), 0.01).double()
     S = 0.01 * torch.eye(4).double().reshape(1, 4, 2, 2)
-    jet, _ = _jets.inverse_jet(_jets.Boxes(z, half, torch.tensor(CENTER)[None], S, "linf"), True)
+    jet, _ = _jets.inverse_jet(
+        _jets.Boxes(z, half, torch.tensor(CENTER)[None], S, np.inf, 0.0), True
+    )
     h = 1e-2
 
     def at(*moves):
@@ -519,7 +519,8 @@ def test_maximum_of_a_quadratic(shape):
         C = torch.tensor(scale * rng.standard_normal((1, d, d, 1)))
         C = (C + C.transpose(1, 2)) / 2
         zeros, eye = torch.zeros(1, d).double(), torch.zeros(1, d, 1, 1).double()
-        boxes = _jets.Boxes(zeros, zeros + 1, torch.zeros(1, 1, 1).double(), eye, shape)
+        p = {"linf": np.inf, "l2": 2, "l1": 1}[shape]
+        boxes = _jets.Boxes(zeros, zeros + 1, torch.zeros(1, 1, 1).double(), eye, p, 0.0)
         value = torch.zeros(1, 1).double()
         bound = float(_problem.maximum(boxes, value, g, C)[0, 0])
         t = rng.uniform(-1, 1, size=(40_000, d))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import matrix_norm
 
 _EPS = float(torch.finfo(torch.float64).eps)
 
@@ -20,38 +21,33 @@ _EPS = float(torch.finfo(torch.float64).eps)
 class Boxes:
     """Boxes {z + half·t} in the coordinates of a region {‖z‖_p <= 1}, and their matrices.
 
-    Sides that were never halved have half-width 1 and centre 0; in "l2" and "l1" the ball holds
-    them together.
+    Sides that were never halved have half-width 1 and centre 0; for p < inf the ball holds them
+    together.
     """
 
     z: Tensor  # centres (b, d)
     half: Tensor  # half-widths (b, d)
     A: Tensor  # matrices at the centres (b, n, n)
     S: Tensor  # directions times half-widths (b, d, n, n)
-    norm: str  # p: "linf", "l2" or "l1"
-    blur: float = 0.0  # largest row sum of the rounding errors of A
+    p: float  # inf, 2 or 1
+    blur: float  # largest row sum of the rounding errors of A
 
     def __post_init__(self) -> None:
-        if self.norm == "linf":
-            return
         self._whole = self.half == 1
-        nearest = (self.z.abs() - self.half).clamp(min=0).masked_fill(self._whole, 0.0)
-        if self.norm == "l2":  # what the halved sides leave of the radius
-            left = (1 - (nearest**2).sum(1)).clamp(min=0).sqrt()
-        else:
-            left = (1 - nearest.sum(1)).clamp(min=0)
-        self._left = left * (1 + 4 * _EPS)
+        if self.p < torch.inf:  # what the halved sides leave of the radius
+            nearest = (self.z.abs() - self.half).clamp(min=0).masked_fill(self._whole, 0.0)
+            left = (1 - (nearest**self.p).sum(1)).clamp(min=0) ** (1 / self.p)
+            self._left = left * (1 + 4 * _EPS)
 
     def size(self, rows: Tensor) -> Tensor:
         """Bound |Σ t_k rows_k| over the box and the ball, rows of shape (b, d, ...)."""
         rows = rows.abs()
-        if self.norm == "linf":
+        if self.p == torch.inf:
             return rows.sum(1)
         shape = (*self._whole.shape, *(1,) * (rows.ndim - 2))
         whole, left = self._whole.reshape(shape), self._left.reshape(-1, *shape[2:])
-        together = rows.masked_fill(~whole, 0.0)
-        l2 = self.norm == "l2"
-        held = torch.linalg.vector_norm(together, dim=1) if l2 else together.amax(1)
+        dual = 2 if self.p == 2 else torch.inf
+        held = torch.linalg.vector_norm(rows.masked_fill(~whole, 0.0), dual, dim=1)
         return rows.masked_fill(whole, 0.0).sum(1) + left * held
 
     def size2(self, rows: Tensor) -> Tensor:
@@ -88,9 +84,9 @@ def inverse_jet(boxes: Boxes, second: bool) -> tuple[Jet, Tensor]:
     M = (S.reshape(b, d * n, n) @ B).reshape(b, d, n, n)
     G = B[:, None] @ M
     # Relative error of B, from its residual; entries of Q grow by what that can make of them.
-    size, extent = _row_norm(B), _row_norm(boxes.size(S))
-    off = 2 * (n + d) * _EPS * (_row_norm(A) + extent) + boxes.blur
-    off = _row_norm(A @ B - eye) + off * size
+    size, extent = (matrix_norm(part, torch.inf) for part in (B, boxes.size(S)))
+    off = 2 * (n + d) * _EPS * (matrix_norm(A, torch.inf) + extent) + boxes.blur
+    off = matrix_norm(A @ B - eye, torch.inf) + off * size
     Q = boxes.size(M) * (1 + 4 * n * _EPS)
     Q = Q + ((2 * extent * off + underflow(d, n)) * size)[:, None, None]
     N = torch.linalg.inv_ex(eye - Q)[0]
@@ -117,35 +113,24 @@ def underflow(d: int, n: int) -> float:
     return 8 * (d + 4) * n * float(torch.finfo(torch.float64).tiny)
 
 
-def _row_norm(stack: Tensor) -> Tensor:
-    return stack.abs().sum(2).amax(1)
-
-
 def series_jet(boxes: Boxes, center: Tensor, inverse: Tensor, order: int, second: bool) -> Jet:
     """Expand the Taylor series of the inverse at a centre, X ← B − B·E·X (Horner)."""
     b, d, n = boxes.S.shape[:3]
     start = inverse @ (boxes.A - center)  # BE = start + Σ t_k step_k
     step = inverse @ boxes.S
     extent = boxes.size(step)
-    X = Jet(
-        inverse.expand(b, n, n),
-        torch.zeros_like(boxes.S),
-        boxes.S.new_zeros(b, d, d, n, n) if second else None,
-        torch.zeros_like(boxes.A),
-    )
+    value, gradient = inverse.expand(b, n, n), torch.zeros_like(boxes.S)
+    curvature = boxes.S.new_zeros(b, d, d, n, n) if second else None
+    remainder = torch.zeros_like(boxes.A)
     for _ in range(order):
-        remainder = (start.abs() + extent) @ X.remainder
-        if X.curvature is None:  # where products of all directions would be too many numbers
-            curvature, remainder = None, remainder + extent @ boxes.size(X.gradient)
+        remainder = (start.abs() + extent) @ remainder
+        if curvature is None:  # where products of all directions would be too many numbers
+            remainder = remainder + extent @ boxes.size(gradient)
         else:
-            cross = step.reshape(b, d * n, n) @ X.gradient.transpose(1, 2).reshape(b, n, d * n)
+            remainder = remainder + extent @ boxes.size2(curvature)
+            cross = step.reshape(b, d * n, n) @ gradient.transpose(1, 2).reshape(b, n, d * n)
             cross = cross.reshape(b, d, n, d, n).transpose(2, 3)
-            curvature = -(start[:, None, None] @ X.curvature + cross)
-            remainder = remainder + extent @ boxes.size2(X.curvature)
-        X = Jet(
-            inverse - start @ X.value,
-            -(start[:, None] @ X.gradient + step @ X.value[:, None]),
-            curvature,
-            remainder,
-        )
-    return X
+            curvature = -(start[:, None, None] @ curvature + cross)
+        gradient = -(start[:, None] @ gradient + step @ value[:, None])
+        value = inverse - start @ value
+    return Jet(value, gradient, curvature, remainder)

@@ -22,10 +22,6 @@ THIRD = {"silu": 0.3085, "tanh": 2.0000001}
 FOURTH = {"silu": 0.5000001, "tanh": 4.0859}
 
 
-def no_limit() -> None:
-    """Let a computation take its time."""
-
-
 def derivatives(x: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return a smooth activation, "silu" or "tanh", and its first three derivatives."""
     if activation == "tanh":
@@ -54,14 +50,12 @@ class Enclosure:
 
 
 class Network:
-    """A perceptron as a function of box coordinates z, on which its first weight acts.
-
-    Layers are pairs of a weight (n_out, n_in) and a bias (n_out,), float64.
-    """
+    """A perceptron of box coordinates z: layers of a weight (n_out, n_in) and a bias, float64."""
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], activation: str):
         self.layers, self.activation = layers, activation
-        self.tick: Callable[[], None] = no_limit  # called between steps
+        # Called between steps; it may raise to end what is being computed.
+        self.tick: Callable[[], None] = lambda: None
         (W1, _), (W2, _) = layers[0], layers[-1]
         (h, d), o = W1.shape, len(W2)
         numbers = h * o * d * (d + 1) // 2
@@ -78,14 +72,12 @@ class Network:
         if self.quadratic:
             yield self._expansion(boxes)
             return
-        for parallel in (True, False) if self.activation == "relu" else (True,):
-            yield self._lines(boxes, parallel)
+        yield self._lines(boxes, True)
+        if self.activation == "relu" and len(self.layers) > 1:
+            yield self._lines(boxes, False)
 
     def magnitude(self, entering: Tensor) -> float:
-        """Bound all intermediate results, to measure rounding by.
-
-        `entering` is what terms entering the first units can amount to before anything cancels.
-        """
+        """Bound all intermediate results, by what terms entering the first units amount to."""
         size, largest = entering, float(entering.max())
         for level, (W, b) in enumerate(self.layers[1:], 2):
             if level == len(self.layers):  # squares of the expansion
@@ -98,7 +90,7 @@ class Network:
         """Return what enters the first layer's units at the centres, and by how much it varies."""
         W1, b1 = self.layers[0]
         y = boxes.z @ W1.T + b1
-        if boxes.norm == "linf":
+        if boxes.p == torch.inf:
             return y, boxes.half @ W1.abs().T
         return y, boxes.size(boxes.half[:, :, None] * W1.T)
 
@@ -129,12 +121,10 @@ class Network:
         """Return slopes and offsets of lines below and above the activation on [low, high]."""
         if self.activation == "relu":
             slope = (high.clamp(min=0) / (high - low).clamp(min=1e-300)).clamp(0, 1)
-            slope = torch.where(low >= 0, torch.ones_like(slope), slope)
+            slope = torch.where(low >= 0, 1.0, slope)
             crossing = (low < 0) & (high > 0)
-            offset = torch.where(crossing, -slope * low, torch.zeros_like(low))
-            under = slope
-            if not parallel:
-                under = torch.where(crossing, (high > -low).to(slope.dtype), slope)
+            offset = torch.where(crossing, -slope * low, 0.0)
+            under = slope if parallel else torch.where(crossing, 1.0 * (high > -low), slope)
             return under, torch.zeros_like(offset), slope, offset
         middle, radius = (low + high) / 2, (high - low) / 2
         f, f1, f2, _ = derivatives(middle, self.activation)
@@ -145,12 +135,15 @@ class Network:
 
     def _lines(self, boxes: Boxes, parallel: bool) -> Enclosure:
         """Propagate lines backward through all layers."""
-        y, radius = self._units(boxes)
-        relaxed = [self._relaxed(y - radius, y + radius, parallel)]
-        for depth in range(2, len(self.layers)):
-            part = self._backward(boxes, relaxed, depth)
-            low = part.low - boxes.size(part.low_gradient)
-            high = part.high + boxes.size(part.high_gradient)
+        relaxed: list = []
+        for depth in range(1, len(self.layers)):
+            if depth == 1:
+                y, radius = self._units(boxes)
+                low, high = y - radius, y + radius
+            else:
+                part = self._backward(boxes, relaxed, depth)
+                low = part.low - boxes.size(part.low_gradient)
+                high = part.high + boxes.size(part.high_gradient)
             relaxed.append(self._relaxed(low, high, parallel))
         return self._backward(boxes, relaxed, len(self.layers))
 
@@ -187,20 +180,17 @@ class Network:
         return z @ W.T + b
 
     def doubt(self, boxes: Boxes, output: Tensor) -> Tensor:
-        """Guess for each box how much each side adds to what is not known of its output, (b, d).
-
-        For choosing the side to halve.
-        """
-        (W1, _), (W2, _) = self.layers[0], self.layers[-1]
-        y, radius = self._units(boxes)
+        """Guess for each box how much each side adds to what is not known of its output, (b, d)."""
         if len(self.layers) == 1:
             return torch.zeros_like(boxes.half)
+        (W1, _), (W2, _) = self.layers[0], self.layers[-1]
+        y, radius = self._units(boxes)
         if len(self.layers) > 2:
             rate = torch.ones_like(radius)
         elif self.activation == "relu":
             low, high = y - radius, y + radius
             crossing = (low < 0) & (high > 0)
-            gap = torch.where(crossing, -low * high / (high - low), torch.zeros_like(low))
+            gap = torch.where(crossing, -low * high / (high - low), 0.0)
             rate = W2.abs()[output] * gap / radius.clamp(min=1e-300)
         else:
             f3 = derivatives(y, self.activation)[3]

@@ -1,6 +1,6 @@
 """The error of a model over a region as a function on boxes, bounded many at once."""
 
-from collections.abc import Callable, Iterable
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from .._arrays.shapes import matrix_order
 from .._linalg.form import ModelForm
 from ._jets import Boxes, inverse_jet, series_jet, underflow
-from ._network import Enclosure, Network, no_limit
+from ._network import Enclosure, Network
 
 # Boxes are bounded in pieces whose largest tensor has about this many numbers.
 _PIECE = 2**19
@@ -31,7 +31,7 @@ class Problem:
         def tensor(array: NDArray) -> Tensor:
             return torch.tensor(np.asarray(array), dtype=torch.float64, device=device)
 
-        self.norm, self.device = norm, device
+        self.p, self.device = {"linf": math.inf, "l2": 2.0, "l1": 1.0}[norm], device
         self.n, self.d = matrix_order(center.size), len(directions)
         self.center, self.directions = tensor(center), tensor(directions)
         self._value = tensor(form.constant + (center - form.origin) @ form.matrix)
@@ -50,16 +50,17 @@ class Problem:
             magnitude += float(np.abs(inverse).sum(axis=1).max() * (1 + growth) ** order)
             factors = (1 + apart.sum()) * (1 + np.abs(inverse).sum()) * (1 + growth) ** order
             lost = lost + self.n**2 * factors
-        self._network: Network | None = None
-        widest = 0
+        # Without a perceptron, one layer of zeros.
+        zeros = torch.zeros_like(self._gradient).T, torch.zeros_like(self._value)
+        layers = [(tensor(W), tensor(b)) for W, b in form.layers] or [zeros]
+        self.network, widest = Network(layers, form.activation), 0
         if form.layers:
-            layers = [(tensor(W), tensor(b)) for W, b in form.layers]
             W, b = layers[0]
             start, turn = (center - form.x_mean) / form.x_scale, directions / form.x_scale
             layers[0] = (W @ tensor(turn).T, b + W @ tensor(start))
-            self._network = Network(layers, form.activation)
+            self.network = Network(layers, form.activation)
             inputs = (np.abs(center) + np.abs(form.x_mean) + reach) / form.x_scale
-            magnitude += self._network.magnitude(W.abs() @ tensor(inputs) + b.abs())
+            magnitude += self.network.magnitude(W.abs() @ tensor(inputs) + b.abs())
             widest = max(len(b) for _, b in layers)
             factors = 1 + inputs.sum()
             for W, b in layers:
@@ -76,13 +77,6 @@ class Problem:
         self.second = numbers <= _LARGEST
         numbers = max(numbers if self.second else self.d * self.n * self.n, widest * self.n**2)
         self._step = max(1, _PIECE // numbers)
-        self.tick = no_limit
-
-    def set_tick(self, tick: Callable[[], None] = no_limit) -> None:
-        """Have a function called between steps, which may raise to end what is being computed."""
-        self.tick = tick
-        if self._network is not None:
-            self._network.tick = tick
 
     def errors(self, z: Tensor) -> Tensor:
         """Return f(A) − A⁻¹ at points z (b, d), as rows (b, n*n)."""
@@ -94,28 +88,22 @@ class Problem:
             for _ in range(order):
                 X = inverse - inverse @ ((A - point) @ X)
             value = value + X.reshape(len(z), -1)
-        if self._network is not None:
-            value = value + self._network(z)
-        return value - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
+        return value + self.network(z) - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
 
     def project(self, z: Tensor) -> Tensor:
         """Return points of the region near given ones."""
-        if self.norm == "linf":
+        if self.p == math.inf:
             return z.clamp(-1, 1)
-        size = z.abs().sum(1) if self.norm == "l1" else torch.linalg.vector_norm(z, dim=1)
+        size = torch.linalg.vector_norm(z, self.p, dim=1)
         return z / size.clamp(min=1)[:, None] * (1 - 4 * _EPS)
 
     def clipped(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes cut to what the ball leaves of their halved sides; a box stays as it is."""
-        if self.norm == "linf":
+        if self.p == math.inf:
             return z, half
-        whole, nearest = half == 1, (z.abs() - half).clamp(min=0)
-        if self.norm == "l2":
-            others = (nearest**2).sum(1, keepdim=True) - nearest**2
-            most = (1 - others).clamp(min=0).sqrt()
-        else:
-            most = (1 - nearest.sum(1, keepdim=True) + nearest).clamp(min=0)
-        most = most * (1 + 1e-9) + 1e-9
+        whole, powers = half == 1, (z.abs() - half).clamp(min=0) ** self.p
+        others = powers.sum(1, keepdim=True) - powers
+        most = (1 - others).clamp(min=0) ** (1 / self.p) * (1 + 1e-9) + 1e-9
         low, high = torch.maximum(z - half, -most), torch.minimum(z + half, most)
         middle = (low + high) / 2
         narrower = ((high - low) / 2).clamp(min=0) * (1 + 8 * _EPS) + 8 * _EPS
@@ -124,10 +112,7 @@ class Problem:
     def outside(self, z: Tensor, half: Tensor) -> Tensor:
         """Tell which boxes certainly miss the region."""
         nearest = (z.abs() - half).clamp(min=0)
-        if self.norm == "linf":
-            return nearest.sum(1) < 0
-        size = nearest.sum(1) if self.norm == "l1" else (nearest**2).sum(1)
-        return size > 1 + 1e-9
+        return torch.linalg.vector_norm(nearest, self.p, dim=1) > 1 + 1e-9
 
     def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bound the largest absolute entry of the error over boxes, each by (upper, side, corner).
@@ -136,22 +121,17 @@ class Problem:
         the side promises most; at the corner (b, d) the expansion expects the largest error.
         """
         pieces = []
-        for i in range(0, len(z), self._step):
-            pieces.append(self._bound(z[i : i + self._step], half[i : i + self._step]))
-            self.tick()
+        for part in zip(z.split(self._step), half.split(self._step), strict=True):
+            pieces.append(self._bound(*part))
+            self.network.tick()
         upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
         return upper, side, corner
 
     def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         b, d, n, o = len(z), self.d, self.n, self.n * self.n
-        boxes = Boxes(
-            z,
-            half,
-            (self.center + z @ self.directions).reshape(b, n, n),
-            (half[:, :, None] * self.directions).reshape(b, d, n, n),
-            self.norm,
-            self._blur,
-        )
+        A = (self.center + z @ self.directions).reshape(b, n, n)
+        S = (half[:, :, None] * self.directions).reshape(b, d, n, n)
+        boxes = Boxes(z, half, A, S, self.p, self._blur)
         inverse, rounding = inverse_jet(boxes, self.second)
         value = self._value + z @ self._gradient - inverse.value.reshape(b, o)
         gradient = half[:, :, None] * self._gradient - inverse.gradient.reshape(b, d, o)
@@ -168,7 +148,7 @@ class Problem:
         if curvature is not None:
             curvature = (curvature + curvature.transpose(1, 2)) / 2
         both, slopes = value.new_full((b, 2 * o), torch.inf), gradient
-        for part in self._enclosures(value, gradient, boxes):
+        for part in self.network.enclosures(boxes):
             high, low = self._extremes(boxes, value, gradient, curvature, part)
             both = torch.minimum(both, torch.cat((high, low), 1))
             slopes = gradient + (part.low_gradient + part.high_gradient) / 2
@@ -181,13 +161,6 @@ class Problem:
         # What could not be computed is not bounded.
         upper = torch.nan_to_num(upper + self._slack + rounding, nan=torch.inf, posinf=torch.inf)
         return upper, side, corner
-
-    def _enclosures(self, value: Tensor, gradient: Tensor, boxes: Boxes) -> Iterable[Enclosure]:
-        """Return enclosures of the network, of zeros if there is none."""
-        if self._network is not None:
-            return self._network.enclosures(boxes)
-        nothing, flat = torch.zeros_like(value), torch.zeros_like(gradient)
-        return [Enclosure(nothing, nothing, flat, flat, None)]
 
     def _extremes(
         self, boxes: Boxes, value: Tensor, gradient: Tensor, curvature: Any, part: Enclosure
@@ -215,9 +188,7 @@ class Problem:
         row = B.abs().gather(1, (output // n)[:, None, None].expand(-1, 1, n))[:, 0]
         column = Q.gather(2, (output % n)[:, None, None].expand(-1, n, 1))[:, :, 0]
         doubt = (3 if self.second else 2) * torch.einsum("bi,bkij,bj->bk", row, M, column)
-        if self._network is not None:
-            doubt = doubt + self._network.doubt(boxes, output)
-        doubt = torch.nan_to_num(doubt, nan=0.0, posinf=1e300)
+        doubt = torch.nan_to_num(doubt + self.network.doubt(boxes, output), nan=0.0, posinf=1e300)
         return (doubt + 0.5 * slope.abs()).argmax(1)
 
 
@@ -230,7 +201,7 @@ def maximum(boxes: Boxes, value: Tensor, gradient: Tensor, curvature: Tensor | N
     """
     if curvature is None:
         return value + boxes.size(gradient)
-    if boxes.norm != "linf":
+    if boxes.p < math.inf:
         return value + boxes.size(gradient) + boxes.size2(curvature)
     swing = 2 * curvature.abs().sum(2)
     fixed = gradient.abs() >= swing

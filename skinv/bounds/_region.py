@@ -48,8 +48,7 @@ def certify_region(
     Parameters
     ----------
     model : LinearInverseApprox, NeuralInverseRegressor or StructuredInverse
-        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search. Of a
-        structured one the region must have the structure.
+        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search.
     sampler : FeasibleRegionSampler
         Fitted. The region is that of its samples: with a `structure`, and of complex matrices, only
         those that have it; for "mahalanobis" the span of the data, without the numerical thickness
@@ -59,9 +58,8 @@ def certify_region(
     max_boxes : int, default=1_000_000
         Stop after so many boxes.
     max_time : float or None, default=60.0
-        Stop after so many seconds, a little later where a step of the search or the bound in closed
-        form, from which it starts, takes longer. What is proven by then depends on the machine;
-        None, with which only `rtol` and `max_boxes` end the search, gives the same bounds again.
+        Stop after so many seconds, or after the step of the search that is then taken. What is
+        proven by then depends on the machine; None, no limit, gives the same bounds again.
     device : str, default="cpu"
         Where to compute, in float64.
     random_state : int, RandomState instance or None, default=0
@@ -117,21 +115,21 @@ def certify_region(
     array([[2.5, 1.5],
            [1.5, 1.5]])
     """
-    params = {
-        "rtol": rtol,
-        "max_boxes": max_boxes,
-        "max_time": max_time,
-        "device": device,
-        "random_state": random_state,
-        "verbose": verbose,
-    }
-    validate_parameter_constraints(_CONSTRAINTS, params, "certify_region")
+    validate_parameter_constraints(_CONSTRAINTS, locals(), "certify_region")
     end = math.inf
     if max_time is not None:
         end = time.monotonic() + float(real_array(max_time, "max_time"))
     form = _model_form(model)
     check_sampler(sampler)
-    _check_structure(unwrapped(model), sampler)
+    own, given = getattr(unwrapped(model), "_structure", None), sampler._structure
+    if own is not None and (
+        given is None or own.is_complex > given.is_complex or own.is_symmetric > given.is_symmetric
+    ):
+        raise ValueError(
+            f"Got {unwrapped(model)!r} and a region with matrices that do not have its structure, "
+            f"to which it has no answer: fit the sampler to complex matrices, or with "
+            f"structure='symmetric', like the model."
+        )
     norm, directions = _coordinates(sampler)
     center = sampler.center_.ravel()
     if form.constant.size != center.size or form.origin.size != center.size:
@@ -168,19 +166,6 @@ def _model_form(model: Any) -> ModelForm:
         )
     check_is_fitted(model)
     return on_entries(model._model_form())
-
-
-def _check_structure(model: Any, sampler: Any) -> None:
-    """Raise a ValueError where the region lacks the structure that a structured model needs."""
-    own, given = getattr(model, "_structure", None), sampler._structure
-    if own is not None and (
-        given is None or own.is_complex > given.is_complex or own.is_symmetric > given.is_symmetric
-    ):
-        raise ValueError(
-            f"Got {model!r} and a region with matrices that do not have its structure, "
-            f"to which it has no answer: fit the sampler to complex matrices, or with "
-            f"structure='symmetric', like the model."
-        )
 
 
 def _place(device: str) -> Any:

@@ -33,9 +33,8 @@ def residual_bound(
     norm : {"fro", "inf", "1"}, default="fro"
         Frobenius norm, largest row sum or largest column sum; ``numpy.inf`` and 1 are understood.
     sharp : bool, default=True
-        Whether to spend up to two more products, of X with the residual and of the absolute values,
-        which bring the bound to within a few percent of the error where that is well above
-        rounding. False gives the norm of the residual, one product.
+        Whether to spend up to two more products, which bring the bound to within a few percent of
+        the error where that is well above rounding. False gives the norm of the residual, by one.
     accumulate : {None, "float64"}, default=None
         Precision of the residual; None is the precision of the data. In float32 the rounding of
         the residual is about n·6e-8·cond(A), and "float64" removes it.
@@ -144,19 +143,12 @@ class ResidualNorms(NamedTuple):
 
 
 def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> ResidualNorms:
-    """Bound what is known of a residual, D = AX − I as computed, from norms alone.
-
-    `size_A` is a bound of ‖A‖ if one is known.
-    """
+    """Bound what is known of a residual, D = AX − I as computed, from norms (‖A‖ <= size_A)."""
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     size_A = norm_bound(A, norm) if size_A is None else size_A
     size_X, computed = norm_bound(X, norm), norm_bound(D, norm)
-    return ResidualNorms(
-        computed,
-        _rounding(arithmetic, n, computed, size_A * size_X, size_A, size_X),
-        size_A,
-        size_X,
-    )
+    rounding = _rounding(arithmetic, n, computed, size_A * size_X, size_A, size_X)
+    return ResidualNorms(computed, rounding, size_A, size_X)
 
 
 def _rounding(
@@ -190,11 +182,10 @@ def _sharper_rounding(A: Any, X: Any, D: Any, known: ResidualNorms, norm: str) -
     # The product of absolute values is itself rounded, by less than γ_n of it.
     absolute = norm_bound(product(abs(A[rows]), abs(X[rows])), norm)
     absolute = absolute * (1 + 2 * arithmetic.gamma(n)) + 4 * n * n * arithmetic.tiny
+    some = ResidualNorms(*(part[rows] for part in known))
+    sharper = _rounding(arithmetic, n, some.computed, absolute, some.A, some.X)
     rounding = known.rounding + 0.0
-    rounding[rows] = xp.minimum(
-        rounding[rows],
-        _rounding(arithmetic, n, known.computed[rows], absolute, known.A[rows], known.X[rows]),
-    )
+    rounding[rows] = xp.minimum(some.rounding, sharper)
     return known._replace(rounding=rounding)
 
 

@@ -46,7 +46,7 @@ class Search:
         found = []
         for part in z.split(max(_PRODUCTS // (z.shape[1] * self.problem.n**2), _POINTS)):
             found.append(self.problem.errors(part).abs())
-            self.problem.tick()
+            self.problem.network.tick()
         return torch.nan_to_num(torch.cat(found), nan=0.0, posinf=0.0).amax(1)
 
     def look(self, z: Tensor) -> None:
@@ -62,18 +62,18 @@ class Search:
         starts = max(2, min(_STARTS, 2**22 // d**2))
         drawn = rng.uniform(-1, 1, size=(starts, d))
         drawn[::2] = np.where(drawn[::2] < 0, -1.0, 1.0)
-        if problem.norm != "linf":
+        if problem.p < math.inf:
             ends = np.eye(min(d, _STARTS), d)
             drawn = np.vstack([ends, -ends, drawn])
         z = problem.project(torch.tensor(drawn, device=problem.device))
         self.look(z)
         z, step = z[self.errors(z).topk(min(_ASCENTS, len(z))).indices], 0.5
         for _ in range(_STEPS):
-            problem.tick()
+            problem.network.tick()
             z = z.detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(problem.errors(z).abs().amax(1).sum(), z)
             slope = torch.nan_to_num(slope)
-            if problem.norm == "linf":
+            if problem.p == math.inf:
                 direction = slope.sign()
             else:
                 length = torch.linalg.vector_norm(slope, dim=1, keepdim=True)
@@ -100,7 +100,7 @@ class Search:
         with progress(self.max_boxes, "certifying", "box", verbose) as bar:
             try:
                 self.look(self.z)
-                self.problem.set_tick(self.check_time)
+                self.problem.network.tick = self.check_time
                 bounds, self.side, corner = self.problem.bound(self.z, self.half)
                 self.bounds, self.n_boxes = torch.minimum(self.bounds, bounds), 1
                 self.look(self.problem.project(corner))
@@ -120,7 +120,7 @@ class Search:
                 self.status = "max_time"
             except KeyboardInterrupt:
                 self.status = "interrupted"
-        self.problem.set_tick()
+        self.problem.network.tick = lambda: None
 
     def summary(self) -> str:
         """Say what is proven by now."""

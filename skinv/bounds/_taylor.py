@@ -11,13 +11,10 @@ from .._arrays.results import TaylorBound
 from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
 from ..geometry._regularity import ScaledRegion, check_region
-from ..geometry._rounding import TINY, scaled_up
+from ..geometry._rounding import EPS, SQUARED, TINY, scaled_up
 
-_EPS = float(np.finfo(np.float64).eps)
 # Bounds, in units of the centre's largest entry, to which intermediate results may underflow.
 _LEAST = 1e-250
-# Numbers below this have squares that underflow.
-_SQUARED = 2e-154
 # Shares of the identity in the metrics tried for an ellipsoid.
 _SHARES = (0.5, 0.2, 0.1, 0.03, 0.01, 1e-3)
 
@@ -99,20 +96,16 @@ def taylor_bound(
         for test, q, error in _candidates(region, norm, int(order)):
             if q < 1 and error < found.get(test, (np.inf, 0.0))[0]:
                 found[test] = float(error), float(q)
-        up = 1 + 64 * (region.center.n + order) * _EPS
+        up = 1 + 64 * (region.center.n + order) * EPS
         for name, (error, q) in found.items():
             # No error is 0, though numbers may underflow on the way, but that of the centre alone.
             error = max(error, _LEAST) * up if region.radius.any() else 0.0
             found[name] = float(scaled_up(error, -region.unit)), q
-    test = min(found, key=lambda name: found[name][0], default="none")
+    errors = {name: error for name, (error, _) in found.items()}
+    test = min(errors, key=errors.__getitem__, default="none")
     error, q = found.get(test, (np.inf, np.inf))
     return TaylorBound(
-        max_error=error,
-        q=q,
-        test=test,
-        max_errors={name: value for name, (value, _) in found.items()},
-        order=int(order),
-        norm=norm,
+        max_error=error, q=q, test=test, max_errors=errors, order=int(order), norm=norm
     )
 
 
@@ -122,8 +115,8 @@ def _candidates(region: ScaledRegion, norm: str, k: int) -> Iterator[tuple[str, 
     n, B, up = center.n, center.absolute, center.round_up  # B >= |A₀⁻¹|
     if norm == "mahalanobis":
         yield from _metrics(region, k)
-        up += (len(S) + 4) * _EPS
-        half_widths = float(radius) * (np.sqrt(np.sum(S**2, axis=0)) * up + _SQUARED)
+        up += (len(S) + 4) * EPS
+        half_widths = float(radius) * (np.sqrt(np.sum(S**2, axis=0)) * up + SQUARED)
         yield "entry by entry (bounding box)", *_entrywise(B, half_widths, k)
         return
     largest = radius.max()  # NumPy's, of which powers overflow to inf
@@ -154,7 +147,7 @@ def _power(q: float, k: int) -> float:
 def _entrywise(B: NDArray, half_widths: NDArray, k: int) -> tuple[float, float]:
     """Return a bound of the spectral radius of Q = Δ|B|, and of max |B|Q^{k+1}(I − Q)⁻¹."""
     n = len(B)
-    up = 1 + 4 * (n + 2) * _EPS
+    up = 1 + 4 * (n + 2) * EPS
     Q = half_widths @ B * up
     try:
         N = np.linalg.inv(np.eye(n) - Q)
@@ -168,9 +161,7 @@ def _entrywise(B: NDArray, half_widths: NDArray, k: int) -> tuple[float, float]:
     theta = float(((Q @ x + 8 * n * n * (1 + x.max()) * TINY) / x).max() * up)
     if not theta < 1:
         return theta, np.inf
-    residual = np.abs(np.eye(n) - (np.eye(n) - Q) @ N) + n * _EPS * (
-        (np.eye(n) + Q) @ np.abs(N) + 1
-    )
+    residual = np.abs(np.eye(n) - (np.eye(n) - Q) @ N) + n * EPS * ((np.eye(n) + Q) @ np.abs(N) + 1)
     off = np.outer(x, (residual / x[:, None]).max(axis=0)) / (1 - theta)
     T = np.maximum(N + off * up, 0.0)
     for _ in range(k + 1):

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from .._linalg.workspace import pieces
 from ._enclosure import Center, enclosed_inverse, spectral_radius_below_one
 from ._rounding import EPS, TINY
 
@@ -74,8 +75,8 @@ def _vertex_growth(A: NDArray, half_widths: NDArray) -> float:
     z = np.tile(signs, (len(signs) // 2, 1))
     up = 1 + 8 * (n * n + 4) * EPS
     largest = 0.0
-    for start in range(0, len(y), _CHUNK):
-        yb, zb = y[start : start + _CHUNK], z[start : start + _CHUNK]
+    for part in pieces(len(y), 1, 1, _CHUNK):
+        yb, zb = y[part], z[part]
         is_low = yb[:, :, None] * zb[:, None, :] > 0
         V, W = np.where(is_low, low, high), np.where(is_low, high, low)
         B, error = enclosed_inverse(V)

@@ -15,6 +15,7 @@ from .._arrays.embedding import embed_complex
 from .._arrays.results import DistanceBounds
 from .._arrays.shapes import refuse_unsquare
 from .._arrays.warned import warn
+from .._linalg.workspace import pieces
 from ._enclosure import enclosed_inverse, frobenius, smallest_singular_values
 from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 
@@ -195,18 +196,14 @@ def _shaped(values: NDArray[np.float64], shape: tuple[int, ...]) -> Any:
     return float(values[0]) if shape == () else values.reshape(shape)
 
 
-def distance_bounds(
-    A: NDArray[np.float64], lost: NDArray[np.float64], norm: str
-) -> tuple[NDArray, NDArray, NDArray]:
+def distance_bounds(A: NDArray, lost: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
     """Return the distances of scaled matrices, and proven bounds of them.
 
     `A` and `lost` are what `unit_scale` returns. The distance of a matrix changes by no more than
     the matrix does, so that what its entries lost comes off, and on.
     """
-    step = max(1, _BLOCK // A.shape[-1] ** 2)
     found = np.zeros((3, len(A)))
-    for start in range(0, len(A), step):
-        block = slice(start, start + step)
+    for block in pieces(len(A), A.shape[-1], 1, _BLOCK):
         with np.errstate(all="ignore"):
             found[:, block] = (
                 _l2_bounds(A[block]) if norm == "l2" else _inverse_bounds(A[block], norm)
@@ -230,7 +227,7 @@ def _l2_bounds(A: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     if unsure.size:  # 1/‖A⁻¹‖_F <= σ_min <= 1/max|A⁻¹|
         B, error = enclosed_inverse(A[unsure])
         size = np.abs(B)
-        lower[unsure] = _reciprocal_below(frobenius(size + error))
+        lower[unsure] = (1 - 8 * UNIT) / frobenius(size + error)
         upper[unsure] = np.fmin(upper[unsure], _reciprocal_above((size - error).max(axis=(1, 2))))
     return 0.5 * (lower + upper), lower, upper
 
@@ -252,23 +249,15 @@ def _inverse_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
         off = error.sum(axis=(1, 2)) * (1 + 2 * n * n * UNIT) + 2 * n * n * UNIT * total
         low, high = value - off, value + off if n <= EXACT_ORDER else total
     distance[regular] = 1 / value
-    lower[regular], upper[regular] = _reciprocal_below(high), _reciprocal_above(low)
-    unsure = (
-        np.arange(len(A))
-        if norm == "linf" and n > EXACT_ORDER
-        else np.flatnonzero(~(np.isfinite(upper) & (lower > 0)))
-    )
+    lower[regular], upper[regular] = (1 - 8 * UNIT) / high, _reciprocal_above(low)
+    inexact = norm == "linf" and n > EXACT_ORDER
+    unsure = np.flatnonzero(inexact | ~(np.isfinite(upper) & (lower > 0)))
     if unsure.size:  # d_linf <= σ_min, d_linf >= σ_min/n, d_l1 <= n σ_min
         sigma, most = smallest_singular_values(A[unsure])
         ratio = (1 / n, 1) if norm == "linf" else (1, n)
         lower[unsure] = np.fmax(lower[unsure], below(sigma * ratio[0]) * (1 - 4 * UNIT))
         upper[unsure] = np.fmin(upper[unsure], above(most * ratio[1]))
     return distance, lower, upper
-
-
-def _reciprocal_below(high: NDArray) -> NDArray:
-    """Return lower bounds of the reciprocals of positive numbers below or at `high`."""
-    return (1 - 8 * UNIT) / high
 
 
 def _reciprocal_above(low: NDArray) -> NDArray:
@@ -289,11 +278,10 @@ def _singular_values(A: NDArray, lost: NDArray) -> NDArray:
 
 def _nearest_perturbation(A: NDArray[np.float64], norm: str) -> NDArray:
     """Return the smallest E with A + E singular, for finite A of shape (m, n, n)."""
-    E: NDArray = np.zeros_like(A)
-    n = A.shape[-1]
     if norm == "l2":
         U, s, Vt = np.linalg.svd(A)
         return -s[:, -1, None, None] * U[:, :, -1:] * Vt[:, -1:, :]
+    E, n = np.zeros(A.shape), A.shape[-1]
     B = enclosed_inverse(A)[0]
     regular = np.flatnonzero(np.isfinite(B).all(axis=(1, 2)))  # the others are singular already
     B = B[regular]
@@ -332,18 +320,17 @@ def _enumerate_signs(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
     first = np.vstack([np.ones(2 ** (h - 1)), _sign_vectors(h - 1)])  # s_0 = +1
     second = _sign_vectors(n - h)
     norms, signs = np.empty(m), np.empty((m, n))
-    step = max(1, _CHUNK // 2 ** (n - 1))
-    for start in range(0, m, step):
-        block = B[start : start + step]
+    for piece in pieces(m, 1, 2 ** (n - 1), _CHUNK):
+        block = B[piece]
         P, Q = block[:, :, :h] @ first, block[:, :, h:] @ second
         total = np.zeros((len(block), first.shape[1], second.shape[1]))
         for k in range(n):
             total += np.abs(P[:, k, :, None] + Q[:, k, None, :])
         flat = total.reshape(len(block), -1)
         best = flat.argmax(axis=1)
-        norms[start : start + step] = flat[np.arange(len(block)), best]
+        norms[piece] = flat[np.arange(len(block)), best]
         i, j = np.divmod(best, second.shape[1])
-        signs[start : start + step] = np.vstack([first[:, i], second[:, j]]).T
+        signs[piece] = np.vstack([first[:, i], second[:, j]]).T
     return norms, signs
 
 

@@ -1,5 +1,6 @@
-"""Samples of a region, uniform in it, on the host or on a device."""
+"""A fitted region, the proof that goes with it, and samples that are uniform in it."""
 
+import copy
 from numbers import Integral
 from typing import Any, Literal, overload
 
@@ -9,16 +10,98 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.blocks import sample_by_blocks
 from .._arrays.conversion import namespace
+from .._arrays.results import RegionCertificate
 from .._arrays.shapes import as_stack
 from .._linalg.draws import DeviceDraws, HostDraws
 from .._linalg.products import exact_inverse
+from ..persistence import Fitted, PersistentMixin
+from ..structures import Structure
 from ._distance import distance_to_singularity
-from ._fitted import FittedRegion
-from ._regions import Draws, Ellipsoid
-from ._rounding import EPS
+from ._regions import SHAPES, Draws, Ellipsoid, Region
+from ._regularity import region_certificate
+from ._rounding import EPS, TINY
 
 # A region of which less than this share is at least min_distance from singular is refused.
 _MIN_ACCEPTANCE = 1e-3
+
+
+class FittedRegion(PersistentMixin):
+    """What drawing from a region and testing matrices for it have in common."""
+
+    center_ = Fitted()
+    radius_ = Fitted()
+    axes_ = Fitted()
+    thickness_ = Fitted()
+
+    n_features_in_: int
+    _is_complex: bool
+    _is_symmetric: bool
+    _norm: str
+    _min_distance: float
+    _rng: np.random.RandomState
+
+    @property
+    def _structure(self) -> Structure | None:
+        """The structure of the matrices that are feasible."""
+        if not (self._is_complex or self._is_symmetric):
+            return None
+        return Structure.of(
+            self.n_features_in_, complex=self._is_complex, symmetric=self._is_symmetric
+        )
+
+    @property
+    def _region(self) -> Region:
+        """The fitted region, rebuilt from the public attributes."""
+        check_is_fitted(self)
+        center, radius, norm = self.center_.ravel(), self.radius_, self._norm
+        if norm == "mahalanobis":
+            return Ellipsoid(center, radius, self.axes_, self.thickness_)
+        return SHAPES[norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
+
+    @property
+    def _distance_norm(self) -> str:
+        """The norm in which `min_distance` is measured."""
+        return "l2" if self._norm == "mahalanobis" else self._norm
+
+    def _proof_of(self, name: str) -> RegionCertificate:
+        """Return the proof that an attribute is part of, worked out anew after loading a file."""
+        if "center_" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no {name} before it is fit.")
+        if "_proof" not in self.__dict__:
+            self._proof = self._prove()
+        return self._proof
+
+    def _prove(self) -> RegionCertificate:
+        keep = self._min_distance
+        if self._norm == "mahalanobis":
+            keep += max(self.thickness_ * self.radius_, TINY)
+        axes = getattr(self, "axes_", None)
+        return region_certificate(self.center_, self.radius_, self._norm, keep, axes=axes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_proof", None)
+        return state
+
+    @property
+    def certificate_(self) -> RegionCertificate:
+        """The test that decided, with its numbers."""
+        return copy.deepcopy(self._proof_of("certificate_"))
+
+    @property
+    def distance_(self) -> float:
+        """Distance of the centre to the singular matrices."""
+        return self._proof_of("distance_").distance
+
+    @property
+    def margin_(self) -> float:
+        """What is left of the distance between the region and the singular matrices."""
+        return self._proof_of("margin_").margin
+
+    @property
+    def is_certified_(self) -> bool:
+        """Whether the region provably keeps more than `min_distance`."""
+        return self._proof_of("is_certified_").is_certified
 
 
 class DrawsMixin(FittedRegion):
@@ -72,11 +155,9 @@ class DrawsMixin(FittedRegion):
 
         Returns
         -------
-        X : ndarray, tensor or dask array of shape (n_samples, n*n)
-            Matrices. In an uncertified region those closer than `min_distance` to a singular one
-            are rejected, which is done on the host.
-        Y : ndarray, tensor or dask array of shape (n_samples, n*n)
-            Their inverses; only if `return_inverse`.
+        X, Y : ndarrays, tensors or dask arrays of shape (n_samples, n*n)
+            Matrices, and, only if `return_inverse`, their inverses. In an uncertified region
+            matrices closer than `min_distance` to a singular one are rejected, on the host.
 
         Raises
         ------
@@ -186,16 +267,15 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
     """
     smallest = distance_to_singularity(stack, "l2")
     keep = smallest > stack.shape[-1] ** 1.5 * EPS * np.abs(stack).max(axis=(1, 2))
-    if norm == "l2":
-        return keep & (smallest >= min_distance)
-    if norm == "linf":
+    if norm != "l1":
         keep &= smallest >= min_distance
-        unsure = np.flatnonzero(keep)
+    if norm == "l2":
+        return keep
+    unsure = np.flatnonzero(keep)
+    if norm == "linf":
         with np.errstate(over="ignore"):
             cheap = 1.0 / np.abs(exact_inverse(stack[unsure])).sum(axis=(1, 2))
         unsure = unsure[~(cheap >= min_distance)]
-    else:
-        unsure = np.flatnonzero(keep)
     if unsure.size:
         bounds = distance_to_singularity(stack[unsure], norm, return_bounds=True)
         keep[unsure] = bounds.lower >= min_distance

@@ -13,8 +13,7 @@ from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack
 from .._arrays.validation import refuse_other_order, validate_rows
 from .._arrays.warned import warn
-from ._drawing import keeps_distance
-from ._fitted import FittedRegion
+from ._drawing import FittedRegion, keeps_distance
 
 
 class MembershipMixin(FittedRegion):
@@ -111,23 +110,17 @@ class MembershipMixin(FittedRegion):
 
     def _treat(self, rows: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
         """Do as `on_infeasible` says; return rows in memory of their own, and which were moved."""
-        refuses = self.on_infeasible in ("raise", "warn")
-        if refuses:
+        if self.on_infeasible in ("raise", "warn"):
             refuse_nonfinite(rows, "X")
         outside = ~self._feasible(rows)
         out, moved = rows.copy(), np.zeros(0, dtype=np.intp)
         if not outside.any():
             return out, moved
-        if refuses:
-            self._complain(rows, outside)
-        elif self.on_infeasible == "nan":
+        if self.on_infeasible == "project":
+            return out, self._project(rows, out)
+        if self.on_infeasible == "nan":
             refuse_rows(out, outside)
-        else:
-            moved = self._project(rows, out)
-        return out, moved
-
-    def _complain(self, rows: NDArray, outside: NDArray[np.bool_]) -> None:
-        """Raise, or warn the caller of ``transform``."""
+            return out, moved
         depth = float(self._depth(rows).min())
         message = f"Rows {list_rows(outside)} of X are outside the feasible region " + (
             f"(norm {self.certificate_.norm!r}), by up to {-depth:.3g}."
@@ -140,6 +133,7 @@ class MembershipMixin(FittedRegion):
             f"{message} They are passed on unchanged: use on_infeasible='project' to move them "
             f"into the region, drop them (see is_feasible), or fit a larger region.",
         )
+        return out, moved
 
     def _project(self, rows: NDArray, out: NDArray) -> NDArray[np.intp]:
         """Move a copy of rows into the region, NaN for those not finite; return which moved."""

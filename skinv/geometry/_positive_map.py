@@ -80,12 +80,7 @@ def tensor_norm_bound(T: NDArray) -> float:
     Σ_kij z_k u_i T_kij v_j over unit z, u, v is at most the spectral norm of each unfolding of the
     tensor into a matrix, because two of the three vectors make one unit vector z⊗u, z⊗v or u⊗v.
     """
-    r, n, _ = T.shape
-    if r == 0:
+    if len(T) == 0:
         return 0.0
-    unfoldings = (
-        T.reshape(r, n * n),
-        T.transpose(1, 0, 2).reshape(n, r * n),
-        T.transpose(2, 0, 1).reshape(n, r * n),
-    )
+    unfoldings = (np.moveaxis(T, k, 0).reshape(T.shape[k], -1) for k in range(3))
     return float(min(np.linalg.norm(U, 2) for U in unfoldings))

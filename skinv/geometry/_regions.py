@@ -81,7 +81,6 @@ class Box(Region):
     """|deviation| <= half-width, entry by entry (linf)."""
 
     def norm(self, deviations: NDArray) -> NDArray:
-        """Return the largest absolute entry of each row."""
         return np.abs(deviations).max(axis=1)
 
     def enclosing(self, deviations: NDArray) -> Region:
@@ -97,18 +96,14 @@ class Box(Region):
         with np.errstate(invalid="ignore", over="ignore"):
             room = self.radius - np.maximum(np.abs(deviations) - forgiven, 0.0)
         fixed = np.broadcast_to(np.asarray(self.radius) == 0, room.shape) & (room == 0)
-        if not fixed.all():
-            room = np.where(fixed, np.inf, room)
-            room[fixed.all(axis=1)] = 0.0
+        room = np.where(fixed & ~fixed.all(axis=1, keepdims=True), np.inf, room)
         depth = room.min(axis=1)
         return np.where(np.isfinite(depth), depth, -np.inf)
 
     def project(self, deviations: NDArray) -> NDArray:
-        """Clip each entry."""
         return np.clip(deviations, -self.radius, self.radius)
 
     def draw(self, n_samples: int, rng: Draws) -> Any:
-        """Return deviations uniform in the box."""
         radius = rng.asarray(np.broadcast_to(self.radius, self.center.shape))
         return (2.0 * rng.uniform(n_samples, self.center.size) - 1.0) * radius
 
@@ -119,11 +114,9 @@ class L2Ball(Region):
     share = 0.5
 
     def norm(self, deviations: NDArray) -> NDArray:
-        """Return the Euclidean norm of each row."""
         return row_norms(deviations)
 
     def draw(self, n_samples: int, rng: Draws) -> Any:
-        """Return deviations uniform in the ball."""
         return unit_ball(n_samples, self.center.size, rng) * self.radius
 
 
@@ -133,16 +126,12 @@ class L1Ball(Region):
     share = 1.0
 
     def norm(self, deviations: NDArray) -> NDArray:
-        """Return the sum of absolute entries of each row."""
         with np.errstate(over="ignore"):
             return np.abs(deviations).sum(axis=1)
 
     def draw(self, n_samples: int, rng: Draws) -> Any:
-        """Return deviations uniform in the ball.
-
-        With one exponential number more than entries, e / Σe is uniform in the simplex; signs do
-        the rest (Barthe, Guédon, Mendelson and Naor 2005, for p = 1).
-        """
+        # With one exponential number more than entries, e / Σe is uniform in the simplex; signs do
+        # the rest (Barthe, Guédon, Mendelson and Naor 2005, for p = 1).
         d = self.center.size
         e = rng.exponential(n_samples, d + 1)
         signs = 1.0 - 2.0 * (rng.uniform(n_samples, d) < 0.5)
@@ -161,7 +150,6 @@ class Ellipsoid(Region):
     thickness: float
 
     def norm(self, deviations: NDArray) -> NDArray:
-        """Return the Mahalanobis norm of each row."""
         return self.gauge(deviations, 0.0)
 
     def gauge(self, deviations: NDArray, eps: float) -> NDArray:
@@ -176,7 +164,6 @@ class Ellipsoid(Region):
         return np.hypot(row_norms(along), np.maximum(across - forgiven, 0.0) / self.thickness)
 
     def draw(self, n_samples: int, rng: Draws) -> Any:
-        """Return deviations uniform in the ellipsoid, within the span of its axes."""
         return unit_ball(n_samples, len(self.axes), rng) @ rng.asarray(self.axes * self.radius)
 
 

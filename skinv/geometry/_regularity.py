@@ -18,13 +18,20 @@ from .._arrays.results import RegionCertificate
 from .._linalg.inverses import check_center
 from ._boxes import VERTEX_ORDER, beeck_margin, vertex_margin
 from ._distance import EXACT_ORDER, check_distance_norm, distance_bounds
-from ._ellipsoids import ellipsoid_margins
 from ._enclosure import Center, enclosed_inverse
-from ._rounding import TINY, below, scaled_down, scaled_up, unit_scale
+from ._positive_map import contraction, perron_metrics, preconditioners, tensor_norm_bound
+from ._rounding import EPS, SQUARED, TINY, below, scaled_down, scaled_up, unit_scale
+from ._subdivision import subdivided_margin
 
 # In units of the centre's largest entry: inverses with larger entries are not worked with, and
 # margins below this are not told from what underflows on the way.
 _LARGEST, _LEAST = 1e150, 1e-150
+# Shares of the identity in the metrics that are tried, from the l2 norm to nearly the best one.
+_SHARES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-5)
+# A step of the iteration takes about 4 rank n³ operations; with more than this, one metric must do.
+_LARGE = 1e8
+# With axes of entries below 1, products of those of a larger radius might overflow.
+_LARGE_RADIUS = 1e90
 
 
 def region_margin(
@@ -153,7 +160,7 @@ def region_certificate(
             margins, distance, upper = _ball_margins(point, delta, norm)
         elif np.isfinite(delta):
             target = float(scaled_up(least, -unit))
-            margins, distance = ellipsoid_margins(point, float(delta), region.axes, target)
+            margins, distance = _ellipsoid_margins(point, float(delta), region.axes, target)
         else:
             margins, distance = {"none": -np.inf}, 0.0
     lost = point.lost + (float(delta) * region.axes_lost if region.axes_lost else 0.0)
@@ -217,25 +224,21 @@ def check_region(center: ArrayLike, radius: Any, norm: str, axes: ArrayLike | No
     n, length, axes_lost = len(A), unit, 0.0
     S = np.zeros((0, n, n))
     if norm == "mahalanobis":
-        S = _check_axes(axes, n)
+        if axes is None:
+            raise ValueError('norm="mahalanobis" needs the semi-axes of the ellipsoid: pass axes.')
+        S = real_array(axes, "axes")
+        if S.shape[1:] not in ((n * n,), (n, n)) or not np.isfinite(S).all():
+            raise ValueError(
+                f"Got axes of shape {S.shape}, but finite rows of shape (rank, {n * n}) are "
+                f"expected."
+            )
+        S = S.reshape(-1, n, n)
         (flat,), (own,), (axes_lost,) = unit_scale(S.reshape(1, len(S), n * n))
         S, length = flat.reshape(S.shape), unit - own if flat.any() else 0
     else:
         check_distance_norm(norm)
     scaled_radius = scaled_up(delta, -length)
     return ScaledRegion(point, scaled_radius, S, float(axes_lost), int(unit), int(length), delta)
-
-
-def _check_axes(axes: ArrayLike | None, n: int) -> NDArray[np.float64]:
-    """Return the semi-axes as a tensor (rank, n, n)."""
-    if axes is None:
-        raise ValueError('norm="mahalanobis" needs the semi-axes of the ellipsoid: pass axes.')
-    S = real_array(axes, "axes")
-    if S.shape[1:] not in ((n * n,), (n, n)) or not np.isfinite(S).all():
-        raise ValueError(
-            f"Got axes of shape {S.shape}, but finite rows of shape (rank, {n * n}) are expected."
-        )
-    return S.reshape(-1, n, n)
 
 
 def _ball_margins(
@@ -252,7 +255,45 @@ def _ball_margins(
         beeck = margins["spectral radius (Beeck)"] = beeck_margin(center, radius)
         if n <= VERTEX_ORDER:
             margins["vertex determinants (Rohn)"] = vertex_margin(center, radius, beeck)
-        margins["smallest singular value (Weyl)"] = (
-            center.sigma - float(np.linalg.norm(radius, 2)) * up
-        ) / n
+        left = center.sigma - float(np.linalg.norm(radius, 2)) * up
+        margins["smallest singular value (Weyl)"] = left / n
     return margins, float(distance), float(upper)
+
+
+def _ellipsoid_margins(
+    center: Center, radius: float, S: NDArray, target: float
+) -> tuple[dict[str, float], float]:
+    """Return lower bounds of σ_min on the ellipsoid by each test, and a radius proven regular.
+
+    The axes S (rank, n, n) are those of radius 1, with a largest entry of about 1; only if nothing
+    else proves the margin `target` the ellipsoid is subdivided.
+    """
+    up = center.round_up
+    with np.errstate(over="ignore", invalid="ignore"):  # a vast radius proves nothing
+        size = tensor_norm_bound(S) * up
+        # The inverse is off by `error`, and the product with it by γ|B||S|.
+        rounding = (center.n + 2) * EPS * np.linalg.norm(np.abs(center.B) @ np.abs(S))
+        rounding += np.linalg.norm(center.error) * size
+        stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
+        half_widths = radius * (np.sqrt(np.sum(S**2, axis=0)) + SQUARED * S.any()) * up
+        large = 4.0 * S.size * center.n > _LARGE
+        shares, steps = ((0.1,), 5) if large else (_SHARES, 10)
+        margin, distance = -np.inf, 1 / stretch if stretch > 0 else np.inf
+        for P in perron_metrics(center.B @ S, shares, steps):
+            fixed, slope, loss = contraction(center.A, 0.0, S, *preconditioners(center.B, P))
+            margin = max(margin, (1 - fixed - radius * slope) / loss)
+            proven = (1 - fixed) / slope * (1 - 4 * EPS) if slope > 0 else np.inf
+            distance = max(distance, proven)
+        margins = {
+            "smallest singular value (Weyl)": center.sigma - radius * size,
+            "relative perturbation": center.sigma * (1 - radius * stretch),
+            "spectral radius (Beeck) of the bounding box": beeck_margin(center, half_widths),
+            "completely positive map": margin,
+        }
+        if max(margins.values()) <= target < center.sigma and radius < _LARGE_RADIUS:
+            margin, pieces = subdivided_margin(center.A, radius * S, target)
+            if pieces > 1:
+                margins["completely positive map, subdivided"] = margin
+            distance = max(distance, radius if margin > 0 else 0.0)
+    margins = {name: value if value == value else -np.inf for name, value in margins.items()}
+    return margins, distance

@@ -13,13 +13,13 @@ EPS = float(np.finfo(np.float64).eps)
 UNIT = EPS / 2
 # The smallest normal number: no product or sum of numbers that are not subnormal loses more.
 TINY = float(np.finfo(np.float64).tiny)
+# Numbers below this have squares that underflow.
+SQUARED = 2e-154
 _LARGEST = float(np.finfo(np.float64).max)
 _FRACTION = 2**52 - 1
 
 
-def unit_scale(
-    stack: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+def unit_scale(stack: NDArray[np.float64]) -> tuple[NDArray, NDArray[np.int64], NDArray]:
     """Divide each matrix by the power of two that brings its largest entry into [1/2, 1).
 
     Returns the matrices, without subnormal entries, the exponents, and bounds of the sum of what

@@ -4,7 +4,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._set_output import _get_output_config
@@ -12,27 +12,24 @@ from sklearn.utils.metaestimators import available_if
 
 from .._arrays.blocks import by_blocks
 from .._arrays.conversion import as_given, is_complex, is_dask, real_array, to_host
+from .._arrays.embedding import embed_complex
 from .._arrays.projected import moved_rows, remember, warn_of_projection
 from .._arrays.shapes import Layout, flatten_stack, matrix_order, restore_layout, warn_of_single
 from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.draws import private_generator
-from ..structures import refuse_unstructured
+from .._linalg.inverses import check_center
+from ..structures import Structure, refuse_unstructured
 from ._drawing import DrawsMixin
 from ._membership import MembershipMixin
-from ._regions import SHAPES, Ellipsoid
+from ._regions import SHAPES, Ellipsoid, Region, principal_axes
 from ._rounding import EPS
-from ._setup import find_center, find_region
 
 __all__ = ["FeasibleRegionSampler"]
 
 
 class FeasibleRegionSampler(
-    DrawsMixin,
-    MembershipMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    BaseEstimator,
+    DrawsMixin, MembershipMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 ):
     """Sample, test and project matrices of a region that holds no singular matrix.
 
@@ -56,11 +53,10 @@ class FeasibleRegionSampler(
     on_infeasible : {"nan", "project", "raise", "warn", "drop"}, default="nan"
         What ``transform`` does with matrices outside: replace them by NaN, which skinv's regressors
         leave out, with a warning, when they are fitted, and answer by NaN; move them to the nearest
-        point of the region in its norm; raise; or warn and pass them on. What follows a projection
-        answers for the moved matrices; a :class:`CertifiedInverse` as the next step refuses these.
-        With "drop" there is no ``transform``, which may not change the
-        number of rows: that makes the estimator a sampler for imbalanced-learn's pipelines, which
-        call ``fit_resample`` while fitting and pass by when predicting.
+        point of the region in its norm; raise; or warn and pass them on. With "drop" there is no
+        ``transform``, which may not change the number of rows: that makes the estimator a sampler
+        for imbalanced-learn's pipelines, which call ``fit_resample`` while fitting and pass by when
+        predicting.
     structure : {"symmetric"} or None, default=None
         "symmetric" leaves only the symmetric matrices of the region, or of complex ones the
         Hermitian: those are drawn, uniformly, and no others are feasible. Of a certified region
@@ -103,12 +99,10 @@ class FeasibleRegionSampler(
     Notes
     -----
     The box is the feasible region of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
-    Inversion: Why can't, and Where can". An uncertified region can still be used: every sample is
-    then tested by itself, and rejected if it is closer than `min_distance` to a singular matrix.
+    Inversion: Why can't, and Where can". Of an uncertified region every sample is tested by itself.
 
-    In a pipeline before a regressor nothing is sampled: matrices outside the region go unanswered.
-    With ``on_infeasible="project"`` leave `y` out there, so that the inverses learned are those of
-    the projected matrices.
+    With ``on_infeasible="project"`` in a pipeline before a regressor leave `y` out, so that the
+    inverses learned are those of the projected matrices.
 
     A region of complex matrices (fitted to a complex stack, or around a complex centre) consists of
     the embeddings in a region of real matrices of twice the order
@@ -201,7 +195,7 @@ class FeasibleRegionSampler(
             rows = validate_rows(self, rows, reset=True)
             eps = float(np.finfo(rows.dtype).eps)
             rows = rows.astype(np.float64, copy=False)
-        center = find_center(self.center, rows, embed=self._is_complex)
+        center = _find_center(self.center, rows, embed=self._is_complex)
         self.n_features_in_ = center.size
         structure = self._structure
         if structure is not None:
@@ -210,7 +204,7 @@ class FeasibleRegionSampler(
             refuse_unstructured(structure, center[None], "The center, as a matrix")
             center = structure.project(center[None])[0]
             rows = None if rows is None else structure.project(rows)
-        region = find_region(center, self.radius, self.norm, rows, eps, structure)
+        region = _find_region(center, self.radius, self.norm, rows, eps, structure)
 
         n = matrix_order(center.size)
         for name in ("axes_", "thickness_", "_proof"):  # of an earlier fit in another norm
@@ -269,12 +263,70 @@ class FeasibleRegionSampler(
         return tags
 
 
-def _transforms(sampler: FeasibleRegionSampler) -> bool:
-    return sampler.on_infeasible != "drop"
+def _find_center(center: ArrayLike | None, rows: NDArray | None, *, embed: bool) -> NDArray:
+    """Return a centre as a row, the mean of the rows if none is given; embed a real one too."""
+    if center is None:
+        if rows is None:
+            raise ValueError("Got neither center nor data: pass center=..., or matrices to fit.")
+        # The mean of equal numbers may differ from them in the last place.
+        return np.where(np.ptp(rows, axis=0) == 0, rows[0], rows.mean(axis=0))
+    found = check_center(center, embed=embed).ravel()
+    if rows is not None and rows.shape[1] != found.size:
+        raise ValueError(
+            f"Got a center of {found.size} entries, but rows of X have {rows.shape[1]}; pass "
+            f"a center of their size, or center=None for their mean."
+        )
+    return found
+
+
+def _find_region(
+    center: NDArray,
+    radius: Any,
+    norm: str,
+    rows: NDArray | None,
+    eps: float,
+    structure: Structure | None,
+) -> Region:
+    """Return the region around a centre, the smallest that holds the rows for the radius "data"."""
+    from_data = isinstance(radius, str)
+    if rows is None and (norm == "mahalanobis" or from_data):
+        raise ValueError(
+            f"A region with radius={radius!r} and norm={norm!r} is made from data, "
+            f"and there are none: pass matrices to fit, or a number as radius in another norm."
+        )
+    size: Any = 0.0 if from_data else _check_radius(radius, norm, center.size)
+    if np.ndim(size) and structure is not None:
+        size = structure.smallest(size)
+    if norm == "mahalanobis":
+        region: Region = Ellipsoid(center, size, *principal_axes(rows - center, eps))
+    else:
+        region = SHAPES[norm](center, size)
+    return region.enclosing(rows - center) if from_data else region
+
+
+def _check_radius(given: Any, norm: str, n_features: int) -> Any:
+    """Return a radius as a number, or half-widths as a row."""
+    radius = to_host(given)
+    if is_complex(radius):  # half-widths of real and imaginary parts
+        radius = embed_complex(radius)
+        n = len(radius) // 2
+        radius[:n, n:] *= -1
+    else:
+        radius = real_array(radius, "radius")
+    if radius.ndim and (norm != "linf" or radius.size != n_features):
+        raise ValueError(
+            f"Got a radius of shape {radius.shape} with norm={norm!r}, but "
+            f"half-widths per entry go with norm='linf' and have the shape of the center; "
+            f"of complex matrices they are complex, for real and imaginary parts."
+        )
+    if not (np.isfinite(radius).all() and (radius >= 0).all()):
+        raise ValueError(f"Got radius={given}, but it must be finite and >= 0.")
+    return radius.ravel() if radius.ndim else float(radius)
 
 
 # imbalanced-learn refuses steps with both transform and fit_resample, so "drop" hides the former.
 # Done here, around what set_output wrapped when the class was made.
 for _name in ("transform", "fit_transform"):
     _method = getattr(FeasibleRegionSampler, _name)
-    setattr(FeasibleRegionSampler, _name, available_if(_transforms)(_method))
+    _available = available_if(lambda sampler: sampler.on_infeasible != "drop")
+    setattr(FeasibleRegionSampler, _name, _available(_method))

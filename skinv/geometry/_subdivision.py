@@ -59,19 +59,19 @@ class _Piece:
         R = np.sqrt(square) + 8 * EPS * np.linalg.norm(np.sqrt(weight) * c)
         return c, R * (1 + 8 * EPS) / np.sqrt(weight)
 
-    def is_empty(self) -> bool:
-        """Whether the nearest point of the slab surely lies outside of the unit ball."""
-        nearest = np.maximum(np.maximum(self.low, -self.high), 0.0)
-        return bool(nearest @ nearest > 1 + 4 * (len(nearest) + 2) * EPS)
-
     def halves(self, k: int) -> "list[_Piece]":
-        """Cut direction k in the middle; both halves share the number that cuts them."""
+        """Cut direction k in the middle; both halves share the number that cuts them.
+
+        One whose nearest point surely lies outside of the unit ball is left out.
+        """
         cut = 0.5 * (self.low[k] + self.high[k])
         low, high, tilt = self.low.copy(), self.high.copy(), self.tilt.copy()
         low[k] = high[k] = cut
         tilt[k] = max(2.0 * tilt[k], 0.5)
         halves = [_Piece(self.low, high, tilt, self.P), _Piece(low, self.high, tilt.copy(), self.P)]
-        return [half for half in halves if not half.is_empty()]
+        nearest = [np.maximum(np.maximum(half.low, -half.high), 0.0) for half in halves]
+        most = 1 + 4 * (len(low) + 2) * EPS
+        return [half for half, x in zip(halves, nearest, strict=True) if x @ x <= most]
 
 
 def subdivided_margin(A: NDArray, S: NDArray, target: float) -> tuple[float, int]:
@@ -148,10 +148,7 @@ class _Search:
             piece.tilt *= 0.5
 
     def fit(self, piece: _Piece) -> bool:
-        """Search tilt and metric of a piece and prove its margin; False if it holds singular ones.
-
-        Tilts and metric are improved in turn, the tilts one after another by factors of 2.
-        """
+        """Search tilt and metric of a piece, prove its margin; False if it holds singular ones."""
         cut = np.flatnonzero((piece.low > -1) | (piece.high < 1))
         for _ in range(3 if cut.size else 1):
             if not self.recenter(piece):

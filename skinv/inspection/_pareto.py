@@ -41,10 +41,8 @@ _SHORTEST = 2e-3
 
 def default_candidates(inverses: bool, random_state: Any) -> dict[str, Any]:
     """Return what is compared by default: of inverses there are series and LAPACK, too."""
-    learned = {
-        "polynomial": PolynomialInverseApprox(),
-        "network": NeuralInverseRegressor(random_state=random_state),
-    }
+    network = NeuralInverseRegressor(random_state=random_state)
+    learned = {"polynomial": PolynomialInverseApprox(), "network": network}
     if not inverses:
         return learned
     series = {f"series of order {k}": LinearInverseApprox(order=k) for k in (1, 2, 3)}
@@ -72,18 +70,14 @@ def measure(
     y: Any,
     candidates: Mapping[Any, Any],
     *,
-    test_size: Any = 0.5,
-    dtype: str | None = None,
-    batch_size: int = 1000,
-    n_repeats: int = 15,
-    max_time: float | None = None,
-    random_state: Any = None,
+    test_size: Any,
+    dtype: str | None,
+    batch_size: int,
+    n_repeats: int,
+    max_time: float | None,
+    random_state: Any,
 ) -> tuple[list[dict[str, Any]], str]:
-    """Fit candidates to known matrices, and measure errors and times on others.
-
-    Takes what :meth:`skinv.inspection.ParetoDisplay.from_matrices` does, and returns the display's
-    results and setting.
-    """
+    """Return results and setting of a ParetoDisplay, as its `from_matrices` is asked for them."""
     rows, layout = _loaded(X, "X", dtype)
     y_layout = layout
     if y is None:
@@ -94,9 +88,8 @@ def measure(
         if len(targets) != len(rows):
             raise ValueError(f"Got y of {len(targets)} rows, but X of {len(rows)}.")
     batch_size = int(batch_size)  # True is 1
-    known, unseen = train_test_split(
-        np.arange(len(rows)), test_size=test_size, random_state=random_state
-    )
+    index = np.arange(len(rows))
+    known, unseen = train_test_split(index, test_size=test_size, random_state=random_state)
     truth = targets[unseen].reshape(len(unseen), -1)
     batch = _restored(rows[np.resize(unseen, batch_size)], layout)
 
@@ -108,10 +101,9 @@ def measure(
         row |= {"unanswered": 0, "failure": None}
         results.append(row)
         try:
-            predictor = _Predictor(candidate, y is None)
-            row["fit_seconds"] = predictor.fit(
-                _restored(rows[known], layout), _restored(targets[known], y_layout), max_time
-            )
+            taught = _restored(rows[known], layout), _restored(targets[known], y_layout)
+            predictor = _Predictor(candidate, *taught, max_time, y is None)
+            row["fit_seconds"] = predictor.fit_seconds
             with expecting_unanswered():
                 predicted = predictor.predict(_restored(rows[unseen], layout))
             row |= errors(predicted, truth)
@@ -128,42 +120,33 @@ def measure(
     n = math.isqrt(rows.shape[1]) // (2 if layout == Layout.COMPLEX else 1)
     what = f"matrices of order {n}" if y is None else f"rows of {rows.shape[1]} features"
     kind = "complex, " if layout == Layout.COMPLEX else ""
-    return results, (
-        f"{len(known)} known and {len(unseen)} unseen {what}, {kind}{rows.dtype}, "
-        f"{batch_size} at once"
-    )
+    known_and_unseen = f"{len(known)} known and {len(unseen)} unseen"
+    return results, f"{known_and_unseen} {what}, {kind}{rows.dtype}, {batch_size} at once"
 
 
 class _Predictor:
-    """A copy of an estimator, or a function of stacks, which needs no fit."""
+    """A fitted copy of an estimator, or a function, which needs no fit."""
 
-    def __init__(self, candidate: Any, takes_stacks: bool):
-        self.model: Any = clone(candidate) if hasattr(candidate, "fit") else None
-        self.function, self.takes_stacks = candidate, takes_stacks
-        self.n_calls = 1
-
-    def fit(self, X: Any, y: Any, max_time: float | None) -> float:
-        """Fit, and return how many seconds it took."""
-        if self.model is None:
-            return 0.0
-        if max_time is not None:
-            names = [p for p in self.model.get_params() if p.split("__")[-1] == "max_time"]
-            self.model.set_params(**dict.fromkeys(names, max_time))
-        start = time.perf_counter()
-        self.model.fit(X, y)
-        return time.perf_counter() - start
-
-    def predict(self, X: Any) -> Any:
-        if self.model is not None:
-            return self.model.predict(X)
-        return self.function(as_stack(X) if self.takes_stacks and X.ndim == 2 else X)
+    def __init__(self, candidate: Any, X: Any, y: Any, max_time: float | None, stacks: bool):
+        self.predict, self.fit_seconds, self.n_calls, self._reads_only = candidate, 0.0, 1, False
+        if hasattr(candidate, "fit"):
+            model = clone(candidate)
+            if max_time is not None:
+                names = [p for p in model.get_params() if p.split("__")[-1] == "max_time"]
+                model.set_params(**dict.fromkeys(names, max_time))
+            start = time.perf_counter()
+            model.fit(X, y)
+            self.fit_seconds = time.perf_counter() - start
+            self.predict, self._reads_only = model.predict, reads_only(model)
+        elif stacks:
+            self.predict = lambda X: candidate(as_stack(X) if X.ndim == 2 else X)
 
     def seconds(self, batch: Any) -> float:
         """Return the time of a call, averaged over `n_calls`."""
         taken = 0.0
         with expecting_unanswered():
             for _ in range(self.n_calls):
-                given = batch if reads_only(self.model) else private(batch)
+                given = batch if self._reads_only else private(batch)
                 start = time.perf_counter()
                 self.predict(given)
                 taken += time.perf_counter() - start

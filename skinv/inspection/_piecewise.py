@@ -2,23 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm, form_of
-
-_EPS = float(np.finfo(np.float64).eps)
-
-
-class Units(NamedTuple):
-    """What the units of a layer see, V e + p in the deviation e, while those before are fixed."""
-
-    slopes: NDArray[np.float64]  # V (n_units, n_features)
-    values: NDArray[np.float64]  # p, at the centre
-    rounding: NDArray[np.float64]  # what the sums behind V e + p may be off by in the box
+from ..geometry._rounding import EPS
 
 
 class PiecewiseAffine:
@@ -43,11 +34,9 @@ class PiecewiseAffine:
             self._slope -= np.kron(B, B.T)
             self._value = self._value + (B - B @ E @ B).ravel()
         # Without a perceptron, one layer of zeros.
-        layers = form.layers_around(center) or [
-            (np.zeros_like(self._slope), np.zeros_like(self._value))
-        ]
-        self._layers = layers
-        self.sizes = [len(b) for _, b in layers[:-1]]
+        zeros = np.zeros_like(self._slope), np.zeros_like(self._value)
+        self._layers = form.layers_around(center) or [zeros]
+        self.sizes = [len(b) for _, b in self._layers[:-1]]
         self.n_units, self.n_outputs = sum(self.sizes), len(self._value)
 
     def evaluate(self, E: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -61,25 +50,22 @@ class PiecewiseAffine:
         W, b = self._layers[-1]
         return on, h @ W.T + b + E @ self._slope.T + self._value
 
-    def _walk(self, on: NDArray[np.bool_]) -> Iterator[Units]:
-        """Yield what each layer sees, the last one included."""
+    def _walk(self, on: NDArray[np.bool_]) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+        """Yield V and p of what each layer sees, V e + p, and what these sums may be off by."""
         W, b = self._layers[0]
         V, p, size = W, b, np.abs(W) @ self.widths + np.abs(b)
         start = 0
         for W, b in self._layers[1:]:
-            yield Units(V, p, _EPS * 8 * (self.widths.size + start + len(p)) * size)
+            yield V, p, EPS * 8 * (self.widths.size + start + len(p)) * size
             here, start = on[start : start + len(p)], start + len(p)
-            V, p, size = (
-                W[:, here] @ V[here],
-                W[:, here] @ p[here] + b,
-                np.abs(W[:, here]) @ size[here] + np.abs(b),
-            )
-        yield Units(V, p, size * _EPS)
+            W, V, p, size = W[:, here], V[here], p[here], size[here]
+            V, p, size = W @ V, W @ p + b, np.abs(W) @ size + np.abs(b)
+        yield V, p, size * EPS
 
     def affine_map(self, on: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return C and f₀ of f(e) = C e + f₀ where the hidden units are on or off as given."""
-        *_, last = self._walk(on)
-        return self._slope + last.slopes, self._value + last.values
+        *_, (V, p, _) = self._walk(on)
+        return self._slope + V, self._value + p
 
     def hyperplanes(self, on: NDArray[np.bool_], stop: int) -> tuple[NDArray, NDArray, NDArray]:
         """Return the boundaries of the first units in coordinates in which the box is [−1, 1]^d.
@@ -98,9 +84,7 @@ class PiecewiseAffine:
         unit = np.where(cuts, length, 1.0)
         return R / unit[:, None], np.where(cuts, p / unit, np.where(p > 0, 1.0, -1.0)), cuts
 
-    def facets(
-        self, on: NDArray[np.bool_], stop: int | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def facets(self, on: NDArray[np.bool_], stop: int | None = None) -> tuple[NDArray, NDArray]:
         """Return G and h of the polytope {t in [−1, 1]^d : G t <= h} of the first units' signs.
 
         Rows have sum of absolute values 1. Units that are on or off in the whole box have none.

@@ -5,16 +5,19 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
 
 from .._linalg.inverses import regular_inverse
 from ..geometry._sampler import FeasibleRegionSampler
-from ._comparison import compare, count_samples
 from ._piecewise import PiecewiseAffine, relu_form
-from ._polytopes import all_patterns
+from ._polytopes import all_patterns, extreme_points
 
+# Samples are drawn in blocks whose arrays have about this many numbers.
+_BLOCK = 2**21
 _CONSTRAINTS: dict[str, list] = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],
     "patterns": [StrOptions({"sampled", "all"})],
@@ -123,10 +126,10 @@ def activation_regions(
 
     Notes
     -----
-    Shares by sampling, gaps, and the largest ``|f − L|`` by linear programs, for each output two:
-    over the polytope where the units have the given signs, cut by the box, maximise f − L and L −
-    f, both affine. This is the analysis of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
-    Inversion: Why can't, and Where can", whose tables of one output each are
+    The largest ``|f − L|`` is that of two linear programs for each output: over the polytope where
+    the units have the given signs, cut by the box, maximise f − L and L − f, both affine. This is
+    the analysis of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and
+    Where can", whose tables of one output each are
     ``frame[["pattern", "share", "coefficient_gap", "lp_max_0"]]`` and so on. HiGHS solves the
     programs, in coordinates in which the box is [−1, 1] in each entry, with tolerances of 1e-10,
     its smallest. ``lp_max_j`` is the value at the maximiser itself, which HiGHS's solution becomes
@@ -158,14 +161,7 @@ def activation_regions(
     array([[3.5, 0.5],
            [0.5, 2.5]])
     """
-    params = {
-        "n_samples": n_samples,
-        "patterns": patterns,
-        "max_regions": max_regions,
-        "n_jobs": n_jobs,
-        "verbose": verbose,
-    }
-    validate_parameter_constraints(_CONSTRAINTS, params, "activation_regions")
+    validate_parameter_constraints(_CONSTRAINTS, locals(), "activation_regions")
     try:
         import pandas
     except ImportError as error:
@@ -183,7 +179,7 @@ def activation_regions(
     network = PiecewiseAffine(form, center, widths)
     B = regular_inverse(sampler.center_)
     linear = -np.kron(B, B.T), B.ravel()
-    found = count_samples(network, linear, sampler, n_samples, max_regions)
+    found = _count_samples(network, linear, sampler, n_samples, max_regions)
     if patterns == "all":
         unseen = 0, np.full(center.size, np.nan)
         for on in all_patterns(network, max_regions, n_jobs, verbose):
@@ -192,16 +188,12 @@ def activation_regions(
     rows = sorted(found.items(), key=lambda row: (-row[1][0], row[0]))
     packed = np.frombuffer(b"".join(key for key, _ in rows), dtype=np.uint8)
     on = np.unpackbits(packed.reshape(len(rows), -1), axis=1, count=network.n_units) > 0
-    gaps, largest, C, c, points = compare(network, linear, center, on, n_jobs, verbose)
+    gaps, largest, C, c, points = _compare(network, linear, center, on, n_jobs, verbose)
     count = np.array([count for _, (count, _) in rows])
-    frame = pandas.DataFrame(
-        {
-            "pattern": [_text(row, network.sizes) for row in on],
-            "share": count / n_samples,
-            "coefficient_gap": gaps,
-            **{f"lp_max_{j}": column for j, column in enumerate(largest.T)},
-        }
-    )
+    patterned = [_text(row, network.sizes) for row in on]
+    columns = {"pattern": patterned, "share": count / n_samples, "coefficient_gap": gaps}
+    columns |= {f"lp_max_{j}": column for j, column in enumerate(largest.T)}
+    frame = pandas.DataFrame(columns)
     sampled_max = np.array([top for _, (_, top) in rows])
     frame.attrs["maps"] = RegionMaps(C, c, points, sampled_max, count)
     return frame
@@ -236,3 +228,73 @@ def _text(on: NDArray[np.bool_], sizes: list[int]) -> str:
     """Return a sign pattern as text, layer by layer."""
     layers = np.split(on, np.cumsum(sizes)[:-1]) if sizes else []
     return "|".join("".join("1" if unit else "0" for unit in layer) for layer in layers)
+
+
+def _count_samples(
+    network: PiecewiseAffine,
+    linear: tuple[NDArray, NDArray],
+    sampler: Any,
+    n_samples: int,
+    max_regions: int,
+) -> dict[bytes, tuple[int, NDArray[np.float64]]]:
+    """Return the number of samples and, by output, the largest |f − L| among them, by sign pattern.
+
+    Keys are packed patterns. L is its matrix (n_outputs, n*n) and its value at the centre.
+    """
+    K, inverse = linear
+    center = sampler.center_.ravel()
+    found: dict[bytes, tuple[int, NDArray[np.float64]]] = {}
+    step = max(1, _BLOCK // (network.n_units + center.size + network.n_outputs))
+    for start in range(0, n_samples, step):
+        E = sampler.sample(min(step, n_samples - start), return_inverse=False) - center
+        on, values = network.evaluate(E)
+        gaps = np.abs(values - (inverse + E @ K.T))
+        packed, index, counts = np.unique(
+            np.packbits(on, axis=1), axis=0, return_inverse=True, return_counts=True
+        )
+        ordered = gaps[np.argsort(index.ravel(), kind="stable")]
+        tops = np.maximum.reduceat(ordered, np.cumsum(counts) - counts, axis=0)
+        for bits, count, top in zip(packed, counts, tops, strict=True):
+            before, highest = found.get(bits.tobytes(), (0, top))
+            found[bits.tobytes()] = before + int(count), np.maximum(highest, top)
+        if len(found) > max_regions:
+            raise ValueError(
+                f"Got more than max_regions={max_regions} regions in the first {start + len(E)} "
+                f"samples; raise max_regions, draw fewer samples, or look at a smaller network."
+            )
+    return found
+
+
+def _compare(
+    network: PiecewiseAffine,
+    linear: tuple[NDArray, NDArray],
+    center: NDArray,
+    patterns: NDArray[np.bool_],
+    n_jobs: int | None,
+    verbose: int,
+) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
+    """Compare f and L, given as for :func:`_count_samples`, on the regions of some sign patterns.
+
+    Returns the largest difference of a coefficient by region (n_regions,), the largest |f − L|
+    (n_regions, n_outputs), C (n_regions, n_outputs, n*n) and c of f as an affine map of flattened
+    matrices, and the flattened matrices (n_regions, n_outputs, n*n) where |f − L| is largest.
+    """
+    K, inverse = linear
+    active, widths = network.active, network.widths
+    maps = (network.affine_map(on) for on in patterns)
+    C, value = (np.array(part) for part in zip(*maps, strict=True))
+    D, d = C - K, value - inverse
+    programs = (
+        delayed(extreme_points)(*network.facets(on), D[i][:, active] * widths[active], d[i])
+        for i, on in enumerate(patterns)
+    )
+    points = np.tile(center, (*d.shape, 1))
+    found = Parallel(n_jobs=n_jobs, return_as="generator")(programs)
+    bar = tqdm(found, total=len(patterns), unit="region", disable=not verbose)
+    for i, T in enumerate(bar):
+        points[i][:, active] += T * widths[active]
+    # One step towards the centre where rounding took the sum out of the box.
+    outside = np.abs(points - center) > widths
+    points = np.where(outside, np.nextafter(points, center), points)
+    largest = np.abs(np.einsum("rjk,rjk->rj", D, points - center) + d)
+    return np.abs(D[:, :, active]).max(axis=(1, 2)), largest, C, value - C @ center, points

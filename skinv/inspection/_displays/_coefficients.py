@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval
 from ..._arrays.conversion import real_array
 from ..._arrays.shapes import as_stack, matrix_order
 from ..._linalg.inverses import regular_inverse
+from ..._linalg.workspace import pieces
 from ...geometry._drawing import check_sampler
 from ...impossibility._predictions import Predictions
 from ._style import COLORS, MARKERS, Display, cycled
@@ -131,7 +132,14 @@ class CoefficientDisplay(Display):
         points = sampler.center_.reshape(1, -1)
         if n_samples is not None:
             points = sampler.sample(n_samples, return_inverse=False)
-        directions, reach = _directions(sampler)
+        directions = getattr(sampler, "axes_", np.eye(sampler.center_.size))
+        reach = np.broadcast_to(np.ravel(sampler.radius_), len(directions))
+        directions, reach = directions[reach > 0], reach[reach > 0]
+        if reach.size == 0:
+            raise ValueError(
+                f"Got a region of radius {sampler.radius_}, in which no entry varies and nothing "
+                f"can be learned; fit the sampler with a positive radius."
+            )
         with np.errstate(all="ignore"):
             steps = real_array(step, "step") * reach
             derivatives = _derivatives(estimator, points, directions, steps)
@@ -161,7 +169,7 @@ class CoefficientDisplay(Display):
         CoefficientDisplay
             Itself.
         """
-        ax = self._start(ax, (5.8, 5.8))
+        ax = self._start(ax, (5.8, 5.8), name or self.estimator_name)
         self.points_: list[Any] = []
         self.bars_: list[Any] = []
         few = self.learned.size <= 100
@@ -177,17 +185,13 @@ class CoefficientDisplay(Display):
             # The first is the largest: where coefficients of several outputs coincide, which those
             # of symmetric matrices do, all can be seen.
             hollow = {"ms": 10 - 1.2 * k, "mfc": "none", "mew": 1.5}
-            filled = {"ms": 5, "mew": 0, "alpha": 0.5}
-            style |= hollow if few else filled
+            style |= hollow if few else {"ms": 5, "mew": 0, "alpha": 0.5}
             self.points_ += ax.plot(x, y, cycled(MARKERS, k), label=label, **style)
         difference = self.learned - self.linear
         share = np.linalg.norm(difference) / np.linalg.norm(self.linear)
         averaged = "at the centre" if self.spread is None else "mean and deviation over samples"
         ax.set_xlabel("coefficient of the linear approximation at the centre")
         ax.set_ylabel(f"learned coefficient ({averaged})")
-        name = name or self.estimator_name
-        if name:
-            ax.set_title(name, fontsize="medium")
         percent = "below 0.01" if share < 1e-4 else f"{100 * share:.2g}"
         text = f"difference, rms:\n{percent} % of the coefficients"
         corner = {"transform": ax.transAxes, "ha": "right", "va": "bottom"}
@@ -208,38 +212,14 @@ class CoefficientDisplay(Display):
         return [("entries of $A^{-1}$", slice(None))]
 
 
-def _directions(sampler: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the directions of derivatives, as rows, and how many of each the region extends."""
-    if hasattr(sampler, "axes_"):
-        directions = sampler.axes_
-        reach = np.full(len(directions), float(sampler.radius_))
-    else:
-        directions = np.eye(sampler.center_.size)
-        reach = np.broadcast_to(np.ravel(sampler.radius_), len(directions))
-    extends = reach > 0
-    if not extends.any():
-        raise ValueError(
-            f"Got a region of radius {sampler.radius_}, in which no entry varies and nothing can "
-            f"be learned; fit the sampler with a positive radius."
-        )
-    return directions[extends], reach[extends]
-
-
-def _derivatives(
-    estimator: Any,
-    points: NDArray[np.float64],
-    directions: NDArray[np.float64],
-    steps: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _derivatives(estimator: Any, points: NDArray, directions: NDArray, steps: NDArray) -> NDArray:
     """Return central differences of the predictions, (n_points, n_outputs, n_directions)."""
     moves = steps[:, None] * directions
-    per_point = 2 * len(moves)
     n_outputs = points.shape[1]
-    size = max(_BATCH // per_point, 1)
     predictions = Predictions(estimator, matrix_order(n_outputs))
     parts = []
-    for start in range(0, len(points), size):
-        block = points[start : start + size, None]
+    for part in pieces(len(points), 1, 2 * len(moves), _BATCH):
+        block = points[part, None]
         rows = np.concatenate([block + moves, block - moves], axis=1).reshape(-1, n_outputs)
         predicted = predictions(as_stack(rows))
         if not np.isfinite(predicted).all():

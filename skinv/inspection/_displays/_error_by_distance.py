@@ -8,8 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ..._arrays.conversion import real_array, to_host
+from ..._arrays.rows import refuse_nonfinite
+from ..._arrays.shapes import as_stack, flatten_stack, refuse_no_rows
+from ..._linalg.products import exact_inverse
+from ...geometry import distance_to_singularity
 from ...geometry._drawing import check_sampler
-from ._errors import errors_by_distance
+from ...geometry._regions import row_norms
+from ...impossibility._predictions import Predictions
 from ._proven import checked_failure, draw_failure
 from ._style import COLORS, MARKERS, Display
 
@@ -24,10 +30,7 @@ _ERRORS = {
 }
 # Errors of more matrices than this are summarised, in bins of at least so many.
 _MANY, _PER_BIN = 1000, 20
-_CONSTRAINTS = {
-    "norm": [StrOptions(set(_NORMS))],
-    "error": [StrOptions(set(_ERRORS))],
-}
+_CONSTRAINTS = {"norm": [StrOptions(set(_NORMS))], "error": [StrOptions(set(_ERRORS))]}
 _PLOT_CONSTRAINTS = {
     "kind": [StrOptions({"auto", "points", "bands"})],
     "n_bins": [Interval(Integral, 1, None, closed="left")],
@@ -52,7 +55,8 @@ class ErrorByDistanceDisplay(Display):
     norm : {"l2", "l1", "linf"}, default="l2"
         Norm of the distances.
     error : {"absolute", "relative"}, default="absolute"
-        Kind of the errors, in the spectral norm (largest singular value).
+        Spectral norm (largest singular value) of prediction less inverse, or that over the norm of
+        the inverse.
     failure : ndarray of shape (n_levels, 2), default=None
         Proven failures: error levels, and distances below which every error exceeds them.
     n_left_out : int, default=0
@@ -85,9 +89,8 @@ class ErrorByDistanceDisplay(Display):
     Notes
     -----
     With ‖f‖ ≤ M on a ball, a model f is wrong by more than E (spectral norm) at every regular
-    matrix of the ball at an l2 distance of less than 1/(E + M) from a singular one, because ‖A⁻¹‖
-    is 1 over that distance (Ji, Wu and Xi 2025, "Rethinking Neural-based Matrix Inversion: Why
-    can't, and Where can").
+    matrix of the ball at an l2 distance of less than 1/(E + M) from a singular one (Ji, Wu and Xi
+    2025, "Rethinking Neural-based Matrix Inversion: Why can't, and Where can").
 
     Examples
     --------
@@ -132,10 +135,8 @@ class ErrorByDistanceDisplay(Display):
             counted in the legend.
         y : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
             Their inverses; None computes them.
-        norm : {"l2", "l1", "linf"}, default="l2"
-            Norm of the distance.
-        error : {"absolute", "relative"}, default="absolute"
-            Spectral norm of prediction less inverse, or that over the norm of the inverse.
+        norm, error
+            As for the class.
         failure : mapping {level: distance} or sequence of pairs, default=None
             Proven failures: levels of the absolute error, and l2 distances below which it exceeds
             them, from :func:`skinv.impossibility.failure_distance` for a ball that holds the
@@ -162,8 +163,8 @@ class ErrorByDistanceDisplay(Display):
         """
         cls._check("from_estimator", _CONSTRAINTS, norm=norm, error=error)
         levels = checked_failure(failure, norm, error)
-        distance, errors, n_left_out = errors_by_distance(estimator, X, y, norm, error)
-        display = cls(
+        distance, errors, n_left_out = _errors_by_distance(estimator, X, y, norm, error)
+        return cls(
             distance=distance,
             errors=errors,
             norm=norm,
@@ -171,8 +172,7 @@ class ErrorByDistanceDisplay(Display):
             failure=levels,
             n_left_out=n_left_out,
             estimator_name=type(estimator).__name__ if name is None else name,
-        )
-        return display.plot(ax, kind=kind)
+        ).plot(ax, kind=kind)
 
     @classmethod
     def from_sampler(
@@ -298,9 +298,8 @@ class ErrorByDistanceDisplay(Display):
         x = np.exp((edges[full] + edges[np.array(full) + 1]) / 2)
         low, median, high = np.array([np.quantile(m, [0.05, 0.5, 0.95]) for m in members]).T
         line = {"color": color, "zorder": 4}
-        (self.line_,) = ax.plot(
-            x, median, f"-{marker}", lw=2, ms=4, label=f"{name}: median", **line
-        )
+        dots = f"-{marker}"
+        (self.line_,) = ax.plot(x, median, dots, lw=2, ms=4, label=f"{name}: median", **line)
         band = {"color": color, "alpha": 0.2, "lw": 0, "zorder": 2}
         self.band_ = ax.fill_between(x, low, high, label=f"{name}: 5 % to 95 %", **band)
         largest = [m.max() for m in members]
@@ -335,3 +334,47 @@ class ErrorByDistanceDisplay(Display):
             with np.errstate(over="ignore"):
                 norms = 1 / ends
             (self.guide_,) = self.ax_.plot(ends, norms, label=f"{label}: ‖A⁻¹‖ = 1/d", **style)
+
+
+def _errors_by_distance(
+    estimator: Any, X: Any, y: Any, norm: str, error: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Return distance and spectral error of each regular matrix, and how many others there were.
+
+    Errors are NaN where predictions are not finite. The others are singular to working precision,
+    or not finite.
+    """
+    X, _ = flatten_stack(to_host(X))
+    rows = real_array(X, "X")
+    refuse_no_rows(rows, "X")
+    stack = as_stack(rows)
+    n = stack.shape[-1]
+    distance = distance_to_singularity(stack, norm, return_bounds=True).lower
+    with np.errstate(over="ignore", invalid="ignore"):
+        floor = n * np.finfo(np.float64).eps * row_norms(rows)
+    index = np.flatnonzero(distance > floor)  # NaN is not
+    if index.size == 0:
+        raise ValueError(
+            f"All {len(stack)} matrices are singular or not finite, so that there is no error to "
+            f"show; pass regular ones, for instance with ErrorByDistanceDisplay.from_sampler."
+        )
+    predicted = Predictions(estimator, n)(stack[index])
+    if y is None:
+        inverse = exact_inverse(stack[index])
+    else:
+        targets = real_array(flatten_stack(to_host(y))[0], "y")
+        if targets.shape != rows.shape:
+            raise ValueError(
+                f"Got y of shape {np.shape(y)}, but the inverses of {len(stack)} {n}×{n} matrices "
+                f"have shape {rows.shape}; pass these, or y=None."
+            )
+        refuse_nonfinite(targets[index], "y")
+        inverse = as_stack(targets[index])
+    errors = np.full(index.size, np.nan)
+    with np.errstate(all="ignore"):
+        difference = predicted - inverse
+        finite = np.isfinite(difference).all(axis=(1, 2))
+        errors[finite] = np.linalg.norm(difference[finite], ord=2, axis=(1, 2))
+        if error == "relative":
+            errors[finite] /= np.linalg.norm(inverse[finite], ord=2, axis=(1, 2))
+    return distance[index], errors, len(stack) - index.size

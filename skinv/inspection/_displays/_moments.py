@@ -42,10 +42,8 @@ class TruncatedMomentsDisplay(Display):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes. The cutoffs decrease to the right.
-    figure_ : matplotlib Figure
-        The figure.
+    ax_, figure_ : matplotlib Axes and Figure
+        What is drawn on. The cutoffs decrease to the right.
     errorbars_ : list of matplotlib ErrorbarContainer
         The moments, one artist for each p, with bars of two standard errors.
     lines_ : list of matplotlib Line2D
@@ -208,7 +206,7 @@ class TruncatedMomentsDisplay(Display):
         TruncatedMomentsDisplay
             Itself.
         """
-        ax = self._start(ax, (7.2, 4.8))
+        ax = self._start(ax, (7.2, 4.8), name or self.estimator_name)
         self.errorbars_: list[Any] = []
         self.lines_: list[Any] = []
         for k in range(len(self.p)):
@@ -228,9 +226,6 @@ class TruncatedMomentsDisplay(Display):
         ax.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
         if not ax.xaxis_inverted():
             ax.invert_xaxis()
-        name = name or self.estimator_name
-        if name:
-            ax.set_title(name, fontsize="medium")
         bottom, top = ax.dataLim.intervaly
         if 0 < bottom < top:  # room for the legend
             ax.set_ylim(top=top * (top / bottom) ** 0.4)

@@ -81,12 +81,10 @@ class ParetoDisplay(Display):
     they are right almost to the last digit. So LAPACK has an error, too: its rounding, about the
     condition number times 1e-16, or 1e-7 in float32, and the least that anything here can have.
 
-    Times are those of one call on a batch, with as many threads as the process uses: nothing here
-    sets them. Candidates predict the same batch in turns, and the medians over the turns count.
-    Those of one batch size say little of another.
-
-    The unseen matrices are a random part of those given. They tell what to expect of more of the
-    same kind, and nothing of matrices beyond.
+    Times are those of one call on a batch, with as many threads as the process uses. Candidates
+    predict the same batch in turns, and the medians over the turns count. Those of one batch size
+    say little of another. The unseen matrices, a random part of those given, tell what to expect of
+    more of the same kind, and nothing of matrices beyond.
 
     Examples
     --------
@@ -270,35 +268,28 @@ class ParetoDisplay(Display):
         self.labels_.append(self.ax_.annotate(name, (x, y), xycoords=system, **beside, **text))
 
     def __repr__(self) -> str:
-        return as_text(self.results, pareto_front(*self._columns()), self.setting)
+        names = [_shortened(row["name"], _LONGEST_NAME) for row in self.results]
+        width = max(map(len, ["candidate", *names]))
+        lines = [self.setting, f"  {'candidate':<{width}}  {'  '.join(_COLUMNS)}"]
+        on_front = pareto_front(*self._columns())
+        for row, name, best in zip(self.results, names, on_front, strict=True):
+            if row.get("failure"):
+                cells = _shortened(row["failure"], _LONGEST_FAILURE)
+            else:
+                cells = "  ".join(
+                    f"{row[key]:>{len(title)}{form}}" for title, (key, form) in _COLUMNS.items()
+                )
+            lines.append(f"{'*' if best else ' '} {name:<{width}}  {cells}")
+        return "\n".join(lines)
 
 
 def pareto_front(cost: ArrayLike, error: ArrayLike) -> NDArray[np.bool_]:
-    """Tell which pairs no other pair betters in one number without being worse in the other.
-
-    Those that are not finite are not on the front.
-    """
+    """Tell which finite pairs no other betters in one number without being worse in the other."""
     cost, error = real_array(cost, "costs"), real_array(error, "errors")
     finite = np.isfinite(cost) & np.isfinite(error)
     no_worse = (cost[:, None] <= cost) & (error[:, None] <= error) & finite[:, None]
     better = (cost[:, None] < cost) | (error[:, None] < error)
     return finite & ~(no_worse & better).any(axis=0)
-
-
-def as_text(results: list[dict[str, Any]], on_front: NDArray[np.bool_], setting: str) -> str:
-    """Write results as a table; an asterisk marks what is on the Pareto front."""
-    names = [_shortened(row["name"], _LONGEST_NAME) for row in results]
-    width = max(map(len, ["candidate", *names]))
-    lines = [setting, f"  {'candidate':<{width}}  {'  '.join(_COLUMNS)}"]
-    for row, name, best in zip(results, names, on_front, strict=True):
-        if row.get("failure"):
-            cells = _shortened(row["failure"], _LONGEST_FAILURE)
-        else:
-            cells = "  ".join(
-                f"{row[key]:>{len(title)}{form}}" for title, (key, form) in _COLUMNS.items()
-            )
-        lines.append(f"{'*' if best else ' '} {name:<{width}}  {cells}")
-    return "\n".join(lines)
 
 
 def _shortened(text: Any, length: int) -> str:

@@ -11,9 +11,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..._arrays.conversion import real_array
 from ...geometry._drawing import check_sampler
-from ._saddle import draw_saddle
 from ._slices import Slice, Space, entry_name, signed_distance, slices_of, space_of
-from ._style import BLUE, CROSS, VERMILION, Display, axes_of, power_of_ten
+from ._style import BLACK, BLUE, CROSS, VERMILION, Display, axes_of, power_of_ten
 
 _SHAPES = {"linf": "box", "l2": "l2 ball", "l1": "l1 ball", "mahalanobis": "ellipsoid"}
 # What axes are drawn on: what they are called, what is asked for, and how they are made.
@@ -34,6 +33,8 @@ _AXES: dict[str, dict[str, Any]] = {
         "subplot_kw": {"projection": "3d"},
     },
 }
+# A region of more faces is a mesh, whose edges would cover it.
+_FEW_FACES = 10
 _EPSILON = {"epsilon": [Interval(Real, 0, None, closed="neither"), None]}
 _KIND = {"kind": [StrOptions(set(_AXES))]}
 
@@ -143,21 +144,25 @@ class SingularSetDisplay(Display):
                 f"entries, can be drawn. For errors near the singular matrices of any order use "
                 f"ErrorByDistanceDisplay."
             )
-        if epsilon is None:
-            epsilon = _default_epsilon(sampler)
+        least = sampler._min_distance
+        if epsilon is None and least > 0:
+            # Distances in linf are the smallest, those in l1 at most n = 2 times those in l2, so a
+            # matrix at min_distance in linf is at least at that in l2, in l1 at half of it.
+            epsilon = least / (2 if sampler.certificate_.norm == "l1" else 1)
+        elif epsilon is None:
+            epsilon = abs(signed_distance(*sampler.center_.ravel())) / 4
         epsilon = float(real_array(epsilon, "epsilon"))
         if not epsilon < np.inf:
             raise ValueError(f"Got epsilon={epsilon}, but a finite distance is expected.")
         proof = "certified regular" if sampler.is_certified_ else "not certified"
         shape = _SHAPES[sampler.certificate_.norm]
-        display = cls(
+        return cls(
             center=sampler.center_,
             epsilon=epsilon,
             slices=slices_of(sampler.center_, sampler._region),
             space=space_of(sampler.center_, sampler._region, epsilon),
             region_name=f"region of the sampler: {shape}, {proof}",
-        )
-        return display.plot(ax, kind=kind)
+        ).plot(ax, kind=kind)
 
     def plot(
         self, ax: Any = None, *, kind: str = "slices", neighborhood: bool = True
@@ -195,9 +200,16 @@ class SingularSetDisplay(Display):
                 )
         self.figure_, self.axes_ = axes_of(ax, **_AXES[kind])
         if kind == "3d":
-            drawn = [draw_saddle(self.axes_[0], space, self.center, name, self.region_name)]
+            drawn = [_draw_saddle(self.axes_[0], space, self.center, name, self.region_name)]
         else:
-            planes = zip(self.axes_, self.slices, self._titles(), strict=True)
+            (a11, a12), (a21, _) = self.center
+            curve = "a hyperbola" if a12 * a21 else "two lines that cross"
+            titles = (
+                rf"first row held at $({a11:.4g},\ {a12:.4g})$:" + "\nsingular on a line",
+                rf"$a_{{12}} = {a12:.4g}$ and $a_{{21}} = {a21:.4g}$ held:"
+                f"\nsingular on {curve}",
+            )
+            planes = zip(self.axes_, self.slices, titles, strict=True)
             drawn = [self._plot_slice(*plane, neighborhood) for plane in planes]
         self.singular_, self.neighborhood_, self.region_, self.center_ = (
             list(chain.from_iterable(artists)) for artists in zip(*drawn, strict=True)
@@ -216,17 +228,8 @@ class SingularSetDisplay(Display):
             self.axes_[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), **style)
         return self
 
-    def _titles(self) -> tuple[str, str]:
-        (a11, a12), (a21, _) = self.center
-        held = rf"$a_{{12}} = {a12:.4g}$ and $a_{{21}} = {a21:.4g}$ held"
-        curve = "a hyperbola" if a12 * a21 else "two lines that cross"
-        return (
-            rf"first row held at $({a11:.4g},\ {a12:.4g})$:" + "\nsingular on a line",
-            f"{held}:\nsingular on {curve}",
-        )
-
     def _plot_slice(self, ax: Any, plane: Slice, title: str, neighborhood: bool) -> list[list[Any]]:
-        """Draw and return, as :func:`draw_saddle`, what is seen in a plane."""
+        """Draw and return, as :func:`_draw_saddle`, what is seen in a plane."""
         from matplotlib.patches import Polygon
 
         filled = []
@@ -254,12 +257,54 @@ class SingularSetDisplay(Display):
         return [curves[:1], filled, [patch], marks]
 
 
-def _default_epsilon(sampler: Any) -> float:
-    """Return the l2 distance that a sampler's `min_distance` means, or else a sensible one.
+def _draw_saddle(
+    ax: Any, space: Space, center: NDArray, neighborhood: str | None, region: str
+) -> list[list[Any]]:
+    """Draw and return the singular surface, its neighbourhood's sheets, the region and the centre.
 
-    Distances in linf are the smallest, those in l1 at most n = 2 times those in l2, so a matrix at
-    min_distance in linf is at least at that in l2, and at half of it if the norm is l1.
+    A dotted line goes from the centre along the vertical axis to the surface, to show how far above
+    it the region is. `neighborhood` and `region` are names in the legend.
     """
-    if sampler._min_distance > 0:
-        return sampler._min_distance / (2 if sampler.certificate_.norm == "l1" else 1)
-    return abs(float(signed_distance(*sampler.center_.ravel()))) / 4
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
+
+    middle = np.array([center[entry] for entry in space.free])
+    foot = np.array([*middle[:2], middle[0] * middle[1] / center[space.fixed]])
+    above = bool(middle[2] >= foot[2])
+    # matplotlib sorts whole surfaces, not their parts, so the order is given: what is seen through
+    # something else comes first. The view is from the side of the centre.
+    ax.computed_zorder = False
+    style = {"color": VERMILION, "rstride": 2, "cstride": 2}
+    meshed = style | {"alpha": 0.6, "lw": 0.4, "edgecolor": (1, 1, 1, 0.5), "zorder": 1}
+    grid = space.x, space.y
+    surface = ax.plot_surface(*grid, space.singular, label="singular: det A = 0", **meshed)
+    sheets = []
+    heights = [space.singular.ravel(), *(face[:, 2] for face in space.region)]
+    if neighborhood is not None:
+        assert space.neighborhood is not None
+        heights.append(space.neighborhood.ravel())
+        far, near = space.neighborhood[:: 1 if above else -1]
+        style |= {"alpha": 0.15, "lw": 0, "shade": False}
+        sheets = [
+            ax.plot_surface(*grid, near, zorder=2, label=neighborhood, **style),
+            ax.plot_surface(*grid, far, zorder=0, label="_far side", **style),
+        ]
+    edge = BLUE, 0.8 if len(space.region) < _FEW_FACES else 0.15
+    faces: Any = {"facecolor": (BLUE, 0.35), "edgecolor": edge, "lw": 0.8, "zorder": 3}
+    body = Poly3DCollection(space.region, label=region, **faces)
+    ax.add_collection3d(body)
+    ax.plot(*np.array([middle, foot]).T, ":", color=BLACK, lw=1.2, zorder=4)
+    ax.plot(*foot[:, None], ".", color=BLACK, ms=5, zorder=4)
+    marks = ax.plot(*middle[:, None], label="centre", **CROSS)
+    all_heights = np.concatenate(heights)
+    side, rise = space.x[0, [0, -1]], np.array([all_heights.min(), all_heights.max()])
+    # Looked at from above with the centre in front; upside down if it is below the saddle.
+    ax.set(xlim=side, ylim=side, zlim=rise if above else rise[::-1])
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.get_major_locator().set_params(nbins=5)
+    ax.set_box_aspect([np.ptp(side), np.ptp(side), np.ptp(rise)], zoom=0.9)
+    ax.view_init(elev=26, azim=np.degrees(np.arctan2(middle[1], middle[0])) + 65)
+    names = [entry_name(entry) for entry in space.free]
+    ax.set(xlabel=names[0], ylabel=names[1], zlabel=names[2] + ("" if above else " (downward)"))
+    held = f"{entry_name(space.fixed)} $= {center[space.fixed]:.4g}$"
+    ax.set_title(f"{held} held: singular on a saddle", fontsize="medium")
+    return [[surface], sheets, [body], marks]

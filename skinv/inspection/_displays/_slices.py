@@ -84,10 +84,8 @@ def slices_of(center: NDArray[np.float64], region: Region) -> tuple[Slice, Slice
         return [branch, -branch]
 
     corners = 1.5 * vertex * np.array([[1.0, 1.0], [-1.0, -1.0]])
-    return (
-        _slice(center, region, ((1, 0), (1, 1)), np.zeros((1, 2)), line),
-        _slice(center, region, ((0, 0), (1, 1)), corners, branches),
-    )
+    row = _slice(center, region, ((1, 0), (1, 1)), np.zeros((1, 2)), line)
+    return row, _slice(center, region, ((0, 0), (1, 1)), corners, branches)
 
 
 def _slice(
@@ -141,12 +139,9 @@ def space_of(center: NDArray[np.float64], region: Region, epsilon: float) -> Spa
 
 
 def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:
-    """Return the outline (k, 2) of a region's section through its centre, as deviations from it.
-
-    Counterclockwise: corners of a box and of an l1 ball, points of other shapes.
-    """
+    """Return the outline (k, 2) of a region's section through its centre, as deviations from it."""
     if isinstance(region, Box):
-        return _SQUARE * _half_widths(region, free)
+        return _SQUARE * np.broadcast_to(region.radius, 4)[_positions(free)]
     if isinstance(region, L1Ball):
         return region.radius * np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     angle = np.linspace(0, 2 * np.pi, _OUTLINE, endpoint=False)
@@ -154,38 +149,22 @@ def section_outline(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float
 
 
 def section_faces(region: Region, free: tuple[Entry, ...]) -> list[NDArray[np.float64]]:
-    """Return the faces (k, 3) of a region's section through its centre, as deviations from it.
-
-    The 6 of a box, the 8 of an l1 ball, a mesh for other shapes.
-    """
+    """Return the faces (k, 3) of a region's section through its centre, as deviations from it."""
     if isinstance(region, Box):
         sides = [np.insert(_SQUARE, axis, end, axis=1) for axis in range(3) for end in (-1, 1)]
-        return [side * _half_widths(region, free) for side in sides]
+        return [side * np.broadcast_to(region.radius, 4)[_positions(free)] for side in sides]
     if isinstance(region, L1Ball):
         signs = np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T
         return [region.radius * np.diag(sign) for sign in signs]
     latitude, longitude = np.meshgrid(np.linspace(0, np.pi, 13), np.linspace(0, 2 * np.pi, 25))
-    unit = np.stack(
-        [
-            np.sin(latitude) * np.cos(longitude),
-            np.sin(latitude) * np.sin(longitude),
-            np.cos(latitude),
-        ],
-        axis=-1,
-    )
+    x, y = np.sin(latitude) * np.cos(longitude), np.sin(latitude) * np.sin(longitude)
+    unit = np.stack([x, y, np.cos(latitude)], axis=-1)
     mesh = _stretched(region, free, unit.reshape(-1, 3)).reshape(unit.shape)
     corners = np.stack([mesh[:-1, :-1], mesh[1:, :-1], mesh[1:, 1:], mesh[:-1, 1:]], axis=2)
     return list(corners.reshape(-1, 4, 3))
 
 
-def _half_widths(region: Region, free: tuple[Entry, ...]) -> NDArray[np.float64]:
-    widths = np.broadcast_to(np.asarray(region.radius, dtype=np.float64), 4)
-    return widths[_positions(free)]
-
-
-def _stretched(
-    region: Region, free: tuple[Entry, ...], unit: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _stretched(region: Region, free: tuple[Entry, ...], unit: NDArray) -> NDArray:
     """Return the point of the region's boundary in each direction."""
     directions = np.zeros((len(unit), 4))
     directions[:, _positions(free)] = unit

@@ -31,7 +31,7 @@ class Display:
             ) from error
         validate_parameter_constraints(constraints or {}, given, caller)
 
-    def _start(self, ax: Any, size: tuple[float, float]) -> Any:
+    def _start(self, ax: Any, size: tuple[float, float], title: str | None = None) -> Any:
         """Set `ax_` and `figure_`, to a new figure only if there are no axes; return the axes."""
         self._check("plot")
         plain = "plain axes are expected: pass those of plt.subplots()"
@@ -39,6 +39,8 @@ class Display:
             ax, ["rectilinear"], plain, figsize=size, layout="constrained"
         )
         self.ax_.grid(alpha=0.25)
+        if title:
+            self.ax_.set_title(title, fontsize="medium")
         return self.ax_
 
 

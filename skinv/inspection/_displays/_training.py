@@ -38,12 +38,10 @@ class TrainingDisplay(Display):
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-        The axes of the loss.
+    ax_, figure_ : matplotlib Axes and Figure
+        What is drawn on; the axes are those of the loss.
     score_ax_ : matplotlib Axes or None
         The axes of the scores on the right, if there are any below 1.
-    figure_ : matplotlib Figure
-        The figure.
     line_ : matplotlib Line2D
         The loss.
     score_line_ : matplotlib Line2D or None
@@ -112,13 +110,12 @@ class TrainingDisplay(Display):
                 f"NeuralInverseRegressor, or an MLPRegressor with solver='adam' or 'sgd' (its "
                 f"'lbfgs' keeps no curve)."
             )
-        display = cls(
+        return cls(
             loss_curve=np.asarray(curve, dtype=np.float64),
             validation_scores=getattr(model, "validation_scores_", None),
             loss_name=_OURS if isinstance(model, NeuralInverseRegressor) else _OTHERS,
             estimator_name=type(model).__name__ if name is None else name,
-        )
-        return display.plot(ax)
+        ).plot(ax)
 
     def plot(self, ax: Any = None, *, name: str | None = None) -> "TrainingDisplay":
         """Draw the loss, and on an axis of their own the validation scores.
@@ -137,8 +134,7 @@ class TrainingDisplay(Display):
         loss = _positive(self.loss_curve)
         name = name or self.estimator_name
         self.score_ax_: Any = None
-        self.score_line_: Any = None
-        self.best_: Any = None
+        self.score_line_ = self.best_ = None
         style = _LINE | {"color": BLUE, "marker": "o" if len(loss) <= _FEW_EPOCHS else None}
         epoch = np.arange(1, len(loss) + 1)
         (self.line_,) = ax.plot(epoch, loss, label="training loss (left axis)", **style)
