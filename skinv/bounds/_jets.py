@@ -36,8 +36,10 @@ class Boxes:
         self._whole = self.half == 1
         if self.p < torch.inf:  # what the halved sides leave of the radius
             nearest = (self.z.abs() - self.half).clamp(min=0).masked_fill(self._whole, 0.0)
-            left = (1 - (nearest**self.p).sum(1)).clamp(min=0) ** (1 / self.p)
-            self._left = left * (1 + 4 * _EPS)
+            # Of the sum, which is at most 1 where the box is not empty, and its powers.
+            rounding = 2 * (nearest.shape[1] + 4) * _EPS
+            left = (1 - (nearest**self.p).sum(1) + rounding).clamp(min=0)
+            self._left = left ** (1 / self.p) * (1 + 4 * _EPS)
 
     def size(self, rows: Tensor) -> Tensor:
         """Bound |Σ t_k rows_k| over the box and the ball, rows of shape (b, d, ...)."""
