@@ -198,11 +198,8 @@ def _check_settings(
     n_samples: int, n_users: int, n_antennas: int, correlation: complex, snr_db: float | None
 ) -> None:
     """Raise a ValueError for numbers out of range, or whose matrices would be singular."""
-    for name, number in (
-        ("n_samples", n_samples),
-        ("n_users", n_users),
-        ("n_antennas", n_antennas),
-    ):
+    counts = {"n_samples": n_samples, "n_users": n_users, "n_antennas": n_antennas}
+    for name, number in counts.items():
         if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
             raise ValueError(f"Got {name}={number!r}, but a positive integer is expected.")
     if not (

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from dataclasses import replace
+from functools import reduce
 from numbers import Integral
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..certified._estimator import CertifiedInverse
 from ..learn.inference.parts import Parts
 from ..learn.inference.predictor import EnginePredictorMixin
 from ..learn.structured import StructuredInverse
-from ..learn.training.modules import ACTIVATIONS
+from ..learn.training.modules import mlp_forward
 from ..refinement import check_order
 from ._reduced import ReducedModule, hold
 
@@ -228,28 +229,24 @@ class InverseModule(nn.Module):
             )
         if self.scale is not None:
             E = E * self.scale
-        out: Any = None if self.reduced is None else self.reduced(E)
+        terms = [] if self.reduced is None else [self.reduced(E)]
         if self.half_precision:
             E = E.to(self.input_dtype)
-        if len(self.weights):
-            h = E
-            for k, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-                if k:
-                    h = ACTIVATIONS[self.activation](h)
-                h = nn.functional.linear(h, W, b)
-            out = h
+        if self.weights:
+            weights, biases = tuple(self.weights), tuple(self.biases)
+            terms.append(mlp_forward(E, weights, biases, self.activation))
         if self.linear is not None:
-            out = _add(out, E @ self.linear)
+            terms.append(E @ self.linear)
         if self.constant is not None:
-            out = _add(out, self.constant)
+            terms.append(self.constant)
         if self.series_order:
             square = E.unflatten(-1, (self.n, self.n))
             N = square @ self.series_right
             P = self.identity + N
             for _ in range(self.series_order - 1):
                 P = self.identity + N @ P
-            out = _add(out, (self.series_left @ P).flatten(-2))
-        return out
+            terms.append((self.series_left @ P).flatten(-2))
+        return reduce(torch.add, terms)
 
     def _refine(self, A: Tensor, X: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return refined inverses, as rows, and the norms of their residuals."""
@@ -273,7 +270,3 @@ class InverseModule(nn.Module):
                 else:
                     residual = R.abs().sum(NORMS[self.norm]).amax(-1)
         return X.flatten(-2), residual
-
-
-def _add(out: Tensor | None, term: Tensor) -> Tensor:
-    return term if out is None else out + term

@@ -1,6 +1,7 @@
 """A fitted model as an ONNX file, of standard operators only."""
 
 import os
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,9 @@ class _Graph:
     def narrowed(self, name: str) -> str:
         return name if self.dtype == self.wide else self.cast(name, self.dtype)
 
+    def widened(self, name: str) -> str:
+        return name if self.dtype == self.wide else self.cast(name, self.wide)
+
     def slice(self, name: str, start: int, stop: int, size: int, axis: int = 0) -> str:
         """Take a part of an axis; of all of it onnxruntime would warn."""
         if stop - start == size:
@@ -167,20 +171,19 @@ class _Graph:
 def _build(graph: _Graph, module: InverseModule, layout: str) -> None:
     """Write the arithmetic of a module, see its methods of the same order."""
     n, d, n_outputs = module.n, module.n_features, module.n_outputs
-    shape = (d,) if layout == "rows" else (n, n)
+    shape: tuple[int, ...] = (d,) if layout == "rows" else (n, n)
     graph.inputs.append(graph.value("X", shape, graph.dtype))
     A = "X" if layout == "rows" else graph.reshape("X", -1, d)
     values = _prediction(graph, module, A)
-    inverse = n_outputs == d and not module.single_output
-    name = "inverse" if inverse else "values"
     residual = None
     if module.n_refine or module.norm is not None:
         values, residual = _refinement(graph, module, A, values)
-    width: tuple[int, ...] = () if module.single_output else (n_outputs,)
-    if inverse:
-        width = shape
-    graph.reshape(values, -1, *width, output=name)
-    graph.outputs.append(graph.value(name, width, graph.dtype))
+    if module.single_output:
+        name, shape = "values", ()
+    else:
+        name, shape = ("inverse", shape) if n_outputs == d else ("values", (n_outputs,))
+    graph.reshape(values, -1, *shape, output=name)
+    graph.outputs.append(graph.value(name, shape, graph.dtype))
     if residual is not None:
         graph("Identity", residual, output="residual")
         graph.outputs.append(graph.value("residual", (), graph.wide))
@@ -194,9 +197,7 @@ def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
     E = A
     if module.kept is not None:
         E = graph("Gather", E, graph.constant(module.kept, np.int64), axis=1)
-    if module.half_precision:
-        E = graph.cast(E, graph.wide)
-    E = graph("Sub", E, graph.constant(module.origin, graph.wide))
+    E = graph("Sub", graph.widened(E), graph.constant(module.origin, graph.wide))
     if module.scale is not None:
         E = graph("Mul", E, graph.constant(module.scale, graph.wide))
     terms = [] if module.reduced is None else [_reduced(graph, module.reduced, E)]
@@ -208,19 +209,13 @@ def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
                 h = _activation(graph, module.activation, h)
             h = graph("Gemm", h, graph.constant(W), graph.constant(b), transB=1)
         terms.append(h)
-    if module.linear is not None and module.constant is not None:
-        constants = graph.constant(module.linear), graph.constant(module.constant)
-        terms.append(graph("Gemm", E, *constants))
-    elif module.linear is not None:
-        terms.append(graph("MatMul", E, graph.constant(module.linear)))
-    elif module.constant is not None:
-        terms.append(graph.constant(module.constant))
+    affine = [graph.constant(c) for c in (module.linear, module.constant) if c is not None]
+    if module.linear is not None:
+        affine = [graph("Gemm" if len(affine) == 2 else "MatMul", E, *affine)]
+    terms += affine
     if module.series_order:
         terms.append(_series(graph, module, E))
-    out = terms[0]
-    for term in terms[1:]:
-        out = graph("Add", out, term)
-    return out
+    return reduce(partial(graph, "Add"), terms)
 
 
 def _reduced(graph: _Graph, module: ReducedModule, E: str) -> str:
@@ -317,11 +312,7 @@ def _activation(graph: _Graph, activation: str, h: str) -> str:
 def _refinement(graph: _Graph, module: InverseModule, A: str, X: str) -> tuple[str, str | None]:
     n = module.n
     identity = graph.constant(np.eye(n), graph.wide)
-
-    def widened(name: str) -> str:
-        return graph.cast(name, graph.wide) if module.half_precision else name
-
-    A, X = graph.reshape(widened(A), -1, n, n), graph.reshape(widened(X), -1, n, n)
+    A, X = (graph.reshape(graph.widened(name), -1, n, n) for name in (A, X))
     for _ in range(module.n_refine):
         R = graph("Sub", identity, graph("MatMul", A, X))
         Y = X
@@ -331,7 +322,7 @@ def _refinement(graph: _Graph, module: InverseModule, A: str, X: str) -> tuple[s
     X = graph.narrowed(X)
     if module.norm is None:
         return X, None
-    R = graph("Sub", identity, graph("MatMul", A, widened(X)))
+    R = graph("Sub", identity, graph("MatMul", A, graph.widened(X)))
 
     def reduced(operator: str, name: str, *axes: int) -> str:
         return graph(operator, name, graph.constant(axes, np.int64), keepdims=0)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..learn.inference.coordinates import ReducedPart
-from ..learn.training.modules import ACTIVATIONS
+from ..learn.training.modules import mlp_forward
 
 
 def hold(module: nn.Module, name: str, array: NDArray | None, dtype: torch.dtype) -> None:
@@ -57,7 +57,6 @@ class ReducedModule(nn.Module):
         hold(self, "coef", coef[:n_terms], dtype)
         hold(self, "basis", basis, dtype)
         hold(self, "constant", None if layers else constant, dtype)
-        # The last bias, which is the constant of the whole, is added past the basis.
         self.weights = nn.ParameterList(torch.tensor(W.copy()).to(dtype) for W, _ in layers)
         self.biases = nn.ParameterList(torch.tensor(b.copy()).to(dtype) for _, b in layers)
 
@@ -72,7 +71,7 @@ class ReducedModule(nn.Module):
     @property
     def constant_row(self) -> Tensor:
         """What is added last: the last bias, if there is a perceptron."""
-        return self.biases[-1] if len(self.weights) else self.constant
+        return self.biases[-1] if self.weights else self.constant
 
     def forward(self, E: Tensor) -> Tensor:
         """Return the outputs (..., n_outputs) for differences to the origin (..., n_features)."""
@@ -88,7 +87,9 @@ class ReducedModule(nn.Module):
         z = looked[..., self.n_outside :].to(self.dtype)
         out = self.terms(z) @ self.coef
         if self.weights:
-            out = out + nn.functional.linear(self._hidden(z), self.weights[-1])
+            # The last bias, which is the constant of the whole, is added past the basis.
+            h, biases = z[..., : self.weights[0].shape[1]], [*self.biases[:-1], None]
+            out = out + mlp_forward(h, tuple(self.weights), biases, self.activation)
         if self.basis is not None:
             out = out @ self.basis
         out = out + self.constant_row
@@ -106,10 +107,3 @@ class ReducedModule(nn.Module):
             new = values.index_select(-1, left) * values.index_select(-1, right)
             values = torch.cat([values, new], -1)
         return values
-
-    def _hidden(self, z: Tensor) -> Tensor:
-        """Return the last hidden units of the perceptron."""
-        h = z[..., : self.weights[0].shape[1]]
-        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            h = ACTIVATIONS[self.activation](nn.functional.linear(h, W, b))
-        return h

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial import Polynomial
+from numpy.polynomial.polyutils import trimseq
 from numpy.typing import ArrayLike
 
 from ..geometry._distance import check_distance_norm
-from ._coefficients import STACKED, in_t, numbers, plus, product, raised, times, without_zeros
-
-_DUAL = {"l1": "linf", "l2": "l2", "linf": "l1"}
+from ._coefficients import STACKED, in_t, numbers, plus, product, raised, times
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def as_polynomial(coefficients: Any) -> Polynomial:
             f"Got coefficients of shape {array.shape}, but a number is expected, or one for each "
             f"power of t."
         )
-    return Polynomial(without_zeros(array))
+    return Polynomial(trimseq(array))
 
 
 def number_of(value: Any, name: str) -> float:
@@ -131,11 +130,6 @@ def repetition(times: float, norm: str) -> float:
     root = math.sqrt(times)
     root = root if root.is_integer() else math.nextafter(root, math.inf)
     return {"l1": float(times), "l2": root, "linf": 1.0}[norm]
-
-
-def summation(terms: float, norm: str) -> float:
-    """Return the norm of u ↦ Σ uᵢ with several terms: 1, the root of their number, or that."""
-    return repetition(terms, _DUAL[norm])
 
 
 def identity(norm: str = "l2") -> PolynomialLipschitz:

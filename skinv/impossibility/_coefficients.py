@@ -71,18 +71,9 @@ def in_t(polynomial: Polynomial) -> Floats:
         return coefficients
     if not np.isfinite([shift, factor, *coefficients]).all():
         return np.array([np.nan])
-    exact: list[Any] = [Fraction(0)]
-    for c in reversed(coefficients):
-        moved = [Fraction(0), *(e * Fraction(factor) for e in exact)]
-        exact = [m + Fraction(shift) * e for m, e in zip(moved, [*exact, 0], strict=True)]
-        exact[0] += Fraction(float(c))
-    return numbers(np.array(exact, dtype=object), "coefficients")
-
-
-def without_zeros(coefficients: Floats) -> Floats:
-    """Return coefficients without trailing zeros; at least one."""
-    used = np.flatnonzero(coefficients != 0)  # NaN is not 0
-    return coefficients[: used[-1] + 1 if len(used) else 1]
+    line: Any = np.poly1d(np.array([Fraction(factor), Fraction(shift)]))
+    exact: Any = np.polyval(np.array([Fraction(c) for c in coefficients[::-1]]), line)
+    return numbers(exact.coeffs[::-1], "coefficients")
 
 
 def _up(computed: Floats, some: Any, terms: int, *operands: Floats) -> Floats:
@@ -104,7 +95,11 @@ def times(a: Any, b: Any) -> Floats:
 
 def plus(*parts: Any) -> Floats:
     """Return the coefficients of a sum of polynomials."""
-    stack = _stacked(parts)
+    return _summed(_stacked(parts))
+
+
+def _summed(stack: Floats) -> Floats:
+    """Return the sums along the first axis, rounded up."""
     with np.errstate(all="ignore"):
         return _up(stack.sum(axis=0), (stack != 0).any(axis=0), len(stack), stack)
 
@@ -173,7 +168,7 @@ def hypotenuse(parts: Floats) -> Floats:
 
 
 STACKED: dict[str, Callable[[Floats], Floats]] = {
-    "l1": lambda parts: plus(*parts),
+    "l1": _summed,
     "l2": hypotenuse,
     "linf": lambda parts: parts.max(axis=0),
 }

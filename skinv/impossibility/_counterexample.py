@@ -1,7 +1,7 @@
 """counterexample: a nonsingular matrix on which a model is as wrong as one likes."""
 
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,24 +149,12 @@ def _first_directions(A: NDArray) -> list[tuple[NDArray, float]]:
         away = U[:, null] @ Vt[null]
         return [(away / np.linalg.norm(away), -top)]
     found = [(-np.outer(U[:, i], Vt[i]), float(sigma[i])) for i in reversed(range(n))]
-    for norm in ("l1", "linf"):
-        if norm == "linf" and n > 12:  # 2^(n-1) sign vectors
-            continue
+    for norm in ("l1", "linf") if n <= 12 else ("l1",):  # linf takes 2^(n-1) sign vectors
         D = nearest_singular(A, norm) - A
         size = float(_sizes(D[None])[0])
         if size > 0:
             found.append((D / size, size))
     return found
-
-
-class _Compared(NamedTuple):
-    """Predictions of some matrices beside their inverses, and spectral-norm errors."""
-
-    predicted: NDArray[np.float64]  # (m, n, n)
-    inverse: NDArray[np.float64]  # (m, n, n)
-    bound: NDArray[np.float64]  # proven relative errors of `inverse`, in the Frobenius norm
-    error: NDArray[np.float64]  # NaN without a proof, or for predictions not finite
-    lower: NDArray[np.float64]  # proven bounds of the errors of the predictions; there -inf
 
 
 class _Search:
@@ -178,8 +166,11 @@ class _Search:
         self.n_predictions = 0
         self.largest = -np.inf
 
-    def compare(self, stack: NDArray) -> _Compared:
-        """Return the errors of a stack of matrices that the model can be given as they are."""
+    def compare(self, stack: NDArray) -> dict[str, NDArray[np.float64]]:
+        """Return the errors of a stack of matrices that the model can be given as they are.
+
+        NaN, and as a lower bound -inf, without a proof and for predictions that are not finite.
+        """
         self.n_predictions += len(stack)
         predicted = self.predictions(stack)
         with np.errstate(all="ignore"):
@@ -197,14 +188,20 @@ class _Search:
             both = size + _sizes(predicted)
             slack = bound * size / (1 - bound) + 1e-13 * len(self.center) * both
             lower = np.where(sound, error - slack, -np.inf)
-        return _Compared(predicted, inverse, bound, error, lower)
+        return {
+            "error": error,
+            "error_lower": lower,
+            "inverse": inverse,
+            "prediction": predicted,
+            "bound": bound,
+        }
 
     def test(self, matrices: NDArray) -> NDArray[np.bool_]:
         """Tell which matrices are counterexamples, and keep the nearest of all."""
         matrices = self.predictions.round(matrices)
         finite: Any = np.isfinite(matrices).all(axis=(1, 2))
         matrices = np.where(finite[:, None, None], matrices, self.center)
-        lower = self.compare(matrices).lower
+        lower = self.compare(matrices)["error_lower"]
         exceeds: Any = finite & (lower > self.target)
         self.largest = max(self.largest, float(np.max(lower, initial=-np.inf)))
         if exceeds.any():
@@ -264,18 +261,15 @@ class _Search:
         In a batch of many predictions may differ in the last places from those one by one.
         """
         for _, matrix in reversed(self.found):
-            found = self.compare(matrix[None])
-            if found.lower[0] > self.target:
+            compared = self.compare(matrix[None])
+            found = {key: v[0] if v.ndim > 1 else float(v[0]) for key, v in compared.items()}
+            if found["error_lower"] > self.target:
                 return Counterexample(
                     matrix=matrix,
-                    error=float(found.error[0]),
-                    error_lower=float(found.lower[0]),
-                    inverse=found.inverse[0],
-                    prediction=found.predicted[0],
-                    bound=float(found.bound[0]),
+                    **found,
                     distance=_distance(matrix, self.center),
                     # Small singular values are far more accurate from the inverse than from A.
-                    singular_distance=_reciprocal(float(np.linalg.norm(found.inverse[0], 2))),
+                    singular_distance=_reciprocal(float(np.linalg.norm(found["inverse"], 2))),
                     n_predictions=self.n_predictions,
                 )
         raise ValueError(

@@ -1,9 +1,11 @@
 """Certificates of estimators, and how large their predictions can be on a ball of matrices."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from .._arrays.conversion import loaded_torch
 from .._arrays.estimators import unwrapped
@@ -260,7 +262,7 @@ def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
         for W, b in others:
             low, high = _interval(form.activation, middle - half, middle + half)
             middle, half = W @ ((low + high) / 2) + b, np.abs(W) @ ((high - low) / 2)
-            at_center = W @ _value(form.activation, at_center) + b
+            at_center = W @ _VALUES[form.activation](at_center) + b
             growth = product(growth, induced_norm(W, "l2"), steepest)
             parts = np.abs(W) @ (steepest * parts + at_zero) + np.abs(b) + _DUST
         sums = sums + parts
@@ -294,22 +296,18 @@ def _series_bound(
     return total(at_center, product(radius, growth, size, size), sums)
 
 
-def _value(activation: str, z: NDArray) -> NDArray:
-    from scipy.special import expit
-
-    functions = {
-        "relu": lambda z: np.maximum(z, 0.0),
-        "tanh": np.tanh,
-        "silu": lambda z: z * expit(z),
-        "logistic": expit,
-        "identity": lambda z: z,
-    }
-    return functions[activation](z)
+_VALUES: dict[str, Callable[[NDArray], NDArray]] = {
+    "relu": lambda z: np.maximum(z, 0.0),
+    "tanh": np.tanh,
+    "silu": lambda z: z * expit(z),
+    "logistic": expit,
+    "identity": lambda z: z,
+}
 
 
 def _interval(activation: str, low: NDArray, high: NDArray) -> tuple[NDArray, NDArray]:
     """Return the range of an activation between two arrays."""
-    first, last = _value(activation, low), _value(activation, high)
+    first, last = (_VALUES[activation](z) for z in (low, high))
     if activation != "silu":
         return first, last
     lowest = np.where((low <= _SILU_AT) & (high >= _SILU_AT), _SILU_LOWEST, np.minimum(first, last))

@@ -15,21 +15,17 @@ class Predictions:
 
     def __init__(self, model: Any, n: int):
         self.model, self.n = model, n
-        self._network = held_module(model)
-        if isinstance(model, type) or (self._network is None and not hasattr(model, "predict")):
+        self._network = network = held_module(model)
+        if isinstance(model, type) or (network is None and not hasattr(model, "predict")):
             raise TypeError(
                 f"Got {model!r}, but a fitted regressor of inverses or a torch module is expected."
             )
         # What operations of torch raise for shapes that do not fit.
-        self._of_networks = (IndexError, TypeError, AttributeError) if self._network else ()
-        self._dtype: Any = None
-        if self._network is not None:
-            tensors = [*self._network.parameters(), *self._network.buffers()]
-            self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
-        precision = np.finfo(np.float64)
-        if self._dtype is not None:
-            precision = loaded_torch().finfo(self._dtype)
-        self.eps = float(precision.eps)  # distance from 1 to the next number it can be given
+        self._of_networks = (IndexError, TypeError, AttributeError) if network else ()
+        held = [] if network is None else [*network.parameters(), *network.buffers()]
+        self._dtype: Any = next((t.dtype for t in held if t.is_floating_point()), None)
+        finfo = np.finfo(float) if self._dtype is None else loaded_torch().finfo(self._dtype)
+        self.eps = float(finfo.eps)  # distance from 1 to the next number it can be given
 
     def round(self, stack: NDArray) -> NDArray[np.float64]:
         """Return the nearest matrices that the model can be given; infinity where there is none."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ._calculus import compose, scale, tighter
+from ._calculus import scale, tighter
 from ._certificates import PolynomialLipschitz, constant, lipschitz, repetition, vector_norm
 from ._coefficients import product, total
 from ._rules import array
@@ -34,11 +34,6 @@ class Value:
                 f"Got a {self.at.dtype} tensor that depends on the input, but everything is "
                 f"followed in float64: cast no tensors to other precisions, integers or booleans."
             )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor, for a batch of one."""
-        return tuple(self.at.shape)
 
 
 def depends(nested: Any) -> bool:
@@ -105,12 +100,6 @@ def followed(
     return Value(certificate, at, error)
 
 
-def repeated(value: Value, times: float, at: Any) -> Value:
-    """Return the value of what writes the entries of another down several times, or moves them."""
-    factor = repetition(times, value.certificate.norm)
-    return Value(scale(value.certificate, factor), at, product(value.error, factor))
-
-
 def certificate_of_value(value: Any, norm: str, shape: Any = None) -> PolynomialLipschitz:
     """Return the certificate of a value or a constant, repeated to a shape by broadcasting."""
     at = as_tensor(computed(value))
@@ -124,11 +113,3 @@ def certificate_of_value(value: Any, norm: str, shape: Any = None) -> Polynomial
             "attention, or with large finite numbers."
         )
     return constant(size, norm)
-
-
-def composed(local: Any, inner: Value, at: Any, one_step: bool) -> Any:
-    """Compose the certificates of a module's outputs, one or nested, with that of its input."""
-    if isinstance(local, tuple):
-        pairs = zip(local, at, strict=True)
-        return tuple(composed(part, inner, a, one_step) for part, a in pairs)
-    return followed(lambda v: compose(local, v.certificate), inner, at, one_step)
