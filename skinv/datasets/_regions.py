@@ -20,8 +20,8 @@ radius delta around it.
 
 :Centre: {what}
 :Condition number (2-norm) of the centre: {condition:.4g}
-:Distance of the centre to the singular matrices: d_1 = {d1:.6g} (l1), d_2 = {d2:.6g} (l2,
-    Frobenius), d_inf = {dinf:.6g} (linf, exact)
+:Distance of the centre to the singular matrices: d_1 = {d[l1]:.6g} (l1), d_2 = {d[l2]:.6g} (l2,
+    Frobenius), d_inf = {d[linf]:.6g} (linf, exact)
 :Half-width: delta = {share} d_inf = {radius:.6g}
 :Distance of the region to the singular matrices: {margin:.6g} in linf, so all its matrices are
     regular
@@ -106,19 +106,6 @@ def make_region(
     data, target = sampler.sample(n_samples)
     if return_X_y:
         return data, target
-    description = _DESCR.format(
-        name=name,
-        underline="-" * (len(name) + 9),
-        n=len(center),
-        radius=radius,
-        what=what,
-        condition=np.linalg.cond(center),
-        d1=distance["l1"],
-        d2=distance["l2"],
-        dinf=distance["linf"],
-        share=share,
-        margin=sampler.margin_,
-    )
     return Dataset(
         center=center.copy(),
         radius=radius,
@@ -126,5 +113,15 @@ def make_region(
         data=data,
         target=target,
         distance=distance,
-        DESCR=description,
+        DESCR=_DESCR.format(
+            name=name,
+            underline="-" * (len(name) + 9),
+            n=len(center),
+            radius=radius,
+            what=what,
+            condition=np.linalg.cond(center),
+            d=distance,
+            share=share,
+            margin=sampler.margin_,
+        ),
     )

@@ -110,13 +110,9 @@ def factor_of(value: Any) -> float:
 
 def _written(polynomial: Polynomial) -> str:
     """Write a polynomial in t, leaving out what is zero."""
-    terms = []
-    for k, c in enumerate(polynomial.coef):
-        if c:
-            power = "" if k == 0 else "t" if k == 1 else f"t^{k}"
-            factor = f"{c:.4g}"
-            terms.append(" ".join(filter(None, ("" if k and factor == "1" else factor, power))))
-    return " + ".join(terms) or "0"
+    powers = ["", " t", *(f" t^{k}" for k in range(2, len(polynomial.coef)))]
+    terms = zip(polynomial.coef, powers, strict=False)
+    return " + ".join(f"{c:.4g}{power}".removeprefix("1 ") for c, power in terms if c) or "0"
 
 
 def vector_norm(values: ArrayLike, norm: str) -> float:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
-from .._arrays.conversion import real_array, to_host
+from .._arrays.conversion import real_array, subnormal, to_host
 
 EPS = float(np.finfo(np.float64).eps)
 TINY = float(np.finfo(np.float64).tiny)
+DUST = 1e-290  # what underflows in few operations is far below it, times their rounding too
 MAX_DEGREE = 4096
 
 Floats = NDArray[np.float64]
@@ -26,27 +27,12 @@ Floats = NDArray[np.float64]
 
 def raised(values: Floats) -> Floats:
     """Return numbers with what is subnormal replaced by the smallest normal number of its sign."""
-    flat = np.atleast_1d(np.ascontiguousarray(values, dtype=np.float64))
-    bits = flat.view(np.int64) & np.int64(2**63 - 1)
-    subnormal = (bits > 0) & (bits < np.int64(2**52))
-    return np.where(subnormal, np.copysign(TINY, flat), flat).reshape(np.shape(values))
-
-
-def doubled(values: NDArray) -> Floats:
-    """Return float32 numbers in float64, also those that the process takes for zeros."""
-    flat = np.atleast_1d(np.ascontiguousarray(values))
-    bits = flat.view(np.int32)
-    subnormal = (bits & np.int32(2**31 - 2**23)) == 0
-    small = (bits & np.int32(2**23 - 1)).astype(np.float64) * 2.0**-149
-    small = np.where(bits < 0, -small, small)
-    return np.where(subnormal, small, flat.astype(np.float64)).reshape(np.shape(values))
+    return np.where(subnormal(values), np.copysign(TINY, values), values)
 
 
 def numbers(values: Any, name: str) -> Floats:
     """Return real numbers in float64; those that it does not hold are rounded away from zero."""
     found, given = real_array(values, name), np.asarray(to_host(values))
-    if given.dtype == np.float32:
-        return doubled(given)
     if given.dtype.kind in "Oiu" or given.dtype.itemsize > 8:
         pairs = zip(found.flat, given.astype(object).flat, strict=True)
         short = np.array([_is_smaller(f, exact) for f, exact in pairs], dtype=bool)

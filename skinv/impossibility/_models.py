@@ -14,7 +14,7 @@ from ..geometry._distance import check_distance_norm
 from ..learn.linear import taylor
 from ._calculus import add, compose, matrix_product, scale
 from ._certificates import PolynomialLipschitz, constant, identity, vector_norm
-from ._coefficients import TINY, evaluated, hypotenuse, product, raised, total
+from ._coefficients import DUST, TINY, evaluated, hypotenuse, product, raised, total
 
 # SiLU falls down to this value, at this place, and rises from there.
 _SILU_LOWEST, _SILU_AT = -0.27846454276107, -1.27846454276107
@@ -247,7 +247,7 @@ def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
     spread = hypotenuse(np.abs(form.matrix)) * radius
     slope = induced_norm(form.matrix, "l2")
     # What all of the following sums to in absolute value, to bound rounding by.
-    sums = np.abs(form.constant) + np.abs(away) @ np.abs(form.matrix) + spread + _DUST
+    sums = np.abs(form.constant) + np.abs(away) @ np.abs(form.matrix) + spread + DUST
     series = 0.0 if form.taylor is None else _series_bound(center, radius, *form.taylor)
     middle, half = np.zeros_like(value), np.zeros_like(value)
     at_center, growth, size = middle, 0.0, len(center)
@@ -257,24 +257,20 @@ def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
         half = hypotenuse(np.abs(W).T) * radius
         at_center, growth = middle, induced_norm(W, "l2")
         around = np.abs(center - form.x_mean) / form.x_scale
-        parts = np.abs(form.layers[0][1]) + np.abs(form.layers[0][0]) @ around + half + _DUST
+        parts = np.abs(form.layers[0][1]) + np.abs(form.layers[0][0]) @ around + half + DUST
         steepest, at_zero, _ = ACTIVATIONS[form.activation]
         for W, b in others:
             low, high = _interval(form.activation, middle - half, middle + half)
             middle, half = W @ ((low + high) / 2) + b, np.abs(W) @ ((high - low) / 2)
             at_center = W @ _VALUES[form.activation](at_center) + b
             growth = product(growth, induced_norm(W, "l2"), steepest)
-            parts = np.abs(W) @ (steepest * parts + at_zero) + np.abs(b) + _DUST
+            parts = np.abs(W) @ (steepest * parts + at_zero) + np.abs(b) + DUST
         sums = sums + parts
         size = max(size, *(max(W.shape) for W, _ in layers)) * len(layers)
     intervals = vector_norm(np.abs(value + middle) + spread + half, "l2")
     constants = total(vector_norm(value + at_center, "l2"), product(radius, total(slope, growth)))
     rounding = product(_ROUNDING, size, vector_norm(sums, "l2"))
     return total(min(intervals, constants), series, rounding) * (1 + 1e-9)
-
-
-# What underflows is far below this times _ROUNDING.
-_DUST = 1e-290
 
 
 def _series_bound(

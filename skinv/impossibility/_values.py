@@ -9,7 +9,7 @@ import torch
 
 from ._calculus import scale, tighter
 from ._certificates import PolynomialLipschitz, constant, lipschitz, repetition, vector_norm
-from ._coefficients import product, total
+from ._coefficients import DUST, product, total
 from ._rules import array
 from ._state import leaves
 
@@ -58,10 +58,7 @@ def as_tensor(constant: Any) -> Any:
 
 # Rounding of one operation: each entry of its result, from exact operands, is off by at most u
 # times their number times the sum of absolute values of what is added up; |W| has at most √n times
-# the norm of W. What underflows is far below _DUST.
-_DUST = 1e-290
-
-
+# the norm of W. What underflows is far below DUST.
 def _rounding(n: int) -> float:
     return 1e-14 * max(n, 1) ** 1.5
 
@@ -69,7 +66,7 @@ def _rounding(n: int) -> float:
 def _blurred(value: Value) -> Value:
     """Return a value as a function on [0, 1], from what was computed to what is exact."""
     size = total(vector_norm(array(value.at), value.certificate.norm), value.error)
-    error = total(value.error, product(_rounding(value.at.numel()), size), _DUST)
+    error = total(value.error, product(_rounding(value.at.numel()), size), DUST)
     path = PolynomialLipschitz(error, total(size, error), value.certificate.norm)
     return replace(value, certificate=path)
 
@@ -88,7 +85,7 @@ def followed(
         try:
             path = rule(mapped(_blurred, args))
             local = product(_rounding(at.numel()), float(path.B.coef[0]))
-            error = total(float(path.P.coef[0]), local, _DUST)
+            error = total(float(path.P.coef[0]), local, DUST)
         except ValueError:
             pass  # beyond the range of float64, or not known
     # The better of two bounds: the rule's, and ‖f(c)‖ + t P(t).
