@@ -153,10 +153,11 @@ _METRICS: dict[str, Callable[[NDArray, NDArray, NDArray], NDArray]] = {
 class SingularDistanceScorer(BaseEstimator):
     """Score a regressor of inverses on the matrices that keep away from the singular ones.
 
-    The error of any learned inverse grows toward the singular matrices without limit, so a mean
-    over matrices drawn at random is dominated by the few nearest to them. This scorer leaves out
-    what is too near, may weight the rest by distance, and can show the error against the distance.
-    It is a callable as scikit-learn expects it for ``scoring``.
+    The mean error of every continuous approximation of the inverse is infinite over all matrices
+    (Ji, Wu and Xi 2025, "Rethinking Neural-based Matrix Inversion: Why can't, and Where can"), and
+    over some drawn at random it is dominated by the few nearest to singular ones. This scorer
+    leaves out what is too near, may weight the rest by distance, and can show the error against the
+    distance. It is a callable as scikit-learn expects it for ``scoring``.
 
     Parameters
     ----------
@@ -177,12 +178,6 @@ class SingularDistanceScorer(BaseEstimator):
     See Also
     --------
     sklearn.metrics.make_scorer : Scorers that know nothing of distances.
-
-    Notes
-    -----
-    That the mean of the error over all matrices is infinite for every continuous approximation is
-    shown by Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and Where
-    can".
 
     Examples
     --------
@@ -250,9 +245,7 @@ class SingularDistanceScorer(BaseEstimator):
         error, distance, index = self._errors(estimator, X, y)
         if index.size == 0:
             return float("nan")
-        weight = np.ones_like(distance)
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, to_host(X), dtype=np.float64)[index]
+        weight = _check_sample_weight(sample_weight, to_host(X), dtype=np.float64)[index]
         with np.errstate(over="ignore"):
             if self.weighting == "distance":
                 weight = weight * distance
@@ -274,12 +267,8 @@ class SingularDistanceScorer(BaseEstimator):
 
         Parameters
         ----------
-        estimator : object with a ``predict`` method
-            Regressor or pipeline.
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
-            Test matrices.
-        y : array-like of shape (n_samples, n_targets), default=None
-            True targets; None computes the exact inverses.
+        estimator, X, y
+            As for :meth:`score`.
         n_bins : int, default=10
             Number of bins, of (nearly) equally many matrices each.
 

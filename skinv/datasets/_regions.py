@@ -33,12 +33,6 @@ not with the paper's.
 """
 
 
-def _random_center(n: int, seed: int) -> NDArray[np.float64]:
-    """Draw standard normal entries, plus √n on the diagonal to keep the matrix regular."""
-    entries = np.random.RandomState(seed).standard_normal((n, n))
-    return np.round(entries + np.sqrt(n) * np.eye(n), 3)
-
-
 # name: (centre, δ as a share of d_inf, what the centre is)
 _REGIONS: dict[str, tuple[NDArray[np.float64], float, str]] = {
     "2x2-first": (np.array([[3.0, 1.0], [1.0, 2.0]]), 0.7, "symmetric positive definite"),
@@ -49,7 +43,7 @@ _REGIONS: dict[str, tuple[NDArray[np.float64], float, str]] = {
         "general, diagonally dominant",
     ),
     "16x16": (
-        _random_center(16, 16),
+        np.round(np.random.RandomState(16).standard_normal((16, 16)) + 4.0 * np.eye(16), 3),
         0.5,
         "random: standard normal entries of seed 16, plus 4 on the diagonal, rounded to 3 decimals",
     ),

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._linalg.norms import NORMS
-from ._module import InverseModule, to_module
-from ._reduced import ReducedModule
+from ._module import InverseModule, ReducedModule, to_module
 
 # Known to the runtimes of the last years: onnxruntime 1.14, TensorRT 8.6 and later.
 _OPSET, _IR_VERSION = 18, 8
@@ -228,7 +227,11 @@ def _reduced(graph: _Graph, module: ReducedModule, E: str) -> str:
     z = graph("Transpose", graph.narrowed(z), perm=[1, 0])
     features, coef = _terms(graph, module, z), _array(module.coef)
     if len(module.weights):
-        features.append(_hidden(graph, module, z))
+        h = graph.slice(z, 0, module.weights[0].shape[1], n_looked - module.n_outside)
+        for W, b in zip(module.weights[:-1], module.biases[:-1], strict=True):
+            h = graph("Gemm", graph.constant(W), h, graph.constant(_array(b)[:, None]))
+            h = _activation(graph, module.activation, h)
+        features.append(h)
         coef = np.vstack([coef, _array(module.weights[-1]).T])
     if not features:  # the same for each matrix
         features = [graph("Transpose", graph.narrowed(E), perm=[1, 0])]
@@ -271,16 +274,6 @@ def _terms(graph: _Graph, module: ReducedModule, z: str) -> list[str]:
         )
         values = graph("Concat", values, graph("Mul", left, right), axis=0)
     return [values]
-
-
-def _hidden(graph: _Graph, module: ReducedModule, z: str) -> str:
-    """Write the last hidden units of the perceptron of coordinates."""
-    n_components = module.projection.shape[1] - module.n_outside
-    h = graph.slice(z, 0, module.weights[0].shape[1], n_components)
-    for W, b in zip(module.weights[:-1], module.biases[:-1], strict=True):
-        h = graph("Gemm", graph.constant(W), h, graph.constant(_array(b)[:, None]))
-        h = _activation(graph, module.activation, h)
-    return h
 
 
 def _series(graph: _Graph, module: InverseModule, E: str) -> str:

@@ -81,7 +81,7 @@ def times(a: Any, b: Any) -> Floats:
 
 def plus(*parts: Any) -> Floats:
     """Return the coefficients of a sum of polynomials."""
-    return _summed(_stacked(parts))
+    return _summed(aligned(parts))
 
 
 def _summed(stack: Floats) -> Floats:
@@ -122,7 +122,8 @@ def evaluated(polynomial: Polynomial, t: float) -> float:
     return value
 
 
-def _stacked(parts: Any) -> Floats:
+def aligned(parts: Any) -> Floats:
+    """Return the coefficients of polynomials as rows of one length."""
     rows = [np.atleast_1d(np.float64(p)) for p in parts]
     size = max(map(len, rows))
     return np.array([np.pad(row, (0, size - len(row))) for row in rows])
@@ -158,8 +159,3 @@ STACKED: dict[str, Callable[[Floats], Floats]] = {
     "l2": hypotenuse,
     "linf": lambda parts: parts.max(axis=0),
 }
-
-
-def stacked(parts: Any, norm: str) -> Floats:
-    """Return the coefficients of ‖(p, q, ...)‖ for polynomials p, q, ..., one by one."""
-    return STACKED[norm](_stacked(parts))

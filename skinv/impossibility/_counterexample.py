@@ -47,7 +47,6 @@ def counterexample(
 
     The search walks from the centre toward singular matrices, where inverses grow without limit and
     predictions do not, until the error is exceeded; it then looks at random for nearer matrices.
-    What it returns is checked: the inverse it compares with has a proven bound.
 
     Parameters
     ----------

@@ -22,15 +22,7 @@ from ._certificates import PolynomialLipschitz, lipschitz, repetition, vector_no
 from ._coefficients import product, reciprocal
 from ._rules import ACTIVATION_FUNCTIONS, activation, affine, array, induced_norm, softmax, through
 from ._sequences import weighted_values
-from ._values import (
-    HOW_TO,
-    Value,
-    as_tensor,
-    certificate_of_value,
-    computed,
-    depends,
-    followed,
-)
+from ._values import HOW_TO, Value, as_tensor, certificate_of_value, computed, depends, followed
 
 
 def operate(target: Any, args: Any, kwargs: Any) -> Any:

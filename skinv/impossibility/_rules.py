@@ -305,12 +305,9 @@ def _convolution(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLi
         schur = product(math.sqrt(rows), math.sqrt(columns), UP)
         at_places = groups.transpose(0, 3, 1, 2)
         factor = min(schur, max(total(*(induced_norm(M, "l2") for M in g)) for g in at_places))
-    with torch.no_grad():
-        out = module(torch.zeros(shape, dtype=torch.float64)).shape
-    bias = None
-    if module.bias is not None:
-        bias = array(module.bias).reshape(-1, *[1] * (W.ndim - 2))
-    return affine(factor, bias, tuple(out), norm)
+    out = tuple(module(torch.zeros(shape, dtype=torch.float64)).shape)
+    bias = None if module.bias is None else array(module.bias).reshape(-1, *[1] * (W.ndim - 2))
+    return affine(factor, bias, out, norm)
 
 
 def _factors_and_shifts(module: Any, size: int) -> tuple[NDArray, NDArray]:

@@ -16,15 +16,7 @@ from ._coefficients import evaluated
 from ._functions import call_function
 from ._rules import ACTIVATION_FUNCTIONS, array, rule_of
 from ._sequences import attention, tokens
-from ._state import (
-    Watch,
-    exact_copy,
-    fingerprint,
-    leaves,
-    refuse_changes,
-    shares_memory,
-    tensors,
-)
+from ._state import Watch, exact_copy, fingerprint, leaves, refuse_changes, shares_memory, tensors
 from ._tracing import IN_PLACE, ShapedTracer, as_leaf, concrete, first_input, run, trace
 from ._values import HOW_TO, Value, certificate_of_value, computed, depends, followed
 
