@@ -119,30 +119,20 @@ def make_channel_gram(
 
     Notes
     -----
-    H = R^½W, with W of independent standard complex normal entries (Marzetta 2010) and R the
-    exponential correlation matrix (Loyka 2001), whose trace is M: E[HᴴH/M] = I for every
-    correlation. The columns are drawn as autoregressive processes, which have this correlation.
+    H = R^½W, with W of independent standard complex normal entries (Marzetta 2010, "Noncooperative
+    cellular wireless with unlimited numbers of base station antennas") and R the exponential
+    correlation matrix (Loyka 2001, "Channel capacity of MIMO architecture using the exponential
+    correlation matrix"), whose trace is M: E[HᴴH/M] = I for every correlation. The columns are
+    drawn as autoregressive processes, which have this correlation.
 
     For large K and M of independent entries the eigenvalues of HᴴH/M fill the interval from
-    (1 − √(K/M))² to (1 + √(K/M))² (Marchenko and Pastur 1967). So the Neumann series about the
-    identity, from which detectors take a few terms (Rusek et al. 2013; Wu et al. 2014), converges
-    for nearly all of these matrices if M/K > (1 + √2)² = 5.83. The middle of the interval is
-    1 + K/M, and about that multiple of the identity the series converges for any M > K, and faster.
-    Correlation spreads the eigenvalues: M/K must be larger then.
-
-    References
-    ----------
-    .. [1] Marchenko and Pastur (1967), "Distribution of eigenvalues for some sets of random
-       matrices", Mathematics of the USSR-Sbornik 1(4).
-    .. [2] Loyka (2001), "Channel capacity of MIMO architecture using the exponential correlation
-       matrix", IEEE Communications Letters 5(9).
-    .. [3] Marzetta (2010), "Noncooperative cellular wireless with unlimited numbers of base station
-       antennas", IEEE Transactions on Wireless Communications 9(11).
-    .. [4] Rusek, Persson, Lau, Larsson, Marzetta, Edfors and Tufvesson (2013), "Scaling up MIMO:
-       Opportunities and challenges with very large arrays", IEEE Signal Processing Magazine 30(1).
-    .. [5] Wu, Yin, Wang, Dick, Cavallaro and Studer (2014), "Large-scale MIMO detection for 3GPP
-       LTE: Algorithms and FPGA implementations", IEEE Journal of Selected Topics in Signal
-       Processing 8(5).
+    (1 − √(K/M))² to (1 + √(K/M))² (Marchenko and Pastur 1967, "Distribution of eigenvalues for some
+    sets of random matrices"). So the Neumann series about the identity, from which detectors take a
+    few terms (Rusek et al. 2013, "Scaling up MIMO: Opportunities and challenges with very large
+    arrays"; Wu et al. 2014, "Large-scale MIMO detection for 3GPP LTE: Algorithms and FPGA
+    implementations"), converges for nearly all of these matrices if M/K > (1 + √2)² = 5.83. The
+    middle of the interval is 1 + K/M, and about that multiple of the identity the series converges
+    for any M > K, and faster. Correlation spreads the eigenvalues: M/K must be larger then.
 
     Examples
     --------

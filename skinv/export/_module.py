@@ -198,14 +198,14 @@ class InverseModule(nn.Module):
     def forward(self, A: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the prediction for (..., n*n) or (..., n, n), and the norm of a residual."""
         n, d, shape = self.n, self.n_features, A.shape
-        stack = n * n == d and tuple(shape[-2:]) == (n, n)
-        if stack and (d > 1 or len(shape) > 2):  # numbers (1, 1) are one row
+        stack_of_numbers = d == 1 and len(shape) > 2 and shape[-2] == 1
+        if len(shape) == 0 or shape[-1] != d or stack_of_numbers:
+            if len(shape) < 2 or (shape[-2], shape[-1]) != (n, n) or n * n != d:
+                raise ValueError(
+                    f"Got a tensor of shape {tuple(shape)}, but (..., {d})"
+                    f"{f' or (..., {n}, {n})' if n * n == d else ''} is expected."
+                )
             A = A.flatten(-2)
-        elif len(shape) == 0 or shape[-1] != d:
-            raise ValueError(
-                f"Got a tensor of shape {tuple(shape)}, but (..., {d})"
-                f"{f' or (..., {n}, {n})' if n * n == d else ''} is expected."
-            )
         values = self._predict(A)
         residual = None
         if self.n_refine or self.norm is not None:

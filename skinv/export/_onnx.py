@@ -134,9 +134,7 @@ class _Graph:
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
-    def __call__(
-        self, operator: str, *inputs: str, output: str | None = None, **options: Any
-    ) -> str:
+    def __call__(self, operator: str, *inputs: str, output: str = "", **options: Any) -> str:
         """Append a node, and return the name of its output."""
         output = output or f"t{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [output], **options))
@@ -158,7 +156,7 @@ class _Graph:
             return name
         return self("Slice", name, *(self.constant([k], np.int64) for k in (start, stop, axis)))
 
-    def reshape(self, name: str, *shape: int, output: str | None = None) -> str:
+    def reshape(self, name: str, *shape: int, output: str = "") -> str:
         return self("Reshape", name, self.constant(shape, np.int64), output=output)
 
     def value(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:

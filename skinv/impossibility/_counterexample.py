@@ -217,18 +217,13 @@ class _Search:
             steps = end * _SHARES if end > 0 else -end * (1 - _SHARES[::-1])
             if self.found:
                 steps = steps[steps < self.found[-1][0]]
-            self._narrow(direction, steps)
-
-    def _narrow(self, direction: NDArray, steps: NDArray) -> None:
-        while steps.size:
-            exceeds = self.test(self.center + steps[:, None, None] * direction)
-            first = int(np.argmax(exceeds))
-            if not exceeds[first] or first == 0:
-                return
-            low, high = steps[first - 1], steps[first]
-            if high - low <= 1e-12 * high:
-                return
-            steps = np.linspace(low, high, 18)[1:-1]
+            while steps.size:
+                exceeds = self.test(self.center + steps[:, None, None] * direction)
+                first = int(np.argmax(exceeds))
+                low, high = steps[max(first - 1, 0)], steps[first]
+                if not exceeds[first] or high - low <= 1e-12 * high:
+                    break
+                steps = np.linspace(low, high, 18)[1:-1]
 
     def scatter(self, rng: np.random.RandomState) -> None:
         """Try the neighbours, in the last places, of the nearest singular matrix.

@@ -22,7 +22,7 @@ from ._certificates import PolynomialLipschitz, lipschitz, repetition, vector_no
 from ._coefficients import product, reciprocal
 from ._rules import ACTIVATION_FUNCTIONS, activation, affine, array, induced_norm, softmax, through
 from ._sequences import weighted_values
-from ._values import HOW_TO, Value, as_tensor, certificate_of_value, computed, depends, followed
+from ._values import HOW_TO, Value, certificate_of_value, computed, depends, followed
 
 
 def operate(target: Any, args: Any, kwargs: Any) -> Any:
@@ -95,7 +95,7 @@ def _limited(norm: str, at: Any, a: Any, *args: Any, **kwargs: Any) -> Polynomia
 
         def no_subnormal(limit: Any) -> Any:
             integer = limit is None or isinstance(limit, int)
-            return limit if integer else torch.from_numpy(array(as_tensor(limit)))
+            return limit if integer else torch.from_numpy(array(limit))
 
         limits = torch.fx.node.map_aggregate((args, kwargs), no_subnormal)
         of_zeros = torch.clamp(of_zeros, *limits[0], **limits[1])
@@ -130,8 +130,8 @@ def _quotient(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
             "Got a division by something that depends on the input, which is not polynomially "
             "Lipschitz where the divisor can be 0."
         )
-    factors = [reciprocal(divisor) for divisor in np.abs(array(as_tensor(b))).ravel()]
-    return _product(norm, at, a, as_tensor(factors))
+    factors = [reciprocal(divisor) for divisor in np.abs(array(b)).ravel()]
+    return _product(norm, at, a, factors)
 
 
 def _power(norm: str, at: Any, a: Any, exponent: Any = 2) -> PolynomialLipschitz:

@@ -111,8 +111,9 @@ def through(
 _HARMLESS = {"extra_repr", "reset_parameters"}
 
 
-def array(tensor: Any) -> NDArray[np.float64]:
-    """Return a tensor as a float64 array, subnormal numbers raised to the smallest normal one."""
+def array(values: Any) -> NDArray[np.float64]:
+    """Return a tensor or numbers in float64, subnormal ones raised to the smallest normal one."""
+    tensor = values if torch.is_tensor(values) else torch.tensor(values, dtype=torch.float64)
     if tensor.is_complex():
         raise ValueError("Got a complex tensor inside the network, for which there are no rules.")
     return raised(to_double(tensor.detach()).double().numpy())
@@ -202,14 +203,9 @@ _MODULES = (
 )  # fmt: skip
 
 
-def activation(name: str, size: int, norm: str) -> PolynomialLipschitz:
-    """Return the certificate of a named activation applied to `size` entries."""
-    return _entry_by_entry(*ACTIVATIONS[name], size, norm)
-
-
-def _entry_by_entry(
-    slope: float, at_zero: float, bound: float | None, size: int, norm: str
-) -> PolynomialLipschitz:
+def activation(described: Any, size: int, norm: str) -> PolynomialLipschitz:
+    """Return the certificate of an activation, by name or figures, applied to `size` entries."""
+    slope, at_zero, bound = ACTIVATIONS.get(described, described)
     if bound is not None:
         return lipschitz(slope, norm=norm, magnitude=product(bound, repetition(size, norm)))
     return elementwise(slope, at_zero, size, norm)
@@ -217,11 +213,11 @@ def _entry_by_entry(
 
 @register_rule(*_MODULES, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.Softplus, nn.Hardtanh)
 def _activation(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    return _entry_by_entry(*_described(module), math.prod(shape), norm)
+    return activation(_described(module), math.prod(shape), norm)
 
 
-def _described(module: Any) -> tuple[float, float, float | None]:
-    """Return largest slope, value at 0 and bound of an activation with its parameters."""
+def _described(module: Any) -> str | tuple[float, float, float | None]:
+    """Return largest slope, value at 0 and bound of an activation with parameters, or its name."""
     match module:
         case nn.LeakyReLU():
             return np.maximum(1.0, abs(module.negative_slope)), 0.0, None  # NaN stays
@@ -247,8 +243,8 @@ def _described(module: Any) -> tuple[float, float, float | None]:
         case nn.Hardtanh():
             return 1.0, 0.0, vector_norm([module.min_val, module.max_val], "linf")
         case nn.GELU(approximate="tanh"):
-            return ACTIVATIONS["gelu_tanh"]
-    return ACTIVATIONS[next(c.__name__.lower() for c in type(module).__mro__ if c in _MODULES)]
+            return "gelu_tanh"
+    return next(c.__name__.lower() for c in type(module).__mro__ if c in _MODULES)
 
 
 @register_rule(

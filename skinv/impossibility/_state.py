@@ -113,7 +113,6 @@ class Watch(TorchDispatchMode):
         self.made: dict[int, Any] = {}  # storages, held so that no other gets their address
 
     def __torch_dispatch__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation."""
         kwargs = kwargs or {}
         schema = func._schema.arguments
         given = {**{a.name: v for a, v in zip(schema, args, strict=False)}, **kwargs}

@@ -51,11 +51,6 @@ def computed(nested: Any) -> Any:
     return mapped(lambda v: v.at, nested)
 
 
-def as_tensor(constant: Any) -> Any:
-    """Return a tensor as it is, and a number in float64."""
-    return constant if torch.is_tensor(constant) else torch.tensor(constant, dtype=torch.float64)
-
-
 # Rounding of one operation: each entry of its result, from exact operands, is off by at most u
 # times their number times the sum of absolute values of what is added up; |W| has at most √n times
 # the norm of W. What underflows is far below DUST.
@@ -99,11 +94,11 @@ def followed(
 
 def certificate_of_value(value: Any, norm: str, shape: Any = None) -> PolynomialLipschitz:
     """Return the certificate of a value or a constant, repeated to a shape by broadcasting."""
-    at = as_tensor(computed(value))
-    times = 1.0 if shape is None else math.prod(shape) / max(at.numel(), 1)
+    at = value.at if isinstance(value, Value) else array(value)
+    times = 1.0 if shape is None else math.prod(shape) / max(math.prod(at.shape), 1)
     if isinstance(value, Value):
         return scale(value.certificate, repetition(times, norm))
-    size = product(vector_norm(array(at), norm), repetition(times, norm))
+    size = product(vector_norm(at, norm), repetition(times, norm))
     if not math.isfinite(size):
         raise ValueError(
             "Got a constant with NaN or infinity in a sum or product; write masks with torch's own "

@@ -44,16 +44,16 @@ def walk(
             with Watch():
                 graph = trace(module, ShapedTracer(shape))
                 refuse_changes(module, before)
-                certificate, error = _follow(graph, module, norm, given)
+                found = _follow(graph, module, norm, given)
                 if center is None:
-                    _check(module, graph, shape, certificate, error)
+                    _check(module, graph, shape, found)
             refuse_changes(module, before)
         except (RuntimeError, LookupError, TypeError, AttributeError, AssertionError) as exception:
             raise ValueError(
                 f"{name} fails on a float64 input of shape {(1, *shape)}: {exception}. Pass the "
                 f"right input_shape, without the batch, and cast no tensors to other precisions."
             ) from exception
-    return certificate
+    return found.certificate
 
 
 def _checked_shape(input_shape: Any) -> tuple[int, ...]:
@@ -80,10 +80,8 @@ class _SelfAttention(nn.Module):
         return self.attention(x, x, x)[0]
 
 
-def _follow(
-    graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value
-) -> tuple[PolynomialLipschitz, float]:
-    """Return the certificate of what the graph returns, and the rounding that is known of it."""
+def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value) -> Value:
+    """Return what the graph returns, as a map of the input."""
 
     def step(node: Any, args: Any, kwargs: Any) -> Any:
         _refuse_mutation(node, module)
@@ -97,14 +95,14 @@ def _follow(
     result = run(graph, given, step)
     while isinstance(result, (tuple, list)) and result:
         result = result[0]  # a recurrent network: outputs, then states
-    if isinstance(result, Value):
-        return result.certificate, result.error if math.isfinite(result.error) else 0.0
     if torch.is_tensor(result):
-        return constant(vector_norm(array(result), norm), norm), 0.0
-    raise ValueError(
-        f"Got a module whose forward returns a {type(result).__name__}, but a tensor is expected, "
-        f"or a tuple that starts with one."
-    )
+        result = Value(constant(vector_norm(array(result), norm), norm), result.double())
+    if not isinstance(result, Value):
+        raise ValueError(
+            f"Got a module whose forward returns a {type(result).__name__}, but a tensor is "
+            f"expected, or a tuple that starts with one."
+        )
+    return result
 
 
 def _refuse_mutation(node: Any, module: nn.Module) -> None:
@@ -157,8 +155,8 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
         queries, keys = (tokens(layer, tuple(computed(v).shape)) for v in given[:2])
 
         def rule(operands: Any) -> PolynomialLipschitz:
-            Q, K, V = (certificate_of_value(v, norm) for v in operands)
-            return attention(layer, Q, K, V, queries, keys)
+            certificates = [certificate_of_value(v, norm) for v in operands]
+            return attention(layer, certificates, queries, keys)
 
         return followed(rule, given, at[0], one_step=False), None
     rule_of_layer = rule_of(layer)
@@ -174,18 +172,13 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
 # -- a second look at a certificate: the module itself, on a few inputs ----------------------------
 
 
-def _check(
-    module: nn.Module,
-    graph: torch.fx.Graph,
-    shape: tuple[int, ...],
-    certificate: PolynomialLipschitz,
-    rounding: float,
-) -> None:
+def _check(module: nn.Module, graph: torch.fx.Graph, shape: tuple[int, ...], value: Value) -> None:
     """Compare graph and certificate with the module itself on a few inputs, or raise.
 
     A graph does not show everything that Python does, and a rule of a user may be wrong. This is
-    no proof of anything; it catches gross errors, beyond the `rounding` of values.
+    no proof of anything; it catches gross errors, beyond the rounding of values.
     """
+    certificate, rounding = value.certificate, value.error if math.isfinite(value.error) else 0.0
     generator = torch.Generator().manual_seed(0)
     name = type(module).__name__
 
@@ -228,9 +221,7 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, 1e-9, 1e-12, equal_nan=True)
 
 
-def _refuse_mixing(
-    module: nn.Module, points: list[torch.Tensor], found: list[torch.Tensor]
-) -> None:
+def _refuse_mixing(module: nn.Module, points: list, found: list) -> None:
     """Raise if a batch of two gives something else than its samples one by one."""
     try:
         both = tensors(module(torch.cat(points)))[0]
