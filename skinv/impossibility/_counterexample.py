@@ -18,7 +18,7 @@ from ..bounds import residual_bound
 from ..geometry import nearest_singular
 from ..geometry._regions import row_norms
 from ..refinement import newton_schulz
-from ._predictions import Predictions
+from ._models import Predictions
 
 _CONSTRAINTS = {
     "error": [Interval(Real, 0, None, closed="left")],

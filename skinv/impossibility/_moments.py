@@ -15,7 +15,7 @@ from .._arrays.warned import warn
 from .._linalg.draws import HostDraws, private_generator
 from .._linalg.products import exact_inverse
 from ..geometry._drawing import check_sampler
-from ._predictions import Predictions
+from ._models import Predictions
 
 # Matrices whose predictions are held at once.
 _BLOCK = 20_000

@@ -11,7 +11,7 @@ from ..._arrays.shapes import as_stack, flatten_stack, refuse_no_rows
 from ..._linalg.products import exact_inverse
 from ...geometry import distance_to_singularity
 from ...geometry._regions import row_norms
-from ...impossibility._predictions import Predictions
+from ...impossibility._models import Predictions
 
 
 def errors_by_distance(
