@@ -98,8 +98,7 @@ class PersistentMixin:
         """Set fitted attributes, arrays to copies that cannot be written."""
         for name, value in values.items():
             if isinstance(value, np.ndarray):  # in memory that nobody can write to
-                shape, dtype = value.shape, value.dtype
-                value = np.frombuffer(value.tobytes(), dtype=dtype).reshape(shape)
+                value = np.frombuffer(value.tobytes(), value.dtype).reshape(value.shape)
             self.__dict__[name] = value
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .._arrays.results import Dataset
 from .._linalg.draws import private_generator
 from .._linalg.inverses import condition_numbers
+from .._linalg.products import exact_inverse
 
 # Complex numbers drawn at once.
 _BLOCK = 2**20
@@ -169,7 +170,13 @@ def make_channel_gram(
         if channels is not None:
             channels[block] = H
     data[:, np.arange(n_users), np.arange(n_users)] += regularization
-    target = _invert(data)
+    target = _hermitian(exact_inverse(data))
+    condition = condition_numbers(data, target).max()
+    if not condition <= _MAX_CONDITION:  # rounding leaves no digit
+        raise ValueError(
+            f"Got settings that make matrices singular but for rounding (condition number "
+            f"{condition:.2g}); take less correlation, more antennas, or a lower snr_db."
+        )
     if return_X_y:
         return data, target
     bunch = Dataset(
@@ -221,21 +228,6 @@ def _draw_channels(
         for i in range(1, shape[0]):  # E[h_j conj(h_i)] = conj(r)^(j - i) for i <= j
             H[:, i] = np.conj(correlation) * H[:, i - 1] + fresh * H[:, i]
     return H
-
-
-def _invert(data: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """Return Hermitian inverses, refusing matrices of which rounding leaves no digit."""
-    try:
-        target = _hermitian(np.linalg.inv(data))
-        condition = float(condition_numbers(data, target).max())
-    except np.linalg.LinAlgError:
-        condition = np.inf
-    if not condition <= _MAX_CONDITION:
-        raise ValueError(
-            f"Got settings that make matrices singular but for rounding (condition number "
-            f"{condition:.2g}); take less correlation, more antennas, or a lower snr_db."
-        )
-    return target
 
 
 def _hermitian(Z: NDArray[Any]) -> NDArray[np.complex128]:

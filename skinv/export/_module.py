@@ -163,8 +163,7 @@ class InverseModule(nn.Module):
         self.n_refine, self.order, self.norm = n_refine, order, norm
         self.half_precision, self.input_dtype = dtype.itemsize < 4, dtype
         if self.half_precision and form.reduced is not None:
-            reduced = form.reduced.tolerating(torch.finfo(dtype).eps)
-            form = replace(form, reduced=reduced)
+            form = replace(form, reduced=form.reduced.tolerating(torch.finfo(dtype).eps))
         parts = Parts.of(form, single=dtype.itemsize < 8, narrow=self.half_precision)
         wide = torch.float32 if self.half_precision else dtype
 

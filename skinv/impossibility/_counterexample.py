@@ -258,12 +258,13 @@ class _Search:
             compared = self.compare(matrix[None])
             found = {key: v[0] if v.ndim > 1 else float(v[0]) for key, v in compared.items()}
             if found["error_lower"] > self.target:
+                # Small singular values are far more accurate from the inverse than from A.
+                size = float(np.linalg.norm(found["inverse"], 2))
                 return Counterexample(
                     matrix=matrix,
                     **found,
                     distance=_distance(matrix, self.center),
-                    # Small singular values are far more accurate from the inverse than from A.
-                    singular_distance=_reciprocal(float(np.linalg.norm(found["inverse"], 2))),
+                    singular_distance=1 / size if size < 2.0**1021 else _in_units(2.0**1000 / size),
                     n_predictions=self.n_predictions,
                 )
         raise ValueError(
@@ -289,11 +290,6 @@ def _distance(A: NDArray, B: NDArray) -> float:
         D = times_power(A, unit) - times_power(B, unit)
     size = float(np.linalg.norm(D))
     return _in_units(size) if np.isfinite(size) else moved  # of huge ones that are the same
-
-
-def _reciprocal(number: float) -> float:
-    """Return 1/number, subnormal or not, in every floating-point mode."""
-    return 1 / number if number < 2.0**1021 else _in_units(2.0**1000 / number)
 
 
 def _in_units(number: float) -> float:

@@ -57,12 +57,11 @@ def polynomial_lipschitz(
 
     Notes
     -----
-    Composition: P_{f∘g}(t) = P_f(B_g(t)) P_g(t). The rules are with their proofs in the code; the
-    constants of linear layers are their induced norms. Attention is not Lipschitz (Kim,
-    Papamakarios and Mnih 2021, "The Lipschitz constant of self-attention"), but polynomially so, of
-    degree 2. The notion is from Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion:
-    Why can't, and Where can". Such a proof says that something is finite, not that it is small:
-    expect the true constant to be well below P.
+    The rules are with their proofs in the code; the constants of linear layers are their induced
+    norms. Attention is not Lipschitz (Kim, Papamakarios and Mnih 2021, "The Lipschitz constant of
+    self-attention"), but polynomially so, of degree 2. The notion is from Ji, Wu and Xi (2025),
+    "Rethinking Neural-based Matrix Inversion: Why can't, and Where can". Such a proof says that
+    something is finite, not that it is small: expect the true constant to be well below P.
 
     Examples
     --------
@@ -102,10 +101,7 @@ def held_module(model: Any) -> Any:
 
 
 def torch_module(model: Any) -> Any:
-    """Return the torch module that a model is, or whose output a skorch net predicts; or None.
-
-    None also for nets that change what their module returns.
-    """
+    """Return the module that a model is, or whose own output a skorch net predicts; or None."""
     module = held_module(model)
     if module is None or module is model:
         return module

@@ -120,11 +120,7 @@ def array(values: Any) -> NDArray[np.float64]:
 
 
 def induced_norm(W: Any, norm: str) -> float:
-    """Return the norm of x ↦ W x that a vector norm induces, rounded up.
-
-    It is the largest column sum of absolute entries, the largest singular value, or the largest row
-    sum.
-    """
+    """Return the induced norm of W, rounded up: largest column sum, singular value or row sum."""
     W = array(W) if isinstance(W, torch.Tensor) else raised(np.asarray(W, dtype=np.float64))
     if W.ndim != 2 or not np.isfinite(W).all():
         raise ValueError(f"Got weights of shape {W.shape}, but a matrix of finite ones is needed.")
@@ -141,12 +137,8 @@ def induced_norm(W: Any, norm: str) -> float:
 
 
 def affine(factor: float, bias: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    """Return the certificate of W x + b for ‖W‖ = `factor`, where W x has a shape.
-
-    Of W x and b either may be broadcast to the other.
-    """
-    values = np.zeros(1) if bias is None else bias
-    values = array(values) if isinstance(values, torch.Tensor) else values
+    """Return the certificate of W x + b, ‖W‖ = `factor`, W x of a shape; either is broadcast."""
+    values = np.zeros(1) if bias is None else array(bias)
     size = math.prod(np.broadcast_shapes(shape, values.shape))
     factor = product(factor, repetition(size / max(math.prod(shape), 1), norm))
     at_zero = product(vector_norm(values, norm), repetition(size / max(values.size, 1), norm))
@@ -185,8 +177,7 @@ ACTIVATIONS: dict[str, tuple[float, float, float | None]] = {
     "mish": (1.088499, 0.0, None),
     "identity": (1.0, 0.0, None),
 }
-# scikit-learn's names
-ACTIVATIONS["logistic"] = ACTIVATIONS["sigmoid"]
+ACTIVATIONS["logistic"] = ACTIVATIONS["sigmoid"]  # as scikit-learn calls it
 
 
 # Functions and methods that are activations, by these names.
