@@ -303,9 +303,8 @@ class ReducedModule(nn.Module):
         if self.limits is not None:
             self.limits.nan_to_num_()  # infinity where they overflow
         self._n_products = len(part.terms.factors)
-        for k, (left, right) in enumerate(part.terms.factors):
-            hold(self, f"left{k}", left, torch.int64)
-            hold(self, f"right{k}", right, torch.int64)
+        for k, pair in enumerate(part.terms.factors):
+            hold(self, f"product{k}", np.stack(pair), torch.int64)
         if part.basis is None:
             coef, constant, basis = part.coef[:-1], part.coef[-1], None
         else:
@@ -321,12 +320,9 @@ class ReducedModule(nn.Module):
         self.biases = nn.ParameterList(torch.tensor(b.copy()).to(dtype) for _, b in layers)
 
     @property
-    def products(self) -> list[tuple[Tensor, Tensor]]:
-        """Indices of what is multiplied, see :class:`skinv._linalg.terms.Terms`."""
-        return [
-            (self.get_buffer(f"left{k}"), self.get_buffer(f"right{k}"))
-            for k in range(self._n_products)
-        ]
+    def products(self) -> list[Tensor]:
+        """Pairs of indices of what is multiplied, see :class:`skinv._linalg.terms.Terms`."""
+        return [self.get_buffer(f"product{k}") for k in range(self._n_products)]
 
     @property
     def constant_row(self) -> Tensor:

@@ -82,10 +82,6 @@ def _sum(norm: str, at: Any, a: Any, b: Any, *, alpha: float = 1) -> PolynomialL
     return add(certificate_of_value(a, norm, at.shape), second)
 
 
-def _negative(norm: str, at: Any, a: Any) -> PolynomialLipschitz:
-    return a.certificate
-
-
 def _limited(norm: str, at: Any, a: Any, *args: Any, **kwargs: Any) -> PolynomialLipschitz:
     # |u| and clipping between constants have no slope beyond 1.
     if depends((args, kwargs)):
@@ -243,7 +239,7 @@ def _dot_product_attention(
 _RULES: dict[Any, Callable[..., PolynomialLipschitz]] = {
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), _sum),
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), _sum),
-    **dict.fromkeys((operator.neg, torch.neg, "neg"), _negative),
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), lambda norm, at, a: a.certificate),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), _product),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div"), _quotient),
     **dict.fromkeys((operator.pow, torch.pow, torch.square, "pow", "square"), _power),
