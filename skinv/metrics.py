@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import _check_sample_weight
 
-from ._arrays.conversion import as_array, real_array, to_host
+from ._arrays.conversion import as_array, floating, real_array, to_host
 from ._arrays.estimators import private, reads_only, unwrapped
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
@@ -50,8 +50,7 @@ def absolute_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     >>> float(absolute_errors([[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [3.0, 5.0]]))
     0.25
     """
-    rows, came = _flat_pair(Y, Y_pred)
-    return came.numbers(_absolute(*rows))
+    return _of_each(_absolute, Y, Y_pred)
 
 
 def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -71,8 +70,7 @@ def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     >>> relative_errors([[[3.0, 0.0], [0.0, 4.0]]], [[[3.0, 0.0], [0.5, 4.0]]])
     array([0.1])
     """
-    rows, came = _flat_pair(Y, Y_pred)
-    return came.numbers(_relative(*rows))
+    return _of_each(_relative, Y, Y_pred)
 
 
 def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -95,25 +93,16 @@ def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     >>> residual_norms([[[2.0, 0.0], [0.0, 4.0]]], [[[0.5, 0.0], [0.0, 0.2]]])
     array([0.2])
     """
-    rows, came = _flat_pair(X, Y_pred)
-    return came.numbers(_residual(*rows))
+    return _of_each(_residual, X, Y_pred)
 
 
-def _flat_pair(Y: Any, Y_pred: Any) -> tuple[list[NDArray], Leading]:
-    """Return both as rows in double precision, and how they came."""
-    pair = [as_array(to_host(array)) for array in (Y, Y_pred)]
-    numbers = [_double(array) for array in pair]
-    came = Leading.of(numbers[1] if np.iscomplexobj(numbers[1]) else numbers[0])
+def _of_each(metric: Callable, Y: Any, Y_pred: Any) -> NDArray[np.float64]:
+    """Return a metric of rows in double precision, a number for each matrix as these came."""
+    pair = [floating(as_array(to_host(array)), True, exact=False) for array in (Y, Y_pred)]
+    came = Leading.of(pair[1] if np.iscomplexobj(pair[1]) else pair[0])
     if pair[0].shape != pair[1].shape:
         raise _mismatch(Y, Y_pred)
-    n = pair[0].shape[-1]
-    return [array.reshape(-1, n * n) for array in numbers], came
-
-
-def _double(array: NDArray) -> NDArray:
-    if array.dtype.kind == "c":
-        return array.astype(np.complex128, copy=False)
-    return real_array(array, "matrices")
+    return came.numbers(metric(*(array.reshape(-1, array.shape[-1] ** 2) for array in pair)))
 
 
 def _row_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -164,10 +153,11 @@ _METRICS: dict[str, Callable[[NDArray, NDArray, NDArray], NDArray]] = {
 class SingularDistanceScorer(BaseEstimator):
     """Score a regressor of inverses on the matrices that keep away from the singular ones.
 
-    The error of any learned inverse grows toward the singular matrices without limit, so a mean
-    over matrices drawn at random is dominated by the few nearest to them. This scorer leaves out
-    what is too near, may weight the rest by distance, and can show the error against the distance.
-    It is a callable as scikit-learn expects it for ``scoring``.
+    The mean error of every continuous approximation of the inverse is infinite over all matrices
+    (Ji, Wu and Xi 2025, "Rethinking Neural-based Matrix Inversion: Why can't, and Where can"), and
+    over some drawn at random it is dominated by the few nearest to singular ones. This scorer
+    leaves out what is too near, may weight the rest by distance, and can show the error against the
+    distance. It is a callable as scikit-learn expects it for ``scoring``.
 
     Parameters
     ----------
@@ -188,12 +178,6 @@ class SingularDistanceScorer(BaseEstimator):
     See Also
     --------
     sklearn.metrics.make_scorer : Scorers that know nothing of distances.
-
-    Notes
-    -----
-    That the mean of the error over all matrices is infinite for every continuous approximation is
-    shown by Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion: Why can't, and Where
-    can".
 
     Examples
     --------
@@ -261,9 +245,7 @@ class SingularDistanceScorer(BaseEstimator):
         error, distance, index = self._errors(estimator, X, y)
         if index.size == 0:
             return float("nan")
-        weight = np.ones_like(distance)
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, to_host(X), dtype=np.float64)[index]
+        weight = _check_sample_weight(sample_weight, to_host(X), dtype=np.float64)[index]
         with np.errstate(over="ignore"):
             if self.weighting == "distance":
                 weight = weight * distance
@@ -285,12 +267,8 @@ class SingularDistanceScorer(BaseEstimator):
 
         Parameters
         ----------
-        estimator : object with a ``predict`` method
-            Regressor or pipeline.
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
-            Test matrices.
-        y : array-like of shape (n_samples, n_targets), default=None
-            True targets; None computes the exact inverses.
+        estimator, X, y
+            As for :meth:`score`.
         n_bins : int, default=10
             Number of bins, of (nearly) equally many matrices each.
 
@@ -321,15 +299,14 @@ class SingularDistanceScorer(BaseEstimator):
         bins = np.array_split(np.argsort(distance, kind="stable"), n_bins)
         ends = [distance[b[0]] for b in bins] + [distance[bins[-1][-1]]]
         with np.errstate(over="ignore", invalid="ignore"):
-            means = [(distance[b].mean(), root(error[b].mean())) for b in bins]
-        return DistanceProfile(
-            distance=np.array([distance for distance, _ in means]),
-            error=np.array([error for _, error in means]),
-            error_max=np.array([root(error[b].max()) for b in bins]),
-            count=np.array([len(b) for b in bins]),
-            edges=np.array(ends),
-            n_left_out=len(to_host(X)) - len(index),
-        )
+            return DistanceProfile(
+                distance=np.array([distance[b].mean() for b in bins]),
+                error=np.array([root(error[b].mean()) for b in bins]),
+                error_max=np.array([root(error[b].max()) for b in bins]),
+                count=np.array([len(b) for b in bins]),
+                edges=np.array(ends),
+                n_left_out=len(to_host(X)) - len(index),
+            )
 
     def _errors(self, estimator: Any, X: Any, y: Any) -> tuple[NDArray, NDArray, NDArray]:
         """Return error and distance of the matrices that count, and which ones these are."""

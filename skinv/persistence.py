@@ -98,8 +98,7 @@ class PersistentMixin:
         """Set fitted attributes, arrays to copies that cannot be written."""
         for name, value in values.items():
             if isinstance(value, np.ndarray):  # in memory that nobody can write to
-                shape, dtype = value.shape, value.dtype
-                value = np.frombuffer(value.tobytes(), dtype=dtype).reshape(shape)
+                value = np.frombuffer(value.tobytes(), value.dtype).reshape(value.shape)
             self.__dict__[name] = value
 
 
@@ -131,14 +130,11 @@ def check_format(name: str, saved: dict[str, Any] | None) -> None:
     if OLDEST <= found <= FORMAT:
         return
     reads = f"but skinv {__version__} reads formats {OLDEST} to {FORMAT}"
-    if found > FORMAT:
-        version = saved["version"] if saved else ""
-        raise ValueError(
-            f"This {name} was saved by skinv {version} in format {found}, {reads}: install "
-            f"skinv>={version}, or fit it again here and save that."
-        )
     by = f"by skinv {saved['version']} in format {found}" if saved else "before formats were named"
-    raise ValueError(
-        f"This {name} was saved {by}, {reads}: fit it again with this version, or load it with the "
-        f"one that saved it and export it (skinv.export)."
+    way = (
+        "fit it again with this version, or load it with the one that saved it and export it "
+        "(skinv.export)."
     )
+    if saved and found > FORMAT:
+        way = f"install skinv>={saved['version']}, or fit it again here and save that."
+    raise ValueError(f"This {name} was saved {by}, {reads}: {way}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .._arrays.results import Dataset
 from .._linalg.draws import private_generator
 from .._linalg.inverses import condition_numbers
+from .._linalg.products import exact_inverse
 
 # Complex numbers drawn at once.
 _BLOCK = 2**20
@@ -119,30 +120,20 @@ def make_channel_gram(
 
     Notes
     -----
-    H = R^½W, with W of independent standard complex normal entries (Marzetta 2010) and R the
-    exponential correlation matrix (Loyka 2001), whose trace is M: E[HᴴH/M] = I for every
-    correlation. The columns are drawn as autoregressive processes, which have this correlation.
+    H = R^½W, with W of independent standard complex normal entries (Marzetta 2010, "Noncooperative
+    cellular wireless with unlimited numbers of base station antennas") and R the exponential
+    correlation matrix (Loyka 2001, "Channel capacity of MIMO architecture using the exponential
+    correlation matrix"), whose trace is M: E[HᴴH/M] = I for every correlation. The columns are
+    drawn as autoregressive processes, which have this correlation.
 
     For large K and M of independent entries the eigenvalues of HᴴH/M fill the interval from
-    (1 − √(K/M))² to (1 + √(K/M))² (Marchenko and Pastur 1967). So the Neumann series about the
-    identity, from which detectors take a few terms (Rusek et al. 2013; Wu et al. 2014), converges
-    for nearly all of these matrices if M/K > (1 + √2)² = 5.83. The middle of the interval is
-    1 + K/M, and about that multiple of the identity the series converges for any M > K, and faster.
-    Correlation spreads the eigenvalues: M/K must be larger then.
-
-    References
-    ----------
-    .. [1] Marchenko and Pastur (1967), "Distribution of eigenvalues for some sets of random
-       matrices", Mathematics of the USSR-Sbornik 1(4).
-    .. [2] Loyka (2001), "Channel capacity of MIMO architecture using the exponential correlation
-       matrix", IEEE Communications Letters 5(9).
-    .. [3] Marzetta (2010), "Noncooperative cellular wireless with unlimited numbers of base station
-       antennas", IEEE Transactions on Wireless Communications 9(11).
-    .. [4] Rusek, Persson, Lau, Larsson, Marzetta, Edfors and Tufvesson (2013), "Scaling up MIMO:
-       Opportunities and challenges with very large arrays", IEEE Signal Processing Magazine 30(1).
-    .. [5] Wu, Yin, Wang, Dick, Cavallaro and Studer (2014), "Large-scale MIMO detection for 3GPP
-       LTE: Algorithms and FPGA implementations", IEEE Journal of Selected Topics in Signal
-       Processing 8(5).
+    (1 − √(K/M))² to (1 + √(K/M))² (Marchenko and Pastur 1967, "Distribution of eigenvalues for some
+    sets of random matrices"). So the Neumann series about the identity, from which detectors take a
+    few terms (Rusek et al. 2013, "Scaling up MIMO: Opportunities and challenges with very large
+    arrays"; Wu et al. 2014, "Large-scale MIMO detection for 3GPP LTE: Algorithms and FPGA
+    implementations"), converges for nearly all of these matrices if M/K > (1 + √2)² = 5.83. The
+    middle of the interval is 1 + K/M, and about that multiple of the identity the series converges
+    for any M > K, and faster. Correlation spreads the eigenvalues: M/K must be larger then.
 
     Examples
     --------
@@ -179,7 +170,13 @@ def make_channel_gram(
         if channels is not None:
             channels[block] = H
     data[:, np.arange(n_users), np.arange(n_users)] += regularization
-    target = _invert(data)
+    target = _hermitian(exact_inverse(data))
+    condition = condition_numbers(data, target).max()
+    if not condition <= _MAX_CONDITION:  # rounding leaves no digit
+        raise ValueError(
+            f"Got settings that make matrices singular but for rounding (condition number "
+            f"{condition:.2g}); take less correlation, more antennas, or a lower snr_db."
+        )
     if return_X_y:
         return data, target
     bunch = Dataset(
@@ -198,11 +195,8 @@ def _check_settings(
     n_samples: int, n_users: int, n_antennas: int, correlation: complex, snr_db: float | None
 ) -> None:
     """Raise a ValueError for numbers out of range, or whose matrices would be singular."""
-    for name, number in (
-        ("n_samples", n_samples),
-        ("n_users", n_users),
-        ("n_antennas", n_antennas),
-    ):
+    counts = {"n_samples": n_samples, "n_users": n_users, "n_antennas": n_antennas}
+    for name, number in counts.items():
         if not isinstance(number, Integral) or isinstance(number, bool) or number < 1:
             raise ValueError(f"Got {name}={number!r}, but a positive integer is expected.")
     if not (
@@ -234,21 +228,6 @@ def _draw_channels(
         for i in range(1, shape[0]):  # E[h_j conj(h_i)] = conj(r)^(j - i) for i <= j
             H[:, i] = np.conj(correlation) * H[:, i - 1] + fresh * H[:, i]
     return H
-
-
-def _invert(data: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """Return Hermitian inverses, refusing matrices of which rounding leaves no digit."""
-    try:
-        target = _hermitian(np.linalg.inv(data))
-        condition = float(condition_numbers(data, target).max())
-    except np.linalg.LinAlgError:
-        condition = np.inf
-    if not condition <= _MAX_CONDITION:
-        raise ValueError(
-            f"Got settings that make matrices singular but for rounding (condition number "
-            f"{condition:.2g}); take less correlation, more antennas, or a lower snr_db."
-        )
-    return target
 
 
 def _hermitian(Z: NDArray[Any]) -> NDArray[np.complex128]:

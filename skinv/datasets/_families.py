@@ -146,28 +146,19 @@ def load_robot_arm(*, return_X_y: bool = False) -> Dataset | tuple[_Array, _Arra
     Returns
     -------
     bunch : :class:`~sklearn.utils.Bunch`
-        Dictionary-like object with n_samples = 1000, n = 6 and these attributes:
+        Dictionary-like object with n_samples = 1000, n = 6 and the attributes that
+        :func:`load_power_flow` describes; among them
 
         data : ndarray of shape (n_samples, n * n), float64
             The matrices, each flattened row-major, in metres and radians.
-        target : ndarray of shape (n_samples, n * n), float64
-            Their inverses, computed by :func:`numpy.linalg.inv` at load.
-        matrices : ndarray of shape (n_samples, n, n)
-            View of ``data``.
         parameters : ndarray of shape (n_samples, 6)
             The joint angles in rad.
         parameter_names : list of 6 str
             "q1" to "q6".
         center : ndarray of shape (n, n)
             The matrix at the nominal pose.
-        feature_names : list of n * n str
-            For instance "dx/dq2" (translation along x) and "drx/dq2" (rotation about x).
-        target_names : list of n * n str
-            For instance "dq2/dx".
-        DESCR : str
-            Full description: origin, ranges, references, licences.
-        filename, data_module : str
-            The stored file and the package that holds it.
+        feature_names, target_names : list of n * n str
+            For instance "dx/dq2" (translation along x) and "drx/dq2" (rotation about x); "dq2/dx".
 
     (data, target) : tuple if ``return_X_y`` is True
 

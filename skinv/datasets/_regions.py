@@ -20,8 +20,8 @@ radius delta around it.
 
 :Centre: {what}
 :Condition number (2-norm) of the centre: {condition:.4g}
-:Distance of the centre to the singular matrices: d_1 = {d1:.6g} (l1), d_2 = {d2:.6g} (l2,
-    Frobenius), d_inf = {dinf:.6g} (linf, exact)
+:Distance of the centre to the singular matrices: d_1 = {d[l1]:.6g} (l1), d_2 = {d[l2]:.6g} (l2,
+    Frobenius), d_inf = {d[linf]:.6g} (linf, exact)
 :Half-width: delta = {share} d_inf = {radius:.6g}
 :Distance of the region to the singular matrices: {margin:.6g} in linf, so all its matrices are
     regular
@@ -31,12 +31,6 @@ can't, and Where can". Its centres and half-widths are not legible in the record
 skinv's own, with the half-width a stated share of d_inf. Compare figures side by side in one run,
 not with the paper's.
 """
-
-
-def _random_center(n: int, seed: int) -> NDArray[np.float64]:
-    """Draw standard normal entries, plus √n on the diagonal to keep the matrix regular."""
-    entries = np.random.RandomState(seed).standard_normal((n, n))
-    return np.round(entries + np.sqrt(n) * np.eye(n), 3)
 
 
 # name: (centre, δ as a share of d_inf, what the centre is)
@@ -49,7 +43,7 @@ _REGIONS: dict[str, tuple[NDArray[np.float64], float, str]] = {
         "general, diagonally dominant",
     ),
     "16x16": (
-        _random_center(16, 16),
+        np.round(np.random.RandomState(16).standard_normal((16, 16)) + 4.0 * np.eye(16), 3),
         0.5,
         "random: standard normal entries of seed 16, plus 4 on the diagonal, rounded to 3 decimals",
     ),
@@ -106,19 +100,6 @@ def make_region(
     data, target = sampler.sample(n_samples)
     if return_X_y:
         return data, target
-    description = _DESCR.format(
-        name=name,
-        underline="-" * (len(name) + 9),
-        n=len(center),
-        radius=radius,
-        what=what,
-        condition=np.linalg.cond(center),
-        d1=distance["l1"],
-        d2=distance["l2"],
-        dinf=distance["linf"],
-        share=share,
-        margin=sampler.margin_,
-    )
     return Dataset(
         center=center.copy(),
         radius=radius,
@@ -126,5 +107,15 @@ def make_region(
         data=data,
         target=target,
         distance=distance,
-        DESCR=description,
+        DESCR=_DESCR.format(
+            name=name,
+            underline="-" * (len(name) + 9),
+            n=len(center),
+            radius=radius,
+            what=what,
+            condition=np.linalg.cond(center),
+            d=distance,
+            share=share,
+            margin=sampler.margin_,
+        ),
     )

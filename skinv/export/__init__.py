@@ -9,14 +9,10 @@ __all__ = ["to_module", "to_onnx"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "to_module":
-        from ._module import to_module
+    if name in __all__:
+        from . import _onnx  # needs torch
 
-        return to_module
-    if name == "to_onnx":
-        from ._onnx import to_onnx
-
-        return to_onnx
+        return getattr(_onnx, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

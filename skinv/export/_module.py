@@ -3,11 +3,13 @@
 import contextlib
 import math
 from dataclasses import replace
+from functools import reduce
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -15,12 +17,12 @@ from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm
 from .._linalg.norms import NORMS, check_norm
 from ..certified._estimator import CertifiedInverse
+from ..learn.inference.coordinates import ReducedPart
 from ..learn.inference.parts import Parts
 from ..learn.inference.predictor import EnginePredictorMixin
 from ..learn.structured import StructuredInverse
-from ..learn.training.modules import ACTIVATIONS
+from ..learn.training.modules import mlp_forward
 from ..refinement import check_order
-from ._reduced import ReducedModule, hold
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -161,8 +163,7 @@ class InverseModule(nn.Module):
         self.n_refine, self.order, self.norm = n_refine, order, norm
         self.half_precision, self.input_dtype = dtype.itemsize < 4, dtype
         if self.half_precision and form.reduced is not None:
-            reduced = form.reduced.tolerating(torch.finfo(dtype).eps)
-            form = replace(form, reduced=reduced)
+            form = replace(form, reduced=form.reduced.tolerating(torch.finfo(dtype).eps))
         parts = Parts.of(form, single=dtype.itemsize < 8, narrow=self.half_precision)
         wide = torch.float32 if self.half_precision else dtype
 
@@ -195,8 +196,7 @@ class InverseModule(nn.Module):
 
     def forward(self, A: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the prediction for (..., n*n) or (..., n, n), and the norm of a residual."""
-        n, d = self.n, self.n_features
-        shape = A.shape
+        n, d, shape = self.n, self.n_features, A.shape
         stack_of_numbers = d == 1 and len(shape) > 2 and shape[-2] == 1
         if len(shape) == 0 or shape[-1] != d or stack_of_numbers:
             if len(shape) < 2 or (shape[-2], shape[-1]) != (n, n) or n * n != d:
@@ -228,28 +228,24 @@ class InverseModule(nn.Module):
             )
         if self.scale is not None:
             E = E * self.scale
-        out: Any = None if self.reduced is None else self.reduced(E)
+        terms = [] if self.reduced is None else [self.reduced(E)]
         if self.half_precision:
             E = E.to(self.input_dtype)
-        if len(self.weights):
-            h = E
-            for k, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-                if k:
-                    h = ACTIVATIONS[self.activation](h)
-                h = nn.functional.linear(h, W, b)
-            out = h
+        if self.weights:
+            weights, biases = tuple(self.weights), tuple(self.biases)
+            terms.append(mlp_forward(E, weights, biases, self.activation))
         if self.linear is not None:
-            out = _add(out, E @ self.linear)
+            terms.append(E @ self.linear)
         if self.constant is not None:
-            out = _add(out, self.constant)
+            terms.append(self.constant)
         if self.series_order:
             square = E.unflatten(-1, (self.n, self.n))
             N = square @ self.series_right
             P = self.identity + N
             for _ in range(self.series_order - 1):
                 P = self.identity + N @ P
-            out = _add(out, (self.series_left @ P).flatten(-2))
-        return out
+            terms.append((self.series_left @ P).flatten(-2))
+        return reduce(torch.add, terms)
 
     def _refine(self, A: Tensor, X: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return refined inverses, as rows, and the norms of their residuals."""
@@ -275,5 +271,95 @@ class InverseModule(nn.Module):
         return X.flatten(-2), residual
 
 
-def _add(out: Tensor | None, term: Tensor) -> Tensor:
-    return term if out is None else out + term
+def hold(module: nn.Module, name: str, array: NDArray | None, dtype: torch.dtype) -> None:
+    """Register an array as a buffer of a module, or None."""
+    tensor = None if array is None else torch.tensor(np.ascontiguousarray(array)).to(dtype)
+    module.register_buffer(name, tensor)
+
+
+class ReducedModule(nn.Module):
+    """What :meth:`skinv.learn.inference.coordinates.ReducedPart.evaluate` computes, for rows.
+
+    Input and coordinates are in `wide`, float32 for half precision: what is outside the coordinates
+    is a difference of numbers that are much larger.
+    """
+
+    projection: Tensor
+    shift: Tensor | None
+    limits: Tensor | None
+    coef: Tensor  # of the terms: (n_terms, n_outputs), or (n_terms, n_basis) with a basis
+    constant: Tensor
+    basis: Tensor | None
+
+    def __init__(
+        self, part: ReducedPart, activation: str, dtype: torch.dtype, wide: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.n_outside, self.powers = part.n_outside, part.terms.powers
+        self.activation, self.dtype = activation, dtype
+        hold(self, "projection", part.projection, wide)
+        hold(self, "shift", None if part.shift is None else part.shift[:, 0], wide)
+        hold(self, "limits", None if part.limits is None else part.limits[:, 0], wide)
+        if self.limits is not None:
+            self.limits.nan_to_num_()  # infinity where they overflow
+        self._n_products = len(part.terms.factors)
+        for k, pair in enumerate(part.terms.factors):
+            hold(self, f"product{k}", np.stack(pair), torch.int64)
+        if part.basis is None:
+            coef, constant, basis = part.coef[:-1], part.coef[-1], None
+        else:
+            coef, constant, basis = part.coef.T, part.basis[-1], part.basis[:-1]
+        n_terms = len(part.terms)
+        layers = [(W, b[:, 0]) for W, b in part.layers]
+        if layers:
+            layers.append((coef[n_terms:].T, constant))
+        hold(self, "coef", coef[:n_terms], dtype)
+        hold(self, "basis", basis, dtype)
+        hold(self, "constant", None if layers else constant, dtype)
+        self.weights = nn.ParameterList(torch.tensor(W.copy()).to(dtype) for W, _ in layers)
+        self.biases = nn.ParameterList(torch.tensor(b.copy()).to(dtype) for _, b in layers)
+
+    @property
+    def products(self) -> list[Tensor]:
+        """Pairs of indices of what is multiplied, see :class:`skinv._linalg.terms.Terms`."""
+        return [self.get_buffer(f"product{k}") for k in range(self._n_products)]
+
+    @property
+    def constant_row(self) -> Tensor:
+        """What is added last: the last bias, if there is a perceptron."""
+        return self.biases[-1] if self.weights else self.constant
+
+    def forward(self, E: Tensor) -> Tensor:
+        """Return the outputs (..., n_outputs) for differences to the origin (..., n_features)."""
+        with torch.autocast(E.device.type, enabled=False):
+            looked = E @ self.projection
+        if self.shift is not None:
+            looked = looked + self.shift
+        known = None
+        if self.limits is not None:
+            known = (looked.abs() <= self.limits).all(-1, keepdim=True)
+            # Terms that overflow there would make gradients NaN, those of the weights too.
+            looked = torch.where(known, looked, 0.0)
+        z = looked[..., self.n_outside :].to(self.dtype)
+        out = self.terms(z) @ self.coef
+        if self.weights:
+            # The last bias, which is the constant of the whole, is added past the basis.
+            h, biases = z[..., : self.weights[0].shape[1]], [*self.biases[:-1], None]
+            out = out + mlp_forward(h, tuple(self.weights), biases, self.activation)
+        if self.basis is not None:
+            out = out @ self.basis
+        out = out + self.constant_row
+        return out if known is None else torch.where(known, out, math.nan)
+
+    def terms(self, z: Tensor) -> Tensor:
+        """Return the terms of coordinates, as :meth:`skinv._linalg.terms.Terms.evaluate` does."""
+        atoms = [z]
+        for k, count in enumerate(self.powers[1:], 1):  # of degree k + 1
+            new = z[..., :count] * atoms[-1][..., :count] * ((2 * k + 1) / (k + 1))
+            before = atoms[-2][..., :count] if k > 1 else 1.0
+            atoms.append(new - before * (k / (k + 1)))
+        values = torch.cat(atoms, -1)
+        for left, right in self.products:
+            new = values.index_select(-1, left) * values.index_select(-1, right)
+            values = torch.cat([values, new], -1)
+        return values

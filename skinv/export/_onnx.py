@@ -1,6 +1,7 @@
 """A fitted model as an ONNX file, of standard operators only."""
 
 import os
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._linalg.norms import NORMS
-from ._module import InverseModule, to_module
-from ._reduced import ReducedModule
+from ._module import InverseModule, ReducedModule, to_module
 
 # Known to the runtimes of the last years: onnxruntime 1.14, TensorRT 8.6 and later.
 _OPSET, _IR_VERSION = 18, 8
@@ -134,9 +134,7 @@ class _Graph:
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
-    def __call__(
-        self, operator: str, *inputs: str, output: str | None = None, **options: Any
-    ) -> str:
+    def __call__(self, operator: str, *inputs: str, output: str = "", **options: Any) -> str:
         """Append a node, and return the name of its output."""
         output = output or f"t{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [output], **options))
@@ -149,13 +147,16 @@ class _Graph:
     def narrowed(self, name: str) -> str:
         return name if self.dtype == self.wide else self.cast(name, self.dtype)
 
+    def widened(self, name: str) -> str:
+        return name if self.dtype == self.wide else self.cast(name, self.wide)
+
     def slice(self, name: str, start: int, stop: int, size: int, axis: int = 0) -> str:
         """Take a part of an axis; of all of it onnxruntime would warn."""
         if stop - start == size:
             return name
         return self("Slice", name, *(self.constant([k], np.int64) for k in (start, stop, axis)))
 
-    def reshape(self, name: str, *shape: int, output: str | None = None) -> str:
+    def reshape(self, name: str, *shape: int, output: str = "") -> str:
         return self("Reshape", name, self.constant(shape, np.int64), output=output)
 
     def value(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -167,20 +168,19 @@ class _Graph:
 def _build(graph: _Graph, module: InverseModule, layout: str) -> None:
     """Write the arithmetic of a module, see its methods of the same order."""
     n, d, n_outputs = module.n, module.n_features, module.n_outputs
-    shape = (d,) if layout == "rows" else (n, n)
+    shape: tuple[int, ...] = (d,) if layout == "rows" else (n, n)
     graph.inputs.append(graph.value("X", shape, graph.dtype))
     A = "X" if layout == "rows" else graph.reshape("X", -1, d)
     values = _prediction(graph, module, A)
-    inverse = n_outputs == d and not module.single_output
-    name = "inverse" if inverse else "values"
     residual = None
     if module.n_refine or module.norm is not None:
         values, residual = _refinement(graph, module, A, values)
-    width: tuple[int, ...] = () if module.single_output else (n_outputs,)
-    if inverse:
-        width = shape
-    graph.reshape(values, -1, *width, output=name)
-    graph.outputs.append(graph.value(name, width, graph.dtype))
+    if module.single_output:
+        name, shape = "values", ()
+    else:
+        name, shape = ("inverse", shape) if n_outputs == d else ("values", (n_outputs,))
+    graph.reshape(values, -1, *shape, output=name)
+    graph.outputs.append(graph.value(name, shape, graph.dtype))
     if residual is not None:
         graph("Identity", residual, output="residual")
         graph.outputs.append(graph.value("residual", (), graph.wide))
@@ -194,9 +194,7 @@ def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
     E = A
     if module.kept is not None:
         E = graph("Gather", E, graph.constant(module.kept, np.int64), axis=1)
-    if module.half_precision:
-        E = graph.cast(E, graph.wide)
-    E = graph("Sub", E, graph.constant(module.origin, graph.wide))
+    E = graph("Sub", graph.widened(E), graph.constant(module.origin, graph.wide))
     if module.scale is not None:
         E = graph("Mul", E, graph.constant(module.scale, graph.wide))
     terms = [] if module.reduced is None else [_reduced(graph, module.reduced, E)]
@@ -208,19 +206,13 @@ def _prediction(graph: _Graph, module: InverseModule, A: str) -> str:
                 h = _activation(graph, module.activation, h)
             h = graph("Gemm", h, graph.constant(W), graph.constant(b), transB=1)
         terms.append(h)
-    if module.linear is not None and module.constant is not None:
-        constants = graph.constant(module.linear), graph.constant(module.constant)
-        terms.append(graph("Gemm", E, *constants))
-    elif module.linear is not None:
-        terms.append(graph("MatMul", E, graph.constant(module.linear)))
-    elif module.constant is not None:
-        terms.append(graph.constant(module.constant))
+    affine = [graph.constant(c) for c in (module.linear, module.constant) if c is not None]
+    if module.linear is not None:
+        affine = [graph("Gemm" if len(affine) == 2 else "MatMul", E, *affine)]
+    terms += affine
     if module.series_order:
         terms.append(_series(graph, module, E))
-    out = terms[0]
-    for term in terms[1:]:
-        out = graph("Add", out, term)
-    return out
+    return reduce(partial(graph, "Add"), terms)
 
 
 def _reduced(graph: _Graph, module: ReducedModule, E: str) -> str:
@@ -233,7 +225,11 @@ def _reduced(graph: _Graph, module: ReducedModule, E: str) -> str:
     z = graph("Transpose", graph.narrowed(z), perm=[1, 0])
     features, coef = _terms(graph, module, z), _array(module.coef)
     if len(module.weights):
-        features.append(_hidden(graph, module, z))
+        h = graph.slice(z, 0, module.weights[0].shape[1], n_looked - module.n_outside)
+        for W, b in zip(module.weights[:-1], module.biases[:-1], strict=True):
+            h = graph("Gemm", graph.constant(W), h, graph.constant(_array(b)[:, None]))
+            h = _activation(graph, module.activation, h)
+        features.append(h)
         coef = np.vstack([coef, _array(module.weights[-1]).T])
     if not features:  # the same for each matrix
         features = [graph("Transpose", graph.narrowed(E), perm=[1, 0])]
@@ -278,16 +274,6 @@ def _terms(graph: _Graph, module: ReducedModule, z: str) -> list[str]:
     return [values]
 
 
-def _hidden(graph: _Graph, module: ReducedModule, z: str) -> str:
-    """Write the last hidden units of the perceptron of coordinates."""
-    n_components = module.projection.shape[1] - module.n_outside
-    h = graph.slice(z, 0, module.weights[0].shape[1], n_components)
-    for W, b in zip(module.weights[:-1], module.biases[:-1], strict=True):
-        h = graph("Gemm", graph.constant(W), h, graph.constant(_array(b)[:, None]))
-        h = _activation(graph, module.activation, h)
-    return h
-
-
 def _series(graph: _Graph, module: InverseModule, E: str) -> str:
     n = module.n
     identity = graph.constant(np.eye(n))
@@ -317,11 +303,7 @@ def _activation(graph: _Graph, activation: str, h: str) -> str:
 def _refinement(graph: _Graph, module: InverseModule, A: str, X: str) -> tuple[str, str | None]:
     n = module.n
     identity = graph.constant(np.eye(n), graph.wide)
-
-    def widened(name: str) -> str:
-        return graph.cast(name, graph.wide) if module.half_precision else name
-
-    A, X = graph.reshape(widened(A), -1, n, n), graph.reshape(widened(X), -1, n, n)
+    A, X = (graph.reshape(graph.widened(name), -1, n, n) for name in (A, X))
     for _ in range(module.n_refine):
         R = graph("Sub", identity, graph("MatMul", A, X))
         Y = X
@@ -331,7 +313,7 @@ def _refinement(graph: _Graph, module: InverseModule, A: str, X: str) -> tuple[s
     X = graph.narrowed(X)
     if module.norm is None:
         return X, None
-    R = graph("Sub", identity, graph("MatMul", A, widened(X)))
+    R = graph("Sub", identity, graph("MatMul", A, graph.widened(X)))
 
     def reduced(operator: str, name: str, *axes: int) -> str:
         return graph(operator, name, graph.constant(axes, np.int64), keepdims=0)

@@ -3,7 +3,7 @@
 from numpy.polynomial import Polynomial
 
 from ._certificates import PolynomialLipschitz, factor_of, identity
-from ._coefficients import inside, plus, stacked, times
+from ._coefficients import STACKED, aligned, inside, plus, times
 
 
 def _common_norm(*certificates: PolynomialLipschitz) -> str:
@@ -91,7 +91,7 @@ def concatenate(*certificates: PolynomialLipschitz) -> PolynomialLipschitz:
     """
     norm = _common_norm(*certificates)
 
-    P, B = (stacked([getattr(c, name).coef for c in certificates], norm) for name in "PB")
+    P, B = (STACKED[norm](aligned([getattr(c, k).coef for c in certificates])) for k in "PB")
     return PolynomialLipschitz(P, B, norm)
 
 

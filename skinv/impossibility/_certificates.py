@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial import Polynomial
+from numpy.polynomial.polyutils import trimseq
 from numpy.typing import ArrayLike
 
 from ..geometry._distance import check_distance_norm
-from ._coefficients import STACKED, in_t, numbers, plus, product, raised, times, without_zeros
-
-_DUAL = {"l1": "linf", "l2": "l2", "linf": "l1"}
+from ._coefficients import STACKED, in_t, numbers, plus, product, raised, times
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def as_polynomial(coefficients: Any) -> Polynomial:
             f"Got coefficients of shape {array.shape}, but a number is expected, or one for each "
             f"power of t."
         )
-    return Polynomial(without_zeros(array))
+    return Polynomial(trimseq(array))
 
 
 def number_of(value: Any, name: str) -> float:
@@ -111,13 +110,9 @@ def factor_of(value: Any) -> float:
 
 def _written(polynomial: Polynomial) -> str:
     """Write a polynomial in t, leaving out what is zero."""
-    terms = []
-    for k, c in enumerate(polynomial.coef):
-        if c:
-            power = "" if k == 0 else "t" if k == 1 else f"t^{k}"
-            factor = f"{c:.4g}"
-            terms.append(" ".join(filter(None, ("" if k and factor == "1" else factor, power))))
-    return " + ".join(terms) or "0"
+    powers = ["", " t", *(f" t^{k}" for k in range(2, len(polynomial.coef)))]
+    terms = zip(polynomial.coef, powers, strict=False)
+    return " + ".join(f"{c:.4g}{power}".removeprefix("1 ") for c, power in terms if c) or "0"
 
 
 def vector_norm(values: ArrayLike, norm: str) -> float:
@@ -131,11 +126,6 @@ def repetition(times: float, norm: str) -> float:
     root = math.sqrt(times)
     root = root if root.is_integer() else math.nextafter(root, math.inf)
     return {"l1": float(times), "l2": root, "linf": 1.0}[norm]
-
-
-def summation(terms: float, norm: str) -> float:
-    """Return the norm of u ↦ Σ uᵢ with several terms: 1, the root of their number, or that."""
-    return repetition(terms, _DUAL[norm])
 
 
 def identity(norm: str = "l2") -> PolynomialLipschitz:

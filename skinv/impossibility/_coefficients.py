@@ -15,10 +15,11 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
-from .._arrays.conversion import real_array, to_host
+from .._arrays.conversion import real_array, subnormal, to_host
 
 EPS = float(np.finfo(np.float64).eps)
 TINY = float(np.finfo(np.float64).tiny)
+DUST = 1e-290  # what underflows in few operations is far below it, times their rounding too
 MAX_DEGREE = 4096
 
 Floats = NDArray[np.float64]
@@ -26,27 +27,12 @@ Floats = NDArray[np.float64]
 
 def raised(values: Floats) -> Floats:
     """Return numbers with what is subnormal replaced by the smallest normal number of its sign."""
-    flat = np.atleast_1d(np.ascontiguousarray(values, dtype=np.float64))
-    bits = flat.view(np.int64) & np.int64(2**63 - 1)
-    subnormal = (bits > 0) & (bits < np.int64(2**52))
-    return np.where(subnormal, np.copysign(TINY, flat), flat).reshape(np.shape(values))
-
-
-def doubled(values: NDArray) -> Floats:
-    """Return float32 numbers in float64, also those that the process takes for zeros."""
-    flat = np.atleast_1d(np.ascontiguousarray(values))
-    bits = flat.view(np.int32)
-    subnormal = (bits & np.int32(2**31 - 2**23)) == 0
-    small = (bits & np.int32(2**23 - 1)).astype(np.float64) * 2.0**-149
-    small = np.where(bits < 0, -small, small)
-    return np.where(subnormal, small, flat.astype(np.float64)).reshape(np.shape(values))
+    return np.where(subnormal(values), np.copysign(TINY, values), values)
 
 
 def numbers(values: Any, name: str) -> Floats:
     """Return real numbers in float64; those that it does not hold are rounded away from zero."""
     found, given = real_array(values, name), np.asarray(to_host(values))
-    if given.dtype == np.float32:
-        return doubled(given)
     if given.dtype.kind in "Oiu" or given.dtype.itemsize > 8:
         pairs = zip(found.flat, given.astype(object).flat, strict=True)
         short = np.array([_is_smaller(f, exact) for f, exact in pairs], dtype=bool)
@@ -71,18 +57,9 @@ def in_t(polynomial: Polynomial) -> Floats:
         return coefficients
     if not np.isfinite([shift, factor, *coefficients]).all():
         return np.array([np.nan])
-    exact: list[Any] = [Fraction(0)]
-    for c in reversed(coefficients):
-        moved = [Fraction(0), *(e * Fraction(factor) for e in exact)]
-        exact = [m + Fraction(shift) * e for m, e in zip(moved, [*exact, 0], strict=True)]
-        exact[0] += Fraction(float(c))
-    return numbers(np.array(exact, dtype=object), "coefficients")
-
-
-def without_zeros(coefficients: Floats) -> Floats:
-    """Return coefficients without trailing zeros; at least one."""
-    used = np.flatnonzero(coefficients != 0)  # NaN is not 0
-    return coefficients[: used[-1] + 1 if len(used) else 1]
+    line: Any = np.poly1d(np.array([Fraction(factor), Fraction(shift)]))
+    exact: Any = np.polyval(np.array([Fraction(c) for c in coefficients[::-1]]), line)
+    return numbers(exact.coeffs[::-1], "coefficients")
 
 
 def _up(computed: Floats, some: Any, terms: int, *operands: Floats) -> Floats:
@@ -104,7 +81,11 @@ def times(a: Any, b: Any) -> Floats:
 
 def plus(*parts: Any) -> Floats:
     """Return the coefficients of a sum of polynomials."""
-    stack = _stacked(parts)
+    return _summed(aligned(parts))
+
+
+def _summed(stack: Floats) -> Floats:
+    """Return the sums along the first axis, rounded up."""
     with np.errstate(all="ignore"):
         return _up(stack.sum(axis=0), (stack != 0).any(axis=0), len(stack), stack)
 
@@ -141,7 +122,8 @@ def evaluated(polynomial: Polynomial, t: float) -> float:
     return value
 
 
-def _stacked(parts: Any) -> Floats:
+def aligned(parts: Any) -> Floats:
+    """Return the coefficients of polynomials as rows of one length."""
     rows = [np.atleast_1d(np.float64(p)) for p in parts]
     size = max(map(len, rows))
     return np.array([np.pad(row, (0, size - len(row))) for row in rows])
@@ -173,12 +155,7 @@ def hypotenuse(parts: Floats) -> Floats:
 
 
 STACKED: dict[str, Callable[[Floats], Floats]] = {
-    "l1": lambda parts: plus(*parts),
+    "l1": _summed,
     "l2": hypotenuse,
     "linf": lambda parts: parts.max(axis=0),
 }
-
-
-def stacked(parts: Any, norm: str) -> Floats:
-    """Return the coefficients of ‖(p, q, ...)‖ for polynomials p, q, ..., one by one."""
-    return STACKED[norm](_stacked(parts))

@@ -1,7 +1,7 @@
 """counterexample: a nonsingular matrix on which a model is as wrong as one likes."""
 
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from ..bounds import residual_bound
 from ..geometry import nearest_singular
 from ..geometry._regions import row_norms
 from ..refinement import newton_schulz
-from ._predictions import Predictions
+from ._models import Predictions
 
 _CONSTRAINTS = {
     "error": [Interval(Real, 0, None, closed="left")],
@@ -47,7 +47,6 @@ def counterexample(
 
     The search walks from the centre toward singular matrices, where inverses grow without limit and
     predictions do not, until the error is exceeded; it then looks at random for nearer matrices.
-    What it returns is checked: the inverse it compares with has a proven bound.
 
     Parameters
     ----------
@@ -149,24 +148,12 @@ def _first_directions(A: NDArray) -> list[tuple[NDArray, float]]:
         away = U[:, null] @ Vt[null]
         return [(away / np.linalg.norm(away), -top)]
     found = [(-np.outer(U[:, i], Vt[i]), float(sigma[i])) for i in reversed(range(n))]
-    for norm in ("l1", "linf"):
-        if norm == "linf" and n > 12:  # 2^(n-1) sign vectors
-            continue
+    for norm in ("l1", "linf") if n <= 12 else ("l1",):  # linf takes 2^(n-1) sign vectors
         D = nearest_singular(A, norm) - A
         size = float(_sizes(D[None])[0])
         if size > 0:
             found.append((D / size, size))
     return found
-
-
-class _Compared(NamedTuple):
-    """Predictions of some matrices beside their inverses, and spectral-norm errors."""
-
-    predicted: NDArray[np.float64]  # (m, n, n)
-    inverse: NDArray[np.float64]  # (m, n, n)
-    bound: NDArray[np.float64]  # proven relative errors of `inverse`, in the Frobenius norm
-    error: NDArray[np.float64]  # NaN without a proof, or for predictions not finite
-    lower: NDArray[np.float64]  # proven bounds of the errors of the predictions; there -inf
 
 
 class _Search:
@@ -178,8 +165,11 @@ class _Search:
         self.n_predictions = 0
         self.largest = -np.inf
 
-    def compare(self, stack: NDArray) -> _Compared:
-        """Return the errors of a stack of matrices that the model can be given as they are."""
+    def compare(self, stack: NDArray) -> dict[str, NDArray[np.float64]]:
+        """Return the errors of a stack of matrices that the model can be given as they are.
+
+        NaN, and as a lower bound -inf, without a proof and for predictions that are not finite.
+        """
         self.n_predictions += len(stack)
         predicted = self.predictions(stack)
         with np.errstate(all="ignore"):
@@ -197,14 +187,20 @@ class _Search:
             both = size + _sizes(predicted)
             slack = bound * size / (1 - bound) + 1e-13 * len(self.center) * both
             lower = np.where(sound, error - slack, -np.inf)
-        return _Compared(predicted, inverse, bound, error, lower)
+        return {
+            "error": error,
+            "error_lower": lower,
+            "inverse": inverse,
+            "prediction": predicted,
+            "bound": bound,
+        }
 
     def test(self, matrices: NDArray) -> NDArray[np.bool_]:
         """Tell which matrices are counterexamples, and keep the nearest of all."""
         matrices = self.predictions.round(matrices)
         finite: Any = np.isfinite(matrices).all(axis=(1, 2))
         matrices = np.where(finite[:, None, None], matrices, self.center)
-        lower = self.compare(matrices).lower
+        lower = self.compare(matrices)["error_lower"]
         exceeds: Any = finite & (lower > self.target)
         self.largest = max(self.largest, float(np.max(lower, initial=-np.inf)))
         if exceeds.any():
@@ -221,18 +217,13 @@ class _Search:
             steps = end * _SHARES if end > 0 else -end * (1 - _SHARES[::-1])
             if self.found:
                 steps = steps[steps < self.found[-1][0]]
-            self._narrow(direction, steps)
-
-    def _narrow(self, direction: NDArray, steps: NDArray) -> None:
-        while steps.size:
-            exceeds = self.test(self.center + steps[:, None, None] * direction)
-            first = int(np.argmax(exceeds))
-            if not exceeds[first] or first == 0:
-                return
-            low, high = steps[first - 1], steps[first]
-            if high - low <= 1e-12 * high:
-                return
-            steps = np.linspace(low, high, 18)[1:-1]
+            while steps.size:
+                exceeds = self.test(self.center + steps[:, None, None] * direction)
+                first = int(np.argmax(exceeds))
+                low, high = steps[max(first - 1, 0)], steps[first]
+                if not exceeds[first] or high - low <= 1e-12 * high:
+                    break
+                steps = np.linspace(low, high, 18)[1:-1]
 
     def scatter(self, rng: np.random.RandomState) -> None:
         """Try the neighbours, in the last places, of the nearest singular matrix.
@@ -264,18 +255,16 @@ class _Search:
         In a batch of many predictions may differ in the last places from those one by one.
         """
         for _, matrix in reversed(self.found):
-            found = self.compare(matrix[None])
-            if found.lower[0] > self.target:
+            compared = self.compare(matrix[None])
+            found = {key: v[0] if v.ndim > 1 else float(v[0]) for key, v in compared.items()}
+            if found["error_lower"] > self.target:
+                # Small singular values are far more accurate from the inverse than from A.
+                size = float(np.linalg.norm(found["inverse"], 2))
                 return Counterexample(
                     matrix=matrix,
-                    error=float(found.error[0]),
-                    error_lower=float(found.lower[0]),
-                    inverse=found.inverse[0],
-                    prediction=found.predicted[0],
-                    bound=float(found.bound[0]),
+                    **found,
                     distance=_distance(matrix, self.center),
-                    # Small singular values are far more accurate from the inverse than from A.
-                    singular_distance=_reciprocal(float(np.linalg.norm(found.inverse[0], 2))),
+                    singular_distance=1 / size if size < 2.0**1021 else _in_units(2.0**1000 / size),
                     n_predictions=self.n_predictions,
                 )
         raise ValueError(
@@ -301,11 +290,6 @@ def _distance(A: NDArray, B: NDArray) -> float:
         D = times_power(A, unit) - times_power(B, unit)
     size = float(np.linalg.norm(D))
     return _in_units(size) if np.isfinite(size) else moved  # of huge ones that are the same
-
-
-def _reciprocal(number: float) -> float:
-    """Return 1/number, subnormal or not, in every floating-point mode."""
-    return 1 / number if number < 2.0**1021 else _in_units(2.0**1000 / number)
 
 
 def _in_units(number: float) -> float:

@@ -1,4 +1,9 @@
-"""Rules for functions of tensors: what torch.fx finds between the modules of a network."""
+"""Rules for functions of tensors: what torch.fx finds between the modules of a network.
+
+What the name of an operation that only moves entries promises, arguments can break: a view may
+reinterpret bytes, a selection repeat entries, a constant be filled with what depends on the input.
+So such operations are applied to numbers that tell where each entry of the result comes from.
+"""
 
 import builtins
 import math
@@ -13,20 +18,18 @@ from torch.nn import functional as F
 
 from ._calculus import add, compose, concatenate, matrix_product, multiply
 from ._calculus import scale as scaled
-from ._certificates import PolynomialLipschitz, lipschitz, repetition, summation, vector_norm
+from ._certificates import PolynomialLipschitz, lipschitz, repetition, vector_norm
 from ._coefficients import product, reciprocal
-from ._moves import is_move, moved, operate
 from ._rules import ACTIVATION_FUNCTIONS, activation, affine, array, induced_norm, softmax, through
 from ._sequences import weighted_values
-from ._values import (
-    HOW_TO,
-    Value,
-    as_tensor,
-    certificate_of_value,
-    computed,
-    depends,
-    followed,
-)
+from ._values import HOW_TO, Value, certificate_of_value, computed, depends, followed
+
+
+def operate(target: Any, args: Any, kwargs: Any) -> Any:
+    """Call a function, or a method of the first argument."""
+    if isinstance(target, str):
+        return getattr(args[0], target)(*args[1:], **kwargs)
+    return target(*args, **kwargs)
 
 
 def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
@@ -42,8 +45,8 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
                     "The weights that MultiheadAttention returns beside its output have no rule."
                 )
             return found
-        if is_move(target):
-            return moved(target, name, args, kwargs)
+        if target in _MOVES or target in _REPEATS or target in _CONSTANTS:
+            return _moved(target, name, args, kwargs)
         at = operate(target, computed(args), computed(kwargs))
         if target in ACTIVATION_FUNCTIONS and not depends((args[1:], kwargs)):
             chosen = ACTIVATION_FUNCTIONS[target]
@@ -79,26 +82,21 @@ def _sum(norm: str, at: Any, a: Any, b: Any, *, alpha: float = 1) -> PolynomialL
     return add(certificate_of_value(a, norm, at.shape), second)
 
 
-def _negative(norm: str, at: Any, a: Any) -> PolynomialLipschitz:
-    return a.certificate
-
-
 def _limited(norm: str, at: Any, a: Any, *args: Any, **kwargs: Any) -> PolynomialLipschitz:
     # |u| and clipping between constants have no slope beyond 1.
     if depends((args, kwargs)):
         raise ValueError("Got clamp with limits that depend on the input, which has no rule.")
     of_zeros = torch.zeros_like(a.at)
     if args or kwargs:
-        limits = torch.fx.node.map_aggregate((args, kwargs), _no_subnormal)
+
+        def no_subnormal(limit: Any) -> Any:
+            integer = limit is None or isinstance(limit, int)
+            return limit if integer else torch.from_numpy(array(limit))
+
+        limits = torch.fx.node.map_aggregate((args, kwargs), no_subnormal)
         of_zeros = torch.clamp(of_zeros, *limits[0], **limits[1])
     local = lipschitz(1.0, vector_norm(array(of_zeros), norm), norm)
     return compose(local, certificate_of_value(a, norm, at.shape))
-
-
-def _no_subnormal(limit: Any) -> Any:
-    if limit is None or isinstance(limit, int):
-        return limit
-    return torch.from_numpy(array(as_tensor(limit)))
 
 
 def _like_module(make: Callable[..., nn.Module]) -> Callable[..., PolynomialLipschitz]:
@@ -128,17 +126,14 @@ def _quotient(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
             "Got a division by something that depends on the input, which is not polynomially "
             "Lipschitz where the divisor can be 0."
         )
-    factors = [reciprocal(divisor) for divisor in np.abs(array(as_tensor(b))).ravel()]
-    return _product(norm, at, a, as_tensor(factors))
+    factors = [reciprocal(divisor) for divisor in np.abs(array(b)).ravel()]
+    return _product(norm, at, a, factors)
 
 
 def _power(norm: str, at: Any, a: Any, exponent: Any = 2) -> PolynomialLipschitz:
     # |uᵏ − vᵏ| ≤ k t^(k−1) |u − v|, and Σ|uᵢ|ᵏ ≤ (Σ|uᵢ|)ᵏ: ‖uᵏ‖ ≤ ‖u‖ᵏ in all three norms.
-    if (
-        not isinstance(a, Value)
-        or not isinstance(exponent, (int, float))
-        or exponent not in range(1, 100)
-    ):
+    number = isinstance(exponent, (int, float)) and exponent in range(1, 100)
+    if not (isinstance(a, Value) and number):
         raise ValueError(
             f"Got a power with exponent {exponent!r}, but rules are for the numbers 1, 2, 3, ..."
         )
@@ -162,7 +157,7 @@ def _matmul(norm: str, at: Any, a: Any, other: Any) -> PolynomialLipschitz:
     if isinstance(a, Value) and W.ndim > 1:
         matrices = matrices.transpose(0, 2, 1)
     factor = max((induced_norm(M, norm) for M in matrices), default=0.0)
-    mine = value.shape[:-2]
+    mine = value.at.shape[:-2]
     whole = torch.broadcast_shapes(mine, tuple(W.shape[:-2]))
     times = math.prod(whole) / max(math.prod(mine), 1)
     return scaled(value.certificate, product(factor, repetition(times, norm)))
@@ -172,7 +167,7 @@ def _linear(norm: str, at: Any, input: Any, weight: Any, bias: Any = None) -> Po
     if isinstance(weight, Value) or isinstance(bias, Value):
         raise ValueError("Got a linear layer whose weights depend on the input; use matmul and +.")
     W = weight if weight.ndim == 2 else weight[None]
-    shape = (*input.shape[:-1], *weight.shape[:-1])
+    shape = (*input.at.shape[:-1], *weight.shape[:-1])
     return compose(affine(induced_norm(W, norm), bias, shape, norm), input.certificate)
 
 
@@ -189,7 +184,8 @@ def _summed(
 ) -> PolynomialLipschitz:
     # Each sum of m entries: |Σuᵢ| ≤ Σ|uᵢ|, √m ‖u‖₂, m max|uᵢ|.
     terms = a.at.numel() / max(at.numel(), 1)
-    return scaled(a.certificate, summation(terms, norm))
+    dual = {"l1": "linf", "l2": "l2", "linf": "l1"}[norm]
+    return scaled(a.certificate, repetition(terms, dual))
 
 
 def _mean(
@@ -243,7 +239,7 @@ def _dot_product_attention(
 _RULES: dict[Any, Callable[..., PolynomialLipschitz]] = {
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add"), _sum),
     **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), _sum),
-    **dict.fromkeys((operator.neg, torch.neg, "neg"), _negative),
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), lambda norm, at, a: a.certificate),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul"), _product),
     **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div"), _quotient),
     **dict.fromkeys((operator.pow, torch.pow, torch.square, "pow", "square"), _power),
@@ -267,3 +263,86 @@ _RULES: dict[Any, Callable[..., PolynomialLipschitz]] = {
 _OF_SEVERAL = {
     _sum, _product, _quotient, _power, _matmul, _joined, _linear, _limited, _dot_product_attention
 }  # fmt: skip
+
+
+# -- operations that only move entries, and those that take no more than a shape -------------------
+
+
+def _spelled(names: str) -> set[Any]:
+    """Return methods by name, with torch's functions of the same names."""
+    found = {n: {n, getattr(torch, n, n), getattr(torch.Tensor, n, n)} for n in names.split()}
+    return set().union(*found.values())
+
+
+# They write no entry down twice, or are refused where they do.
+_MOVES = _spelled(
+    "adjoint chunk clone contiguous detach diag diagonal double dsplit fliplr flipud flatten flip "
+    "float gather hsplit index_select masked_fill moveaxis movedim narrow permute ravel reshape "
+    "reshape_as roll rot90 select split split_with_sizes squeeze swapaxes swapdims t take "
+    "take_along_dim tensor_split to transpose tril triu type_as unbind unflatten unsqueeze view "
+    "view_as vsplit"
+) | {operator.getitem, builtins.getattr, torch.nn.functional.pad}
+_REPEATS = _spelled("broadcast_to expand expand_as repeat repeat_interleave tile unfold")
+# Their second argument counts with its shape or type only.
+_ALIKE = _spelled("expand_as reshape_as to type_as view_as")
+# They take from their first argument no more than its shape.
+_CONSTANTS = _spelled("full_like new_full new_ones new_tensor new_zeros ones_like zeros_like")
+_TURNED = ("T", "mT", "H", "mH", "data", "real")
+
+
+def _moved(target: Any, name: str, args: Any, kwargs: Any) -> Any:
+    """Return what such an operation gives: values, nested as its results are, or a constant."""
+    first, others = args[0], (args[1:], kwargs)
+    if depends(others) and target not in _ALIKE:
+        raise ValueError(
+            f"Got the function {name!r} of tensors with an argument beside the first that depends "
+            f"on the input: it is taken for a constant, which it is not. Write such a map with "
+            f"sums, products and torch.cat. {HOW_TO}"
+        )
+    if target is builtins.getattr and args[1] not in _TURNED:
+        raise ValueError(f"There is no rule for the attribute {args[1]!r} of tensors. {HOW_TO}")
+    if target is operator.getitem:
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        if not all(i is None or i is Ellipsis or isinstance(i, (int, slice)) for i in index):
+            raise ValueError(
+                f"Got a tensor indexed by {args[1]!r}, which may repeat entries; only integers, "
+                f"slices, None and ... have a rule. {HOW_TO}"
+            )
+    args, kwargs = computed(args), computed(kwargs)
+    at = operate(target, args, kwargs)
+    if not isinstance(first, Value):
+        return at
+    # Numbers of both signs in no order, and a zero before them: what sorts, clips or depends on
+    # values gives itself away.
+    n = first.at.numel()
+    order = torch.arange(n + 1, dtype=torch.float64)
+    probes = torch.where(order % 2 == 0, order, -order), torch.sin(7.0 * order) * (n + 1 - order)
+    given = (p[1:].clone().reshape(first.at.shape) for p in probes)  # in memory of their own
+    seen = [operate(target, (numbers, *args[1:]), kwargs) for numbers in given]
+
+    def part(at: Any, *seen: Any) -> Any:
+        """Return one of the results, after looking at where each of its entries comes from."""
+        if target in _CONSTANTS:
+            if not all(torch.equal(at, s) for s in seen):
+                raise ValueError(f"Got the function {name!r} with values that depend on the input.")
+            return at
+        Value(first.certificate, at)  # of the right type
+        places = seen[0].flatten().abs().long().clamp(0, n)
+        # Bits also tell subnormal numbers, where the process takes these for zeros.
+        pairs = zip((p[places] for p in probes), (s.flatten() for s in seen), strict=True)
+        if not all(torch.equal(*(v.view(torch.int64) for v in pair)) for pair in pairs):
+            raise ValueError(
+                f"There is no rule for the function {name!r} of tensors with these arguments, as "
+                f"its result has other entries than its first argument and zeros. {HOW_TO}"
+            )
+        used = places[places > 0]
+        times = int(torch.bincount(used).max()) if len(used) else 1
+        if times > 1 and target not in _REPEATS:
+            raise ValueError(
+                f"Got the function {name!r} with an index that repeats entries; write it with "
+                f"expand, repeat or torch.cat, or with an index that names each entry once."
+            )
+        factor = repetition(times, first.certificate.norm)
+        return Value(scaled(first.certificate, factor), at, product(first.error, factor))
+
+    return torch.utils._pytree.tree_map(part, at, *seen)

@@ -1,21 +1,18 @@
-"""Certificates of estimators, and how large their predictions can be on a ball of matrices."""
+"""Models of any kind: their certificates, and what they predict of matrices."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._arrays.conversion import loaded_torch
+from .._arrays.conversion import loaded_torch, to_host
 from .._arrays.estimators import unwrapped
+from .._arrays.rows import expecting_unanswered
 from .._linalg.form import ModelForm, defined_in, form_of
 from ..geometry._distance import check_distance_norm
-from ..learn.linear import taylor
 from ._calculus import add, compose, matrix_product, scale
 from ._certificates import PolynomialLipschitz, constant, identity, vector_norm
-from ._coefficients import TINY, evaluated, hypotenuse, product, raised, total
-
-# SiLU falls down to this value, at this place, and rises from there.
-_SILU_LOWEST, _SILU_AT = -0.27846454276107, -1.27846454276107
+from ._coefficients import TINY
 
 
 def polynomial_lipschitz(
@@ -60,12 +57,11 @@ def polynomial_lipschitz(
 
     Notes
     -----
-    Composition: P_{f∘g}(t) = P_f(B_g(t)) P_g(t). The rules are with their proofs in the code; the
-    constants of linear layers are their induced norms. Attention is not Lipschitz (Kim,
-    Papamakarios and Mnih 2021, "The Lipschitz constant of self-attention"), but polynomially so, of
-    degree 2. The notion is from Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix Inversion:
-    Why can't, and Where can". Such a proof says that something is finite, not that it is small:
-    expect the true constant to be well below P.
+    The rules are with their proofs in the code; the constants of linear layers are their induced
+    norms. Attention is not Lipschitz (Kim, Papamakarios and Mnih 2021, "The Lipschitz constant of
+    self-attention"), but polynomially so, of degree 2. The notion is from Ji, Wu and Xi (2025),
+    "Rethinking Neural-based Matrix Inversion: Why can't, and Where can". Such a proof says that
+    something is finite, not that it is small: expect the true constant to be well below P.
 
     Examples
     --------
@@ -105,10 +101,7 @@ def held_module(model: Any) -> Any:
 
 
 def torch_module(model: Any) -> Any:
-    """Return the torch module that a model is, or whose output a skorch net predicts; or None.
-
-    None also for nets that change what their module returns.
-    """
+    """Return the module that a model is, or whose own output a skorch net predicts; or None."""
     module = held_module(model)
     if module is None or module is model:
         return module
@@ -121,7 +114,7 @@ def torch_module(model: Any) -> Any:
 
 
 # Sums of n rounded products are off by less than this times n times the sum of absolute values.
-_ROUNDING = 1e-14
+ROUNDING = 1e-14
 
 
 def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
@@ -159,158 +152,93 @@ def _with_rounding(b: NDArray, W: NDArray, x: NDArray) -> NDArray:
     with np.errstate(all="ignore"):
         sums = np.abs(b) + np.abs(W) @ np.abs(x)
         some = (W != 0) @ (x != 0)  # and where products vanish
-        return np.abs(b + W @ x) + np.where(some, len(x) * (_ROUNDING * sums + 2 * TINY), 0.0)
+        return np.abs(b + W @ x) + np.where(some, len(x) * (ROUNDING * sums + 2 * TINY), 0.0)
 
 
-def magnitude_bound(model: Any, center: NDArray, radius: float) -> float:
-    """Bound the Frobenius norm of predictions on a ball, or raise where nothing is known.
+class Predictions:
+    """What a model predicts for stacks of n x n matrices, exactly as it gets them."""
 
-    Trees, forests and nearest neighbours predict averages of stored targets.
-    """
-    model = unwrapped(model)
-    form = form_of(model)
-    reach = total(vector_norm(center, "l2"), radius)
-    if form is not None:
-        on_ball = _ball_bound(form, center, radius)
+    def __init__(self, model: Any, n: int):
+        self.model, self.n = model, n
+        self._network = network = held_module(model)
+        if isinstance(model, type) or (network is None and not hasattr(model, "predict")):
+            raise TypeError(
+                f"Got {model!r}, but a fitted regressor of inverses or a torch module is expected."
+            )
+        # What operations of torch raise for shapes that do not fit.
+        self._of_networks = (IndexError, TypeError, AttributeError) if network else ()
+        held = [] if network is None else [*network.parameters(), *network.buffers()]
+        self._dtype: Any = next((t.dtype for t in held if t.is_floating_point()), None)
+        finfo = np.finfo(float) if self._dtype is None else loaded_torch().finfo(self._dtype)
+        self.eps = float(finfo.eps)  # distance from 1 to the next number it can be given
+
+    def round(self, stack: NDArray) -> NDArray[np.float64]:
+        """Return the nearest matrices that the model can be given; infinity where there is none."""
+        if self._dtype is None:
+            return stack.astype(np.float64)
+        torch = loaded_torch()
+        return torch.tensor(stack).to(self._dtype).double().numpy()
+
+    def __call__(self, stack: NDArray) -> NDArray[np.float64]:
+        """Return the predictions for matrices (m, n, n) as float64 (m, n, n)."""
+        rows = np.array(stack, dtype=np.float64).reshape(len(stack), -1)  # a copy
         try:
-            return min(on_ball, evaluated(certificate_of(form, "l2").B, reach))
-        except ValueError:  # beyond float64, or the degree that is followed
-            return on_ball
-    network = torch_module(model)
-    if network is not None:
-        from ._walk import walk
+            with expecting_unanswered():  # these rows are not the caller's
+                predicted = self._predict(rows)
+        except np.linalg.LinAlgError:  # of a model that inverts, at a singular matrix
+            predicted = np.concatenate([self._predict_one(row[None]) for row in rows])
+        except (RuntimeError, *self._of_networks) as exception:
+            raise ValueError(
+                f"{type(self.model).__name__} fails on rows of {self.n**2} entries: {exception}"
+            ) from exception
+        predicted = np.asarray(to_host(predicted), dtype=np.float64)
+        if predicted.size != rows.size:
+            raise ValueError(
+                f"Got predictions of shape {predicted.shape} for {len(rows)} matrices of order "
+                f"{self.n}, but inverses are expected: rows of {self.n**2} entries."
+            )
+        return predicted.reshape(-1, self.n, self.n)
 
-        # Around zero, and around the centre.
-        around = ((None, reach), (center, radius))
-        return min(evaluated(walk(network, "l2", (center.size,), c).B, t) for c, t in around)
-    known = _stored_bound(model, reach)
-    if known is None:
-        raise ValueError(
-            f"Got a {type(model).__name__}, of whose predictions no bound is known; pass "
-            f"magnitude=M with a bound of their Frobenius norm (for a pipeline or a search that "
-            f"ends in a forest, for instance, the largest norm of a training target)."
-        )
-    return known * (1 + 1e-9)
+    def _predict(self, rows: NDArray) -> Any:
+        if self._network is None:
+            return self.model.predict(self._named(rows))
+        if self._network is self.model:
+            return self._call_module(rows)
+        torch = loaded_torch()
+        tensor = torch.tensor(rows).to(self._dtype)
+        half = self._dtype in (torch.float16, torch.bfloat16)  # which NumPy does not know, or keep
+        return self.model.predict(tensor if half else tensor.numpy())
 
+    def _predict_one(self, row: NDArray) -> NDArray:
+        try:
+            return np.reshape(to_host(self._predict(row.copy())), row.shape)
+        except np.linalg.LinAlgError:
+            return np.full(row.shape, np.nan)
 
-def _stored_bound(model: Any, reach: float) -> float | None:
-    """Bound predictions by what a fitted model of scikit-learn stores."""
-    from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.linear_model._base import LinearModel
-    from sklearn.neighbors import KNeighborsRegressor
-    from sklearn.tree import DecisionTreeRegressor
+    def _call_module(self, rows: NDArray) -> Any:
+        """Call a torch module in evaluation mode, and leave the modes of its parts as they are."""
+        torch = loaded_torch()
+        device = next((p.device for p in self._network.parameters()), None)
+        modes = [(part, part.training) for part in self._network.modules()]
+        self._network.eval()
+        try:
+            with torch.no_grad():
+                out = self._network(torch.tensor(rows).to(device=device, dtype=self._dtype))
+        finally:
+            for part, training in modes:
+                part.training = training
+        return (out[0] if isinstance(out, tuple) else out).double()
 
-    def predicts_as(*classes: Any) -> bool:
-        return isinstance(model, classes) and defined_in(model, "sklearn.")
+    def _named(self, rows: NDArray) -> Any:
+        """Return rows as the data frame that a model fitted to one expects."""
+        names = getattr(self.model, "feature_names_in_", None)
+        if names is None:
+            return rows
+        if len(names) != rows.shape[1]:
+            raise ValueError(
+                f"Got a model of {len(names)} features and matrices of {rows.shape[1]} entries, "
+                f"but both must be of one size."
+            )
+        import pandas
 
-    if predicts_as(RandomForestRegressor, ExtraTreesRegressor):
-        return float(np.mean([_stored_bound(tree, reach) for tree in model.estimators_]))
-    if predicts_as(DecisionTreeRegressor):
-        return _largest_row(model.tree_.value)  # (n_nodes, n_outputs, 1)
-    if predicts_as(KNeighborsRegressor) and model.weights in ("uniform", "distance"):
-        return _largest_row(model._y)
-    if predicts_as(GaussianProcessRegressor) and model.kernel_.is_stationary():
-        # Mean plus scale times Σ k(x, xᵢ) αᵢ, where |k(x, xᵢ)| ≤ k(x, x), a constant.
-        largest = float(model.kernel_.diag(model.X_train_[:1])[0])
-        alpha = np.abs(model.alpha_.reshape(len(model.X_train_), -1)).sum(axis=0)
-        mean, spread = np.atleast_1d(model._y_train_mean), np.atleast_1d(model._y_train_std)
-        sizes = np.maximum(spread * alpha * largest, TINY * ((spread != 0) & (alpha != 0)))
-        return vector_norm(np.abs(mean) + sizes, "l2")
-    if predicts_as(LinearModel):
-        from ._rules import induced_norm
-
-        size = induced_norm(np.atleast_2d(np.asarray(model.coef_, dtype=np.float64)), "l2")
-        return total(product(size, reach), vector_norm(model.intercept_, "l2"))
-    return None
-
-
-def _largest_row(values: Any) -> float:
-    """Return the largest Euclidean norm of rows, however they are shaped."""
-    rows = raised(np.abs(np.asarray(values, dtype=np.float64)))
-    return float(hypotenuse(rows.reshape(len(rows), -1).T).max())
-
-
-def _ball_bound(form: ModelForm, center: NDArray, radius: float) -> float:
-    """Bound a baseline and a perceptron on a ball: by intervals, and by Lipschitz constants.
-
-    The first layer's range on the ball is known exactly, wᵢᵀc ± ‖wᵢ‖₂ r. What follows is the
-    smaller of two bounds: intervals layer after layer, or the value at the centre plus the radius
-    times the product of the layers' norms.
-    """
-    from ._rules import ACTIVATIONS, induced_norm
-
-    away = center - form.origin
-    value = form.constant + away @ form.matrix
-    spread = hypotenuse(np.abs(form.matrix)) * radius
-    slope = induced_norm(form.matrix, "l2")
-    # What all of the following sums to in absolute value, to bound rounding by.
-    sums = np.abs(form.constant) + np.abs(away) @ np.abs(form.matrix) + spread + _DUST
-    series = 0.0 if form.taylor is None else _series_bound(center, radius, *form.taylor)
-    middle, half = np.zeros_like(value), np.zeros_like(value)
-    at_center, growth, size = middle, 0.0, len(center)
-    layers = form.layers_around(center)
-    if layers:
-        (W, middle), *others = layers
-        half = hypotenuse(np.abs(W).T) * radius
-        at_center, growth = middle, induced_norm(W, "l2")
-        around = np.abs(center - form.x_mean) / form.x_scale
-        parts = np.abs(form.layers[0][1]) + np.abs(form.layers[0][0]) @ around + half + _DUST
-        steepest, at_zero, _ = ACTIVATIONS[form.activation]
-        for W, b in others:
-            low, high = _interval(form.activation, middle - half, middle + half)
-            middle, half = W @ ((low + high) / 2) + b, np.abs(W) @ ((high - low) / 2)
-            at_center = W @ _value(form.activation, at_center) + b
-            growth = product(growth, induced_norm(W, "l2"), steepest)
-            parts = np.abs(W) @ (steepest * parts + at_zero) + np.abs(b) + _DUST
-        sums = sums + parts
-        size = max(size, *(max(W.shape) for W, _ in layers)) * len(layers)
-    intervals = vector_norm(np.abs(value + middle) + spread + half, "l2")
-    constants = total(vector_norm(value + at_center, "l2"), product(radius, total(slope, growth)))
-    rounding = product(_ROUNDING, size, vector_norm(sums, "l2"))
-    return total(min(intervals, constants), series, rounding) * (1 + 1e-9)
-
-
-# What underflows is far below this times _ROUNDING.
-_DUST = 1e-290
-
-
-def _series_bound(
-    center: NDArray, radius: float, base: NDArray, inverse: NDArray, order: int
-) -> float:
-    """Bound the Taylor series of the inverse on a ball."""
-    from ._rules import induced_norm
-
-    # The j-th term's derivative is at most j ‖A₀⁻¹‖₂^(j+1) ‖E‖^(j−1), E = A − A₀.
-    size, sizes = induced_norm(inverse, "l2"), vector_norm(inverse, "l2")
-    q = product(size, total(vector_norm(center - base.ravel(), "l2"), radius))
-    # In absolute values, with those of A and A₀ themselves, to bound rounding by.
-    r = product(sizes, total(vector_norm(center, "l2"), vector_norm(base, "l2"), radius))
-    growth = sums = 0.0
-    for j in range(order, 0, -1):
-        growth, sums = total(product(growth, q), j), total(product(sums, r), j + 1)
-    sums = product(total(product(sums, r), 1), sizes, _ROUNDING, base.size)
-    at_center = vector_norm(taylor(center[None], base, inverse, order), "l2")
-    return total(at_center, product(radius, growth, size, size), sums)
-
-
-def _value(activation: str, z: NDArray) -> NDArray:
-    from scipy.special import expit
-
-    functions = {
-        "relu": lambda z: np.maximum(z, 0.0),
-        "tanh": np.tanh,
-        "silu": lambda z: z * expit(z),
-        "logistic": expit,
-        "identity": lambda z: z,
-    }
-    return functions[activation](z)
-
-
-def _interval(activation: str, low: NDArray, high: NDArray) -> tuple[NDArray, NDArray]:
-    """Return the range of an activation between two arrays."""
-    first, last = _value(activation, low), _value(activation, high)
-    if activation != "silu":
-        return first, last
-    lowest = np.where((low <= _SILU_AT) & (high >= _SILU_AT), _SILU_LOWEST, np.minimum(first, last))
-    return lowest, np.maximum(first, last)
+        return pandas.DataFrame(rows, columns=names)

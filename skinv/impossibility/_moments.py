@@ -15,7 +15,7 @@ from .._arrays.warned import warn
 from .._linalg.draws import HostDraws, private_generator
 from .._linalg.products import exact_inverse
 from ..geometry._drawing import check_sampler
-from ._predictions import Predictions
+from ._models import Predictions
 
 # Matrices whose predictions are held at once.
 _BLOCK = 20_000
@@ -36,8 +36,8 @@ def truncated_moments(
 
     Over a region that holds singular matrices the mean error of every bounded approximation is
     infinite. Leave out what is nearer than ε to a singular matrix, and it is finite, but grows
-    without limit as ε shrinks. Samples drawn evenly hardly ever show that: the error comes from a
-    small set. Here half of them and more are drawn toward the singular matrices, and weighted back.
+    without limit as ε shrinks. Samples drawn evenly hardly ever show that, as the error comes from
+    a small set: most are drawn toward it here, and weighted back.
 
     Parameters
     ----------
@@ -128,12 +128,21 @@ def truncated_moments(
         "truncated_moments",
     )
     _check_region(sampler)
-    powers = _checked_powers(p)
-    edges = _checked_cutoffs(cutoffs, sampler)
+    powers, edges = _checked_powers(p), _checked_cutoffs(cutoffs, sampler)
     predictions = Predictions(unwrapped(model), len(sampler.center_))
     proposal = _TowardSingular(sampler, float(edges[-1]))
     rng, n_samples = private_generator(random_state), int(n_samples)
-    sums, squares = _summed_errors(predictions, proposal, rng, n_samples, edges, powers)
+    # Of absolute and relative errors, (2, n_powers, n_parts): parts are above the first cutoff, and
+    # between neighbouring ones.
+    sums, squares = np.zeros((2, 2, len(powers), len(edges)))
+    for start in range(0, n_samples, _BLOCK):
+        with np.errstate(over="ignore", invalid="ignore"):
+            A, weight = proposal.draw(min(_BLOCK, n_samples - start), rng)
+            part, values = _weighted_errors(A, weight, predictions, edges, powers)
+            for k in range(len(edges)):
+                chosen = values[:, :, part == k]
+                sums[..., k] += chosen.sum(axis=2)
+                squares[..., k] += (chosen**2).sum(axis=2)
     if not np.isfinite(squares).all():
         raise ValueError(f"Got p={p!r}, for which powers of errors near {edges[-1]:.2g} overflow.")
     if len(edges) > 2 and not sums[:, :, 1:].any():
@@ -144,10 +153,9 @@ def truncated_moments(
 
     def shaped(values: Any) -> Any:
         """Return an array with a row for each power, or the only row of a number p."""
-        values = np.asarray(values)
         if np.ndim(p):
-            return values
-        return float(values[0]) if values.ndim == 1 else values[0]
+            return np.asarray(values)
+        return float(values[0]) if np.ndim(values) == 1 else values[0]
 
     def described(kind: int, prefix: str) -> dict[str, Any]:
         pairs = zip(sums[kind], squares[kind], strict=True)
@@ -194,30 +202,6 @@ def _checked_cutoffs(cutoffs: Any, sampler: Any) -> NDArray:
     if edges.size == 0 or not (np.isfinite(edges).all() and edges[-1] > 0):
         raise ValueError(f"Got cutoffs={cutoffs!r}, but distances are positive.")
     return edges
-
-
-def _summed_errors(
-    predictions: Predictions,
-    proposal: "_TowardSingular",
-    rng: np.random.RandomState,
-    n_samples: int,
-    edges: NDArray,
-    powers: NDArray,
-) -> NDArray:
-    """Return sums of weighted errors, and of their squares: (2, 2, n_powers, n_parts).
-
-    The second axis is that of absolute and relative errors. Parts are above the first cutoff, and
-    between neighbouring ones.
-    """
-    sums = np.zeros((2, 2, len(powers), len(edges)))
-    for start in range(0, n_samples, _BLOCK):
-        with np.errstate(over="ignore", invalid="ignore"):
-            A, weight = proposal.draw(min(_BLOCK, n_samples - start), rng)
-            part, values = _weighted_errors(A, weight, predictions, edges, powers)
-            for k in range(len(edges)):
-                chosen = values[:, :, part == k]
-                sums[..., k] += chosen.sum(axis=2), (chosen**2).sum(axis=2)
-    return sums
 
 
 def _weighted_errors(

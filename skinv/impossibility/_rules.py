@@ -111,19 +111,16 @@ def through(
 _HARMLESS = {"extra_repr", "reset_parameters"}
 
 
-def array(tensor: Any) -> NDArray[np.float64]:
-    """Return a tensor as a float64 array, subnormal numbers raised to the smallest normal one."""
+def array(values: Any) -> NDArray[np.float64]:
+    """Return a tensor or numbers in float64, subnormal ones raised to the smallest normal one."""
+    tensor = values if torch.is_tensor(values) else torch.tensor(values, dtype=torch.float64)
     if tensor.is_complex():
         raise ValueError("Got a complex tensor inside the network, for which there are no rules.")
     return raised(to_double(tensor.detach()).double().numpy())
 
 
 def induced_norm(W: Any, norm: str) -> float:
-    """Return the norm of x ↦ W x that a vector norm induces, rounded up.
-
-    It is the largest column sum of absolute entries, the largest singular value, or the largest row
-    sum.
-    """
+    """Return the induced norm of W, rounded up: largest column sum, singular value or row sum."""
     W = array(W) if isinstance(W, torch.Tensor) else raised(np.asarray(W, dtype=np.float64))
     if W.ndim != 2 or not np.isfinite(W).all():
         raise ValueError(f"Got weights of shape {W.shape}, but a matrix of finite ones is needed.")
@@ -140,12 +137,8 @@ def induced_norm(W: Any, norm: str) -> float:
 
 
 def affine(factor: float, bias: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    """Return the certificate of W x + b for ‖W‖ = `factor`, where W x has a shape.
-
-    Of W x and b either may be broadcast to the other.
-    """
-    values = np.zeros(1) if bias is None else bias
-    values = array(values) if isinstance(values, torch.Tensor) else values
+    """Return the certificate of W x + b, ‖W‖ = `factor`, W x of a shape; either is broadcast."""
+    values = np.zeros(1) if bias is None else array(bias)
     size = math.prod(np.broadcast_shapes(shape, values.shape))
     factor = product(factor, repetition(size / max(math.prod(shape), 1), norm))
     at_zero = product(vector_norm(values, norm), repetition(size / max(values.size, 1), norm))
@@ -184,8 +177,7 @@ ACTIVATIONS: dict[str, tuple[float, float, float | None]] = {
     "mish": (1.088499, 0.0, None),
     "identity": (1.0, 0.0, None),
 }
-# scikit-learn's names
-ACTIVATIONS["logistic"] = ACTIVATIONS["sigmoid"]
+ACTIVATIONS["logistic"] = ACTIVATIONS["sigmoid"]  # as scikit-learn calls it
 
 
 # Functions and methods that are activations, by these names.
@@ -202,14 +194,9 @@ _MODULES = (
 )  # fmt: skip
 
 
-def activation(name: str, size: int, norm: str) -> PolynomialLipschitz:
-    """Return the certificate of a named activation applied to `size` entries."""
-    return _entry_by_entry(*ACTIVATIONS[name], size, norm)
-
-
-def _entry_by_entry(
-    slope: float, at_zero: float, bound: float | None, size: int, norm: str
-) -> PolynomialLipschitz:
+def activation(described: Any, size: int, norm: str) -> PolynomialLipschitz:
+    """Return the certificate of an activation, by name or figures, applied to `size` entries."""
+    slope, at_zero, bound = ACTIVATIONS.get(described, described)
     if bound is not None:
         return lipschitz(slope, norm=norm, magnitude=product(bound, repetition(size, norm)))
     return elementwise(slope, at_zero, size, norm)
@@ -217,11 +204,11 @@ def _entry_by_entry(
 
 @register_rule(*_MODULES, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.Softplus, nn.Hardtanh)
 def _activation(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
-    return _entry_by_entry(*_described(module), math.prod(shape), norm)
+    return activation(_described(module), math.prod(shape), norm)
 
 
-def _described(module: Any) -> tuple[float, float, float | None]:
-    """Return largest slope, value at 0 and bound of an activation with its parameters."""
+def _described(module: Any) -> str | tuple[float, float, float | None]:
+    """Return largest slope, value at 0 and bound of an activation with parameters, or its name."""
     match module:
         case nn.LeakyReLU():
             return np.maximum(1.0, abs(module.negative_slope)), 0.0, None  # NaN stays
@@ -247,8 +234,8 @@ def _described(module: Any) -> tuple[float, float, float | None]:
         case nn.Hardtanh():
             return 1.0, 0.0, vector_norm([module.min_val, module.max_val], "linf")
         case nn.GELU(approximate="tanh"):
-            return ACTIVATIONS["gelu_tanh"]
-    return ACTIVATIONS[next(c.__name__.lower() for c in type(module).__mro__ if c in _MODULES)]
+            return "gelu_tanh"
+    return next(c.__name__.lower() for c in type(module).__mro__ if c in _MODULES)
 
 
 @register_rule(
@@ -305,12 +292,9 @@ def _convolution(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLi
         schur = product(math.sqrt(rows), math.sqrt(columns), UP)
         at_places = groups.transpose(0, 3, 1, 2)
         factor = min(schur, max(total(*(induced_norm(M, "l2") for M in g)) for g in at_places))
-    with torch.no_grad():
-        out = module(torch.zeros(shape, dtype=torch.float64)).shape
-    bias = None
-    if module.bias is not None:
-        bias = array(module.bias).reshape(-1, *[1] * (W.ndim - 2))
-    return affine(factor, bias, tuple(out), norm)
+    out = tuple(module(torch.zeros(shape, dtype=torch.float64)).shape)
+    bias = None if module.bias is None else array(module.bias).reshape(-1, *[1] * (W.ndim - 2))
+    return affine(factor, bias, out, norm)
 
 
 def _factors_and_shifts(module: Any, size: int) -> tuple[NDArray, NDArray]:

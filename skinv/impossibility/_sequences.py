@@ -43,23 +43,19 @@ def weighted_values(
 
 
 def attention(
-    module: nn.MultiheadAttention,
-    query: PolynomialLipschitz,
-    key: PolynomialLipschitz,
-    value: PolynomialLipschitz,
-    queries: tuple[int, int],
-    keys: tuple[int, int],
+    module: Any, operands: list, queries: tuple[int, int], keys: tuple[int, int]
 ) -> PolynomialLipschitz:
-    """Return the certificate of multi-head attention, of `queries` and `keys` (sequences, length).
+    """Return the certificate of multi-head attention to what query, key and value are.
 
-    Heads and sequences are blocks of the same matrices: the norm of all products QₕKₕᵀ together is
-    at most ‖Q‖‖K‖ in l1 and l2, and d_head times that in linf. Masks only take terms away.
+    `queries` and `keys` are (sequences, length). Heads and sequences are blocks of the same
+    matrices: the norm of all products QₕKₕᵀ together is at most ‖Q‖‖K‖ in l1 and l2, and d_head
+    times that in linf. Masks only take terms away.
     """
     if module.bias_k is not None or module.add_zero_attn:
         raise ValueError(
             "Got MultiheadAttention with add_bias_kv or add_zero_attn, for which there is no rule."
         )
-    norm = query.norm
+    norm = operands[0].norm
     if module.in_proj_weight is not None:
         weights = module.in_proj_weight.chunk(3)
     else:
@@ -67,9 +63,7 @@ def attention(
     biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
     Q, K, V = (
         compose(dense(W, b, sizes, norm), inner)
-        for W, b, inner, sizes in zip(
-            weights, biases, (query, key, value), (queries, keys, keys), strict=True
-        )
+        for W, b, inner, sizes in zip(weights, biases, operands, (queries, keys, keys), strict=True)
     )
     d = module.embed_dim // module.num_heads
     scores = scale(matrix_product(Q, K, d), reciprocal(math.sqrt(d)))
@@ -102,7 +96,7 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
     wide = (*shape[:-1], module.linear1.out_features)
 
     def attended(inner: PolynomialLipschitz) -> PolynomialLipschitz:
-        return attention(module.self_attn, inner, inner, inner, sizes, sizes)
+        return attention(module.self_attn, [inner] * 3, sizes, sizes)
 
     def fed_forward(inner: PolynomialLipschitz) -> PolynomialLipschitz:
         hidden = through(module.linear1, inner, shape)
@@ -164,9 +158,7 @@ def _recurrent(module: Any, shape: tuple[int, ...], norm: str) -> Any:
     return concatenate(*sequence), ends if isinstance(module, nn.LSTM) else ends[0]
 
 
-def _gates(
-    module: Any, name: str, n_sequences: int, norm: str
-) -> list[tuple[PolynomialLipschitz, float, float, PolynomialLipschitz]]:
+def _gates(module: Any, name: str, n_sequences: int, norm: str) -> list[tuple]:
     """Return φ, ‖W‖, ‖U‖ and b of the gates φ(W x + U h + b) of one layer in one direction."""
     kinds, size, width = _GATES[module.mode], module.hidden_size, module.input_size
     if not name.startswith("l0"):

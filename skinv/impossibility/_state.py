@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._coefficients import doubled
+from .._arrays.conversion import as_double
 
 REMEMBERS = (
     "which is no function of its input alone if it remembers: keep forward from storing or "
@@ -19,14 +19,10 @@ REMEMBERS = (
 
 def to_double(tensor: Any) -> Any:
     """Return a floating-point tensor in float64 on the host, with subnormals; others as is."""
+    tensor = tensor.cpu()
     if not tensor.is_floating_point():
-        return tensor.cpu()
-    if tensor.dtype == torch.bfloat16:  # the first half of a float32 number
-        bits = tensor.detach().cpu().contiguous().view(torch.int16).to(torch.int32) << 16
-        tensor = bits.view(torch.float32)
-    if tensor.dtype == torch.float32 and tensor.layout == torch.strided:
-        return torch.from_numpy(doubled(tensor.detach().cpu().numpy()))
-    return tensor.cpu().double()
+        return tensor
+    return as_double(tensor) if tensor.layout == torch.strided else tensor.double()
 
 
 def exact_copy(module: nn.Module) -> nn.Module:
@@ -117,7 +113,6 @@ class Watch(TorchDispatchMode):
         self.made: dict[int, Any] = {}  # storages, held so that no other gets their address
 
     def __torch_dispatch__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation."""
         kwargs = kwargs or {}
         schema = func._schema.arguments
         given = {**{a.name: v for a, v in zip(schema, args, strict=False)}, **kwargs}

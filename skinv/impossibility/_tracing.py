@@ -3,12 +3,13 @@
 import inspect
 import operator
 from collections.abc import Callable
+from functools import partialmethod
 from typing import Any
 
 import torch
 from torch import nn
 
-from ._moves import operate
+from ._functions import operate
 from ._rules import find_rule
 from ._state import to_double
 from ._values import HOW_TO
@@ -23,6 +24,10 @@ class _Tracer(torch.fx.Tracer):
 
 class _ShapedProxy(torch.fx.Proxy):
     """Stands for a tensor while a module is traced, and knows its shape."""
+
+    def record(self, function: Any, other: Any) -> Any:
+        """Return what a function of this and something else gives."""
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
 
     def __len__(self) -> int:
         return len(self.node.meta["value"])
@@ -41,24 +46,10 @@ class _ShapedAttribute(torch.fx.proxy.Attribute, _ShapedProxy):
 
 
 # In-place operators, which torch.fx would take for those that make a new tensor.
-IN_PLACE = {
-    getattr(operator, f"i{name}")
-    for name in (
-        "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
-        "lshift", "rshift",
-    )
-}  # fmt: skip
-
-
-def _record(function: Any) -> Any:
-    def method(self: Any, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
-
-    return method
-
-
+IN_PLACE = {getattr(operator, name) for name in torch.fx.graph.inplace_methods} - {operator.setitem}
 for _function in IN_PLACE:
-    setattr(_ShapedProxy, f"__{_function.__name__.strip('_')}__", _record(_function))
+    _method = partialmethod(_ShapedProxy.record, _function)
+    setattr(_ShapedProxy, f"__{_function.__name__}__", _method)
 
 
 class ShapedTracer(_Tracer):
@@ -67,7 +58,6 @@ class ShapedTracer(_Tracer):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape  # without the batch, which is of one
-        self.entered = False
         self.running = False
 
     def proxy(self, node: Any) -> Any:
@@ -75,8 +65,7 @@ class ShapedTracer(_Tracer):
 
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> Any:
         node = super().create_node(kind, target, *args, **kwargs)
-        if kind == "placeholder" and not self.entered:
-            self.entered = True
+        if kind == "placeholder" and len(self.graph.nodes) == 1:
             node.meta["value"] = torch.zeros((1, *self.shape), dtype=torch.float64)
         elif kind != "output":
             if kind == "call_module":
@@ -171,4 +160,3 @@ def run(graph: torch.fx.Graph, first: Any, step: Callable[[Any, Any, Any], Any])
             return args[0]
         entry = node.op == "placeholder" and not values
         values[node] = first if entry else step(node, args, kwargs)
-    raise AssertionError("a graph has an output")

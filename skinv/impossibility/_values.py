@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ._calculus import compose, scale, tighter
+from ._calculus import scale, tighter
 from ._certificates import PolynomialLipschitz, constant, lipschitz, repetition, vector_norm
-from ._coefficients import product, total
+from ._coefficients import DUST, product, total
 from ._rules import array
 from ._state import leaves
 
@@ -35,11 +35,6 @@ class Value:
                 f"followed in float64: cast no tensors to other precisions, integers or booleans."
             )
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor, for a batch of one."""
-        return tuple(self.at.shape)
-
 
 def depends(nested: Any) -> bool:
     """Tell whether anything in nested arguments depends on the input."""
@@ -56,17 +51,9 @@ def computed(nested: Any) -> Any:
     return mapped(lambda v: v.at, nested)
 
 
-def as_tensor(constant: Any) -> Any:
-    """Return a tensor as it is, and a number in float64."""
-    return constant if torch.is_tensor(constant) else torch.tensor(constant, dtype=torch.float64)
-
-
 # Rounding of one operation: each entry of its result, from exact operands, is off by at most u
 # times their number times the sum of absolute values of what is added up; |W| has at most √n times
-# the norm of W. What underflows is far below _DUST.
-_DUST = 1e-290
-
-
+# the norm of W. What underflows is far below DUST.
 def _rounding(n: int) -> float:
     return 1e-14 * max(n, 1) ** 1.5
 
@@ -74,7 +61,7 @@ def _rounding(n: int) -> float:
 def _blurred(value: Value) -> Value:
     """Return a value as a function on [0, 1], from what was computed to what is exact."""
     size = total(vector_norm(array(value.at), value.certificate.norm), value.error)
-    error = total(value.error, product(_rounding(value.at.numel()), size), _DUST)
+    error = total(value.error, product(_rounding(value.at.numel()), size), DUST)
     path = PolynomialLipschitz(error, total(size, error), value.certificate.norm)
     return replace(value, certificate=path)
 
@@ -93,7 +80,7 @@ def followed(
         try:
             path = rule(mapped(_blurred, args))
             local = product(_rounding(at.numel()), float(path.B.coef[0]))
-            error = total(float(path.P.coef[0]), local, _DUST)
+            error = total(float(path.P.coef[0]), local, DUST)
         except ValueError:
             pass  # beyond the range of float64, or not known
     # The better of two bounds: the rule's, and ‖f(c)‖ + t P(t).
@@ -105,30 +92,16 @@ def followed(
     return Value(certificate, at, error)
 
 
-def repeated(value: Value, times: float, at: Any) -> Value:
-    """Return the value of what writes the entries of another down several times, or moves them."""
-    factor = repetition(times, value.certificate.norm)
-    return Value(scale(value.certificate, factor), at, product(value.error, factor))
-
-
 def certificate_of_value(value: Any, norm: str, shape: Any = None) -> PolynomialLipschitz:
     """Return the certificate of a value or a constant, repeated to a shape by broadcasting."""
-    at = as_tensor(computed(value))
-    times = 1.0 if shape is None else math.prod(shape) / max(at.numel(), 1)
+    at = value.at if isinstance(value, Value) else array(value)
+    times = 1.0 if shape is None else math.prod(shape) / max(math.prod(at.shape), 1)
     if isinstance(value, Value):
         return scale(value.certificate, repetition(times, norm))
-    size = product(vector_norm(array(at), norm), repetition(times, norm))
+    size = product(vector_norm(at, norm), repetition(times, norm))
     if not math.isfinite(size):
         raise ValueError(
             "Got a constant with NaN or infinity in a sum or product; write masks with torch's own "
             "attention, or with large finite numbers."
         )
     return constant(size, norm)
-
-
-def composed(local: Any, inner: Value, at: Any, one_step: bool) -> Any:
-    """Compose the certificates of a module's outputs, one or nested, with that of its input."""
-    if isinstance(local, tuple):
-        pairs = zip(local, at, strict=True)
-        return tuple(composed(part, inner, a, one_step) for part, a in pairs)
-    return followed(lambda v: compose(local, v.certificate), inner, at, one_step)

@@ -3,20 +3,22 @@
 import math
 import operator
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from ._calculus import compose
 from ._certificates import PolynomialLipschitz, constant, lipschitz, vector_norm
+from ._coefficients import evaluated
 from ._functions import call_function
 from ._rules import ACTIVATION_FUNCTIONS, array, rule_of
-from ._second_look import check
 from ._sequences import attention, tokens
-from ._state import Watch, exact_copy, fingerprint, leaves, refuse_changes, shares_memory
+from ._state import Watch, exact_copy, fingerprint, leaves, refuse_changes, shares_memory, tensors
 from ._tracing import IN_PLACE, ShapedTracer, as_leaf, concrete, first_input, run, trace
-from ._values import HOW_TO, Value, certificate_of_value, composed, computed, depends, followed
+from ._values import HOW_TO, Value, certificate_of_value, computed, depends, followed
 
 
 def walk(
@@ -42,16 +44,16 @@ def walk(
             with Watch():
                 graph = trace(module, ShapedTracer(shape))
                 refuse_changes(module, before)
-                certificate, error = _follow(graph, module, norm, given)
+                found = _follow(graph, module, norm, given)
                 if center is None:
-                    check(module, graph, shape, certificate, error)
+                    _check(module, graph, shape, found)
             refuse_changes(module, before)
         except (RuntimeError, LookupError, TypeError, AttributeError, AssertionError) as exception:
             raise ValueError(
                 f"{name} fails on a float64 input of shape {(1, *shape)}: {exception}. Pass the "
                 f"right input_shape, without the batch, and cast no tensors to other precisions."
             ) from exception
-    return certificate
+    return found.certificate
 
 
 def _checked_shape(input_shape: Any) -> tuple[int, ...]:
@@ -78,10 +80,8 @@ class _SelfAttention(nn.Module):
         return self.attention(x, x, x)[0]
 
 
-def _follow(
-    graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value
-) -> tuple[PolynomialLipschitz, float]:
-    """Return the certificate of what the graph returns, and the rounding that is known of it."""
+def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value) -> Value:
+    """Return what the graph returns, as a map of the input."""
 
     def step(node: Any, args: Any, kwargs: Any) -> Any:
         _refuse_mutation(node, module)
@@ -95,14 +95,14 @@ def _follow(
     result = run(graph, given, step)
     while isinstance(result, (tuple, list)) and result:
         result = result[0]  # a recurrent network: outputs, then states
-    if isinstance(result, Value):
-        return result.certificate, result.error if math.isfinite(result.error) else 0.0
     if torch.is_tensor(result):
-        return constant(vector_norm(array(result), norm), norm), 0.0
-    raise ValueError(
-        f"Got a module whose forward returns a {type(result).__name__}, but a tensor is expected, "
-        f"or a tuple that starts with one."
-    )
+        result = Value(constant(vector_norm(array(result), norm), norm), result.double())
+    if not isinstance(result, Value):
+        raise ValueError(
+            f"Got a module whose forward returns a {type(result).__name__}, but a tensor is "
+            f"expected, or a tuple that starts with one."
+        )
+    return result
 
 
 def _refuse_mutation(node: Any, module: nn.Module) -> None:
@@ -155,10 +155,81 @@ def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str)
         queries, keys = (tokens(layer, tuple(computed(v).shape)) for v in given[:2])
 
         def rule(operands: Any) -> PolynomialLipschitz:
-            Q, K, V = (certificate_of_value(v, norm) for v in operands)
-            return attention(layer, Q, K, V, queries, keys)
+            certificates = [certificate_of_value(v, norm) for v in operands]
+            return attention(layer, certificates, queries, keys)
 
         return followed(rule, given, at[0], one_step=False), None
     rule_of_layer = rule_of(layer)
     one_step = rule_of_layer.__module__ == rule_of.__module__  # not a sequence, nor a user's
-    return composed(rule_of_layer(layer, given[0].shape, norm), given[0], at, one_step)
+
+    def composed(local: PolynomialLipschitz, at: Any) -> Value:
+        return followed(lambda v: compose(local, v.certificate), given[0], at, one_step)
+
+    local = rule_of_layer(layer, tuple(given[0].at.shape), norm)  # of each output, as nested as at
+    return torch.utils._pytree.tree_map(composed, local, at)
+
+
+# -- a second look at a certificate: the module itself, on a few inputs ----------------------------
+
+
+def _check(module: nn.Module, graph: torch.fx.Graph, shape: tuple[int, ...], value: Value) -> None:
+    """Compare graph and certificate with the module itself on a few inputs, or raise.
+
+    A graph does not show everything that Python does, and a rule of a user may be wrong. This is
+    no proof of anything; it catches gross errors, beyond the rounding of values.
+    """
+    certificate, rounding = value.certificate, value.error if math.isfinite(value.error) else 0.0
+    generator = torch.Generator().manual_seed(0)
+    name = type(module).__name__
+
+    def size(tensor: torch.Tensor) -> float:
+        return vector_norm(array(tensor), certificate.norm)
+
+    points = [
+        scale * torch.randn((1, *shape), generator=generator, dtype=torch.float64)
+        for scale in (0.0, 0.01, 0.1, 1.0, 1.0, 10.0, 100.0)
+    ]
+    found = []
+    for x in points:
+        expected, repeated = (tensors(module(x.clone())) for _ in range(2))
+        traced = tensors(run(graph, x.clone(), partial(concrete, module=module)))
+        for a, b, c in zip(expected, repeated, traced, strict=True):
+            if not (_close(a, b) and _close(a, c)):
+                raise ValueError(
+                    f"The graph that torch.fx makes of {name} computes something else than its "
+                    f"forward method, which may change tensors in place, branch, draw at random or "
+                    f"remember. {HOW_TO}"
+                )
+        found.append(expected[0])
+    _refuse_mixing(module, points[3:5], found[3:5])
+    # Where a value overflows the bound is no smaller.
+    pairs = [(x, fx) for x, fx in zip(points, found, strict=True) if fx.isfinite().all()]
+    for i, (x, fx) in enumerate(pairs):
+        noise = 1e-12 * size(fx) + 4 * rounding
+        held = size(fx) <= evaluated(certificate.B, size(x)) * (1 + 1e-9) + noise + 1e-300
+        for y, fy in pairs[:i]:
+            P = evaluated(certificate.P, max(size(x), size(y)))
+            held &= size(fx - fy) <= P * size(x - y) * (1 + 1e-9) + noise
+        if not held:
+            raise ValueError(
+                f"The certificate {certificate} does not hold for {name}: a registered rule is "
+                f"wrong, or forward does what its graph does not show."
+            )
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, 1e-9, 1e-12, equal_nan=True)
+
+
+def _refuse_mixing(module: nn.Module, points: list, found: list) -> None:
+    """Raise if a batch of two gives something else than its samples one by one."""
+    try:
+        both = tensors(module(torch.cat(points)))[0]
+    except (RuntimeError, ValueError, IndexError):
+        return  # made for a batch of one
+    if not _close(both, torch.cat(found)):
+        raise ValueError(
+            f"Got a {type(module).__name__} that treats the samples of a batch together, so that "
+            f"it is no function of one input. Recurrent and attention layers with "
+            f"batch_first=False take the first axis for the sequence."
+        )

@@ -13,7 +13,7 @@ from ..._arrays.shapes import as_stack, matrix_order
 from ..._linalg.inverses import regular_inverse
 from ..._linalg.workspace import pieces
 from ...geometry._drawing import check_sampler
-from ...impossibility._predictions import Predictions
+from ...impossibility._models import Predictions
 from ._style import COLORS, MARKERS, Display, cycled
 
 # Outputs, or rows of them, are told apart up to this number.

@@ -15,7 +15,7 @@ from ..._linalg.products import exact_inverse
 from ...geometry import distance_to_singularity
 from ...geometry._drawing import check_sampler
 from ...geometry._regions import row_norms
-from ...impossibility._predictions import Predictions
+from ...impossibility._models import Predictions
 from ._proven import checked_failure, draw_failure
 from ._style import COLORS, MARKERS, Display
 
