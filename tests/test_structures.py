@@ -632,9 +632,14 @@ def test_families_behind_pipelines():
     frame = pytest.importorskip("pandas").DataFrame(P, columns=["angle", "ratio"])
     model = CertifiedInverse(INNER["lstsq"], family=rotations).fit(frame)
     assert list(model.feature_names_in_) == ["angle", "ratio"]
-    np.testing.assert_array_equal(
-        model.predict(frame), CertifiedInverse(INNER["lstsq"], family=rotations).fit(P).predict(P)
-    )
+    expected = CertifiedInverse(INNER["lstsq"], family=rotations).fit(P).predict(P)
+    np.testing.assert_array_equal(model.predict(frame), expected)
+
+    def framed(p):
+        return type(frame)(rotations(p).reshape(-1, 4))
+
+    model = CertifiedInverse(INNER["lstsq"], family=framed).fit(P)
+    np.testing.assert_array_equal(model.predict(P), expected.reshape(-1, 4))
 
 
 def test_complex_families():
