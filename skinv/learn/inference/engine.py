@@ -103,7 +103,7 @@ class Engine:
         if out is None:
             out = np.empty((len(X), n_outputs), X.dtype)
         if len(X) * parts.width <= _SMALL:
-            self._few(X, parts, out)
+            self._few(X, parts, out, Workspace())
         else:
             self._many(X, parts, outputs, out, device, verbose)
         return out
@@ -183,13 +183,13 @@ class Engine:
                 values[:] = np.nan
             return values if X.dtype == wide else values.astype(X.dtype)
 
-    def _few(self, X: NDArray, parts: Parts, out: NDArray) -> None:
+    def _few(self, X: NDArray, parts: Parts, out: NDArray, space: Workspace) -> None:
         """Predict a few rows, without torch."""
         bad = None if sum_is_finite(X) else not_finite(X)
         E = differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
         with np.errstate(all="ignore"):
             y = out if out.dtype == E.dtype else np.empty(out.shape, E.dtype)
-            evaluate(parts, E, y, Workspace())
+            evaluate(parts, E, y, space)
             if y is not out:
                 out[...] = y
         if bad is not None:
@@ -216,31 +216,32 @@ class Engine:
             if device != cpu and products_are_exact(torch.empty(0, dtype=kind, device=device)):
                 self._many_on_device(X, host, self.parts(kind, device, outputs), out, verbose)
                 return
-            exact = products_are_exact(torch.empty(0, dtype=kind, device=cpu))
-            parts = self.parts(kind, cpu, outputs) if exact else host
             space = Workspace.of_thread()
             try:
-                self._many_on_host(X, host, parts, out, space, verbose)
+                if products_are_exact(torch.empty(0, dtype=kind, device=cpu)):
+                    self._many_on_host(X, host, self.parts(kind, cpu, outputs), out, space, verbose)
+                    return
+                for piece in pieces(len(X), host, host.origin.itemsize, verbose):
+                    self._few(X[piece], host, out[piece], space)
             finally:
                 space.trim()
 
     def _many_on_host(
         self, X: NDArray, host: Parts, parts: Parts, out: NDArray, space: Workspace, verbose: bool
     ) -> None:
-        """Predict rows of an array by torch, or by NumPy if that is what the parts are."""
+        """Predict rows of an array by torch."""
         import torch
 
         d, wide = len(host.origin), host.origin.dtype
-        exact, in_place = parts is not host, np.may_share_memory(X, out)
-        example = torch.from_numpy(host.origin)
-        direct = exact and host.is_direct and X.dtype == wide and not in_place
+        in_place, example = np.may_share_memory(X, out), torch.from_numpy(host.origin)
+        direct = host.is_direct and X.dtype == wide and not in_place
         for piece in pieces(len(X), host, wide.itemsize, verbose):
             x, part = X[piece], out[piece]
             if direct and x.flags.carray:
                 E = torch.from_numpy(x).view(len(x), d)
             else:
                 E = space.of(example, (len(x), d), "E")
-                if x.flags.carray and host.kept is None and exact:
+                if x.flags.carray and host.kept is None:
                     differences(torch.from_numpy(x), parts, E)
                 else:  # read-only memory and files, which torch does not take
                     differences(x, host, E.numpy())
@@ -253,10 +254,7 @@ class Engine:
             bad = None if finite else not_finite(x)
             same = part.dtype == wide
             y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")
-            if exact:
-                evaluate(parts, E, y, space)
-            else:
-                evaluate(host, E.numpy(), y.numpy(), space)
+            evaluate(parts, E, y, space)
             # Through products alone NaN and infinity of a row reach all of its outputs.
             if not early and not math.isfinite(y[:, 0].sum()):
                 bad = not_finite(E.numpy() if in_place else x)

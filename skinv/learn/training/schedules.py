@@ -7,7 +7,7 @@ SCHEDULES = ("constant", "one_cycle", "warm_restarts")
 
 
 def learning_rates(schedule: str, n_steps: int, peak: float) -> NDArray[np.float64]:
-    """Return the learning rate of every step.
+    """Return the learning rate of every step, of a schedule that is not constant.
 
     "one_cycle" climbs from peak/25 in the first 30 % of the steps and falls to peak/10⁵, each along
     half a cosine (Smith and Topin 2019, "Super-convergence"). "warm_restarts" falls along half a
@@ -15,8 +15,6 @@ def learning_rates(schedule: str, n_steps: int, peak: float) -> NDArray[np.float
     and Hutter 2017, "SGDR", with T_mult = 2).
     """
     step = np.arange(n_steps, dtype=np.float64)
-    if schedule == "constant":
-        return np.full(n_steps, peak)
     if schedule == "warm_restarts":
         first = n_steps / 7
         cycle = np.searchsorted([first, 3 * first], step, side="right")
