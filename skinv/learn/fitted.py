@@ -87,9 +87,10 @@ class Polynomial:
     ) -> ReducedMap:
         """Return what predicts; if `full`, all outputs come from the terms, not from a basis."""
         lower: ReducedMap | None = None
+        mantissa, exponent = np.frexp(rows)
         for bits, most in _LOWER:
             some = replace(self, monomials=self.monomials[:most])
-            rounded = rounded_to(rows, bits)
+            rounded = np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
             same = np.array_equal(rounded, rows)
             fitted = some if same else some.rounded(rounded)
             count = fitted.single_count(rounded, targets)
@@ -125,18 +126,11 @@ class Polynomial:
         )
 
 
-def rounded_to(rows: NDArray, bits: int) -> NDArray[np.float64]:
-    """Return numbers rounded to so many bits, in float64."""
-    mantissa, exponent = np.frexp(rows)
-    return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
-
-
 def limits_of(reduction: Reduction, terms: Terms, factor: float, n_inputs: int = 0) -> NDArray:
     """Return how far what is outside of the coordinates, and then these, may go for a prediction.
 
-    Where the highest degree is D, a coordinate that enters with degree d may go factor^(D/d) times
-    as far as in training, so that no term grows more than factor^D; what the coordinates do not see
-    counts as linear. The leading `n_inputs` enter a network, too: with degree 2, at least.
+    See `max_extrapolation` of :class:`skinv.PolynomialInverseApprox`. The leading `n_inputs` enter
+    a network, too: with degree 2, at least.
     """
     k, r = reduction.projection.shape[1], reduction.outside.shape[1]
     degrees = np.ones(k)

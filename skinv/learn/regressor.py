@@ -44,14 +44,9 @@ class WrapsRegressorMixin:
         -------
         MetadataRouter
         """
-        return (
-            MetadataRouter(owner=type(self).__name__)
-            .add_self_request(self)
-            .add(
-                estimator=self.estimator,
-                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
-            )
-        )
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return router.add(estimator=self.estimator, method_mapping=mapping)
 
 
 def warn_of_unanswered(answered: NDArray[np.bool_]) -> None:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from threading import RLock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._arrays.conversion import namespace, to_host
 from ..._linalg.arithmetic import Arithmetic, products_are_exact
 from ..._linalg.form import ModelForm, for_complex
 from ..._linalg.products import kernels_for
@@ -64,16 +66,20 @@ class Engine:
     a device, so that a prediction can be captured in a CUDA graph.
     """
 
-    def __init__(self, make_form: Callable[[], ModelForm], n_outputs: int):
+    def __init__(self, make_form: Callable[[], ModelForm]):
         # What it returns is not kept, only the constants of the precisions, devices and selections
         # of outputs that have been asked for.
         self._make_form = make_form
-        self.n_outputs = n_outputs
         self._lock = RLock()
         self._parts: dict[Any, Parts] = {}
         self._functions: dict[Any, Callable] = {}
         self._devices: dict[str, Any] = {}
         self._engines: dict[Any, Engine] = {}
+
+    @cached_property
+    def n_outputs(self) -> int:
+        """Number of numbers predicted for a sample."""
+        return self._make_form().constant.size
 
     def __call__(
         self,
@@ -112,8 +118,7 @@ class Engine:
         """Return the engine for rows of real and imaginary parts in turn."""
         engine = self._engines.get(inverses)
         if engine is None:
-            n_outputs = self.n_outputs // 2 if inverses else self.n_outputs
-            engine = Engine(lambda: for_complex(self._make_form(), inverses), n_outputs)
+            engine = Engine(lambda: for_complex(self._make_form(), inverses))
             self._engines[inverses] = engine
         return engine
 
@@ -124,7 +129,7 @@ class Engine:
             form, engine = self._make_form(), self
             if form.reduced is not None:
                 wide = replace(form, reduced=form.reduced.tolerating(2 * Arithmetic.of(X).unit))
-                engine = Engine(lambda: wide, self.n_outputs)
+                engine = Engine(lambda: wide)
                 engine._engines[X.dtype] = engine
             self._engines[X.dtype] = engine
         return engine
@@ -183,15 +188,19 @@ class Engine:
                 values[:] = np.nan
             return values if X.dtype == wide else values.astype(X.dtype)
 
-    def _few(self, X: NDArray, parts: Parts, out: NDArray, space: Workspace) -> None:
-        """Predict a few rows, without torch."""
+    def _few(
+        self, X: NDArray, parts: Parts, out: NDArray, space: Workspace, there: Parts | None = None
+    ) -> None:
+        """Predict a few rows, without torch, or where parts are that are `there`."""
         bad = None if sum_is_finite(X) else not_finite(X)
         E = differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
         with np.errstate(all="ignore"):
-            y = out if out.dtype == E.dtype else np.empty(out.shape, E.dtype)
-            evaluate(parts, E, y, space)
+            if there is not None:
+                E = namespace(there.origin).from_numpy(E).to(there.origin.device)
+            y = out if out.dtype == E.dtype else space.of(E, out.shape, "y")
+            evaluate(there or parts, E, y, space)
             if y is not out:
-                out[...] = y
+                out[...] = to_host(y)
         if bad is not None:
             out[bad] = np.nan
 
@@ -214,7 +223,11 @@ class Engine:
         with torch.no_grad(), np.errstate(all="ignore"):
             # Where the user allows torch a lower precision, that is not meant for arrays.
             if device != cpu and products_are_exact(torch.empty(0, dtype=kind, device=device)):
-                self._many_on_device(X, host, self.parts(kind, device, outputs), out, verbose)
+                there, space = self.parts(kind, device, outputs), Workspace()
+                width = max(there.width, len(host.origin), there.n_outputs)
+                step = max(PIECE_COPIED // (host.origin.itemsize * width), 1)
+                for piece in steps(len(X), step, verbose):
+                    self._few(X[piece], host, out[piece], space, there)
                 return
             space = Workspace.of_thread()
             try:
@@ -262,27 +275,6 @@ class Engine:
                 torch.from_numpy(part).copy_(y)
             if bad is not None:
                 part[bad] = np.nan
-
-    def _many_on_device(
-        self, X: NDArray, host: Parts, parts: Parts, out: NDArray, verbose: bool
-    ) -> None:
-        """Predict rows of an array on a GPU."""
-        import torch
-
-        wide = host.origin.dtype
-        space = Workspace()
-        width = max(parts.width, len(host.origin), parts.n_outputs)
-        step = max(PIECE_COPIED // (wide.itemsize * width), 1)
-        for piece in steps(len(X), step, verbose):
-            x = X[piece]
-            bad = None if sum_is_finite(x) else not_finite(x)
-            near = differences(x, host, np.empty((len(x), len(host.origin)), wide))
-            E = torch.from_numpy(near).to(parts.origin.device)
-            y = space.of(E, out[piece].shape, "y")
-            evaluate(parts, E, y, space)
-            out[piece] = y.cpu().numpy()
-            if bad is not None:
-                out[piece][bad] = np.nan
 
     # -- tensors -----------------------------------------------------------------------------------
 
