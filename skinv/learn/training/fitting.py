@@ -24,7 +24,6 @@ from .callbacks import Finished, ValidationScore
 from .modules import MLP
 from .net import InverseNet, load_solver_state, solver_state
 from .recycling import Recycling
-from .schedules import learning_rates
 from .solvers import choose_solver, lm_batch_size, lm_epoch, schedules_rates
 from .stream import stream
 
@@ -40,7 +39,6 @@ def train_on_arrays(
     rows: NDArray,
     targets: NDArray,
     held_out: tuple[NDArray, NDArray] | None,
-    n_epochs: int,
     *,
     partial: bool = False,
     deadline: float = math.inf,  # on the clock time.monotonic
@@ -67,7 +65,7 @@ def train_on_arrays(
         score = ValidationScore(prepared.y_scale, prepared.variance(held_out[1]))
     del rows, targets, held_out
     rates = np.array([0.1 * peak_rate(model)]) if partial else None
-    _train(model, solver, data, n_epochs, deadline, valid, score, rates)
+    _train(model, solver, data, 1 if partial else model.max_iter, deadline, valid, score, rates)
 
 
 @np.errstate(all="ignore")  # of what overflows the loss tells
@@ -231,3 +229,30 @@ def _keep(model: Any, net: InverseNet, *, validated: bool) -> None:
         scores = [row["valid_score"] for row in epochs if "valid_score" in row]
         model.validation_scores_ = (model.validation_scores_ or []) + scores
     model.best_loss_ = float(net.best_.loss)
+
+
+def learning_rates(schedule: str, n_steps: int, peak: float) -> NDArray[np.float64]:
+    """Return the learning rate of every step, of a schedule that is not constant.
+
+    "one_cycle" climbs from peak/25 in the first 30 % of the steps and falls to peak/10⁵, each along
+    half a cosine (Smith and Topin 2019, "Super-convergence"). "warm_restarts" falls along half a
+    cosine from the peak to 0 three times, in cycles of 1/7, 2/7 and 4/7 of the steps (Loshchilov
+    and Hutter 2017, "SGDR", with T_mult = 2).
+    """
+    step = np.arange(n_steps, dtype=np.float64)
+    if schedule == "warm_restarts":
+        first = n_steps / 7
+        cycle = np.searchsorted([first, 3 * first], step, side="right")
+        start, length = first * (2**cycle - 1), first * 2**cycle
+        return peak * _half_cosine((step - start) / length)
+    climb = 0.3 * n_steps
+    up = peak + (peak / 25 - peak) * _half_cosine(step / climb)
+    down = peak / 1e5 + (peak - peak / 1e5) * _half_cosine(
+        (step - climb) / max(n_steps - 1 - climb, 1)
+    )
+    return np.where(step < climb, up, down)
+
+
+def _half_cosine(t: NDArray) -> NDArray:
+    """Fall from 1 at t = 0 to 0 at t = 1."""
+    return 0.5 * (1.0 + np.cos(np.pi * np.clip(t, 0.0, 1.0)))

@@ -36,19 +36,18 @@ class InverseNet(NeuralNet):
     # On the clock time.monotonic: when to stop, and when training began.
     deadline, started = math.inf, 0.0
     bar: Any = None  # of progress over epochs
+    rates: NDArray | None = None  # of all steps; None leaves them to the optimiser and callbacks
 
     def __init__(
         self,
         *args: Any,
         solver: str = "adam",
         weight_decay: float = 0.0,
-        rates: NDArray | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.solver = solver
         self.weight_decay = weight_decay
-        self.rates = rates
 
     @property
     def _default_callbacks(self) -> list:

@@ -6,7 +6,7 @@ import torch
 from skorch.callbacks import Callback
 
 from .batches import pick
-from .gram import activation_jet, augmented
+from .normal_equations import activation_jet, augmented
 
 # Epochs between two recyclings, the share of the units that the first moves, and the share of a fit
 # after which nothing is moved any more.

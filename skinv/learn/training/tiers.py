@@ -59,7 +59,7 @@ def train_tier(
     if learns is not False:
         from .fitting import train_on_arrays
 
-        train_on_arrays(model, rows, targets, held_out, model.max_iter, deadline=deadline)
+        train_on_arrays(model, rows, targets, held_out, deadline=deadline)
         interrupted = model._net.was_interrupted()
     else:
         _drop_network(model)
