@@ -53,14 +53,6 @@ class Polynomial:
         values += constant
         return values
 
-    def rounded(self, rows: NDArray) -> "Polynomial":
-        """Return the same terms, fitted to the training rows as they are in a lower precision."""
-        # What is rounding then does not go by coordinates in which the rows hardly move.
-        z = self.reduction.coordinates(rows)
-        R, Z = triangular(z, self.outputs, np.arange(len(rows)), self.monomials)
-        R, Z = penalized(R, Z, self.penalty[: len(self.monomials)])
-        return replace(self, R=R, Z=Z)
-
     def single_count(self, rows: NDArray, targets: NDArray) -> int:
         """Return how many terms are worth their time in single precision, of rounded rows."""
         some = some_of(len(rows), _LOOKED_AT)
@@ -92,7 +84,13 @@ class Polynomial:
             some = replace(self, monomials=self.monomials[:most])
             rounded = np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
             same = np.array_equal(rounded, rows)
-            fitted = some if same else some.rounded(rounded)
+            fitted = some
+            if not same:
+                # What is rounding then does not go by coordinates in which the rows hardly move.
+                z, terms = self.reduction.coordinates(rounded), some.monomials
+                R, Z = triangular(z, self.outputs, np.arange(len(rows)), terms)
+                R, Z = penalized(R, Z, self.penalty[: len(terms)])
+                fitted = replace(some, R=R, Z=Z)
             count = fitted.single_count(rounded, targets)
             if not same or count < len(self.monomials):
                 lower = replace(

@@ -218,7 +218,6 @@ class StructuredInverse(
         return extract_complex(as_stack(rows)) if self._is_complex else as_stack(rows)
 
     def _rows(self, stack: NDArray) -> NDArray:
-        """Undo :meth:`_stack`."""
         stack = embed_complex(stack) if self._is_complex else stack
         return stack.reshape(len(stack), self.center_.size)
 

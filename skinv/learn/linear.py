@@ -138,30 +138,27 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
             If `X` could be a single matrix.
         """
         with training_rows(X, y, sample_weight) as (X, y, sample_weight):
-            return self._fit(X, y, sample_weight)
-
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "LinearInverseApprox":
-        self._validate_params()
-        # Of an earlier fit.
-        for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine"):
-            self.__dict__.pop(name, None)
-        self._order = self.order
-        if self.method == "lstsq":
-            if self.order != 1:
-                raise ValueError(
-                    f"Got order={self.order} with method='lstsq', which is affine: use order=1, or "
-                    f"method='taylor'."
-                )
-            if X is None:
-                raise ValueError("method='lstsq' needs training matrices: pass X.")
-            rows, targets, self._inverse_targets = self._validate_training(X, y)
-            weight, scaled = _checked_weight(sample_weight, rows), self._inverse_targets
-            rcond = _VARIATION if scaled else None
-            x_mean, y_mean, matrix = affine_fit(rows, targets, weight, rcond, scaled=scaled)
-            self._own(_x_mean=x_mean, _y_mean=y_mean, _map=matrix)
-        else:
-            self._fit_taylor(X, y, sample_weight)
-        self._set_engine()
+            self._validate_params()
+            # Of an earlier fit.
+            for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine"):
+                self.__dict__.pop(name, None)
+            self._order = self.order
+            if self.method == "lstsq":
+                if self.order != 1:
+                    raise ValueError(
+                        f"Got order={self.order} with method='lstsq', which is affine: use order=1, "
+                        f"or method='taylor'."
+                    )
+                if X is None:
+                    raise ValueError("method='lstsq' needs training matrices: pass X.")
+                rows, targets, self._inverse_targets = self._validate_training(X, y)
+                weight, scaled = _checked_weight(sample_weight, rows), self._inverse_targets
+                rcond = _VARIATION if scaled else None
+                x_mean, y_mean, matrix = affine_fit(rows, targets, weight, rcond, scaled=scaled)
+                self._own(_x_mean=x_mean, _y_mean=y_mean, _map=matrix)
+            else:
+                self._fit_taylor(X, y, sample_weight)
+            self._set_engine()
         return self
 
     def _fit_taylor(self, X: Any, y: Any, sample_weight: Any) -> None:

@@ -149,35 +149,32 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
             If `X` could be a single matrix.
         """
         with training_rows(X, y) as (X, y):
-            return self._fit(X, y)
-
-    def _fit(self, X: Any, y: Any) -> "PolynomialInverseApprox":
-        self._validate_params()
-        for name in ("_series", "_map", "_engine"):  # of an earlier fit
-            self.__dict__.pop(name, None)
-        factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
-        rows, targets, self._inverse_targets = self._validate_training(X, y)
-        rows = rows.astype(np.float64, copy=False)
-        self._n_targets = targets.shape[1]
-        with np.errstate(all="ignore"):  # of numbers of very different size
-            found = fit_polynomial(
-                rows,
-                targets,
-                inverses=self._inverse_targets,
-                n_components=None if self.n_components == "auto" else int(self.n_components),
-                degree=None if self.degree == "auto" else int(self.degree),
-                max_terms=int(self.max_terms),
-            )
-            if found is not None:
-                self._map = found.to_map(rows, targets, factor)
-                self.n_components_ = self._map.projection.shape[1]
-                self.n_terms_ = len(found.monomials) + 1
-                self.degree_ = max(map(len, found.monomials), default=0)
-                self.held_out_error_ = found.error
-        if found is None:
-            self._keep_series(rows)
-        self._answers_all = self.on_extrapolation == "keep"
-        self._set_engine()
+            self._validate_params()
+            for name in ("_series", "_map", "_engine"):  # of an earlier fit
+                self.__dict__.pop(name, None)
+            factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
+            rows, targets, self._inverse_targets = self._validate_training(X, y)
+            rows = rows.astype(np.float64, copy=False)
+            self._n_targets = targets.shape[1]
+            with np.errstate(all="ignore"):  # of numbers of very different size
+                found = fit_polynomial(
+                    rows,
+                    targets,
+                    inverses=self._inverse_targets,
+                    n_components=None if self.n_components == "auto" else int(self.n_components),
+                    degree=None if self.degree == "auto" else int(self.degree),
+                    max_terms=int(self.max_terms),
+                )
+                if found is not None:
+                    self._map = found.to_map(rows, targets, factor)
+                    self.n_components_ = self._map.projection.shape[1]
+                    self.n_terms_ = len(found.monomials) + 1
+                    self.degree_ = max(map(len, found.monomials), default=0)
+                    self.held_out_error_ = found.error
+            if found is None:
+                self._keep_series(rows)
+            self._answers_all = self.on_extrapolation == "keep"
+            self._set_engine()
         return self
 
     def _keep_series(self, rows: NDArray) -> None:

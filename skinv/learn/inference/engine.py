@@ -17,15 +17,7 @@ from ..._linalg.products import kernels_for
 from ..._linalg.workspace import Workspace, empty, on_host
 from .evaluate import evaluate
 from .parts import Parts
-from .pieces import (
-    PIECE_COPIED,
-    differences,
-    fresh_memory,
-    not_finite,
-    pieces,
-    steps,
-    sum_is_finite,
-)
+from .pieces import PIECE_COPIED, differences, not_finite, pieces, steps, sum_is_finite
 from .single import single_function
 
 # Up to so many numbers torch costs more than it saves.
@@ -177,7 +169,6 @@ class Engine:
     # -- arrays ------------------------------------------------------------------------------------
 
     def _row(self, X: NDArray, wide: Any) -> NDArray:
-        """Predict a single row."""
         row = X.reshape(-1)
         if X.dtype != wide:
             row = row.astype(wide)
@@ -195,11 +186,12 @@ class Engine:
         bad = None if sum_is_finite(X) else not_finite(X)
         E = differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
         with np.errstate(all="ignore"):
-            if there is not None:
+            if there is None:
+                evaluate(parts, E, out, space)
+            else:
                 E = namespace(there.origin).from_numpy(E).to(there.origin.device)
-            y = out if out.dtype == E.dtype else space.of(E, out.shape, "y")
-            evaluate(there or parts, E, y, space)
-            if y is not out:
+                y = space.of(E, out.shape, "y")
+                evaluate(there, E, y, space)
                 out[...] = to_host(y)
         if bad is not None:
             out[bad] = np.nan
@@ -213,7 +205,6 @@ class Engine:
         name: str,
         verbose: bool,
     ) -> None:
-        """Predict many rows of an array."""
         import torch
 
         if name not in self._devices:
@@ -265,14 +256,10 @@ class Engine:
             elif early:
                 finite = math.isfinite(torch.dot(E.view(-1), E.view(-1)))
             bad = None if finite else not_finite(x)
-            same = part.dtype == wide
-            y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")
-            evaluate(parts, E, y, space)
+            evaluate(parts, E, torch.from_numpy(part), space)
             # Through products alone NaN and infinity of a row reach all of its outputs.
-            if not early and not math.isfinite(y[:, 0].sum()):
+            if not early and not math.isfinite(part[:, 0].sum(dtype=wide)):
                 bad = not_finite(E.numpy() if in_place else x)
-            if not same:
-                torch.from_numpy(part).copy_(y)
             if bad is not None:
                 part[bad] = np.nan
 
@@ -285,7 +272,9 @@ class Engine:
         wide = torch.float32 if X.dtype.itemsize < 4 else X.dtype
         parts = self.parts(wide, X.device, outputs)
         if out is None:
-            out = fresh_memory(len(X), parts.n_outputs, X.dtype, X.device)
+            out = X.new_empty(len(X), parts.n_outputs)
+            if on_host(X) and X.dtype == wide:  # NumPy's pages are large, and faster to get
+                out = torch.from_numpy(np.empty_like(out.numpy()))
         if _by_kernel(X, parts, out):
             return out
         space = Workspace.of_thread() if on_host(X) else Workspace()
@@ -303,12 +292,7 @@ class Engine:
                 else:
                     E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
                     differences(x, parts, E)
-                if part.dtype == wide:
-                    evaluate(parts, E, part, space)
-                else:
-                    y = space.of(E, tuple(part.shape), "y")
-                    evaluate(parts, E, y, space)
-                    part.copy_(y)
+                evaluate(parts, E, part, space)
                 if seen is not None:
                     part += seen[:, None]
         space.trim()

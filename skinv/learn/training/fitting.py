@@ -80,7 +80,7 @@ def train_on_stream(
     if n_steps is None:
         n_steps = 1_000 if solver == "lm" else 10_000
     per_epoch = min(lm_epoch(sizes) if solver == "lm" else _DRAWN, n_steps)
-    n_epochs = -(-n_steps // per_epoch)
+    n_epochs = math.ceil(n_steps / per_epoch)
     data = DrawnBatches(
         stream(sampler, model._preparation, device, dtype),
         _batch_size(model, solver, 256),
@@ -185,7 +185,23 @@ def _train(
             f"The training was interrupted in epoch {len(net.history)} of {n_epochs}; the model is "
             f"the best so far.",
         )
-    _keep(model, net, validated=valid is not None)
+    monitored = "train_loss" if valid is None else "valid_loss"
+    epochs, layers = [row for row in net.history if monitored in row], net.module_.layers()
+    if not all(np.isfinite(array).all() for layer in layers for array in layer):
+        raise ValueError(
+            "Weights became infinite or NaN in the last epoch; use a smaller learning_rate_init or "
+            "weight_decay, or look for outliers in the targets."
+        )
+    model._net, model._layers = net, layers
+    model._solver_state, model.solver_ = solver_state(net), net.solver
+    model._fitted = True
+    model._set_engine()
+    model.n_iter_ += len(epochs)
+    model.loss_curve_ = model.loss_curve_ + [row["train_loss"] for row in epochs]
+    if valid is not None:
+        scores = [row["valid_score"] for row in epochs if "valid_score" in row]
+        model.validation_scores_ = (model.validation_scores_ or []) + scores
+    model.best_loss_ = float(net.best_.loss)
 
 
 def _callbacks(
@@ -208,27 +224,6 @@ def _callbacks(
         n, tol = model.n_iter_no_change, model.tol
         callbacks.append(EarlyStopping(monitor, patience=n, threshold=tol, sink=noop))
     return callbacks
-
-
-def _keep(model: Any, net: InverseNet, *, validated: bool) -> None:
-    """Let a model have the weights and the history of its net."""
-    monitored = "valid_loss" if validated else "train_loss"
-    epochs, layers = [row for row in net.history if monitored in row], net.module_.layers()
-    if not all(np.isfinite(array).all() for layer in layers for array in layer):
-        raise ValueError(
-            "Weights became infinite or NaN in the last epoch; use a smaller learning_rate_init or "
-            "weight_decay, or look for outliers in the targets."
-        )
-    model._net, model._layers = net, layers
-    model._solver_state, model.solver_ = solver_state(net), net.solver
-    model._fitted = True
-    model._set_engine()
-    model.n_iter_ += len(epochs)
-    model.loss_curve_ = model.loss_curve_ + [row["train_loss"] for row in epochs]
-    if validated:
-        scores = [row["valid_score"] for row in epochs if "valid_score" in row]
-        model.validation_scores_ = (model.validation_scores_ or []) + scores
-    model.best_loss_ = float(net.best_.loss)
 
 
 def learning_rates(schedule: str, n_steps: int, peak: float) -> NDArray[np.float64]:
