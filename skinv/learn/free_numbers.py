@@ -255,7 +255,6 @@ class StructuredInverse(
         return values if self._packed else restore_layout(values, layout)
 
     def _predict_rows(self, rows: Any) -> Any:
-        """Return the predictions for finite rows, as rows."""
         full, structure = self._full(rows), self._structure
         features = structure.pack(full)
         ours = isinstance(unwrapped(self.estimator_, pipelines=True), InverseRegressorMixin)
@@ -286,7 +285,6 @@ class StructuredInverse(
         return values
 
     def _full(self, rows: Any) -> Any:
-        """Return matrices as full rows."""
         if not self._packed:
             return rows
         n = packed_order(rows.shape[1])

@@ -70,7 +70,8 @@ def triangular(
     z: NDArray, outputs: Outputs, index: NDArray[np.intp], monomials: list[tuple[int, ...]]
 ) -> tuple[NDArray, NDArray]:
     """Return R and QᵀY of the QR decomposition of the terms, the constant one first."""
-    R, Z = np.zeros((0, len(monomials) + 1)), None
+    R: Any = np.zeros((0, len(monomials) + 1))
+    Z: Any = None
     for start in range(0, len(z), CHUNK):
         piece = slice(start, min(start + CHUNK, len(z)))
         y, columns = outputs.of(index[piece]), columns_of(z[piece], monomials)
@@ -82,7 +83,6 @@ def triangular(
             )
         Q, R = qr(np.vstack([R, columns]), mode="economic", check_finite=False)
         Z = Q.T @ (y if Z is None else np.vstack([Z, y]))
-    assert Z is not None
     return R, Z
 
 

@@ -146,8 +146,8 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
             if self.method == "lstsq":
                 if self.order != 1:
                     raise ValueError(
-                        f"Got order={self.order} with method='lstsq', which is affine: use order=1, "
-                        f"or method='taylor'."
+                        f"Got order={self.order} with method='lstsq', which is affine: use "
+                        f"order=1, or method='taylor'."
                     )
                 if X is None:
                     raise ValueError("method='lstsq' needs training matrices: pass X.")

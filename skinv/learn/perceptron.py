@@ -23,10 +23,7 @@ class PerceptronMixin(ExtrapolationMixin):
     random_state: Any
     max_time: float | None
     n_outputs_: int
-    solver_: str
-    loss_curve_: list[float]
     _rng: np.random.RandomState
-    _solver_state: dict[str, Any]
     _activation: str
     _layers: Layers  # in scaled space, as torch has them
     _net: Any
@@ -40,7 +37,6 @@ class PerceptronMixin(ExtrapolationMixin):
                 real_array(getattr(self, name), name)
 
     def _deadline(self) -> float:
-        """Return when a fit that begins now is to stop."""
         self._validate_params()
         return math.inf if self.max_time is None else time.monotonic() + float(self.max_time)
 

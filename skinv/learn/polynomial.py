@@ -155,7 +155,6 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
             factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
             rows, targets, self._inverse_targets = self._validate_training(X, y)
             rows = rows.astype(np.float64, copy=False)
-            self._n_targets = targets.shape[1]
             with np.errstate(all="ignore"):  # of numbers of very different size
                 found = fit_polynomial(
                     rows,
@@ -194,7 +193,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         if self._map is None:
             center, inverse = self._series
             return partial(ModelForm.series, center, inverse, 1)
-        zeros = np.zeros(self._n_targets), np.zeros(self.n_features_in_)
+        zeros = np.zeros(self._map.n_outputs), np.zeros(self.n_features_in_)
         reduced = self._map.answering_all() if self._answers_all else self._map
         return partial(ModelForm, *zeros, reduced=reduced)
 

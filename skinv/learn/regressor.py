@@ -32,7 +32,6 @@ class WrapsRegressorMixin:
     estimator: Any
 
     def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
-        """Return what the regressor's ``fit`` gets."""
         if _routing_enabled():
             return process_routing(self, "fit", **fit_params).estimator.fit
         return fit_params
@@ -141,7 +140,6 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         return float(score)
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
-        """Return the exact inverses of matrices as rows."""
         rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False)
         return training_inverses(rows.astype(np.float64, copy=False))
 

@@ -233,7 +233,6 @@ class Engine:
     def _many_on_host(
         self, X: NDArray, host: Parts, parts: Parts, out: NDArray, space: Workspace, verbose: bool
     ) -> None:
-        """Predict rows of an array by torch."""
         import torch
 
         d, wide = len(host.origin), host.origin.dtype

@@ -82,7 +82,6 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) ->
 
 
 def _put(out: Any, values: Any, add: bool) -> None:
-    """Write values to `out`, or add them."""
     if add:
         out += values
     else:

@@ -114,12 +114,10 @@ class Parts:
         return parts
 
     def _maps(self) -> list[NDArray]:
-        """Return the matrices that E is multiplied with."""
         maps = [W for W, _ in self.layers[:1]] + ([] if self.linear is None else [self.linear])
         return maps + ([] if self.reduced is None else [self.reduced.projection])
 
     def _change_maps(self, change: Callable[[NDArray], NDArray]) -> None:
-        """Change the matrices that E is multiplied with."""
         if self.linear is not None:
             self.linear = change(self.linear)
         self.layers[:1] = [(change(W), b) for W, b in self.layers[:1]]
@@ -145,7 +143,6 @@ class Parts:
         return largest > 0 and self.origin.any() and not 1 / _RANGE < largest < _RANGE
 
     def _rescale(self, unit: Any) -> None:
-        """Take another unit, of all inputs or of each, for E."""
         self.unit = unit
         columns = unit if np.ndim(unit) == 0 else unit[:, None]
         self._change_maps(lambda M: M / columns)

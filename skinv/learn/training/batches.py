@@ -177,7 +177,6 @@ class DrawnBatches(Batches):
         return self._last
 
     def _block(self, n: int) -> int:
-        """Return how many rows to draw next, a multiple of n."""
         n_epochs = max(1, min(self.n_epochs, _BLOCK // n))
         self.n_epochs -= n_epochs
         return n_epochs * n

@@ -142,7 +142,6 @@ def build_net(model: Any, solver: str, callbacks: list | None = None) -> Inverse
 
 
 def _tensors(model: Any, rows: NDArray, targets: NDArray, dtype: str) -> Rows:
-    """Bring inputs and targets of the network to the device, piece by piece."""
 
     def pair(piece: slice) -> tuple[NDArray, NDArray]:
         return rows[piece].astype(np.float64, copy=False), targets[piece]

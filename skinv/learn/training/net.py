@@ -74,6 +74,8 @@ class InverseNet(NeuralNet):
         """Run the epochs; interrupted, go back to the best weights so far."""
         self.interrupted_, X.losses = False, row_losses(self.module_)
         self._loop: Any = None  # of Adam
+        self._listened = any(_listens(callback) for _, callback in self.callbacks_)
+        self.n_steps_ = 0
         self.best_ = BestWeights(self.module_)
         self._smallest: dict[str, float] = {}
         try:
@@ -88,12 +90,6 @@ class InverseNet(NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_loop": None, "best_": None, "bar": None}
-
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Look once which loop the callbacks need."""
-        super().on_train_begin(net, X=X, y=y, **kwargs)
-        self.n_steps_ = 0
-        self._listened = any(_listens(callback) for _, callback in self.callbacks_)
 
     def on_epoch_begin(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Let Levenberg-Marquardt end on larger batches, whose noise is smaller."""

@@ -56,12 +56,13 @@ class NormalEquations:
         self.VV = self.V.T @ self.V
         width = self.q + self.last.shape[1]
         self._gram = self.last.new_zeros(width, width, dtype=gram_dtype)
+        self.width = width  # numbers per row that :meth:`_add` holds
 
     def assemble(self, x: torch.Tensor, y: torch.Tensor) -> float:
         """Add the rows to the matrix and the gradient; return their sum of squares."""
         gradients = [torch.zeros_like(W) for W in self.layers]
         total = x.new_zeros(())
-        step = max(_CHUNK // self._width(), 64)
+        step = max(_CHUNK // self.width, 64)
         for xc, yc in zip(x.split(step), y.split(step), strict=True):
             a, derivatives = self._forward(xc)
             delta = a[-1] @ self.last.T - yc
@@ -93,10 +94,6 @@ class NormalEquations:
             gradients[i] += delta.T @ a[i]
             if i:
                 delta = (delta @ self.layers[i][:, :-1]) * derivatives[i - 1]
-
-    def _width(self) -> int:
-        """Return how many numbers per row :meth:`_add` holds."""
-        return len(self._gram)
 
     def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
         """Add a chunk to the Gram matrices; return the rows that the last layers gave."""
@@ -205,12 +202,10 @@ class TwoHidden(NormalEquations):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         new, q1 = self.last.new_zeros, self.sizes[0]
+        self.width += q1
         self._first = new(q1, q1, dtype=self.gram_dtype)
         # Of the first layer with f'₂ ⊗ ã₁ and ã₂, for each output.
         self._mixed = new(len(self.V), q1, len(self._gram), dtype=self.gram_dtype)
-
-    def _width(self) -> int:
-        return len(self._gram) + len(self._first)
 
     def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
         B, dtype = super()._add(a, derivatives), self.gram_dtype

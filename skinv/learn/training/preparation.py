@@ -127,7 +127,6 @@ class Preparation:
         return (self._varying(rows) - like(self.x_mean, rows)) / like(self.x_scale, rows)
 
     def _varying(self, rows: Any) -> Any:
-        """Return the kept inputs, without a copy where all are."""
         return rows[:, self.kept.tolist()] if len(self.kept) < rows.shape[1] else rows
 
     def baseline(self, rows: Any) -> Any:
