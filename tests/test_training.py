@@ -21,12 +21,12 @@ from skinv import FeasibleRegionSampler, LinearInverseApprox, NeuralInverseRegre
 from skinv.learn.training import normal_equations
 from skinv.learn.training.adam import AdamLoop, _Graph
 from skinv.learn.training.batches import DrawnBatches, TensorBatches, pick, row_losses
+from skinv.learn.training.callbacks import move_units
 from skinv.learn.training.fitting import learning_rates
 from skinv.learn.training.levenberg_marquardt import LevenbergMarquardt
 from skinv.learn.training.modules import MLP, mlp_forward
 from skinv.learn.training.normal_equations import KINDS
 from skinv.learn.training.preparation import Preparation, random_layers
-from skinv.learn.training.recycling import move_units
 from skinv.learn.training.solvers import choose_solver, lm_batch_size, lm_epoch
 from skinv.learn.training.stream import inverses, stream
 

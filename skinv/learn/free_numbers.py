@@ -321,9 +321,7 @@ class StructuredInverse(
     def _full_form(self, form: ModelForm) -> ModelForm:
         """Return a form of free numbers as one of whole matrices, which it first projects."""
         structure = self._structure
-        entries = np.arange(len(structure.source))
-        U = np.zeros((len(structure.first), len(entries)))
-        U[structure.source, entries] = structure.sign
+        U = structure.unpack(np.eye(len(structure.first)))
         P = U.T / structure.multiplicity
         layers = form.layers_around(form.x_mean)
         if layers:
@@ -338,6 +336,6 @@ class StructuredInverse(
             layers,
             form.activation,
             form.x_mean @ U if layers else np.zeros(0),
-            np.ones(len(entries)),
+            np.ones(U.shape[1]),
             None if form.reduced is None else form.reduced.unpacked(P, U),
         )

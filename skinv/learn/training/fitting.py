@@ -20,10 +20,9 @@ from ..._arrays.progress import progress
 from ..._arrays.warned import warn
 from ..inference.engine import resolve_device
 from .batches import Batches, DrawnBatches, Rows, TensorBatches, prepared_rows
-from .callbacks import Finished, ValidationScore
+from .callbacks import Finished, Recycling, ValidationScore
 from .modules import MLP
 from .net import InverseNet, load_solver_state, solver_state
-from .recycling import Recycling
 from .solvers import choose_solver, lm_batch_size, lm_epoch, schedules_rates
 from .stream import stream
 

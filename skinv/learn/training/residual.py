@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from ..._arrays.conversion import like
 from ..._linalg.form import Layers, ModelForm, ReducedMap
-from ..fitted import Polynomial, limits_of
-from ..least_squares import design, output_basis
+from ..least_squares import Polynomial, design, limits_of, output_basis
 from ..reduction import leading_directions
 
 # Principal directions of what is left that are learned, at most, and the share of its square that
