@@ -72,7 +72,8 @@ class InverseNet(NeuralNet):
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
         """Run the epochs; interrupted, go back to the best weights so far."""
-        self.interrupted_, X.losses = False, row_losses(self.module_)
+        X.losses = row_losses(self.module_)
+        self.interrupted_ = False
         self._loop: Any = None  # of Adam
         self._listened = any(_listens(callback) for _, callback in self.callbacks_)
         self.n_steps_ = 0
