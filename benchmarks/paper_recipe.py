@@ -141,12 +141,6 @@ class PublishedRecipe(EnginePredictorMixin, BaseEstimator):
         zeros, ones = np.zeros(self.n_features_in_), np.ones(self.n_features_in_)
         return partial(ModelForm, zeros, zeros, None, None, self.layers_, "relu", zeros, ones)
 
-    def _model_form(self):
-        return self._make_form()()
-
-    def _n_outputs(self):
-        return len(self.layers_[-1][1])
-
 
 def networks(region):
     """Return the hidden layers of the networks, those that take longest first."""

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from .certified._estimator import CertifiedInverse
 from .geometry._sampler import FeasibleRegionSampler
+from .learn.free_numbers import StructuredInverse
 from .learn.linear import LinearInverseApprox
 from .learn.neural import NeuralInverseRegressor
 from .learn.polynomial import PolynomialInverseApprox
-from .learn.structured import StructuredInverse
 from .metrics import SingularDistanceScorer
 
 __version__ = "0.1.0"

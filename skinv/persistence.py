@@ -33,7 +33,7 @@ TRUSTED_TYPES = [
     "skinv.learn.neural.NeuralInverseRegressor",
     "skinv.learn.polynomial.PolynomialInverseApprox",
     "skinv.geometry._sampler.FeasibleRegionSampler",
-    "skinv.learn.structured.StructuredInverse",
+    "skinv.learn.free_numbers.StructuredInverse",
 ]
 
 

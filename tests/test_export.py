@@ -484,7 +484,7 @@ def roundings_of_coordinates(model, X):
     if unit < 2.0**-50:
         summed = (np.abs(X) + np.abs(form.origin)) @ np.abs(form.projection)
     whole = ModelForm(np.zeros(form.n_outputs), np.zeros(n_features), reduced=form)
-    answer, h = Engine(lambda: whole, n_features), 1e-4
+    answer, h = Engine(lambda: whole), 1e-4
     total = np.zeros((len(X), form.n_outputs))
     for step, size in zip(h * np.linalg.pinv(form.projection), summed.T, strict=True):
         slope = np.abs(answer(X + step) - answer(X - step)) / (2 * h)
@@ -526,7 +526,7 @@ def test_reduced_coordinates_beside_an_affine_part():
     form = ModelForm(np.zeros(9), X.mean(axis=0), linear * np.ones((9, 9)), reduced=moved)
     A = torch.tensor(X).half()
     values = InverseModule(form, torch.float16)(A).detach()
-    expected = Engine(lambda: form, 9)(A.double().numpy())
+    expected = Engine(lambda: form)(A.double().numpy())
     assert relative(values, expected) < PRECISION["float16"]
 
 

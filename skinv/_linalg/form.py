@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from .terms import Terms
 
+# Weights (n_out, n_in) and biases (n_out,) of a perceptron.
+Layers = list[tuple[NDArray, NDArray]]
+
 # What both copies of a number in an embedding may differ by, of the largest one.
 _COPY = 1e-8
 # Roundings of a coordinate, and of what lies outside, that are not taken for anything else.
@@ -34,7 +37,7 @@ class ReducedMap:
     constant: NDArray[np.float64]  # (n_outputs,)
     coef: NDArray[np.float64]  # (n_terms, n_outputs), or (n_terms, m) if there is a basis
     # Perceptron of the first coordinates, (n_out, n_in) and (n_out,) a layer; empty for none.
-    layers: list[tuple[NDArray, NDArray]]
+    layers: Layers
     activation: str
     basis: NDArray[np.float64] | None  # (m, n_outputs), which polynomial and perceptron multiply
     # The map for rows in the next lower precision, if another: fitted to rounded rows, and of fewer
@@ -120,7 +123,7 @@ class ModelForm:
     linear: NDArray[np.float64] | None = None  # (n_features, n_outputs); None is 0
     taylor: tuple[NDArray, NDArray, int] | None = None  # centre and its inverse (n, n), order
     # The perceptron, output scaling included, (n_out, n_in) and (n_out,) a layer; empty for none.
-    layers: list[tuple[NDArray, NDArray]] = field(default_factory=list)
+    layers: Layers = field(default_factory=list)
     activation: str = "relu"
     x_mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     x_scale: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
@@ -133,7 +136,7 @@ class ModelForm:
             return self.linear
         return np.broadcast_to(0.0, (self.origin.size, self.constant.size))
 
-    def layers_around(self, point: NDArray) -> list[tuple[NDArray, NDArray]]:
+    def layers_around(self, point: NDArray) -> Layers:
         """Return the perceptron's layers on differences to a point, with nothing scaled."""
         if not self.layers:
             return []

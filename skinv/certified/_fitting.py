@@ -19,8 +19,8 @@ from .._arrays.shapes import Layout, as_stack, flatten_stack, may_be_single, res
 from .._arrays.training import targets_are_inverses, training_rows
 from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..geometry._sampler import FeasibleRegionSampler
+from ..learn.free_numbers import StructuredInverse
 from ..learn.regressor import InverseRegressorMixin
-from ..learn.structured import StructuredInverse
 from ._family import members
 
 

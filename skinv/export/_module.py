@@ -17,10 +17,10 @@ from .._arrays.estimators import unwrapped
 from .._linalg.form import ModelForm
 from .._linalg.norms import NORMS, check_norm
 from ..certified._estimator import CertifiedInverse
+from ..learn.free_numbers import StructuredInverse
 from ..learn.inference.coordinates import ReducedPart
 from ..learn.inference.parts import Parts
 from ..learn.inference.predictor import EnginePredictorMixin
-from ..learn.structured import StructuredInverse
 from ..learn.training.modules import mlp_forward
 from ..refinement import check_order
 

@@ -9,7 +9,7 @@ from .._arrays.conversion import to_host
 from .._arrays.rows import list_rows, unanswered_is_expected
 from .._arrays.warned import warn
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.form import OTHER_TARGETS, ModelForm, ReducedMap
+from .._linalg.form import ReducedMap
 from .inference.coordinates import ReducedPart
 from .inference.predictor import EnginePredictorMixin
 from .reduction import project
@@ -39,13 +39,6 @@ class ExtrapolationMixin(EnginePredictorMixin):
 
     _map: ReducedMap | None
     _answers_all: bool
-    _inverse_targets: bool
-
-    def _model_form(self) -> ModelForm:
-        """Return what bounds over a region need to know."""
-        if not self._inverse_targets:
-            raise ValueError(OTHER_TARGETS)
-        return self._make_form()()
 
     def extrapolates(self, X: Any) -> NDArray[np.bool_]:
         """Tell which matrices are far from those that the model was fitted to.

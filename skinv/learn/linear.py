@@ -17,7 +17,7 @@ from .._arrays.conversion import is_complex
 from .._arrays.shapes import matrix_order
 from .._arrays.training import targets_are_inverses, training_rows
 from .._arrays.warned import warn
-from .._linalg.form import OTHER_TARGETS, ModelForm
+from .._linalg.form import ModelForm
 from .._linalg.inverses import check_center, regular_inverse
 from ..persistence import Fitted
 from .inference.engine import Engine
@@ -138,26 +138,27 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
             If `X` could be a single matrix.
         """
         with training_rows(X, y, sample_weight) as (X, y, sample_weight):
-            return self._fit(X, y, sample_weight)
-
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "LinearInverseApprox":
-        self._validate_params()
-        # Of an earlier fit.
-        for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine"):
-            self.__dict__.pop(name, None)
-        self._order = self.order
-        if self.method == "lstsq":
-            if self.order != 1:
-                raise ValueError(
-                    f"Got order={self.order} with method='lstsq', which is affine: use order=1, or "
-                    f"method='taylor'."
-                )
-            if X is None:
-                raise ValueError("method='lstsq' needs training matrices: pass X.")
-            self._fit_lstsq(X, y, sample_weight)
-        else:
-            self._fit_taylor(X, y, sample_weight)
-        self._set_engine()
+            self._validate_params()
+            # Of an earlier fit.
+            for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine"):
+                self.__dict__.pop(name, None)
+            self._order = self.order
+            if self.method == "lstsq":
+                if self.order != 1:
+                    raise ValueError(
+                        f"Got order={self.order} with method='lstsq', which is affine: use "
+                        f"order=1, or method='taylor'."
+                    )
+                if X is None:
+                    raise ValueError("method='lstsq' needs training matrices: pass X.")
+                rows, targets, self._inverse_targets = self._validate_training(X, y)
+                weight, scaled = _checked_weight(sample_weight, rows), self._inverse_targets
+                rcond = _VARIATION if scaled else None
+                x_mean, y_mean, matrix = affine_fit(rows, targets, weight, rcond, scaled=scaled)
+                self._own(_x_mean=x_mean, _y_mean=y_mean, _map=matrix)
+            else:
+                self._fit_taylor(X, y, sample_weight)
+            self._set_engine()
         return self
 
     def _fit_taylor(self, X: Any, y: Any, sample_weight: Any) -> None:
@@ -191,7 +192,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         magnitude = 0.0 if X is None else float(np.abs(rows).max())
         inverse = regular_inverse(center.reshape(n, n), magnitude)
         self._own(center_=center.reshape(n, n), inverse_=inverse)
-        self._y_ndim = 2
+        self._y_ndim, self._inverse_targets = 2, True
         if X is not None:
             self._warn_of_divergence(rows)
 
@@ -214,15 +215,6 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
                 f"center, or several centers.",
                 ConvergenceWarning,
             )
-
-    def _fit_lstsq(self, X: Any, y: Any, sample_weight: Any) -> None:
-        rows, targets, self._inverse_targets = self._validate_training(X, y)
-        weight = _checked_weight(sample_weight, rows)
-        rcond = _VARIATION if self._inverse_targets else None
-        x_mean, y_mean, matrix = affine_fit(
-            rows, targets, weight, rcond, scaled=self._inverse_targets
-        )
-        self._own(_x_mean=x_mean, _y_mean=y_mean, _map=matrix)
 
     @property
     def coef_(self) -> NDArray:
@@ -253,19 +245,10 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
                 f"method='lstsq'."
             )
 
-    def _model_form(self) -> ModelForm:
-        """Return what bounds over a region need to know."""
-        if hasattr(self, "_map") and not self._inverse_targets:
-            raise ValueError(OTHER_TARGETS)
-        return self._make_form()()
-
     def _make_form(self) -> Callable[[], ModelForm]:
         if hasattr(self, "_map"):
             return partial(ModelForm.affine, self._x_mean, self._y_mean, self._map)
         return partial(ModelForm.series, self.center_, self.inverse_, self._order)
-
-    def _n_outputs(self) -> int:
-        return self._y_mean.size if hasattr(self, "_map") else self.inverse_.size
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "inverse_") or hasattr(self, "_map")
@@ -280,7 +263,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
 def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
     """Return the series Σ_{j<=order} (−BE)ʲB of rows, in their dtype; B is the inverse of A₀."""
     form = partial(ModelForm.series, center, inverse, order)
-    return Engine(form, center.size)(rows)
+    return Engine(form)(rows)
 
 
 def center_and_inverse(rows: NDArray, center: NDArray | None = None) -> tuple[NDArray, NDArray]:

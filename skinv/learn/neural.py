@@ -15,7 +15,6 @@ from .._arrays.training import training_rows
 from ..geometry._drawing import check_sampler
 from .perceptron import PerceptronMixin
 from .training.preparation import SERIES
-from .training.schedules import SCHEDULES
 from .training.setup import start
 from .training.tiers import TIERS, train_tier
 
@@ -88,20 +87,18 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
     max_iter : int, default=100
         Number of epochs. An epoch of Adam uses every sample once; one of Levenberg-Marquardt is at
         most 10 steps (fewer past 600 parameters, down to 2), on batches of samples drawn anew. The
-        last fifth of its epochs takes fewer steps on larger batches.
+        last fifth of its epochs takes a quarter of the steps on batches four times as large.
     tol : float, default=1e-4
-        Relative improvement of the loss that counts, for stopping under the constant rate and by
-        Levenberg-Marquardt.
+        Relative improvement of the loss that counts, see `n_iter_no_change`.
     early_stopping : bool, default=False
-        Whether to keep a validation set and restore the best epoch. Under the constant rate and by
-        Levenberg-Marquardt training also stops after `n_iter_no_change` epochs without improvement;
-        a schedule, which gains most in its last epochs, is run to its end.
+        Whether to keep a validation set and restore the best epoch.
     validation_fraction : float, default=0.1
         Share of the training data in the validation set.
     n_iter_no_change : int, default=10
         Epochs without improvement before stopping, under the constant rate and by
-        Levenberg-Marquardt, of the validation loss if `early_stopping`, of the training loss
-        otherwise (of Levenberg-Marquardt only where each step uses all samples).
+        Levenberg-Marquardt (a schedule, which gains most in its last epochs, is run to its end), of
+        the validation loss if `early_stopping`, of the training loss otherwise (of
+        Levenberg-Marquardt only where each step uses all samples).
     warm_start : bool, default=False
         Whether ``fit`` goes on from the previous solution, with its scaling and baseline.
     hard_fraction : float, default=0.0
@@ -198,7 +195,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
         "baseline": [StrOptions({"auto", "affine", *SERIES}), None],
         "solver": [StrOptions({"auto", "adam", "lm"})],
         "init": [StrOptions({"default", "taylor"})],
-        "learning_rate": [StrOptions(set(SCHEDULES))],
+        "learning_rate": [StrOptions({"constant", "one_cycle", "warm_restarts"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [_COUNT, StrOptions({"auto"})],
@@ -349,7 +346,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
 
         from .training.fitting import train_on_arrays
 
-        train_on_arrays(self, rows, targets, None, 1, partial=True, deadline=deadline)
+        train_on_arrays(self, rows, targets, None, partial=True, deadline=deadline)
         return self
 
     def fit_sampler(self, sampler: Any, n_steps: int | None = None) -> "NeuralInverseRegressor":
@@ -365,9 +362,8 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
             being drawn.
         n_steps : int, default=None
             Number of steps, each on a batch of `batch_size` fresh matrices ("auto": 256 for Adam),
-            rounded up to whole epochs (64 steps of Adam, 2 to 10 of Levenberg-Marquardt; the last
-            fifth of the latter's epochs takes a quarter of the steps on batches four times as
-            large). None is 10,000 steps of Adam, and 1,000 of Levenberg-Marquardt.
+            rounded up to whole epochs (64 steps of Adam; of Levenberg-Marquardt see `max_iter`).
+            None is 10,000 steps of Adam, and 1,000 of Levenberg-Marquardt.
 
         Returns
         -------

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .._arrays.conversion import real_array
 from .._linalg.draws import private_generator
-from .._linalg.form import ModelForm, ReducedMap
+from .._linalg.form import Layers, ModelForm, ReducedMap
 from .extrapolation import ExtrapolationMixin
 from .training.preparation import Preparation
 from .training.residual import Residual
@@ -23,12 +23,9 @@ class PerceptronMixin(ExtrapolationMixin):
     random_state: Any
     max_time: float | None
     n_outputs_: int
-    solver_: str
-    loss_curve_: list[float]
     _rng: np.random.RandomState
-    _solver_state: dict[str, Any]
     _activation: str
-    _layers: list[tuple[NDArray, NDArray]]  # in scaled space, as torch has them
+    _layers: Layers  # in scaled space, as torch has them
     _net: Any
     _preparation: Preparation | Residual
     _stored: ClassVar = {"_preparation": Preparation}
@@ -40,7 +37,6 @@ class PerceptronMixin(ExtrapolationMixin):
                 real_array(getattr(self, name), name)
 
     def _deadline(self) -> float:
-        """Return when a fit that begins now is to stop."""
         self._validate_params()
         return math.inf if self.max_time is None else time.monotonic() + float(self.max_time)
 
@@ -50,15 +46,13 @@ class PerceptronMixin(ExtrapolationMixin):
         self._fitted = resume
         before = getattr(self, "_y_ndim", 2)
         rows, targets, inverses = self._validate_training(X, y, reset=not resume)
-        if resume:
-            given, self._y_ndim = self._y_ndim, before
-            if targets.shape[1] != self.n_outputs_:
-                raise ValueError(
-                    f"Got {targets.shape[1]} targets per sample, but training went on from "
-                    f"{self.n_outputs_}; use warm_start=False to start anew."
-                )
-            self._y_ndim = given
-        else:
+        if resume and targets.shape[1] != self.n_outputs_:
+            self._y_ndim = before
+            raise ValueError(
+                f"Got {targets.shape[1]} targets per sample, but training went on from "
+                f"{self.n_outputs_}; use warm_start=False to start anew."
+            )
+        if not resume:
             self._rng = private_generator(self.random_state)
         return rows, targets, inverses, resume
 
@@ -72,7 +66,7 @@ class PerceptronMixin(ExtrapolationMixin):
         """Biases of the layers on unscaled inputs and outputs."""
         return [b for _, b in self._unscaled("intercepts_")]
 
-    def _unscaled(self, name: str) -> list[tuple[NDArray, NDArray]]:
+    def _unscaled(self, name: str) -> Layers:
         self._check_fitted(name)
         network = self._preparation.network(self._layers, self.n_features_in_)
         return network.layers_around(np.zeros(self.n_features_in_))
@@ -104,9 +98,6 @@ class PerceptronMixin(ExtrapolationMixin):
     def _answers_all(self) -> bool:  # type: ignore[override]
         prepared = self._preparation
         return isinstance(prepared, Residual) and prepared.answers_all
-
-    def _n_outputs(self) -> int:
-        return self.n_outputs_
 
     def __sklearn_is_fitted__(self) -> bool:
         return getattr(self, "_fitted", False)

@@ -15,7 +15,6 @@ from .._arrays.training import training_rows
 from .._linalg.form import ModelForm, ReducedMap
 from ..persistence import Fitted
 from .extrapolation import ExtrapolationMixin
-from .fitted import Polynomial
 from .linear import center_and_inverse
 from .selection import fit_polynomial
 
@@ -106,6 +105,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         "max_extrapolation": [Interval(Real, 1, None, closed="left")],
     }
 
+    _map: ReducedMap | None
     _series = Fitted()
     _stored: ClassVar = {"_map": ReducedMap}
 
@@ -149,31 +149,31 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
             If `X` could be a single matrix.
         """
         with training_rows(X, y) as (X, y):
-            return self._fit(X, y)
-
-    def _fit(self, X: Any, y: Any) -> "PolynomialInverseApprox":
-        self._validate_params()
-        for name in ("_series", "_map", "_engine"):  # of an earlier fit
-            self.__dict__.pop(name, None)
-        factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
-        rows, targets, self._inverse_targets = self._validate_training(X, y)
-        rows = rows.astype(np.float64, copy=False)
-        self._n_targets = targets.shape[1]
-        with np.errstate(all="ignore"):  # of numbers of very different size
-            found = fit_polynomial(
-                rows,
-                targets,
-                inverses=self._inverse_targets,
-                n_components=None if self.n_components == "auto" else int(self.n_components),
-                degree=None if self.degree == "auto" else int(self.degree),
-                max_terms=int(self.max_terms),
-            )
-            if found is not None:
-                self._keep(found, rows, targets, factor)
-        if found is None:
-            self._keep_series(rows)
-        self._answers_all = self.on_extrapolation == "keep"
-        self._set_engine()
+            self._validate_params()
+            for name in ("_series", "_map", "_engine"):  # of an earlier fit
+                self.__dict__.pop(name, None)
+            factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
+            rows, targets, self._inverse_targets = self._validate_training(X, y)
+            rows = rows.astype(np.float64, copy=False)
+            with np.errstate(all="ignore"):  # of numbers of very different size
+                found = fit_polynomial(
+                    rows,
+                    targets,
+                    inverses=self._inverse_targets,
+                    n_components=None if self.n_components == "auto" else int(self.n_components),
+                    degree=None if self.degree == "auto" else int(self.degree),
+                    max_terms=int(self.max_terms),
+                )
+                if found is not None:
+                    self._map = found.to_map(rows, targets, factor)
+                    self.n_components_ = self._map.projection.shape[1]
+                    self.n_terms_ = len(found.monomials) + 1
+                    self.degree_ = max(map(len, found.monomials), default=0)
+                    self.held_out_error_ = found.error
+            if found is None:
+                self._keep_series(rows)
+            self._answers_all = self.on_extrapolation == "keep"
+            self._set_engine()
         return self
 
     def _keep_series(self, rows: NDArray) -> None:
@@ -185,27 +185,17 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
                 f"singular or nearly so, so that there is no series about it: pass 10 at least."
             ) from error
         self._own(_series=np.stack([center, inverse]))
-        self._map: ReducedMap | None = None
+        self._map = None
         self.n_components_, self.n_terms_, self.degree_ = 0, 0, 1
         self.held_out_error_ = float("nan")
-
-    def _keep(self, found: Polynomial, rows: NDArray, targets: NDArray, factor: float) -> None:
-        self._map = found.to_map(rows, targets, factor)
-        self.n_components_ = self._map.projection.shape[1]
-        self.n_terms_ = len(found.monomials) + 1
-        self.degree_ = max(map(len, found.monomials), default=0)
-        self.held_out_error_ = found.error
 
     def _make_form(self) -> Callable[[], ModelForm]:
         if self._map is None:
             center, inverse = self._series
             return partial(ModelForm.series, center, inverse, 1)
-        zeros = np.zeros(self._n_targets), np.zeros(self.n_features_in_)
+        zeros = np.zeros(self._map.n_outputs), np.zeros(self.n_features_in_)
         reduced = self._map.answering_all() if self._answers_all else self._map
         return partial(ModelForm, *zeros, reduced=reduced)
-
-    def _n_outputs(self) -> int:
-        return self._n_targets
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_map")

@@ -32,7 +32,6 @@ class WrapsRegressorMixin:
     estimator: Any
 
     def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
-        """Return what the regressor's ``fit`` gets."""
         if _routing_enabled():
             return process_routing(self, "fit", **fit_params).estimator.fit
         return fit_params
@@ -44,14 +43,9 @@ class WrapsRegressorMixin:
         -------
         MetadataRouter
         """
-        return (
-            MetadataRouter(owner=type(self).__name__)
-            .add_self_request(self)
-            .add(
-                estimator=self.estimator,
-                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
-            )
-        )
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return router.add(estimator=self.estimator, method_mapping=mapping)
 
 
 def warn_of_unanswered(answered: NDArray[np.bool_]) -> None:
@@ -146,7 +140,6 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         return float(score)
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
-        """Return the exact inverses of matrices as rows."""
         rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False)
         return training_inverses(rows.astype(np.float64, copy=False))
 

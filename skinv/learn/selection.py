@@ -10,8 +10,14 @@ from scipy.linalg import solve_triangular
 from .._arrays.shapes import matrix_order
 from .._linalg.inverses import regular_inverse
 from .._linalg.terms import leading_terms
-from .fitted import Polynomial
-from .least_squares import Outputs, columns_of, penalized, penalty_of, triangular
+from .least_squares import (
+    Outputs,
+    Polynomial,
+    columns_of,
+    penalized,
+    penalty_of,
+    triangular,
+)
 from .linear import taylor
 from .reduction import CHUNK, MOST_COMPONENTS, Directions, project, some_of
 

@@ -1,6 +1,6 @@
 """The arithmetic of a model in reduced coordinates, one column for each matrix."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -62,19 +62,6 @@ class ReducedPart:
                 coef, basis = coef.T, np.vstack([form.basis[:, outputs], constant])
             shifted = shift if shift.any() else None
             return cls(projection, r, shifted, limits, form.terms, layers, coef, basis)
-
-    def mapped(self, convert: Any) -> "ReducedPart":
-        """Return the same with a function applied to every array, and to None for none."""
-        return replace(
-            self,
-            projection=convert(self.projection),
-            shift=convert(self.shift),
-            limits=convert(self.limits),
-            terms=self.terms.mapped(lambda index: host_view(convert(index))),
-            layers=[(convert(W), convert(b)) for W, b in self.layers],
-            coef=convert(self.coef),
-            basis=convert(self.basis),
-        )
 
     @property
     def width(self) -> int:

@@ -3,27 +3,21 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from threading import RLock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._arrays.conversion import namespace, to_host
 from ..._linalg.arithmetic import Arithmetic, products_are_exact
 from ..._linalg.form import ModelForm, for_complex
 from ..._linalg.products import kernels_for
 from ..._linalg.workspace import Workspace, empty, on_host
 from .evaluate import evaluate
 from .parts import Parts
-from .pieces import (
-    PIECE_COPIED,
-    differences,
-    fresh_memory,
-    not_finite,
-    pieces,
-    steps,
-    sum_is_finite,
-)
+from .pieces import PIECE_COPIED, differences, not_finite, pieces, steps, sum_is_finite
 from .single import single_function
 
 # Up to so many numbers torch costs more than it saves.
@@ -64,16 +58,20 @@ class Engine:
     a device, so that a prediction can be captured in a CUDA graph.
     """
 
-    def __init__(self, make_form: Callable[[], ModelForm], n_outputs: int):
+    def __init__(self, make_form: Callable[[], ModelForm]):
         # What it returns is not kept, only the constants of the precisions, devices and selections
         # of outputs that have been asked for.
         self._make_form = make_form
-        self.n_outputs = n_outputs
         self._lock = RLock()
         self._parts: dict[Any, Parts] = {}
         self._functions: dict[Any, Callable] = {}
         self._devices: dict[str, Any] = {}
         self._engines: dict[Any, Engine] = {}
+
+    @cached_property
+    def n_outputs(self) -> int:
+        """Number of numbers predicted for a sample."""
+        return self._make_form().constant.size
 
     def __call__(
         self,
@@ -103,7 +101,7 @@ class Engine:
         if out is None:
             out = np.empty((len(X), n_outputs), X.dtype)
         if len(X) * parts.width <= _SMALL:
-            self._few(X, parts, out)
+            self._few(X, parts, out, Workspace())
         else:
             self._many(X, parts, outputs, out, device, verbose)
         return out
@@ -112,8 +110,7 @@ class Engine:
         """Return the engine for rows of real and imaginary parts in turn."""
         engine = self._engines.get(inverses)
         if engine is None:
-            n_outputs = self.n_outputs // 2 if inverses else self.n_outputs
-            engine = Engine(lambda: for_complex(self._make_form(), inverses), n_outputs)
+            engine = Engine(lambda: for_complex(self._make_form(), inverses))
             self._engines[inverses] = engine
         return engine
 
@@ -124,7 +121,7 @@ class Engine:
             form, engine = self._make_form(), self
             if form.reduced is not None:
                 wide = replace(form, reduced=form.reduced.tolerating(2 * Arithmetic.of(X).unit))
-                engine = Engine(lambda: wide, self.n_outputs)
+                engine = Engine(lambda: wide)
                 engine._engines[X.dtype] = engine
             self._engines[X.dtype] = engine
         return engine
@@ -172,7 +169,6 @@ class Engine:
     # -- arrays ------------------------------------------------------------------------------------
 
     def _row(self, X: NDArray, wide: Any) -> NDArray:
-        """Predict a single row."""
         row = X.reshape(-1)
         if X.dtype != wide:
             row = row.astype(wide)
@@ -183,15 +179,20 @@ class Engine:
                 values[:] = np.nan
             return values if X.dtype == wide else values.astype(X.dtype)
 
-    def _few(self, X: NDArray, parts: Parts, out: NDArray) -> None:
-        """Predict a few rows, without torch."""
+    def _few(
+        self, X: NDArray, parts: Parts, out: NDArray, space: Workspace, there: Parts | None = None
+    ) -> None:
+        """Predict a few rows, without torch, or where parts are that are `there`."""
         bad = None if sum_is_finite(X) else not_finite(X)
         E = differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
         with np.errstate(all="ignore"):
-            y = out if out.dtype == E.dtype else np.empty(out.shape, E.dtype)
-            evaluate(parts, E, y, Workspace())
-            if y is not out:
-                out[...] = y
+            if there is None:
+                evaluate(parts, E, out, space)
+            else:
+                E = namespace(there.origin).from_numpy(E).to(there.origin.device)
+                y = space.of(E, out.shape, "y")
+                evaluate(there, E, y, space)
+                out[...] = to_host(y)
         if bad is not None:
             out[bad] = np.nan
 
@@ -204,7 +205,6 @@ class Engine:
         name: str,
         verbose: bool,
     ) -> None:
-        """Predict many rows of an array."""
         import torch
 
         if name not in self._devices:
@@ -214,33 +214,37 @@ class Engine:
         with torch.no_grad(), np.errstate(all="ignore"):
             # Where the user allows torch a lower precision, that is not meant for arrays.
             if device != cpu and products_are_exact(torch.empty(0, dtype=kind, device=device)):
-                self._many_on_device(X, host, self.parts(kind, device, outputs), out, verbose)
+                there, space = self.parts(kind, device, outputs), Workspace()
+                width = max(there.width, len(host.origin), there.n_outputs)
+                step = max(PIECE_COPIED // (host.origin.itemsize * width), 1)
+                for piece in steps(len(X), step, verbose):
+                    self._few(X[piece], host, out[piece], space, there)
                 return
-            exact = products_are_exact(torch.empty(0, dtype=kind, device=cpu))
-            parts = self.parts(kind, cpu, outputs) if exact else host
             space = Workspace.of_thread()
             try:
-                self._many_on_host(X, host, parts, out, space, verbose)
+                if products_are_exact(torch.empty(0, dtype=kind, device=cpu)):
+                    self._many_on_host(X, host, self.parts(kind, cpu, outputs), out, space, verbose)
+                    return
+                for piece in pieces(len(X), host, host.origin.itemsize, verbose):
+                    self._few(X[piece], host, out[piece], space)
             finally:
                 space.trim()
 
     def _many_on_host(
         self, X: NDArray, host: Parts, parts: Parts, out: NDArray, space: Workspace, verbose: bool
     ) -> None:
-        """Predict rows of an array by torch, or by NumPy if that is what the parts are."""
         import torch
 
         d, wide = len(host.origin), host.origin.dtype
-        exact, in_place = parts is not host, np.may_share_memory(X, out)
-        example = torch.from_numpy(host.origin)
-        direct = exact and host.is_direct and X.dtype == wide and not in_place
+        in_place, example = np.may_share_memory(X, out), torch.from_numpy(host.origin)
+        direct = host.is_direct and X.dtype == wide and not in_place
         for piece in pieces(len(X), host, wide.itemsize, verbose):
             x, part = X[piece], out[piece]
             if direct and x.flags.carray:
                 E = torch.from_numpy(x).view(len(x), d)
             else:
                 E = space.of(example, (len(x), d), "E")
-                if x.flags.carray and host.kept is None and exact:
+                if x.flags.carray and host.kept is None:
                     differences(torch.from_numpy(x), parts, E)
                 else:  # read-only memory and files, which torch does not take
                     differences(x, host, E.numpy())
@@ -251,40 +255,12 @@ class Engine:
             elif early:
                 finite = math.isfinite(torch.dot(E.view(-1), E.view(-1)))
             bad = None if finite else not_finite(x)
-            same = part.dtype == wide
-            y = torch.from_numpy(part) if same else space.of(example, part.shape, "y")
-            if exact:
-                evaluate(parts, E, y, space)
-            else:
-                evaluate(host, E.numpy(), y.numpy(), space)
+            evaluate(parts, E, torch.from_numpy(part), space)
             # Through products alone NaN and infinity of a row reach all of its outputs.
-            if not early and not math.isfinite(y[:, 0].sum()):
+            if not early and not math.isfinite(part[:, 0].sum(dtype=wide)):
                 bad = not_finite(E.numpy() if in_place else x)
-            if not same:
-                torch.from_numpy(part).copy_(y)
             if bad is not None:
                 part[bad] = np.nan
-
-    def _many_on_device(
-        self, X: NDArray, host: Parts, parts: Parts, out: NDArray, verbose: bool
-    ) -> None:
-        """Predict rows of an array on a GPU."""
-        import torch
-
-        wide = host.origin.dtype
-        space = Workspace()
-        width = max(parts.width, len(host.origin), parts.n_outputs)
-        step = max(PIECE_COPIED // (wide.itemsize * width), 1)
-        for piece in steps(len(X), step, verbose):
-            x = X[piece]
-            bad = None if sum_is_finite(x) else not_finite(x)
-            near = differences(x, host, np.empty((len(x), len(host.origin)), wide))
-            E = torch.from_numpy(near).to(parts.origin.device)
-            y = space.of(E, out[piece].shape, "y")
-            evaluate(parts, E, y, space)
-            out[piece] = y.cpu().numpy()
-            if bad is not None:
-                out[piece][bad] = np.nan
 
     # -- tensors -----------------------------------------------------------------------------------
 
@@ -295,7 +271,9 @@ class Engine:
         wide = torch.float32 if X.dtype.itemsize < 4 else X.dtype
         parts = self.parts(wide, X.device, outputs)
         if out is None:
-            out = fresh_memory(len(X), parts.n_outputs, X.dtype, X.device)
+            out = X.new_empty(len(X), parts.n_outputs)
+            if on_host(X) and X.dtype == wide:  # NumPy's pages are large, and faster to get
+                out = torch.from_numpy(np.empty_like(out.numpy()))
         if _by_kernel(X, parts, out):
             return out
         space = Workspace.of_thread() if on_host(X) else Workspace()
@@ -313,12 +291,7 @@ class Engine:
                 else:
                     E = space.of(parts.origin, (x.shape[0], parts.origin.shape[0]), "E")
                     differences(x, parts, E)
-                if part.dtype == wide:
-                    evaluate(parts, E, part, space)
-                else:
-                    y = space.of(E, tuple(part.shape), "y")
-                    evaluate(parts, E, y, space)
-                    part.copy_(y)
+                evaluate(parts, E, part, space)
                 if seen is not None:
                     part += seen[:, None]
         space.trim()

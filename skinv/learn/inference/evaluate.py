@@ -4,20 +4,22 @@ from typing import Any
 
 from ..._arrays.conversion import namespace
 from ..._arrays.embedding import from_pairs
-from ..._linalg.products import (
-    activate,
-    add_product,
-    add_to_diagonal,
-    affine,
-    product,
-)
+from ..._linalg.products import activate, add_product, add_to_diagonal, affine, product
 from ..._linalg.workspace import Workspace, on_host
 from .parts import SHORT, Parts
 from .series import SeriesPart
 
 
 def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
-    """Compute the outputs (m, n_outputs) of E = (a − origin)·unit, both contiguous; E is kept."""
+    """Compute the outputs (m, n_outputs) of E = (a − origin)·unit, both contiguous; E is kept.
+
+    In the precision of E, whatever that of `out` is.
+    """
+    if out.dtype != E.dtype:
+        wide = space.of(E, tuple(out.shape), "wide")
+        evaluate(parts, E, wide, space)
+        out[...] = wide
+        return
     started = bool(parts.layers) or parts.reduced is not None
     if parts.layers:
         h = E
@@ -80,7 +82,6 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) ->
 
 
 def _put(out: Any, values: Any, add: bool) -> None:
-    """Write values to `out`, or add them."""
     if add:
         out += values
     else:

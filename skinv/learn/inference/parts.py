@@ -1,7 +1,7 @@
 """The arithmetic of a model: constants folded together, for all outputs or some of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ..._arrays.conversion import namespace
 from ..._linalg.form import ModelForm
+from ..._linalg.terms import Terms
+from ..._linalg.workspace import host_view
 from .coordinates import ReducedPart
 from .series import SeriesPart, is_dense, kron_columns
 
@@ -40,7 +42,7 @@ class Parts:
     unit: Any = 1.0
     centered_at_0: bool = False
     is_complex: bool = False  # whether the series is, of rows of real and imaginary parts in turn
-    _repeated: dict[str, Any] = field(default_factory=dict)
+    _repeated: dict[str, Any] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(
@@ -112,12 +114,10 @@ class Parts:
         return parts
 
     def _maps(self) -> list[NDArray]:
-        """Return the matrices that E is multiplied with."""
         maps = [W for W, _ in self.layers[:1]] + ([] if self.linear is None else [self.linear])
         return maps + ([] if self.reduced is None else [self.reduced.projection])
 
     def _change_maps(self, change: Callable[[NDArray], NDArray]) -> None:
-        """Change the matrices that E is multiplied with."""
         if self.linear is not None:
             self.linear = change(self.linear)
         self.layers[:1] = [(change(W), b) for W, b in self.layers[:1]]
@@ -143,7 +143,6 @@ class Parts:
         return largest > 0 and self.origin.any() and not 1 / _RANGE < largest < _RANGE
 
     def _rescale(self, unit: Any) -> None:
-        """Take another unit, of all inputs or of each, for E."""
         self.unit = unit
         columns = unit if np.ndim(unit) == 0 else unit[:, None]
         self._change_maps(lambda M: M / columns)
@@ -158,33 +157,15 @@ class Parts:
             return np.array(array, np.intp if array.dtype.kind == "i" else kind, order="C")
 
         with np.errstate(over="ignore"):
-            return self._mapped(convert)
+            return _mapped(self, convert)
 
     def on(self, device: Any) -> "Parts":
         """Return the constants as tensors on a device, on the host in the memory of the arrays."""
         import torch
 
         if device.type == "cpu":
-            return self._mapped(torch.from_numpy)
-        return self._mapped(partial(torch.tensor, device=device))
-
-    def _mapped(self, convert: Callable[[Any], Any]) -> "Parts":
-        """Apply a function to every array."""
-
-        def of(array: Any) -> Any:
-            return None if array is None else convert(array)
-
-        return replace(
-            self,
-            origin=of(self.origin),
-            constant=of(self.constant),
-            linear=of(self.linear),
-            layers=[(of(W), of(b)) for W, b in self.layers],
-            series=None if self.series is None else self.series.mapped(of),
-            reduced=None if self.reduced is None else self.reduced.mapped(of),
-            kept=of(self.kept),
-            _repeated={},
-        )
+            return _mapped(self, torch.from_numpy)
+        return _mapped(self, partial(torch.tensor, device=device))
 
     def repeated(self, name: str, row: Any, m: int) -> Any:
         """Return a row m times over, from memory that is kept by a name.
@@ -220,6 +201,20 @@ class Parts:
         """Whether rows need no differences."""
         plain = self.centered_at_0 and self.kept is None
         return plain and np.ndim(self.unit) == 0 and self.unit == 1.0
+
+
+def _mapped(part: Any, convert: Callable[[NDArray], Any]) -> Any:
+    """Apply a function to every array in a part of a model."""
+    if isinstance(part, np.ndarray):
+        return convert(part)
+    if isinstance(part, Terms):  # whose loops are NumPy's on the host
+        return part.mapped(lambda index: host_view(convert(index)))
+    if isinstance(part, list | tuple):
+        return type(part)(_mapped(item, convert) for item in part)
+    if isinstance(part, Parts | SeriesPart | ReducedPart):
+        names = [f.name for f in fields(part) if f.init]
+        return replace(part, **{name: _mapped(getattr(part, name), convert) for name in names})
+    return part
 
 
 def _pivot(form: ModelForm, dense: bool, single: bool, narrow: bool) -> NDArray:

@@ -44,15 +44,6 @@ def steps(m: int, step: int, verbose: bool) -> Iterator[slice]:
             bar.update(piece.stop - start)
 
 
-def fresh_memory(m: int, n: int, dtype: Any, device: Any) -> Any:
-    """Return memory for a result; NumPy's comes in large pages, which are faster to get."""
-    import torch
-
-    if device.type == "cpu" and dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.empty((m, n), np.dtype(str(dtype).removeprefix("torch."))))
-    return torch.empty(m, n, dtype=dtype, device=device)
-
-
 def differences(X: Any, parts: Parts, E: Any) -> Any:
     """Write (a − origin)·unit to E, reading X once, whatever its layout."""
     origin, target = parts.origin, E

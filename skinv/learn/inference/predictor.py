@@ -14,7 +14,7 @@ from ..._arrays.embedding import as_pairs, from_pairs
 from ..._arrays.memory import result_memory, writes_over
 from ..._arrays.shapes import Layout, Matrices
 from ..._arrays.validation import take, take_as_is
-from ..._linalg.form import ModelForm
+from ..._linalg.form import OTHER_TARGETS, ModelForm
 from ..regressor import InverseRegressorMixin
 from .engine import Engine
 
@@ -26,6 +26,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
     """
 
     _engine: Engine
+    _inverse_targets = True  # rather than another quantity
 
     def _look_at(self, values: NDArray, rows: NDArray) -> None:
         """Look at the predictions for rows of an array, before they are returned."""
@@ -35,11 +36,13 @@ class EnginePredictorMixin(InverseRegressorMixin):
         raise NotImplementedError
 
     def _set_engine(self) -> None:
-        self._engine = Engine(self._make_form(), self._n_outputs())
+        self._engine = Engine(self._make_form())
 
-    def _n_outputs(self) -> int:
-        """Return the number of numbers predicted for a sample."""
-        raise NotImplementedError
+    def _model_form(self) -> ModelForm:
+        """Return what bounds over a region need to know."""
+        if not self._inverse_targets:
+            raise ValueError(OTHER_TARGETS)
+        return self._make_form()()
 
     @overload
     def predict(self, X: NDArray, *, outputs: Any = ..., out: Any = ...) -> NDArray: ...
@@ -207,9 +210,8 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
                 f"Got outputs={outputs!r}, but rows and columns of one shape are expected."
             ) from None
         if all(part.size == 0 or part.dtype.kind in "iu" for part in (rows, columns)):
-            for part in (rows, columns):
-                _check_range(part, n, outputs)
-            return ((rows % n) * n + columns % n).astype(np.intp).ravel()
+            pairs = rows.astype(np.intp).ravel(), columns.astype(np.intp).ravel()
+            return _chosen(np.arange(n_outputs).reshape(n, n), pairs, outputs)
     try:
         index = np.asarray(outputs)
     except ValueError:  # ragged
@@ -223,12 +225,14 @@ def output_indices(outputs: Any, n_outputs: int) -> NDArray[np.intp]:
             f"Got outputs={outputs!r}, but indices of entries, a tuple of rows and columns, or a "
             f"mask of {n_outputs} entries is expected."
         )
-    _check_range(index, n_outputs, outputs)
-    return np.atleast_1d(index % n_outputs).astype(np.intp)
+    return _chosen(np.arange(n_outputs), np.atleast_1d(index), outputs)
 
 
-def _check_range(index: NDArray, size: int, outputs: Any) -> None:
-    if index.size and not (-size <= int(index.min()) and int(index.max()) < size):
+def _chosen(entries: NDArray[np.intp], index: Any, outputs: Any) -> NDArray[np.intp]:
+    try:
+        return entries[index]
+    except IndexError:
+        last = len(entries) - 1
         raise ValueError(
-            f"Got outputs={outputs!r}, but indices must be from {-size} to {size - 1}."
-        )
+            f"Got outputs={outputs!r}, but indices must be from {-last - 1} to {last}."
+        ) from None

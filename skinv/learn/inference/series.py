@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 # Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which
 # is faster than two products with n×n matrices (the crossover was measured between 8 and 16).
 _DENSE_ORDER = 8
-_ARRAYS = ("right", "left", "inner", "corner", "columns", "pick")
 
 
 @dataclass
@@ -54,10 +53,6 @@ class SeriesPart:
         if entries <= everything:
             return replace(whole, left=B[outputs // n].T, columns=outputs % n)
         return replace(whole, pick=outputs)
-
-    def mapped(self, convert: Any) -> "SeriesPart":
-        """Return the same with a function applied to every array, and to None for none."""
-        return replace(self, **{name: convert(getattr(self, name)) for name in _ARRAYS})
 
     @property
     def is_thin(self) -> bool:

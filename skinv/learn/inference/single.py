@@ -94,7 +94,6 @@ def _network(parts: Parts) -> Callable[[NDArray], NDArray] | None:
 
 
 def _series(parts: Parts) -> Callable[[NDArray], NDArray] | None:
-    """Return the series as a function of differences."""
     series = parts.series
     if series is None:
         return None

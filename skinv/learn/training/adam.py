@@ -8,7 +8,7 @@ a step is captured in a graph, which reads its rows and its learning rate by a c
 device: replaying needs nothing from the host.
 """
 
-from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,30 +28,26 @@ class AdamLoop:
     def __init__(self, module: Any, optimizer: Any):
         self._module, self._optimizer = module, optimizer
         parameters = list(module.parameters())
-        self._theta, theta_views = flatten(parameters)
-        self._grad = torch.zeros_like(self._theta)
-        states = [optimizer.state.get(p, {}) for p in parameters]
+        theta, values = flatten(parameters)
+        grad, states = torch.zeros_like(theta), [optimizer.state[p] for p in parameters]
         steps = [float(state["step"]) for state in states if "step" in state]
         # What the fused kernel takes it for, whatever torch's default is.
-        self._step = torch.tensor(
-            max(steps, default=0.0), dtype=torch.float32, device=self._theta.device
-        )
+        self._step = theta.new_tensor(max(steps, default=0.0), dtype=torch.float32)
         moments = []
         for key in ("exp_avg", "exp_avg_sq"):
-            flat, parts = flatten(
-                [s.get(key, torch.zeros_like(p)) for s, p in zip(states, parameters, strict=True)]
-            )
+            pairs = zip(states, parameters, strict=True)
+            flat, parts = flatten([state.get(key, torch.zeros_like(p)) for state, p in pairs])
             moments.append(flat)
-            for parameter, part in zip(parameters, parts, strict=True):
-                optimizer.state[parameter][key] = part
-        self._mean, self._square = moments
-        for parameter, part in zip(parameters, theta_views, strict=True):
+            for state, part in zip(states, parts, strict=True):
+                state[key] = part
+        for parameter, part in zip(parameters, values, strict=True):
             parameter.data = part
-        self._theta_views = theta_views
-        self._grad_views = views(self._grad, parameters)
-        self._passes: dict[int, Backprop] = {}
+        # As the fused kernel takes them: parameters, gradients, moments, nothing of amsgrad, steps.
+        self._tensors = [[theta], [grad], *([flat] for flat in moments), [], [self._step]]
+        grads, act = views(grad, parameters), module.activation
+        self._pass = cache(lambda n_rows: Backprop(values, grads, act, n_rows))
         self._graph: _Graph | None = None
-        self._capturable = self._theta.is_cuda
+        self._capturable = theta.is_cuda
         self._publish()
 
     def _publish(self) -> None:
@@ -59,12 +55,6 @@ class AdamLoop:
         for parameter in self._module.parameters():
             self._optimizer.state[parameter]["step"] = self._step.clone()
         self._optimizer._opt_called = True  # schedules warn of a step that nobody took
-
-    def _pass(self, n_rows: int) -> Backprop:
-        if n_rows not in self._passes:
-            theta, grad, act = self._theta_views, self._grad_views, self._module.activation
-            self._passes[n_rows] = Backprop(theta, grad, act, n_rows)
-        return self._passes[n_rows]
 
     def steps(
         self, x: torch.Tensor, y: torch.Tensor, batch_size: int, rates: NDArray | None = None
@@ -102,12 +92,7 @@ class AdamLoop:
         self._step.add_(1.0)
         beta1, beta2 = group["betas"]
         torch._fused_adam_(
-            [self._theta],
-            [self._grad],
-            [self._mean],
-            [self._square],
-            [],
-            [self._step],
+            *self._tensors,
             lr=rate,
             beta1=beta1,
             beta2=beta2,
@@ -131,7 +116,7 @@ class AdamLoop:
         graph.load(x, y, rates)
         try:
             # Streams and captures are the current device's.
-            with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+            with torch.cuda.device_of(x):
                 graph.run(len(x) // batch_size)
         except RuntimeError as error:
             if graph.captured is not None:
@@ -165,7 +150,6 @@ class _Graph:
         self._x = x.new_empty(batch_size, x.shape[1])
         self._y = y.new_empty(batch_size, y.shape[1])
         self.captured: Any = None
-        self.n_taken = 0
 
     def load(self, x: torch.Tensor, y: torch.Tensor, rates: NDArray) -> None:
         """Bring the rows and rates of an epoch to where the graph looks for them."""

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 Rows = tuple[torch.Tensor, torch.Tensor]
+Predict = Callable[[torch.Tensor], torch.Tensor]
 # Rows evaluated at once where losses are wanted row by row.
 _CHUNK = 2**14
 # Fresh rows drawn at once, where an epoch has fewer.
@@ -25,6 +26,8 @@ class Batches(Dataset, ABC):
     batch_size: int
     n_batches: int
     hard_fraction: float = 0.0
+    # Mean squared errors of rows, for drawing large ones; None draws none of these.
+    losses: Callable[[Rows], torch.Tensor] | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -35,8 +38,8 @@ class Batches(Dataset, ABC):
         """Return some rows, for an estimate of the loss."""
 
     @abstractmethod
-    def epoch(self, losses: Callable[[Rows], torch.Tensor] | None = None) -> Rows:
-        """Return the rows of an epoch as they are used; `losses` are for drawing large ones."""
+    def epoch(self) -> Rows:
+        """Return the rows of an epoch as they are used."""
 
     def enlarge(self, factor: int) -> None:
         """Join batches, for the epochs to come."""
@@ -44,10 +47,9 @@ class Batches(Dataset, ABC):
         self.batch_size = min(factor * self.batch_size, n)
         self.n_batches = max(n // self.batch_size, 1)
 
-    def batches(self, losses: Callable[[Rows], torch.Tensor] | None = None) -> Iterator[Rows]:
-        """Yield the batches of one epoch."""
-        x, y = self.epoch(losses)
-        yield from zip(x.split(self.batch_size), y.split(self.batch_size), strict=True)
+    def __iter__(self) -> Iterator[Rows]:
+        x, y = self.epoch()
+        return zip(x.split(self.batch_size), y.split(self.batch_size), strict=True)
 
     def close(self) -> None:
         """Let go of what works in the background."""
@@ -88,7 +90,7 @@ class TensorBatches(Batches):
     def __getitem__(self, index: int) -> Rows:
         return self.x[index], self.y[index]
 
-    def epoch(self, losses: Callable[[Rows], torch.Tensor] | None = None) -> Rows:
+    def epoch(self) -> Rows:
         """Return the rows of an epoch."""
         if self._generator is None:
             return self.x, self.y
@@ -98,8 +100,8 @@ class TensorBatches(Batches):
         else:
             order = torch.randperm(n, generator=self._generator, device=device)[:wanted]
         n_hard = int(self.hard_fraction * wanted)
-        if losses is not None and n_hard:
-            hard = pick(losses((self.x, self.y)), n_hard, self._generator)
+        if self.losses is not None and n_hard:
+            hard = pick(self.losses((self.x, self.y)), n_hard, self._generator)
             order = shuffled(torch.cat([order[n_hard:], hard]), self._generator)
         return self.x[order], self.y[order]
 
@@ -142,16 +144,16 @@ class DrawnBatches(Batches):
         x, y = self.draw(1)
         return x[0], y[0]
 
-    def epoch(self, losses: Callable[[Rows], torch.Tensor] | None = None) -> Rows:
+    def epoch(self) -> Rows:
         """Return fresh rows."""
-        n_hard = int(self.hard_fraction * len(self)) if losses is not None else 0
+        n_hard = int(self.hard_fraction * len(self)) if self.losses is not None else 0
         x, y = self._rows(len(self) + (_CANDIDATES - 1) * n_hard)
-        if losses is None or n_hard == 0:
+        if self.losses is None or n_hard == 0:
             return x, y
         if self._generator is None:
             self._generator = torch.Generator(device=x.device).manual_seed(self.seed)
         plain = len(self) - n_hard
-        hard = plain + pick(losses((x[plain:], y[plain:])), n_hard, self._generator)
+        hard = plain + pick(self.losses((x[plain:], y[plain:])), n_hard, self._generator)
         order = torch.cat([torch.arange(plain, device=x.device), hard])
         order = shuffled(order, self._generator)
         return x[order], y[order]
@@ -175,7 +177,6 @@ class DrawnBatches(Batches):
         return self._last
 
     def _block(self, n: int) -> int:
-        """Return how many rows to draw next, a multiple of n."""
         n_epochs = max(1, min(self.n_epochs, _BLOCK // n))
         self.n_epochs -= n_epochs
         return n_epochs * n
@@ -205,7 +206,7 @@ def shuffled(order: torch.Tensor, generator: torch.Generator | None) -> torch.Te
     return order[torch.randperm(len(order), generator=generator, device=order.device)]
 
 
-def row_losses(predict: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Rows], torch.Tensor]:
+def row_losses(predict: Predict) -> Callable[[Rows], torch.Tensor]:
     """Return a function that gives the mean squared error of each row of (x, y)."""
 
     def losses(rows: Rows) -> torch.Tensor:
@@ -214,14 +215,13 @@ def row_losses(predict: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Row
     return losses
 
 
-def output_losses(predict: Callable[[torch.Tensor], torch.Tensor], rows: Rows) -> torch.Tensor:
+def output_losses(predict: Predict, rows: Rows) -> torch.Tensor:
     """Return the mean squared error of each output."""
     total = sum(squares.sum(0) for squares in _squares(predict, rows))
     return torch.as_tensor(total) / len(rows[0])
 
 
-def _squares(predict: Callable[[torch.Tensor], torch.Tensor], rows: Rows) -> Iterator[torch.Tensor]:
-    """Yield the squared errors of the rows, chunk by chunk."""
+def _squares(predict: Predict, rows: Rows) -> Iterator[torch.Tensor]:
     with torch.no_grad():
         for x, y in zip(rows[0].split(_CHUNK), rows[1].split(_CHUNK), strict=True):
             yield (predict(x) - y).square()

@@ -20,11 +20,9 @@ from ..._arrays.progress import progress
 from ..._arrays.warned import warn
 from ..inference.engine import resolve_device
 from .batches import Batches, DrawnBatches, Rows, TensorBatches, prepared_rows
-from .callbacks import Finished, ValidationScore
+from .callbacks import Finished, Recycling, ValidationScore
 from .modules import MLP
 from .net import InverseNet, load_solver_state, solver_state
-from .recycling import Recycling
-from .schedules import learning_rates
 from .solvers import choose_solver, lm_batch_size, lm_epoch, schedules_rates
 from .stream import stream
 
@@ -40,7 +38,6 @@ def train_on_arrays(
     rows: NDArray,
     targets: NDArray,
     held_out: tuple[NDArray, NDArray] | None,
-    n_epochs: int,
     *,
     partial: bool = False,
     deadline: float = math.inf,  # on the clock time.monotonic
@@ -67,7 +64,7 @@ def train_on_arrays(
         score = ValidationScore(prepared.y_scale, prepared.variance(held_out[1]))
     del rows, targets, held_out
     rates = np.array([0.1 * peak_rate(model)]) if partial else None
-    _train(model, solver, data, n_epochs, deadline, valid, score, rates)
+    _train(model, solver, data, 1 if partial else model.max_iter, deadline, valid, score, rates)
 
 
 @np.errstate(all="ignore")  # of what overflows the loss tells
@@ -82,7 +79,7 @@ def train_on_stream(
     if n_steps is None:
         n_steps = 1_000 if solver == "lm" else 10_000
     per_epoch = min(lm_epoch(sizes) if solver == "lm" else _DRAWN, n_steps)
-    n_epochs = -(-n_steps // per_epoch)
+    n_epochs = math.ceil(n_steps / per_epoch)
     data = DrawnBatches(
         stream(sampler, model._preparation, device, dtype),
         _batch_size(model, solver, 256),
@@ -144,7 +141,6 @@ def build_net(model: Any, solver: str, callbacks: list | None = None) -> Inverse
 
 
 def _tensors(model: Any, rows: NDArray, targets: NDArray, dtype: str) -> Rows:
-    """Bring inputs and targets of the network to the device, piece by piece."""
 
     def pair(piece: slice) -> tuple[NDArray, NDArray]:
         return rows[piece].astype(np.float64, copy=False), targets[piece]
@@ -187,7 +183,23 @@ def _train(
             f"The training was interrupted in epoch {len(net.history)} of {n_epochs}; the model is "
             f"the best so far.",
         )
-    _keep(model, net, validated=valid is not None)
+    monitored = "train_loss" if valid is None else "valid_loss"
+    epochs, layers = [row for row in net.history if monitored in row], net.module_.layers()
+    if not all(np.isfinite(array).all() for layer in layers for array in layer):
+        raise ValueError(
+            "Weights became infinite or NaN in the last epoch; use a smaller learning_rate_init or "
+            "weight_decay, or look for outliers in the targets."
+        )
+    model._net, model._layers = net, layers
+    model._solver_state, model.solver_ = solver_state(net), net.solver
+    model._fitted = True
+    model._set_engine()
+    model.n_iter_ += len(epochs)
+    model.loss_curve_ = model.loss_curve_ + [row["train_loss"] for row in epochs]
+    if valid is not None:
+        scores = [row["valid_score"] for row in epochs if "valid_score" in row]
+        model.validation_scores_ = (model.validation_scores_ or []) + scores
+    model.best_loss_ = float(net.best_.loss)
 
 
 def _callbacks(
@@ -212,22 +224,28 @@ def _callbacks(
     return callbacks
 
 
-def _keep(model: Any, net: InverseNet, *, validated: bool) -> None:
-    """Let a model have the weights and the history of its net."""
-    monitored = "valid_loss" if validated else "train_loss"
-    epochs, layers = [row for row in net.history if monitored in row], net.module_.layers()
-    if not all(np.isfinite(array).all() for layer in layers for array in layer):
-        raise ValueError(
-            "Weights became infinite or NaN in the last epoch; use a smaller learning_rate_init or "
-            "weight_decay, or look for outliers in the targets."
-        )
-    model._net, model._layers = net, layers
-    model._solver_state, model.solver_ = solver_state(net), net.solver
-    model._fitted = True
-    model._set_engine()
-    model.n_iter_ += len(epochs)
-    model.loss_curve_ = model.loss_curve_ + [row["train_loss"] for row in epochs]
-    if validated:
-        scores = [row["valid_score"] for row in epochs if "valid_score" in row]
-        model.validation_scores_ = (model.validation_scores_ or []) + scores
-    model.best_loss_ = float(net.best_.loss)
+def learning_rates(schedule: str, n_steps: int, peak: float) -> NDArray[np.float64]:
+    """Return the learning rate of every step, of a schedule that is not constant.
+
+    "one_cycle" climbs from peak/25 in the first 30 % of the steps and falls to peak/10⁵, each along
+    half a cosine (Smith and Topin 2019, "Super-convergence"). "warm_restarts" falls along half a
+    cosine from the peak to 0 three times, in cycles of 1/7, 2/7 and 4/7 of the steps (Loshchilov
+    and Hutter 2017, "SGDR", with T_mult = 2).
+    """
+    step = np.arange(n_steps, dtype=np.float64)
+    if schedule == "warm_restarts":
+        first = n_steps / 7
+        cycle = np.searchsorted([first, 3 * first], step, side="right")
+        start, length = first * (2**cycle - 1), first * 2**cycle
+        return peak * _half_cosine((step - start) / length)
+    climb = 0.3 * n_steps
+    up = peak + (peak / 25 - peak) * _half_cosine(step / climb)
+    down = peak / 1e5 + (peak - peak / 1e5) * _half_cosine(
+        (step - climb) / max(n_steps - 1 - climb, 1)
+    )
+    return np.where(step < climb, up, down)
+
+
+def _half_cosine(t: NDArray) -> NDArray:
+    """Fall from 1 at t = 0 to 0 at t = 1."""
+    return 0.5 * (1.0 + np.cos(np.pi * np.clip(t, 0.0, 1.0)))

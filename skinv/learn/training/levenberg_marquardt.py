@@ -102,7 +102,6 @@ class LevenbergMarquardt:
         return KINDS[len(layers) - 1](layers, self._module.activation, kind)
 
     def _undo_if_unlucky(self, loss: float) -> bool:
-        """Go back by a step if the batch says that the error has jumped."""
         unlucky = self._level is not None and not loss <= _UNLUCKY * self._level
         if self._before is None or not unlucky:
             return False

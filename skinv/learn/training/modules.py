@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
+
+from ..._linalg.form import Layers
 
 ACTIVATIONS: dict[str, Callable] = {
     "relu": nn.functional.relu,
@@ -20,7 +21,7 @@ class MLP(nn.Module):
     device and torch's global generator is never touched.
     """
 
-    def __init__(self, layers: Sequence[tuple[NDArray, NDArray]], activation: str):
+    def __init__(self, layers: Layers, activation: str):
         super().__init__()
         self.weights = nn.ParameterList(torch.tensor(W) for W, _ in layers)
         self.biases = nn.ParameterList(torch.tensor(b) for _, b in layers)
@@ -52,7 +53,7 @@ class MLP(nn.Module):
                 W.copy_(layer[:, :-1])
                 b.copy_(layer[:, -1])
 
-    def layers(self) -> list[tuple[NDArray, NDArray]]:
+    def layers(self) -> Layers:
         """Copy the weights out as arrays."""
         return [
             (W.detach().cpu().numpy().copy(), b.detach().cpu().numpy().copy())

@@ -2,7 +2,6 @@
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.callbacks.training import ParamMapper
 
 from .adam import AdamLoop
-from .batches import row_losses
-from .best_weights import BestWeights
+from .batches import Batches, row_losses
+from .callbacks import BestWeights
 from .levenberg_marquardt import LevenbergMarquardt
 
 # Levenberg-Marquardt takes its last steps on batches that are so much larger.
@@ -37,19 +36,18 @@ class InverseNet(NeuralNet):
     # On the clock time.monotonic: when to stop, and when training began.
     deadline, started = math.inf, 0.0
     bar: Any = None  # of progress over epochs
+    rates: NDArray | None = None  # of all steps; None leaves them to the optimiser and callbacks
 
     def __init__(
         self,
         *args: Any,
         solver: str = "adam",
         weight_decay: float = 0.0,
-        rates: NDArray | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.solver = solver
         self.weight_decay = weight_decay
-        self.rates = rates
 
     @property
     def _default_callbacks(self) -> list:
@@ -68,14 +66,17 @@ class InverseNet(NeuralNet):
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return something to iterate over once per epoch."""
-        if hasattr(dataset, "batches"):
-            return _Epochs(dataset, self._row_losses(dataset))
+        if isinstance(dataset, Batches):
+            return dataset
         return super().get_iterator(dataset, training=training)
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
         """Run the epochs; interrupted, go back to the best weights so far."""
+        X.losses = row_losses(self.module_)
         self.interrupted_ = False
-        self._loop: AdamLoop | None = None
+        self._loop: Any = None  # of Adam
+        self._listened = any(_listens(callback) for _, callback in self.callbacks_)
+        self.n_steps_ = 0
         self.best_ = BestWeights(self.module_)
         self._smallest: dict[str, float] = {}
         try:
@@ -90,12 +91,6 @@ class InverseNet(NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_loop": None, "best_": None, "bar": None}
-
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Look once which loop the callbacks need."""
-        super().on_train_begin(net, X=X, y=y, **kwargs)
-        self.n_steps_ = 0
-        self._listened = any(_listens(callback) for _, callback in self.callbacks_)
 
     def on_epoch_begin(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Let Levenberg-Marquardt end on larger batches, whose noise is smaller."""
@@ -113,15 +108,11 @@ class InverseNet(NeuralNet):
 
     def was_interrupted(self) -> bool:
         """Tell whether the last fit was stopped from outside, and not by a callback."""
-        stopped = self.is_late() or self.has_converged()
-        return (
-            self.interrupted_
-            and not stopped
-            and not any(
-                isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
-                for _, callback in self.callbacks_
-            )
+        by_callback = self.is_late() or self.has_converged()
+        by_callback |= any(
+            isinstance(c, EarlyStopping) and c.misses_ >= c.patience for _, c in self.callbacks_
         )
+        return self.interrupted_ and not by_callback
 
     def _next_rates(self, n_steps: int) -> NDArray | None:
         """Go on in the schedule, faster if time is going faster; return the rates of the steps."""
@@ -159,11 +150,11 @@ class InverseNet(NeuralNet):
             rows = sum(batch[size] for batch in batches)
             total = sum(batch[prefix + "_loss"] * batch[size] for batch in batches)
         elif training:
-            total, rows = self._lean_epoch(iterator.dataset)
+            total, rows = self._lean_epoch(iterator)
             self.history.new_batch()  # checkpoints look at the last batch
             self.history.record_batch("train_batch_size", rows)
         else:
-            total, rows = self._validate(iterator.dataset)
+            total, rows = self._validate(iterator)
         if rows == 0:
             raise ValueError("No optimiser step was taken: an epoch held no batch.")
         loss = total / rows
@@ -179,34 +170,27 @@ class InverseNet(NeuralNet):
         self.history.record(name, loss)
         self.history.record(name + "_best", loss < before)
 
-    def _row_losses(self, dataset: Any) -> Any:
-        """Return what data need to know of errors, if they ask for it."""
-        return row_losses(self.module_) if dataset.hard_fraction else None
-
     def _lean_epoch(self, dataset: Any) -> tuple[float, int]:
         """Run one epoch of training; return the summed loss and the number of rows."""
-        x, y = dataset.epoch(self._row_losses(dataset))
+        x, y = dataset.epoch()
         if len(x) == 0:
             return 0.0, 0
         part = dataset.batch_size
         if self.solver == "adam":
             # With a deadline the epoch goes in parts, after each of which it can end.
             part = len(x) if self.deadline == math.inf else _PART * part
+            self._loop = self._loop or AdamLoop(self.module_, self.optimizer_)
         total, rows = 0.0, 0
         for xs, ys in zip(x.split(part), y.split(part), strict=True):
-            total += self._steps(xs, ys, dataset.batch_size)
+            if self.solver == "lm":
+                total += self.optimizer_.step(xs, ys) * len(xs)
+            else:
+                rates = self._next_rates(math.ceil(len(xs) / dataset.batch_size))
+                total += float(self._loop.steps(xs, ys, dataset.batch_size, rates))
             rows += len(xs)
             if self.is_late():
                 break
         return total, rows
-
-    def _steps(self, x: torch.Tensor, y: torch.Tensor, batch_size: int) -> float:
-        """Take the steps of some rows; return the summed loss."""
-        if self.solver == "lm":
-            return self.optimizer_.step(x, y) * len(x)
-        if self._loop is None:
-            self._loop = AdamLoop(self.module_, self.optimizer_)
-        return float(self._loop.steps(x, y, batch_size, self._next_rates(-(-len(x) // batch_size))))
 
     def _validate(self, dataset: Any) -> tuple[float, int]:
         """Return the summed loss of a data set and its number of rows."""
@@ -246,20 +230,6 @@ def _listens(callback: Any) -> bool:
     return any(
         getattr(type(callback), event) is not getattr(Callback, event) for event in _BATCH_EVENTS
     )
-
-
-@dataclass
-class _Epochs:
-    """Iterable many times over, unlike a generator."""
-
-    dataset: Any
-    losses: Any
-
-    def __iter__(self) -> Any:
-        return self.dataset.batches(self.losses)
-
-    def __len__(self) -> int:
-        return self.dataset.n_batches
 
 
 def solver_state(net: InverseNet) -> dict[str, Any]:

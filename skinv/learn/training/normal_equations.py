@@ -25,17 +25,17 @@ from typing import Any
 
 import torch
 
-from .gram import activation_jet, add_gram, augmented, fill_lower
-
 # Numbers in a chunk of the matrix whose Gram matrix is formed: it stays in an L2 cache.
 _CHUNK = 2**17
+# Below this many columns one product is faster than the blocks of a triangle.
+_BLOCKED = 400
 
 
 class NormalEquations:
     """The normal equations of a perceptron at its current parameters, over given rows.
 
-    Of one without a hidden layer, where every output is a linear least-squares problem with the
-    same matrix, and there are no inner layers. Those with hidden layers add theirs.
+    Of one with a hidden layer all comes from the Gram matrix of [f' ⊗ x̃, ã]. Without, every output
+    is a linear least-squares problem with the same matrix, and f' ⊗ x̃ has no columns.
 
     Layers are weights with biases as last columns. Gram matrices are of `gram_dtype`: products of
     float32 are twice as fast, and their rounding does not matter under a damping well above it.
@@ -47,18 +47,22 @@ class NormalEquations:
     ):
         self.layers, self.last = layers, layers[-1]
         self.activation, self.gram_dtype = activation, gram_dtype
-        self.V = self.last[:, :-1]
-        self.VV = self.V.T @ self.V
-        m = self.last.shape[1]
-        self.S, self.inner = self.last.new_zeros(m, m), self.last.new_zeros(0, 0)
         self.shapes = [W.shape for W in layers[:-1]]
         self.sizes = [h * d for h, d in self.shapes]
+        # Of the last hidden layer, if there is one.
+        self.h, self.d = self.shapes[-1] if self.shapes else (0, 0)
+        self.q = self.h * self.d
+        self.V = self.last[:, : self.h]
+        self.VV = self.V.T @ self.V
+        width = self.q + self.last.shape[1]
+        self._gram = self.last.new_zeros(width, width, dtype=gram_dtype)
+        self.width = width  # numbers per row that :meth:`_add` holds
 
     def assemble(self, x: torch.Tensor, y: torch.Tensor) -> float:
         """Add the rows to the matrix and the gradient; return their sum of squares."""
         gradients = [torch.zeros_like(W) for W in self.layers]
         total = x.new_zeros(())
-        step = max(_CHUNK // self._width(x.shape[1]), 64)
+        step = max(_CHUNK // self.width, 64)
         for xc, yc in zip(x.split(step), y.split(step), strict=True):
             a, derivatives = self._forward(xc)
             delta = a[-1] @ self.last.T - yc
@@ -91,36 +95,48 @@ class NormalEquations:
             if i:
                 delta = (delta @ self.layers[i][:, :-1]) * derivatives[i - 1]
 
-    def _width(self, n_inputs: int) -> int:
-        """Return how many numbers per row :meth:`_add` holds."""
-        return n_inputs + 1
-
     def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
         """Add a chunk to the Gram matrices; return the rows that the last layers gave."""
-        self.S += a[0].T @ a[0]
-        return a[0]
+        if not derivatives:
+            self._gram += a[0].T @ a[0]
+            return a[0]
+        below, top, slope = (t.to(self.gram_dtype) for t in (a[-2], a[-1], derivatives[-1]))
+        B = torch.cat([_kron_rows(below, slope), top], 1)
+        add_gram(self._gram, B, self.h, self.d)
+        return B
 
     def _complete(self) -> None:
         """Make ``inner``, the block of the inner layers, from the Gram matrices."""
+        fill_lower(self._gram, self.h, self.d)
+        gram, q = self._gram.to(self.last.dtype), self.q
+        self.S, self._C = gram[q:, q:].clone(), gram[:q, q:]
+        self.inner = self._weighted(gram[:q, :q])
+
+    def _weighted(self, gram: torch.Tensor) -> torch.Tensor:
+        """Multiply a matrix (q, q) by (VᵀV)_jj', what the outputs make of the units."""
+        h, d = self.h, self.d
+        return (gram.view(d, h, d, h) * self.VV[None, :, None, :]).reshape(self.q, self.q)
 
     def _coupled(self, last: torch.Tensor) -> torch.Tensor:
         """Multiply the coupling block, inner × last layer, by a matrix of the last one's shape."""
-        return last.new_zeros(0)
+        shape = self.d, self.h, len(self.V)
+        return ((self._C @ last.T).view(shape) * self.V.T[None]).sum(2).reshape(-1)
 
     def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
         """Multiply the transposed coupling block by a vector of inner parameters."""
-        return torch.zeros_like(self.last)
+        weighted = inner.view(self.d, self.h, 1) * self.V.T[None]
+        return weighted.reshape(self.q, len(self.V)).T @ self._C
 
     def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
         """Return Σ_o C_o (LLᵀ)⁻¹ C_oᵀ, what eliminating the last layer takes from ``inner``."""
-        return self.inner
+        half = torch.linalg.solve_triangular(factor, self._C.T, upper=False)
+        return self._weighted(half.T @ half)
 
     def _pack(self, inner: list[torch.Tensor]) -> torch.Tensor:
         """Put matrices of the inner layers' shapes into one vector, in the order of ``inner``."""
         return torch.cat([self.last.new_zeros(0), *(part.T.reshape(-1) for part in inner)])
 
     def _unpack(self, vector: torch.Tensor) -> list[torch.Tensor]:
-        """Undo :meth:`_pack`."""
         parts = zip(vector.split(self.sizes), self.shapes, strict=True)
         return [part.view(d, h).T.contiguous() for part, (h, d) in parts]
 
@@ -180,61 +196,16 @@ class NormalEquations:
         return gradients
 
 
-class OneHidden(NormalEquations):
-    """One hidden layer: everything from the Gram matrix of [f' ⊗ x̃, ã]."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        # Of the last hidden layer, here and below.
-        self.h, self.d = self.shapes[-1]
-        self.q = self.sizes[-1]
-        width = self.q + len(self.S)
-        self._gram = self.S.new_zeros(width, width, dtype=self.gram_dtype)
-
-    def _width(self, n_inputs: int) -> int:
-        return len(self._gram)
-
-    def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
-        below, top, slope = (t.to(self.gram_dtype) for t in (a[-2], a[-1], derivatives[-1]))
-        B = torch.cat([_kron_rows(below, slope), top], 1)
-        add_gram(self._gram, B, self.h, self.d)
-        return B
-
-    def _complete(self) -> None:
-        fill_lower(self._gram, self.h, self.d)
-        gram, q = self._gram.to(self.S.dtype), self.q
-        self.S, self._C = gram[q:, q:].clone(), gram[:q, q:]
-        self.inner = self._weighted(gram[:q, :q])
-
-    def _weighted(self, gram: torch.Tensor) -> torch.Tensor:
-        """Multiply a matrix (q, q) by (VᵀV)_jj', what the outputs make of the units."""
-        h, d = self.h, self.d
-        return (gram.view(d, h, d, h) * self.VV[None, :, None, :]).reshape(self.q, self.q)
-
-    def _coupled(self, last: torch.Tensor) -> torch.Tensor:
-        return ((self._C @ last.T).view(self.d, self.h, -1) * self.V.T[None]).sum(2).reshape(-1)
-
-    def _coupled_transposed(self, inner: torch.Tensor) -> torch.Tensor:
-        weighted = inner.view(self.d, self.h, 1) * self.V.T[None]
-        return weighted.reshape(self.q, -1).T @ self._C
-
-    def _eliminated(self, factor: torch.Tensor) -> torch.Tensor:
-        half = torch.linalg.solve_triangular(factor, self._C.T, upper=False)
-        return self._weighted(half.T @ half)
-
-
-class TwoHidden(OneHidden):
+class TwoHidden(NormalEquations):
     """Two hidden layers: the second as with one, the first output by output."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        new, q1 = self.S.new_zeros, self.sizes[0]
+        new, q1 = self.last.new_zeros, self.sizes[0]
+        self.width += q1
         self._first = new(q1, q1, dtype=self.gram_dtype)
         # Of the first layer with f'₂ ⊗ ã₁ and ã₂, for each output.
         self._mixed = new(len(self.V), q1, len(self._gram), dtype=self.gram_dtype)
-
-    def _width(self, n_inputs: int) -> int:
-        return len(self._gram) + len(self._first)
 
     def _add(self, a: list[torch.Tensor], derivatives: list[torch.Tensor]) -> torch.Tensor:
         B, dtype = super()._add(a, derivatives), self.gram_dtype
@@ -279,5 +250,45 @@ def _kron_rows(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     return (x[:, :, None] * slope[:, None, :]).view(len(x), -1)
 
 
+def augmented(a: torch.Tensor, value: float = 1.0) -> torch.Tensor:
+    """Append a column of a constant."""
+    return torch.nn.functional.pad(a, (0, 1), value=value)
+
+
+def activation_jet(
+    z: torch.Tensor, activation: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return an activation function with its first and second derivative."""
+    if activation == "relu":
+        return torch.relu(z), (z > 0).to(z.dtype), torch.zeros_like(z)
+    if activation == "tanh":
+        value = torch.tanh(z)
+        first = 1.0 - value * value
+        return value, first, -2.0 * value * first
+    s = torch.sigmoid(z)
+    value, slope = z * s, s * (1.0 - s)
+    return value, s + z * slope, slope * (2.0 + z * (1.0 - 2.0 * s))
+
+
+def add_gram(gram: torch.Tensor, B: torch.Tensor, h: int, d: int) -> None:
+    """Add BᵀB in place; if wide, no blocks (d of h columns, and a rest) left of the diagonal."""
+    if len(gram) < _BLOCKED:
+        gram.addmm_(B.T, B)
+        return
+    for block in _blocks(gram, h, d):
+        gram[block, block.start :].addmm_(B[:, block].T, B[:, block.start :])
+
+
+def fill_lower(gram: torch.Tensor, h: int, d: int) -> None:
+    """Mirror the blocks that :func:`add_gram` left out, in place."""
+    if len(gram) >= _BLOCKED:
+        for block in _blocks(gram, h, d):
+            gram[block, : block.start] = gram[: block.start, block].T
+
+
+def _blocks(gram: torch.Tensor, h: int, d: int) -> list[slice]:
+    return [*(slice(k * h, (k + 1) * h) for k in range(d)), slice(h * d, len(gram))]
+
+
 # By number of hidden layers.
-KINDS: tuple[type[NormalEquations], ...] = (NormalEquations, OneHidden, TwoHidden)
+KINDS: tuple[type[NormalEquations], ...] = (NormalEquations, NormalEquations, TwoHidden)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.conversion import like
-from ..._linalg.form import ModelForm
+from ..._linalg.form import Layers, ModelForm
 from ..._linalg.inverses import regular_inverse
 from ..linear import affine_fit, center_and_inverse, taylor, varies
 from .residual import Residual
@@ -127,7 +127,6 @@ class Preparation:
         return (self._varying(rows) - like(self.x_mean, rows)) / like(self.x_scale, rows)
 
     def _varying(self, rows: Any) -> Any:
-        """Return the kept inputs, without a copy where all are."""
         return rows[:, self.kept.tolist()] if len(self.kept) < rows.shape[1] else rows
 
     def baseline(self, rows: Any) -> Any:
@@ -144,7 +143,7 @@ class Preparation:
         unit = like(np.where(self.y_scale > 0, self.y_scale, 1.0), rows)
         return (targets - self.baseline(rows) - like(self.y_mean, rows)) / unit
 
-    def network(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> ModelForm:
+    def network(self, layers: Layers, n_features: int) -> ModelForm:
         """Return the form of layers, in scaled space, on all features and outputs."""
         wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
         W, b = wide[0]
@@ -158,9 +157,7 @@ class Preparation:
         zeros = np.zeros(self.n_outputs), np.zeros(n_features)
         return ModelForm(*zeros, layers=wide, x_mean=x_mean, x_scale=x_scale)
 
-    def form(
-        self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
-    ) -> ModelForm:
+    def form(self, layers: Layers, activation: str, n_features: int) -> ModelForm:
         """Return the whole model: `layers`, in scaled space, and what is around them."""
         network = self.network(layers, n_features)
         wide, constant, origin, linear = network.layers, network.constant, network.origin, None
@@ -207,7 +204,7 @@ def _affine_baseline(
 
 def taylor_layers(
     prepared: Preparation, rows: NDArray, center: NDArray, n_hidden: int, rng: np.random.RandomState
-) -> list[tuple[NDArray, NDArray]]:
+) -> Layers:
     """Return a network with one hidden ReLU layer that equals the first-order Taylor approximation.
 
     L(a) = W₂ ReLU(W₁a + b₁) + b₂ with W₁ = [I; −I], b₁ = [−a₀; a₀], W₂ = [−K, K], K = B ⊗ Bᵀ and
@@ -245,7 +242,7 @@ def taylor_layers(
     return [(W1, b1), (W2, b2)]
 
 
-def random_layers(sizes: list[int], rng: np.random.RandomState) -> list[tuple[NDArray, NDArray]]:
+def random_layers(sizes: list[int], rng: np.random.RandomState) -> Layers:
     """Draw weights and biases uniform within ±1/√n_in of each layer, torch's default."""
     layers = []
     for n_in, n_out in pairwise(sizes):

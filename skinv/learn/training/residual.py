@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.conversion import like
-from ..._linalg.form import ModelForm, ReducedMap
-from ..fitted import Polynomial, limits_of
-from ..least_squares import design, output_basis
+from ..._linalg.form import Layers, ModelForm, ReducedMap
+from ..least_squares import Polynomial, design, limits_of, output_basis
 from ..reduction import leading_directions
 
 # Principal directions of what is left that are learned, at most, and the share of its square that
@@ -119,7 +118,7 @@ class Residual:
         """Return what takes the network's outputs to those of the model, (m, n_outputs)."""
         return self.y_scale[:, None] * self.directions.T / self.y_unit
 
-    def network(self, layers: list[tuple[NDArray, NDArray]], n_features: int) -> ModelForm:
+    def network(self, layers: Layers, n_features: int) -> ModelForm:
         """Return the form of layers, of scaled coordinates, on all features and outputs."""
         wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
         (W, b), spread = wide[0], self._spread()
@@ -130,9 +129,7 @@ class Residual:
         origin = self.baseline.origin
         return ModelForm(zeros, origin, layers=wide, x_mean=origin, x_scale=ones)
 
-    def form(
-        self, layers: list[tuple[NDArray, NDArray]], activation: str, n_features: int
-    ) -> ModelForm:
+    def form(self, layers: Layers, activation: str, n_features: int) -> ModelForm:
         """Return the whole model, of a network on coordinates."""
         wide = [(W.astype(np.float64), b.astype(np.float64)) for W, b in layers]
         whole = self._with_network(self.baseline, wide, activation)
@@ -141,9 +138,7 @@ class Residual:
         zeros = np.zeros(whole.n_outputs), np.zeros(n_features)
         return ModelForm(*zeros, reduced=whole)
 
-    def _with_network(
-        self, baseline: ReducedMap, layers: list[tuple[NDArray, NDArray]], activation: str
-    ) -> ReducedMap:
+    def _with_network(self, baseline: ReducedMap, layers: Layers, activation: str) -> ReducedMap:
         """Return a polynomial with the network on top of it."""
         W, b = layers[-1]
         W, b, coef, basis = self._spread().T @ W, self._spread().T @ b, baseline.coef, None

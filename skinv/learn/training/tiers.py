@@ -16,8 +16,6 @@ from .setup import has_free_width, start, start_reduced
 
 # A network that leaves more than this share of the square of what it learns is not worth its time.
 _WORTH = 0.7
-
-
 # Terms of the polynomial at most, and the relative error of rows held out that is small enough with
 # these: where it is larger, the next number is tried.
 TIERS = {36: 2e-5, 128: 1e-3, 256: math.inf}
@@ -61,25 +59,20 @@ def train_tier(
     if learns is not False:
         from .fitting import train_on_arrays
 
-        train_on_arrays(model, rows, targets, held_out, model.max_iter, deadline=deadline)
+        train_on_arrays(model, rows, targets, held_out, deadline=deadline)
         interrupted = model._net.was_interrupted()
     else:
         _drop_network(model)
         model._fitted = True
     if not reduced:  # the series, where so few terms are not better, or all entries
         return math.inf, learns is False
-    error = _settle(model, targets, free)
-    goes_on = free and model.baseline == "auto" and not resume and not interrupted
-    return (math.inf if interrupted else error), goes_on
-
-
-def _settle(model: Any, targets: NDArray, free: bool) -> float:
-    """Drop a network that has learned little, if one is free to; return the relative error."""
     worth = not free or model.best_loss_ <= _WORTH
     if not worth:
         _drop_network(model)
     n_hidden = model._layers[-1][0].shape[1] if worth else 0
-    return float(model._preparation.settle(targets, model.best_loss_ if worth else 1.0, n_hidden))
+    error = model._preparation.settle(targets, model.best_loss_ if worth else 1.0, n_hidden)
+    goes_on = free and model.baseline == "auto" and not resume and not interrupted
+    return (math.inf if interrupted else error), goes_on
 
 
 def _drop_network(model: Any) -> None:

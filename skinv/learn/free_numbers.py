@@ -143,7 +143,23 @@ class StructuredInverse(
 
     def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> "StructuredInverse":
         self._validate_params()
-        self._check_parameters()
+        if self.packed and self.structure == "complex":
+            raise ValueError(
+                "Got packed=True with structure='complex', but packed rows are triangles of real "
+                "symmetric matrices; pass complex stacks and packed=False."
+            )
+        if self.baseline in SERIES and self.structure == "positive_definite":
+            raise ValueError(
+                f"Got baseline={self.baseline!r} with structure='positive_definite', whose targets "
+                f"are Cholesky factors; use baseline=None, or structure='symmetric'."
+            )
+        final = unwrapped(self.estimator, pipelines=True)
+        if isinstance(final, LinearInverseApprox) and final.method == "taylor":
+            raise ValueError(
+                "Got LinearInverseApprox(method='taylor'), which takes whole matrices, but free "
+                "numbers are what the regressor gets; use method='lstsq', with baseline='taylor' "
+                "for the series."
+            )
         fit_params = self._routed(fit_params)
         self._y_ndim = 2
         rows, layout = flatten_stack(to_host(X))
@@ -172,30 +188,19 @@ class StructuredInverse(
         self.estimator_ = clone(self.estimator).fit(structure.pack(full), targets, **fit_params)
         return self
 
-    def _check_parameters(self) -> None:
-        if self.packed and self.structure == "complex":
-            raise ValueError(
-                "Got packed=True with structure='complex', but packed rows are triangles of real "
-                "symmetric matrices; pass complex stacks and packed=False."
-            )
-        if self.baseline in SERIES and self.structure == "positive_definite":
-            raise ValueError(
-                f"Got baseline={self.baseline!r} with structure='positive_definite', whose targets "
-                f"are Cholesky factors; use baseline=None, or structure='symmetric'."
-            )
-        final = unwrapped(self.estimator, pipelines=True)
-        if isinstance(final, LinearInverseApprox) and final.method == "taylor":
-            raise ValueError(
-                "Got LinearInverseApprox(method='taylor'), which takes whole matrices, but free "
-                "numbers are what the regressor gets; use method='lstsq', with baseline='taylor' "
-                "for the series."
-            )
-
     def _targets(self, full: NDArray, inverse: NDArray[np.float64]) -> NDArray[np.float64]:
         """Choose the baseline, and return what the regressor is to learn."""
         self.baseline_ = None if self.baseline == "auto" else self.baseline
         if self._kind == "positive_definite":
-            return self._cholesky(full, inverse)
+            # The free numbers of the upper factors R of inverses RᴴR.
+            bad = ~(np.linalg.eigvalsh(self._stack(full))[:, 0] > 0)
+            if bad.any():
+                raise ValueError(
+                    f"Matrices in rows {list_rows(bad)} are not positive definite; drop them, or "
+                    f"use structure='symmetric'."
+                )
+            factor = np.linalg.cholesky(self._stack(inverse))
+            return self._structure.pack(self._rows(factor.conj().swapaxes(1, 2)))
         targets = self._structure.pack(inverse)
         if self.baseline is None:
             return targets
@@ -208,30 +213,11 @@ class StructuredInverse(
             self.baseline_ = "taylor2"
         return rest
 
-    def _cholesky(self, full: NDArray, inverse: NDArray) -> NDArray[np.float64]:
-        """Return the free numbers of the upper factors R of inverses RᴴR."""
-        bad = ~(np.linalg.eigvalsh(self._stack(full))[:, 0] > 0)
-        if bad.any():
-            raise ValueError(
-                f"Matrices in rows {list_rows(bad)} are not positive definite; drop them, or use "
-                f"structure='symmetric'."
-            )
-        factor = np.linalg.cholesky(self._stack(inverse))
-        return self._structure.pack(self._rows(factor.conj().swapaxes(1, 2)))
-
-    def _from_cholesky(self, numbers: NDArray) -> NDArray:
-        """Return the free numbers of the matrices RᴴR."""
-        structure = self._structure
-        factor = np.triu(self._stack(structure.unpack(numbers)))
-        with np.errstate(over="ignore", invalid="ignore"):
-            return structure.pack(self._rows(factor.conj().swapaxes(1, 2) @ factor))
-
     def _stack(self, rows: NDArray) -> NDArray:
         """Return full rows as matrices, complex ones if they are embedded."""
         return extract_complex(as_stack(rows)) if self._is_complex else as_stack(rows)
 
     def _rows(self, stack: NDArray) -> NDArray:
-        """Undo :meth:`_stack`."""
         stack = embed_complex(stack) if self._is_complex else stack
         return stack.reshape(len(stack), self.center_.size)
 
@@ -265,12 +251,10 @@ class StructuredInverse(
             values = self._predict_rows(rows)
         else:  # the regressor does not get to see the others
             values = xp.full_like(rows, float("nan"))
-            if bool(finite.any()):
-                values[finite] = self._predict_rows(rows[finite])
+            values[finite] = self._predict_rows(rows[finite])
         return values if self._packed else restore_layout(values, layout)
 
     def _predict_rows(self, rows: Any) -> Any:
-        """Return the predictions for finite rows, as rows."""
         full, structure = self._full(rows), self._structure
         features = structure.pack(full)
         ours = isinstance(unwrapped(self.estimator_, pipelines=True), InverseRegressorMixin)
@@ -286,7 +270,10 @@ class StructuredInverse(
             )
         numbers = numbers.reshape(tuple(features.shape))
         if self._kind == "positive_definite":
-            numbers = like(self._from_cholesky(to_host(numbers)), rows)
+            factor = np.triu(self._stack(structure.unpack(to_host(numbers))))
+            with np.errstate(over="ignore", invalid="ignore"):
+                product = self._rows(factor.conj().swapaxes(1, 2) @ factor)
+            numbers = like(structure.pack(product), rows)
         elif self.baseline_ is not None:
             numbers = numbers + structure.pack(taylor(full, *self._series))
         if self._packed:
@@ -298,7 +285,6 @@ class StructuredInverse(
         return values
 
     def _full(self, rows: Any) -> Any:
-        """Return matrices as full rows."""
         if not self._packed:
             return rows
         n = packed_order(rows.shape[1])
@@ -335,9 +321,7 @@ class StructuredInverse(
     def _full_form(self, form: ModelForm) -> ModelForm:
         """Return a form of free numbers as one of whole matrices, which it first projects."""
         structure = self._structure
-        entries = np.arange(len(structure.source))
-        U = np.zeros((len(structure.first), len(entries)))
-        U[structure.source, entries] = structure.sign
+        U = structure.unpack(np.eye(len(structure.first)))
         P = U.T / structure.multiplicity
         layers = form.layers_around(form.x_mean)
         if layers:
@@ -352,6 +336,6 @@ class StructuredInverse(
             layers,
             form.activation,
             form.x_mean @ U if layers else np.zeros(0),
-            np.ones(len(entries)),
+            np.ones(U.shape[1]),
             None if form.reduced is None else form.reduced.unpacked(P, U),
         )
