@@ -15,7 +15,10 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Leading]:
     """
     library = next((M for M in (A, X) if is_foreign(M)), None)
     A, X = alike(A, X)
-    A, X = _of_one_dtype(A, X)
+    double = not (is_narrow(A) and is_narrow(X))
+    A, X = floating(A, double), floating(X, double)
+    if is_complex(A) or is_complex(X):
+        A, X = as_complex(A), as_complex(X)
     if tuple(A.shape) != tuple(X.shape):
         raise ValueError(
             f"Got matrices of shape {tuple(A.shape)} and approximate inverses of shape "
@@ -23,12 +26,3 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Leading]:
         )
     came = Leading.of(A, library)
     return A.reshape(-1, *A.shape[-2:]), X.reshape(-1, *X.shape[-2:]), came
-
-
-def _of_one_dtype(A: Any, X: Any) -> tuple[Any, Any]:
-    """Return both in single precision if neither holds more, else in double, complex if one is."""
-    double = not (is_narrow(A) and is_narrow(X))
-    A, X = floating(A, double), floating(X, double)
-    if is_complex(A) or is_complex(X):
-        return as_complex(A), as_complex(X)
-    return A, X

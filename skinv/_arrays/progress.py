@@ -1,25 +1,19 @@
 """Progress bars, on stderr, by tqdm."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 
-class _Off:
+class _Off(AbstractContextManager):
     """The bar that is not shown."""
-
-    def __enter__(self) -> "_Off":
-        return self
 
     def __exit__(self, *error: Any) -> None:
         pass
 
-    def update(self, n: int = 1) -> None:
+    def update(self, *given: Any, **named: Any) -> None:
         """Do nothing."""
 
-    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
+    set_postfix_str = close = update
 
 
 _OFF = _Off()

@@ -93,10 +93,10 @@ def series(A: Any, origin: Any, right: Any, left: Any, order: int, out: Any) -> 
     """
     n = math.isqrt(left.numel())
     if len(A):
-        group = _group(n)
+        group, padded, warps = _program(n)
         with _current(A.device):
             _series_kernel[(triton.cdiv(len(A), group),)](
-                A, origin, right, left, out, len(A), n, order, group, _size(n), num_warps=_warps(n)
+                A, origin, right, left, out, len(A), n, order, group, padded, num_warps=warps
             )
 
 
@@ -107,10 +107,10 @@ def refine(A: Any, X: Any, steps: int, order: int, out: Any) -> None:
     """
     n = A.shape[-1]
     if len(A):
-        group = _group(n)
+        group, padded, warps = _program(n)
         with _current(A.device):
             _refine_kernel[(triton.cdiv(len(A), group),)](
-                A, X, out, len(A), n, steps, order, group, _size(n), num_warps=_warps(n)
+                A, X, out, len(A), n, steps, order, group, padded, num_warps=warps
             )
 
 
@@ -147,15 +147,6 @@ def _try(device: Any) -> bool:
 _WORKS: dict[Any, bool] = {}
 
 
-def _size(n: int) -> int:
-    """Return the order that matrices are padded to."""
-    return 16 if n <= 16 else 32
-
-
-def _group(n: int) -> int:
-    """Return how many matrices one program takes."""
-    return 8 if n <= 16 else 4
-
-
-def _warps(n: int) -> int:
-    return 1 if n <= 16 else 2
+def _program(n: int) -> tuple[int, int, int]:
+    """Return how many matrices a program takes, the order they are padded to, and its warps."""
+    return (8, 16, 1) if n <= 16 else (4, 32, 2)

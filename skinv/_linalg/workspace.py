@@ -94,10 +94,6 @@ class Workspace:
             space = _THREAD.space = Workspace()
         return space
 
-    def like(self, stack: Any, name: str) -> Any:
-        """Return contiguous memory of the shape and dtype of a stack, the same for a name."""
-        return self.of(stack, tuple(stack.shape), name)
-
     def of(self, example: Any, shape: tuple[int, ...], name: str) -> Any:
         """Return contiguous memory of a shape, like an example's, the same for a name."""
         size, key = math.prod(shape), (name, example.dtype)

@@ -88,7 +88,7 @@ def _refine_piece(
     size, x = norm_bound(A, norm), X
     rows: Any = slice(None)  # those still at work
     previous: Any = float("inf")
-    D, work = space.like(X, "D"), space.like(X, "work")
+    D, work = (space.of(X, tuple(X.shape), name) for name in ("D", "work"))
     for step in range(max_refine + 1):
         product_error(A, x, out=D)
         known = measure(A, x, D, norm, size)
@@ -147,20 +147,14 @@ def _moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
 
     ‖A⁻¹ − Y‖ <= ‖A⁻¹ − X‖ + ‖X − Y‖, and ‖X‖ <= (1 + bound)‖A⁻¹‖.
     """
-    xp = namespace(X)
+    xp, unit = namespace(X), scales(X)
+    if unit is not None:
+        X, Y = times_power(X, 1 / unit), times_power(Y, 1 / unit)
     size = norm_floor(X, norm)
     moved = norm_bound(Y - X, norm) * (1 + 2 * Arithmetic.of(X).unit)
     share = xp.where(size > 0, moved / size, np.inf)
     total = (bound + share * (1 + bound)) * (1 + 2.0**-46)
     return xp.where(total >= 0, total, np.inf)
-
-
-def _moved_bound_in_scale(X: Any, Y: Any, bound: Any, norm: str) -> Any:
-    """Return that in a scale in which nothing over- or underflows; both in double precision."""
-    unit = scales(X)
-    if unit is not None:
-        X, Y = times_power(X, 1 / unit), times_power(Y, 1 / unit)
-    return _moved_bound(X, Y, bound, norm)
 
 
 def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, Any]:
@@ -180,7 +174,7 @@ def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, A
         if alone:
             moved = (bound + 3 * Arithmetic.of(X).unit * (1 + bound)) * (1 + 2.0**-46)
         else:
-            moved = _moved_bound_in_scale(as_double(X), as_double(Y), bound, norm)
+            moved = _moved_bound(as_double(X), as_double(Y), bound, norm)
     return Y, xp.where(symmetric, moved, bound)
 
 
@@ -190,4 +184,4 @@ def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:
         return X, bound
     with np.errstate(all="ignore"):
         Y = namespace(X).astype(X, dtype)
-        return Y, _moved_bound_in_scale(X, as_double(Y), bound, norm)
+        return Y, _moved_bound(X, as_double(Y), bound, norm)

@@ -88,7 +88,6 @@ class FitsMixin(InverseRegressorMixin):
     _validate_params: Any
 
     def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
-        """Fit the regressor."""
         self._y_ndim = 2
         self.__dict__.pop("_mean", None)  # of an earlier fit
         if self.family is not None and X is not None:
@@ -99,10 +98,15 @@ class FitsMixin(InverseRegressorMixin):
             if X is not None:
                 self._validate_pair(X, None)
             self.estimator_ = clone(self.estimator)
-            if frozen:
-                check_is_fitted(self.estimator_)
-            else:
-                self._fit_without_data(fit_params)
+            try:
+                if frozen:
+                    check_is_fitted(self.estimator_)
+                else:
+                    self.estimator_.fit(**fit_params)
+            except TypeError as error:
+                raise ValueError(
+                    f"Got no matrices, but {self.estimator!r} cannot be fitted without: pass X."
+                ) from error
             self._adopt_features(self.estimator_)
             return
         targets: Any = None
@@ -126,15 +130,6 @@ class FitsMixin(InverseRegressorMixin):
             targets = targets.astype(np.float32)  # networks of one precision take no other
         self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
         self.estimator_ = fitted(self.estimator, given, targets, fit_params)
-
-    def _fit_without_data(self, fit_params: dict) -> None:
-        """Fit a regressor that needs no matrices."""
-        try:
-            self.estimator_.fit(**fit_params)
-        except TypeError as error:
-            raise ValueError(
-                f"Got no matrices, but {self.estimator!r} cannot be fitted without: pass X."
-            ) from error
 
     def _fit_family(self, X: Any, y: Any, fit_params: dict) -> None:
         """Fit the regressor from parameters to the inverses of their matrices."""

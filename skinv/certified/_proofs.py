@@ -116,15 +116,12 @@ def open_rows(bound: Any, tol: float) -> Any:
 
 def spread(result: InverseReport, finite: Any) -> InverseReport:
     """Put the results of the finite rows among those of all."""
-    m, n = len(finite), result.inverse.shape[-1]
-    out = InverseReport(
-        inverse=full(result.inverse, (m, n, n), not_a_number(result.inverse)),
-        bound=full(result.bound, (m,), np.inf),
-        residual=full(result.residual, (m,), np.nan),
-        n_refine=full(result.n_refine, (m,), 0),
-        status=np.full(m, "not finite", dtype="<U12"),
-    )
-    for name in ("inverse", "bound", "residual", "n_refine"):
-        out[name][finite] = result[name]
+    nothing = {"inverse": not_a_number(result.inverse), "bound": np.inf, "residual": np.nan}
+    out = InverseReport()
+    for name, fill in (nothing | {"n_refine": 0}).items():
+        values = result[name]
+        out[name] = full(values, (len(finite), *values.shape[1:]), fill)
+        out[name][finite] = values
+    out.status = np.full(len(finite), "not finite", dtype=result.status.dtype)
     out.status[to_host(finite)] = result.status
     return out

@@ -54,7 +54,7 @@ class BestWeights:
     def __init__(self, module: MLP) -> None:
         self.loss = np.inf
         self._start = module.copied()
-        self._weights: list[torch.Tensor] | None = None
+        self._weights: dict[str, torch.Tensor] | None = None
 
     def offer(self, module: MLP, loss: float) -> None:
         """Keep the weights if their loss is smaller."""
@@ -67,15 +67,15 @@ class BestWeights:
         if self._weights is not None:
             candidates = [self._start, self._weights]
         else:
-            zeros = [torch.zeros_like(p) for p in self._start]
+            zeros = {name: torch.zeros_like(p) for name, p in self._start.items()}
             candidates = [self._start, module.copied(), zeros]
         losses = []
         for weights in candidates:
-            module.restore(weights)
+            module.load_state_dict(weights)
             loss = float(row_losses(module)(rows).mean())
             losses.append(loss if np.isfinite(loss) else np.inf)
         best = int(np.argmin(losses))
-        module.restore(candidates[best])
+        module.load_state_dict(candidates[best])
         if self._weights is None:
             self.loss = losses[best]
 
@@ -98,7 +98,7 @@ class Recycling(Callback):
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Start anew."""
         self.best_: float = float("inf")
-        self.weights_: list[torch.Tensor] = []
+        self.weights_: dict[str, torch.Tensor] = {}
         device = net.module_.weights[0].device
         self.generator_ = torch.Generator(device=device).manual_seed(self.seed)
 
@@ -113,7 +113,7 @@ class Recycling(Callback):
             if loss < self.best_:
                 self.best_, self.weights_ = loss, net.module_.copied()
             else:
-                net.module_.restore(self.weights_)
+                net.module_.load_state_dict(self.weights_)
                 net.optimizer_.restart()
             if epoch < last:
                 n_units = len(net.module_.weights[0])

@@ -1,6 +1,7 @@
 """The torch module that is trained: a multilayer perceptron in scaled space."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -31,15 +32,9 @@ class MLP(nn.Module):
         """Return the outputs of rows of inputs."""
         return mlp_forward(x, tuple(self.weights), tuple(self.biases), self.activation)
 
-    def copied(self) -> list[torch.Tensor]:
-        """Copy the parameters, for :meth:`restore`."""
-        return [p.detach().clone() for p in self.parameters()]
-
-    def restore(self, parameters: Sequence[torch.Tensor]) -> None:
-        """Go back to copied parameters, in place."""
-        with torch.no_grad():
-            for parameter, values in zip(self.parameters(), parameters, strict=True):
-                parameter.copy_(values)
+    def copied(self) -> dict[str, torch.Tensor]:
+        """Copy the parameters, for ``load_state_dict``."""
+        return deepcopy(self.state_dict())
 
     def joined(self) -> list[torch.Tensor]:
         """Copy the weights with biases as their last columns, for :meth:`write`."""
