@@ -150,13 +150,13 @@ class Structure:
 
 def make_hermitian(stack: Any, which: Any) -> None:
     """Replace some matrices of a stack (m, n, n) by their symmetric or Hermitian parts."""
-    # Of a transpose in the cache every line is read once.
-    memory = piece_memory(stack) // 2
-    for piece in pieces(len(stack), stack.shape[-1], stack.itemsize, memory):
+    for piece in pieces(len(stack), stack.shape[-1], stack.itemsize, piece_memory(stack) // 4):
         chosen, block = which[piece], stack[piece]
-        rows = slice(None) if bool(chosen.all()) else indices(chosen)
-        half = 0.5 * block[rows]
-        block[rows] = half + half.swapaxes(-1, -2).conj()
+        some = block if bool(chosen.all()) else block[chosen]
+        half = 0.5 * some
+        namespace(stack).add(half, half.swapaxes(-1, -2).conj(), out=some)
+        if some is not block:
+            block[chosen] = some
 
 
 def symmetric_rows(stack: Any) -> Any:
@@ -175,11 +175,13 @@ def symmetric_rows(stack: Any) -> Any:
     >>> symmetric_rows(np.array([[[1.0, 2.0], [2.0, 1.0]], [[1.0, 2.0], [3.0, 1.0]]]))
     array([ True, False])
     """
-    xp = namespace(stack)
+    xp, (m, n) = namespace(stack), stack.shape[:2]
     symmetric = stack[:, 0, -1] == stack[:, -1, 0].conj()  # most that are not, are found here
-    if bool(symmetric.any()):
-        some = stack if bool(symmetric.all()) else stack[symmetric]
-        symmetric[indices(symmetric)] = xp.all(some == some.swapaxes(-1, -2).conj(), axis=(1, 2))
+    for piece in pieces(m, n, stack.itemsize, piece_memory(stack) // 4):
+        found = indices(symmetric[piece])
+        some = stack[piece] if len(found) == len(stack[piece]) else stack[piece][found]
+        same = some == some.swapaxes(-1, -2).conj()
+        symmetric[piece][found] = xp.all(same.reshape(-1, n * n), axis=1)
     return symmetric
 
 

@@ -161,14 +161,15 @@ def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, A
     """Return X with those made Hermitian whose matrices are, and bounds that hold for them.
 
     X is overwritten. The mean of X and its transpose is no further from a Hermitian A⁻¹ in the
-    Frobenius norm than X is, but for rounding: u|Y|, and what underflows, which is far less unless
-    X is tiny.
+    Frobenius norm than X is, but for rounding: u|Y|, and, unless X is tiny, far less by underflow.
     """
     xp = namespace(X)
     if not bool(symmetric.any()):
         return X, bound
     with np.errstate(all="ignore"):
-        alone = norm == "fro" and X.dtype.itemsize >= 4 and scales(X) is None
+        # The diagonals show, in most cases, that no norm is so small that underflow matters.
+        largest, least = xp.max(abs(xp.linalg.diagonal(X)), axis=1), Arithmetic.of(X).tiny ** 0.25
+        alone = norm == "fro" and X.dtype.itemsize > 2 and bool((largest > least).all())
         Y = X if alone else copied(X)
         make_hermitian(Y, symmetric)
         if alone:

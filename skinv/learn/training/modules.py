@@ -1,7 +1,6 @@
 """The torch module that is trained: a multilayer perceptron in scaled space."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 
 import torch
 from torch import nn
@@ -34,7 +33,7 @@ class MLP(nn.Module):
 
     def copied(self) -> dict[str, torch.Tensor]:
         """Copy the parameters, for ``load_state_dict``."""
-        return deepcopy(self.state_dict())
+        return {name: values.clone() for name, values in self.state_dict().items()}
 
     def joined(self) -> list[torch.Tensor]:
         """Copy the weights with biases as their last columns, for :meth:`write`."""
