@@ -284,9 +284,9 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
 
 def check_sampler(sampler: Any) -> None:
     """Refuse what is no fitted sampler of a region."""
-    check_is_fitted(sampler)
-    if not hasattr(sampler, "certificate_"):
+    if not hasattr(sampler, "on_infeasible"):
         raise ValueError(
             f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
             f"expected."
         )
+    check_is_fitted(sampler)
