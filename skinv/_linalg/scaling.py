@@ -17,6 +17,11 @@ from .._arrays.conversion import (
     subnormal,
 )
 
+# Stands for the exponent of 0.
+ZERO = -(2**20)
+# Powers that normal numbers are multiplied with in one step.
+_FAR = 1000
+
 
 def times_power(stack: Any, unit: Any) -> Any:
     """Multiply by powers of two that are normal numbers: exact, unless the result underflows.
@@ -51,6 +56,38 @@ def powers_of_two(stack: Any, axis: int | tuple[int, ...] = ()) -> Any:
     one = (bits == 0) | (exponent > 2 * largest)
     exponent = xp.where(one, 0 * exponent + largest, exponent.clip(1, 2 * largest - 1))
     return (exponent << fraction).view(parts.dtype)
+
+
+def exponents(stack: Any) -> Any:
+    """Return ⌊log₂|a|⌋ of numbers, of complex ones of their larger part: in int64, ``ZERO`` for 0.
+
+    And for subnormal numbers.
+    """
+    xp, parts = namespace(stack), parts_of(stack)
+    bits, fraction, largest = magnitudes(parts)
+    if parts is not stack:
+        bits = xp.max(bits, axis=-1)
+    biased = xp.astype(bits >> fraction, xp.int64, copy=False)
+    return xp.where(biased == 0, ZERO, biased - largest)
+
+
+def in_units(stack: Any, rows: Any, columns: Any) -> Any:
+    """Multiply matrices (m, n, n) in double precision by 2^(rows_i + columns_j), in int64.
+
+    Exact, unless a result, which is then 0 or infinite at worst, under- or overflows.
+    """
+    if bool((abs(rows) <= _FAR // 2).all()) and bool((abs(columns) <= _FAR // 2).all()):
+        return times_power(stack, _power(rows)[:, :, None] * _power(columns)[:, None, :])
+    power = (rows[:, :, None] + columns[:, None, :]).clip(-5 * _FAR, 5 * _FAR)
+    while bool(((power != 0) & (stack != 0)).any()):
+        part = power.clip(-_FAR, _FAR)
+        stack, power = times_power(stack, _power(part)), power - part
+    return stack
+
+
+def _power(exponent: Any) -> Any:
+    """Return powers of two that are normal numbers of double precision."""
+    return ((exponent + 1023) << 52).view(namespace(exponent).float64)
 
 
 def shifted(x: Any, up: Any, down: Any) -> Any:

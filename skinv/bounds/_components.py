@@ -1,0 +1,130 @@
+"""What the residual I − XA proves of every entry of an approximate inverse X, in its own units.
+
+If |R|w <= qw for R = I − XA, some w > 0 and q < 1, then A is regular and A⁻¹ − X = Σ Rᵏ(RX) over
+k >= 0, so that |A⁻¹ − X| <= |RX| + q/(1 − q) wβᵀ with β_j the largest |RX|_ij / w_i (Rump 2010,
+"Verification methods: rigorous results using floating-point arithmetic", section 10; Neumaier 1990,
+"Interval methods for systems of equations"). w has the units of the rows of X.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .._arrays.conversion import as_double, namespace
+from .._linalg.arithmetic import Arithmetic
+from .._linalg.norms import norm_bound, norm_floor
+from .._linalg.products import add_to_diagonal, product
+from .._linalg.scaling import ZERO, exponents, in_units, powers_of_two, times_power
+from .._linalg.workspace import empty, pieces
+
+# Exponents up to this are those of zeros, or of zeros and a few other ones.
+_LEAST = ZERO // 2
+# Steps towards the weights with the smallest q.
+_STEPS = 3
+# Sums of positive numbers, computed in float64, are off by n + 16 roundings at most.
+_ROUNDINGS = 16
+
+
+def component_bound(A: Any, X: Any, *, sharp: bool = True) -> Any:
+    """Bound |A⁻¹ − X| entry by entry, for stacks (m, n, n); inf where nothing is proven.
+
+    One product of matrices, or if `sharp` four.
+    """
+    m, n = A.shape[:2]
+    out = empty(A, (m, n, n), namespace(A).float64)
+    with np.errstate(all="ignore"):
+        for piece in pieces(m, n, as_double(A[:0]).itemsize):
+            out[piece] = _bound_piece(as_double(A[piece]), as_double(X[piece]), sharp)
+    return out
+
+
+def norm_of_radius(X: Any, radius: Any, norm: str) -> Any:
+    """Bound ‖A⁻¹ − X‖ / ‖A⁻¹‖ by what bounds |A⁻¹ − X| entry by entry."""
+    xp, X = namespace(X), as_double(X)
+    unit = powers_of_two(X, (1, 2))
+    with np.errstate(all="ignore"):
+        off = norm_bound(times_power(radius, 1 / unit), norm)
+        size = norm_floor(times_power(X, 1 / unit), norm)
+        bound = off / (size - off) * (1 + 2.0**-46)
+    return xp.where((off < size) & (bound < 1), bound, np.inf)
+
+
+def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
+    """Bound the errors of matrices in double precision, in units in which their weights are near 1."""
+    xp, n = namespace(A), A.shape[-1]
+    arithmetic = Arithmetic.of(A)
+    unit, gamma = arithmetic.unit, arithmetic.gamma(n)
+    up = 1 + 2 * (n + _ROUNDINGS) * unit
+    rows, columns = _units(A, X)
+    A, X = in_units(A, -rows, columns), in_units(X, -columns, rows)
+    R = product(X, A)
+    add_to_diagonal(R, -1)
+    size_A, size_X, size_R = abs(A), abs(X), abs(R)
+    largest = sum(xp.max(size, axis=(1, 2)) for size in (size_A, size_X, size_R))
+    # What underflows, in products, sums of n of these, and scaling, is less than tiny each time.
+    lost = (4 * n * n * arithmetic.tiny * (1 + largest))[:, None, None]
+    w = xp.ones_like(size_A[:, :, :1])
+    q, known = xp.full_like(w[:, :1], np.inf), (w, w)
+    for _ in range(_STEPS):
+        t, s = product(size_R, w), product(size_X, product(size_A, w))
+        y = ((1 + unit) * t + gamma * s + lost) * up  # at least |R|w
+        found = xp.max(y / w, axis=1, keepdims=True) * up
+        known = tuple(xp.where(found < q, new, old) for new, old in zip((w, t), known, strict=True))
+        q = xp.minimum(q, found)
+        w = y / xp.max(y, axis=1, keepdims=True)
+    w, t = known
+    alpha = xp.max(size_X / w, axis=1, keepdims=True) * up  # |X| <= wα
+    share = q / (1 - q) * up
+    if sharp:
+        # |RX| as computed, and what its rounding and that of R can amount to, part of it <= gα.
+        RX = abs(product(R, X)) + gamma * up * product(size_X, product(size_A, size_X))
+        g = ((gamma + unit) * t + lost) * up
+        beta = xp.max(RX / w, axis=1, keepdims=True) + xp.max(g / w, axis=1, keepdims=True) * alpha
+        radius = RX + g * alpha + share * w * (beta * up)
+    else:
+        radius = share * w * alpha
+    radius = xp.where(q < 1, (radius + lost) * up, np.inf)
+    radius = in_units(radius, columns, -rows)
+    radius = radius * up + arithmetic.tiny  # what becomes subnormal is rounded, or flushed
+    return xp.where(radius >= 0, radius, np.inf)
+
+
+def _units(A: Any, X: Any) -> tuple[Any, Any]:
+    """Return exponents of the units of b and x where Ax = b, int64 of shape (m, n) each.
+
+    Columns of |X||A|, of which no scaling changes the diagonal, have those of x. The first is
+    taken, with largest terms in the place of sums, which cannot overflow: so the scaled matrices
+    are the same, to the bit, whatever powers of two rows and columns came in.
+    """
+    E, F = exponents(A), exponents(X)
+    x = _largest_terms(F, E[:, :, 0])
+    if bool((x <= _LEAST).any()):
+        x = _of_components(E, F)
+    b = _largest_terms(E, x)
+    return b * (b > _LEAST), x
+
+
+def _of_components(E: Any, F: Any) -> Any:
+    """Return exponents of the units of x where it takes several columns to reach all."""
+    xp, (m, n) = namespace(E), E.shape[:2]
+    x, every = xp.full_like(E[:, 0], ZERO), xp.arange(m)
+    reach = product(*(xp.astype(M > _LEAST, xp.float64) for M in (F, E))) > 0
+    count = xp.sum(xp.astype(reach, xp.int64), axis=1) + 1
+    for _ in range(n):
+        left = x <= _LEAST
+        # Those that others depend on come before these, and so the order is no matter of units.
+        first = xp.argmax(count * left, axis=1)
+        column = _largest_terms(F, E[every, :, first])
+        column[every, first] = column[every, first].clip(_LEAST + 1)
+        reached = column > _LEAST
+        # What is reached already sets the scale: it is to matter no less there.
+        shift = xp.min(xp.where(reached & ~left, x - column, -ZERO), axis=1)[:, None]
+        x = xp.where(reached & left, column + shift * (shift < -_LEAST), x)
+    return x
+
+
+def _largest_terms(E: Any, x: Any) -> Any:
+    """Return the exponents of largest terms of products of matrices and vectors."""
+    xp = namespace(E)
+    largest = xp.max(E + x[:, None, :], axis=2)
+    return xp.where(largest > _LEAST, largest, ZERO)
