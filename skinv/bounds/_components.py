@@ -50,7 +50,7 @@ def norm_of_radius(X: Any, radius: Any, norm: str) -> Any:
 
 
 def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
-    """Bound the errors of matrices in double precision, in units in which their weights are near 1."""
+    """Bound the errors of matrices in double precision, in units where weights are near 1."""
     xp, n = namespace(A), A.shape[-1]
     arithmetic = Arithmetic.of(A)
     unit, gamma = arithmetic.unit, arithmetic.gamma(n)
@@ -63,27 +63,27 @@ def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
     largest = sum(xp.max(size, axis=(1, 2)) for size in (size_A, size_X, size_R))
     # What underflows, in products, sums of n of these, and scaling, is less than tiny each time.
     lost = (4 * n * n * arithmetic.tiny * (1 + largest))[:, None, None]
-    w = xp.ones_like(size_A[:, :, :1])
-    q, known = xp.full_like(w[:, :1], np.inf), (w, w)
-    for _ in range(_STEPS):
-        t, s = product(size_R, w), product(size_X, product(size_A, w))
-        y = ((1 + unit) * t + gamma * s + lost) * up  # at least |R|w
-        found = xp.max(y / w, axis=1, keepdims=True) * up
-        known = tuple(xp.where(found < q, new, old) for new, old in zip((w, t), known, strict=True))
-        q = xp.minimum(q, found)
+    # |RX| as computed, with the part of its rounding that is large.
+    RX = abs(product(R, X)) + gamma * up * product(size_X, product(size_A, size_X)) if sharp else 0
+    w, least = xp.ones_like(size_A[:, :, :1]), xp.full_like(size_A, np.inf)
+    for _ in range(_STEPS):  # each proves something
+        Rw = product(size_R, w)
+        y = ((1 + unit) * Rw + gamma * product(size_X, product(size_A, w)) + lost) * up
+        q = xp.max(y / w, axis=1, keepdims=True) * up
+        alpha = xp.max(size_X / w, axis=1, keepdims=True) * up  # |X| <= wα
+        share = q / (1 - q) * up
+        if sharp:
+            rest = ((gamma + unit) * Rw + lost) * up  # times α, of the rounding of R and of RX
+            beta = (
+                xp.max(RX / w, axis=1, keepdims=True)
+                + xp.max(rest / w, axis=1, keepdims=True) * alpha
+            )
+            found = rest * alpha + share * w * (beta * up)
+        else:
+            found = share * w * alpha
+        least = xp.where((q < 1) & (found < least), found, least)
         w = y / xp.max(y, axis=1, keepdims=True)
-    w, t = known
-    alpha = xp.max(size_X / w, axis=1, keepdims=True) * up  # |X| <= wα
-    share = q / (1 - q) * up
-    if sharp:
-        # |RX| as computed, and what its rounding and that of R can amount to, part of it <= gα.
-        RX = abs(product(R, X)) + gamma * up * product(size_X, product(size_A, size_X))
-        g = ((gamma + unit) * t + lost) * up
-        beta = xp.max(RX / w, axis=1, keepdims=True) + xp.max(g / w, axis=1, keepdims=True) * alpha
-        radius = RX + g * alpha + share * w * (beta * up)
-    else:
-        radius = share * w * alpha
-    radius = xp.where(q < 1, (radius + lost) * up, np.inf)
+    radius = (RX + least + lost) * up
     radius = in_units(radius, columns, -rows)
     radius = radius * up + arithmetic.tiny  # what becomes subnormal is rounded, or flushed
     return xp.where(radius >= 0, radius, np.inf)
