@@ -142,7 +142,7 @@ def test_score_needs_no_targets(box):
     [
         (LinearInverseApprox(), (), "neither center nor data"),
         (LinearInverseApprox(np.ones((2, 2))), (), "singular"),
-        (LinearInverseApprox(np.diag([1.0, 1e-12])), (), "condition number"),
+        (LinearInverseApprox([[1.0, 1.0], [1.0, 1.0 + 1e-12]]), (), "condition number"),
         (LinearInverseApprox(np.zeros((4, 1))), (), "one square matrix"),
         (LinearInverseApprox([[np.nan]]), (), "center contains NaN"),
         (LinearInverseApprox(np.eye(3)), (np.ones((5, 4)),), "9 entries"),

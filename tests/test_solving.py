@@ -692,7 +692,7 @@ def test_steps_with_centres_of_their_own():
 
 def test_anchor_of_what_is_no_centre():
     """Singular, non-finite and nearly singular matrices are no anchors."""
-    wrong = np.diag([1.0, 1e-13])
+    wrong = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-13]])  # in any units
     for center in (np.ones((2, 2)), np.zeros((1, 1)), np.full((2, 2), np.nan), wrong):
         assert Anchor.of(center) is None
     assert Anchor.of(np.diag([1.0, np.inf])) is None

@@ -4,14 +4,22 @@ A choice is *equivariant* if it leads to the same scaled matrix whatever powers 
 columns came in. Iterations that divide by norms in turn (Ruiz) are not.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
+
+from .._arrays.conversion import namespace
+from .products import product
+from .scaling import ZERO, exponents
 
 # Weight of entries that do not matter for the inverse, against 1 in every row for those that do.
 _UNIMPORTANT = 2.0**-10
 # Potentials are rounded down from t + 0.382: halves, which come up all the time, are no ties then.
 _SHIFT = 0.382
+# Exponents up to this are those of zeros, or of zeros and a few other ones.
+_LEAST = ZERO // 2
 # Times that rows and columns are then scaled to their largest entries, and what stands for 0.
 _ROUNDS, _NONE = 2, -(2**30)
 
@@ -88,3 +96,45 @@ def _row_potentials(
             right = -left.sum(axis=1)[free]
             potentials[free] += np.linalg.solve(laplacian[np.ix_(free, free)], right)
     return np.floor(potentials + _SHIFT).astype(int)
+
+
+def pair_units(A: Any, X: Any) -> tuple[Any, Any]:
+    """Return exponents of the units of b and x where Ax = b, int64 of shape (m, n) each.
+
+    X, a stack like A, is near the inverses. Columns of |X||A|, of which no scaling changes the
+    diagonal, have the units of x. The first is taken, with largest terms in the place of sums,
+    which cannot overflow: so ``in_units(A, −b, x)`` is the same, to the bit, whatever powers of two
+    rows and columns came in.
+    """
+    E, F = exponents(A), exponents(X)
+    x = _largest_terms(F, E[:, :, 0])
+    if bool((x <= _LEAST).any()):
+        x = _of_components(E, F)
+    b = _largest_terms(E, x)
+    return b * (b > _LEAST), x
+
+
+def _of_components(E: Any, F: Any) -> Any:
+    """Return exponents of the units of x where it takes several columns to reach all."""
+    xp, (m, n) = namespace(E), E.shape[:2]
+    x, every = xp.full_like(E[:, 0], ZERO), xp.arange(m)
+    reach = product(*(xp.astype(M > _LEAST, xp.float64) for M in (F, E))) > 0
+    count = xp.sum(xp.astype(reach, xp.int64), axis=1) + 1
+    for _ in range(n):
+        left = x <= _LEAST
+        # Those that others depend on come before these, and so the order is no matter of units.
+        first = xp.argmax(count * left, axis=1)
+        column = _largest_terms(F, E[every, :, first])
+        column[every, first] = column[every, first].clip(_LEAST + 1)
+        reached = column > _LEAST
+        # What is reached already sets the scale: it is to matter no less there.
+        shift = xp.min(xp.where(reached & ~left, x - column, -ZERO), axis=1)[:, None]
+        x = xp.where(reached & left, column + shift * (shift < -_LEAST), x)
+    return x
+
+
+def _largest_terms(E: Any, x: Any) -> Any:
+    """Return the exponents of largest terms of products of matrices and vectors."""
+    xp = namespace(E)
+    largest = xp.max(E + x[:, None, :], axis=2)
+    return xp.where(largest > _LEAST, largest, ZERO)

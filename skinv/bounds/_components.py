@@ -14,11 +14,10 @@ from .._arrays.conversion import as_double, namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import norm_bound, norm_floor
 from .._linalg.products import add_to_diagonal, product
-from .._linalg.scaling import ZERO, exponents, in_units, powers_of_two, times_power
+from .._linalg.scaling import in_units, powers_of_two, times_power
+from .._linalg.units import pair_units
 from .._linalg.workspace import empty, pieces
 
-# Exponents up to this are those of zeros, or of zeros and a few other ones.
-_LEAST = ZERO // 2
 # Steps towards the weights with the smallest q.
 _STEPS = 3
 # Sums of positive numbers, computed in float64, are off by n + 16 roundings at most.
@@ -55,7 +54,7 @@ def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
     arithmetic = Arithmetic.of(A)
     unit, gamma = arithmetic.unit, arithmetic.gamma(n)
     up = 1 + 2 * (n + _ROUNDINGS) * unit
-    rows, columns = _units(A, X)
+    rows, columns = pair_units(A, X)
     A, X = in_units(A, -rows, columns), in_units(X, -columns, rows)
     R = product(X, A)
     add_to_diagonal(R, -1)
@@ -87,44 +86,3 @@ def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
     radius = in_units(radius, columns, -rows)
     radius = radius * up + arithmetic.tiny  # what becomes subnormal is rounded, or flushed
     return xp.where(radius >= 0, radius, np.inf)
-
-
-def _units(A: Any, X: Any) -> tuple[Any, Any]:
-    """Return exponents of the units of b and x where Ax = b, int64 of shape (m, n) each.
-
-    Columns of |X||A|, of which no scaling changes the diagonal, have those of x. The first is
-    taken, with largest terms in the place of sums, which cannot overflow: so the scaled matrices
-    are the same, to the bit, whatever powers of two rows and columns came in.
-    """
-    E, F = exponents(A), exponents(X)
-    x = _largest_terms(F, E[:, :, 0])
-    if bool((x <= _LEAST).any()):
-        x = _of_components(E, F)
-    b = _largest_terms(E, x)
-    return b * (b > _LEAST), x
-
-
-def _of_components(E: Any, F: Any) -> Any:
-    """Return exponents of the units of x where it takes several columns to reach all."""
-    xp, (m, n) = namespace(E), E.shape[:2]
-    x, every = xp.full_like(E[:, 0], ZERO), xp.arange(m)
-    reach = product(*(xp.astype(M > _LEAST, xp.float64) for M in (F, E))) > 0
-    count = xp.sum(xp.astype(reach, xp.int64), axis=1) + 1
-    for _ in range(n):
-        left = x <= _LEAST
-        # Those that others depend on come before these, and so the order is no matter of units.
-        first = xp.argmax(count * left, axis=1)
-        column = _largest_terms(F, E[every, :, first])
-        column[every, first] = column[every, first].clip(_LEAST + 1)
-        reached = column > _LEAST
-        # What is reached already sets the scale: it is to matter no less there.
-        shift = xp.min(xp.where(reached & ~left, x - column, -ZERO), axis=1)[:, None]
-        x = xp.where(reached & left, column + shift * (shift < -_LEAST), x)
-    return x
-
-
-def _largest_terms(E: Any, x: Any) -> Any:
-    """Return the exponents of largest terms of products of matrices and vectors."""
-    xp = namespace(E)
-    largest = xp.max(E + x[:, None, :], axis=2)
-    return xp.where(largest > _LEAST, largest, ZERO)

@@ -4,17 +4,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.conversion import as_double, namespace
+from .._arrays.conversion import as_double, is_double, namespace
 from .._arrays.pairs import check_pair
 from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import check_norm, norm_bound, norm_floor, scales
 from .._linalg.products import product, product_error
 from .._linalg.scaling import times_power
 from .._linalg.workspace import empty, indices, pieces
-from ._components import component_bound
+from ._components import component_bound, norm_of_radius
 
 # Past this share of the residual the bound of its rounding is worth a sharper one.
 _SHARE = 0.1
+# Rounding in double precision, past this, is worth a look in other units.
+_WEAK = 2.0**-36
 # The bounds themselves are computed in a few float64 operations.
 _UP = 1 + 2.0**-46
 
@@ -116,7 +118,14 @@ def proven(A: Any, X: Any, norm: str, *, sharp: bool = True, wide: bool = False)
             a, x = A[piece], X[piece]
             if wide:
                 a, x = as_double(a), as_double(x)
-            out[piece] = _bound_piece(*scaled(a, x)[:2], norm, sharp)
+            out[piece], rounding = _bound_piece(*scaled(a, x)[:2], norm, sharp)
+            if sharp:
+                # Where units, or rounding in them, stand in the way, entries have bounds in theirs.
+                weak = (out[piece] > _WEAK) & (2 * rounding > out[piece]) & is_double(a)
+                rows = indices(weak | (out[piece] == np.inf))
+                if len(rows):
+                    other = norm_of_radius(x[rows], component_bound(a[rows], x[rows]), norm)
+                    out[piece][rows] = namespace(A).minimum(out[piece][rows], other)
     return out
 
 
@@ -180,8 +189,8 @@ def _rounding(
     return (arithmetic.unit * computed + arithmetic.gamma(n) * absolute + lost) * _UP
 
 
-def _bound_piece(A: Any, X: Any, norm: str, sharp: bool) -> Any:
-    """Bound the relative errors of scaled matrices."""
+def _bound_piece(A: Any, X: Any, norm: str, sharp: bool) -> tuple[Any, Any]:
+    """Bound the relative errors of scaled matrices; and say what of it rounding amounts to."""
     xp = namespace(A)
     D = product_error(A, X)
     known = measure(A, X, D, norm)
@@ -190,7 +199,7 @@ def _bound_piece(A: Any, X: Any, norm: str, sharp: bool) -> Any:
     bound = known.bound
     if sharp:
         bound = xp.minimum(bound, _error_bound(X, D, known, norm))
-    return xp.where(bound < 1, bound, np.inf)
+    return xp.where(bound < 1, bound, np.inf), known.rounding
 
 
 def _sharper_rounding(A: Any, X: Any, D: Any, known: ResidualNorms, norm: str) -> ResidualNorms:

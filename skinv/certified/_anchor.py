@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._arrays.conversion import namespace
 from .._arrays.embedding import extract_complex
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.inverses import condition_numbers
+from .._linalg.inverses import scaled_condition_numbers
 from .._linalg.products import column_norms, dot, exact_inverse, product_error
 from .._linalg.scaling import powers_of_two
 from ..bounds._residual import measure, scaled
@@ -56,7 +56,7 @@ class Anchor:
         A = np.array(center, dtype=np.float64, order="C")[None]
         P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=np.float64)[None]
         with np.errstate(all="ignore"):
-            if not condition_numbers(A, P)[0] < 1e12:
+            if not scaled_condition_numbers(A, P)[0] < 1e12:
                 return None
             A, P, scale = scaled(A, P, SHARE)
         return cls._measured(A, P, 1.0 if scale is None else float(scale.ravel()[0]))

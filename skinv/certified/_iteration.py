@@ -9,16 +9,19 @@ from .._arrays.conversion import as_double, like, namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import finite_rows
 from .._linalg.products import column_norms, exact_inverse, product_error
-from .._linalg.scaling import powers_of_two, shifted, times_power
+from .._linalg.scaling import ZERO, exponents, in_units, powers_of_two, shifted, times_power
+from .._linalg.units import pair_units
 from .._linalg.workspace import full, indices, pieces
 from ..bounds._residual import measure, scaled
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
-from ._sides import unknown
+from ._sides import take_better, unknown
 
 # A contraction that is not below this proves too little.
 _CONTRACTION = 0.9
 # Steps at most, and the share of a correction that the next one must not exceed.
 _STEPS, _PROGRESS = 40, 0.7
+# Share of the tolerance that solutions are to meet in other units than the caller's.
+_SPARE = 2.0**-10
 # Right-hand sides of norms between these are not scaled, see SHARE.
 _MODERATE = 1e-70, 1e70
 
@@ -57,7 +60,46 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
 
 
 def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[Any, Any]:
-    """Solve systems with an approximate inverse P of each matrix, from `start` or from Pb."""
+    """Solve systems with an approximate inverse P of each matrix, from `start` or from Pb.
+
+    Once more, where nothing is proven, in units in which rows and columns are of one size.
+    """
+    x, bound = _solve_as_given(P, A, b, tol, start)
+    rows = indices(namespace(b).any(~(bound <= tol), axis=1))
+    if len(rows):
+        start = None if start is None else start[rows]
+        take_better(x, bound, rows, *_solve_in_units(P[rows], A[rows], b[rows], tol, start))
+    return x, bound
+
+
+def _solve_in_units(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any, Any]:
+    """Solve systems with rows and columns scaled by powers of two.
+
+    ‖x − A⁻¹b‖₂ is at most that of the scaled solutions times the largest power of a column, 1 here.
+    """
+    xp = namespace(b)
+    with np.errstate(all="ignore"):
+        units_b, units_x = pair_units(A, P)
+        largest = xp.max(units_x, axis=1, keepdims=True)
+        A, P = in_units(A, -units_b, units_x), in_units(P, -units_x, units_b)
+        # Of right-hand sides only what is 2^-1000 of the largest underflows.
+        size = xp.max(exponents(b) - units_b[:, :, None], axis=1)
+        size = xp.where(size > ZERO // 2, size, 0)
+        if start is not None:
+            start = in_units(start, -units_x, -size)
+        y, bound = _solve_as_given(P, A, in_units(b, -units_b, -size), tol * _SPARE, start)
+        z = in_units(y, units_x - largest, 0 * size)
+        largest = largest + 0 * units_x
+        x = in_units(z, largest, size)
+        again = in_units(x, -largest, -size)  # what has not over- or underflown
+        gamma = Arithmetic.of(b).gamma(b.shape[1] + 4)
+        error = (bound * column_norms(y) + column_norms(again - z)) * (1 + 4 * gamma)
+        bound = (error / (column_norms(again) * (1 - gamma)) + 2.0**-900) * UP
+        good = (bound >= 0) & xp.isfinite(column_norms(again)) & xp.all(xp.isfinite(x), axis=1)
+    return x, xp.where(good, bound, np.inf)
+
+
+def _solve_as_given(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any, Any]:
     x, bound = unknown(b)
     with np.errstate(all="ignore"):
         for piece in pieces(len(b), b.shape[1], b.itemsize, piece_bytes(b.shape[1])):

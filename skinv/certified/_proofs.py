@@ -8,7 +8,10 @@ from .._arrays.conversion import as_double, namespace, not_a_number, to_host
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
 from .._linalg.products import exact_inverse
+from .._linalg.scaling import in_units
+from .._linalg.units import pair_units
 from .._linalg.workspace import empty, full, indices
+from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
 from ..structures import symmetric_rows
@@ -26,6 +29,10 @@ class ProofTerms(NamedTuple):
     norm: str
     max_refine: int
     fallback: str
+
+    def refinement(self) -> dict[str, Any]:
+        """Return the parameters of :func:`skinv.bounds._refine.refine`."""
+        return {name: value for name, value in self._asdict().items() if name != "fallback"}
 
 
 def certify_blocks(
@@ -51,13 +58,12 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
 
     Answers are symmetric or Hermitian where the matrices are.
     """
-    xp, dtype, tol = namespace(A), A.dtype, terms.tol
+    xp, dtype = namespace(A), A.dtype
     if dtype.itemsize < 4:  # half precision
         A, X = xp.astype(A, xp.float32), xp.astype(X, xp.float32)
-        tol += xp.finfo(dtype).eps / 2
-    symmetric = symmetric_rows(A)
-    settings: dict[str, Any] = {"tol": tol, "order": terms.order, "norm": terms.norm}
-    bound, residual, n_refine = refine(A, X, max_refine=terms.max_refine, **settings)
+        terms = terms._replace(tol=terms.tol + xp.finfo(dtype).eps / 2)
+    symmetric, tol = symmetric_rows(A), terms.tol
+    bound, residual, n_refine = refine(A, X, **terms.refinement())
     X, bound = with_symmetry(*rounded(X, dtype, bound, terms.norm), terms.norm, symmetric)
     result = InverseReport(inverse=X, bound=bound, residual=residual, n_refine=n_refine)
     # A sharper proof for those that rounding, or a loose bound, kept from theirs.
@@ -65,6 +71,9 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
     near = near[bound[near] < 1]
     if len(near):
         bound[near] = proven(as_double(A[near]), as_double(X[near]), terms.norm)
+    open_ = open_rows(bound, tol)
+    if len(open_):
+        n_refine[open_] += _in_own_units(A, X, bound, open_, symmetric, terms)
     refined = to_host(n_refine) > 0
     result.status = np.where(refined, "refined", "predicted").astype("<U12")
     open_ = open_rows(bound, tol)
@@ -72,7 +81,7 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
         return result
     result.status[to_host(open_)] = "inaccurate"
     if terms.fallback in ("exact", "exact-raise"):
-        _fall_back(A, result, open_, settings, symmetric)
+        _fall_back(A, result, open_, symmetric, terms._replace(max_refine=_POLISH))
     # What raises does so where the rows' numbers are known.
     if terms.fallback != "keep":
         if terms.fallback != "nan":
@@ -83,20 +92,48 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
     return result
 
 
+@np.errstate(all="ignore")
+def _in_own_units(A: Any, X: Any, bound: Any, rows: Any, symmetric: Any, terms: ProofTerms) -> Any:
+    """Refine and prove rows in units in which they are of one size; return the steps taken.
+
+    X and bound are overwritten where what is proven, entry by entry, is better.
+    """
+    a, x = as_double(A[rows]), as_double(X[rows])
+    units_b, units_x = pair_units(a, x)
+    y = in_units(x, -units_x, units_b)
+    # To where rounding ends it: the norm in which `tol` is meant is another one.
+    scaled = in_units(a, -units_b, units_x)
+    found, _, steps = refine(scaled, y, **terms._replace(tol=0.0).refinement())
+    good = indices(found < 1)
+    y = in_units(y[good], units_x[good], -units_b[good])
+    found = norm_of_radius(y, component_bound(a[good], y), terms.norm)
+    y, found = rounded(y, X.dtype, found, terms.norm)
+    y, found = with_symmetry(y, found, terms.norm, symmetric[rows[good]])
+    better = indices(found < bound[rows[good]])
+    taken = rows[good][better]
+    X[taken], bound[taken] = y[better], found[better]
+    kept = 0 * steps
+    kept[good[better]] = steps[good[better]]
+    return kept
+
+
 def _fall_back(
-    A: Any, result: InverseReport, open_: Any, settings: dict[str, Any], symmetric: Any
+    A: Any, result: InverseReport, open_: Any, symmetric: Any, terms: ProofTerms
 ) -> None:
     """Replace rows by LAPACK's inverses, polished and proven in double precision."""
-    norm, tol = settings["norm"], settings["tol"]
+    norm, tol = terms.norm, terms.tol
     a = as_double(A[open_])
     x = exact_inverse(a)
     singular = namespace(x).isnan(x[:, 0, 0])
-    bound, _, _ = refine(a, x, max_refine=_POLISH, **settings)
+    bound, _, _ = refine(a, x, **terms.refinement())
     weak = indices(~(bound <= tol) & ~singular)
     if len(weak):
         bound[weak] = proven(a[weak], x[weak], norm)
     x, bound = rounded(x, result.inverse.dtype, bound, norm)
     x, bound = with_symmetry(x, bound, norm, symmetric[open_])
+    weak = indices(~(bound <= tol) & ~singular)
+    if len(weak):
+        _in_own_units(a, x, bound, weak, symmetric[open_], terms)
     # Where LAPACK has no proof within tol either, an iterate may have the better one.
     known = result.bound[open_]
     kept = (bound > tol) & (known < bound)
