@@ -19,18 +19,18 @@ _PROGRESS = 0.9
 
 
 def refine(
-    A: Any, X: Any, *, tol: float, max_refine: int, order: int, norm: str
+    A: Any, X: Any, n_refine: Any = 0, *, tol: float, max_refine: int, order: int, norm: str
 ) -> tuple[Any, Any, Any]:
     """Refine approximate inverses in place until their proven error is within `tol`.
 
     Returns bounds of the relative errors (m,), inf where there is none, bounds of ‖I − AX‖ at the
-    start (m,), and how many steps were taken (m,). A, finite, and X are stacks of one dtype. Those
-    in single precision are refined in it while that helps, then in double if `tol` needs it, and
-    rounded.
+    start (m,), and how many steps were taken (m,), with `n_refine` taken before. A, finite, and X
+    are stacks of one dtype. Those in single precision are refined in it while that helps, then in
+    double if `tol` needs it, and rounded.
     """
     xp, (m, n) = namespace(A), A.shape[:2]
     bound, residual = (full(A, (m,), np.inf, xp.float64) for _ in range(2))
-    n_refine = full(A, (m,), 0, xp.int64)
+    n_refine = full(A, (m,), n_refine, xp.int64)
     settings, space = (tol, max_refine, order, norm), (Workspace(), Workspace())
     narrow, double = products_are_exact(A), is_double(A)
     with np.errstate(all="ignore"):

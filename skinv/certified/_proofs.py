@@ -73,7 +73,7 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
         bound[near] = proven(as_double(A[near]), as_double(X[near]), terms.norm)
     open_ = open_rows(bound, tol)
     if len(open_):
-        n_refine[open_] += _in_own_units(A, X, bound, open_, symmetric, terms)
+        _in_own_units(A, result, open_, symmetric, terms)
     refined = to_host(n_refine) > 0
     result.status = np.where(refined, "refined", "predicted").astype("<U12")
     open_ = open_rows(bound, tol)
@@ -93,17 +93,17 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
 
 
 @np.errstate(all="ignore")
-def _in_own_units(A: Any, X: Any, bound: Any, rows: Any, symmetric: Any, terms: ProofTerms) -> Any:
-    """Refine and prove rows in units in which they are of one size; return the steps taken.
-
-    X and bound are overwritten where what is proven, entry by entry, is better.
-    """
+def _in_own_units(
+    A: Any, result: InverseReport, rows: Any, symmetric: Any, terms: ProofTerms
+) -> None:
+    """Refine and prove rows in units in which they are of one size, where that is better."""
+    X, bound, n_refine = result.inverse, result.bound, result.n_refine
     a, x = as_double(A[rows]), as_double(X[rows])
     units_b, units_x = pair_units(a, x)
     y = in_units(x, -units_x, units_b)
     # To where rounding ends it: the norm in which `tol` is meant is another one.
-    scaled = in_units(a, -units_b, units_x)
-    found, _, steps = refine(scaled, y, **terms._replace(tol=0.0).refinement())
+    scaled, wanted = in_units(a, -units_b, units_x), terms._replace(tol=0.0).refinement()
+    found, _, steps = refine(scaled, y, n_refine[rows], **wanted)
     good = indices(found < 1)
     y = in_units(y[good], units_x[good], -units_b[good])
     found = norm_of_radius(y, component_bound(a[good], y), terms.norm)
@@ -111,10 +111,7 @@ def _in_own_units(A: Any, X: Any, bound: Any, rows: Any, symmetric: Any, terms: 
     y, found = with_symmetry(y, found, terms.norm, symmetric[rows[good]])
     better = indices(found < bound[rows[good]])
     taken = rows[good][better]
-    X[taken], bound[taken] = y[better], found[better]
-    kept = 0 * steps
-    kept[good[better]] = steps[good[better]]
-    return kept
+    X[taken], bound[taken], n_refine[taken] = y[better], found[better], steps[good][better]
 
 
 def _fall_back(
@@ -133,7 +130,9 @@ def _fall_back(
     x, bound = with_symmetry(x, bound, norm, symmetric[open_])
     weak = indices(~(bound <= tol) & ~singular)
     if len(weak):
-        _in_own_units(a, x, bound, weak, symmetric[open_], terms)
+        polished = full(bound, (len(a),), 0, namespace(bound).int64)
+        inverses = InverseReport(inverse=x, bound=bound, n_refine=polished)
+        _in_own_units(a, inverses, weak, symmetric[open_], terms)
     # Where LAPACK has no proof within tol either, an iterate may have the better one.
     known = result.bound[open_]
     kept = (bound > tol) & (known < bound)
