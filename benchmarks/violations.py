@@ -24,6 +24,7 @@ from skinv import CertifiedInverse
 from skinv.bounds import residual_bound
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import backends
 import hostile
 
 ORDERS = (1, 2, 3, 5, 8, 16, 32)
@@ -103,7 +104,7 @@ def main(m=100_000):
     warnings.simplefilter("error")
     results, total = {}, 0
     for n in ORDERS:
-        for dtype in hostile.DTYPES:
+        for dtype in backends.TYPES:
             counts, statuses = Counter(), Counter()
             ratios = []
             m_oracle = round(m * SHARES.get(n, 1))

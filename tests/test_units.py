@@ -136,8 +136,6 @@ def test_units_change_nothing(family):
 )
 def test_fits(family, estimator):
     """What is regular once it is scaled is accepted, by every estimator alike."""
-    if family is admittances and isinstance(estimator, NeuralInverseRegressor):
-        pytest.skip("a network of complex matrices is fitted in test_structures")
     A = family(np.random.default_rng(2))
     estimator.fit(A)
     CertifiedInverse(estimator).fit(A)
