@@ -82,16 +82,19 @@ def _solve_in_units(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any
         units_b, units_x = pair_units(A, P)
         largest = xp.max(units_x, axis=1, keepdims=True)
         A, P = in_units(A, -units_b, units_x), in_units(P, -units_x, units_b)
-        # Of right-hand sides only what is 2^-1000 of the largest underflows.
+        # So that of right-hand sides only what is 2^-1000 of the largest entry underflows.
+        tiny = powers_of_two(b, 1) < 2.0**-500
+        b = times_power(b, xp.where(tiny, 2.0**500, 1.0))
         size = xp.max(exponents(b) - units_b[:, :, None], axis=1)
         size = xp.where(size > ZERO // 2, size, 0)
+        moved = size - 500 * xp.astype(tiny[:, 0], xp.int64)  # from there back to the caller's
         if start is not None:
-            start = in_units(start, -units_x, -size)
+            start = in_units(start, -units_x, -moved)
         y, bound = _solve_as_given(P, A, in_units(b, -units_b, -size), tol * _SPARE, start)
         z = in_units(y, units_x - largest, 0 * size)
         largest = largest + 0 * units_x
-        x = in_units(z, largest, size)
-        again = in_units(x, -largest, -size)  # what has not over- or underflown
+        x = in_units(z, largest, moved)
+        again = in_units(x, -largest, -moved)  # what has not over- or underflown
         gamma = Arithmetic.of(b).gamma(b.shape[1] + 4)
         error = (bound * column_norms(y) + column_norms(again - z)) * (1 + 4 * gamma)
         bound = (error / (column_norms(again) * (1 - gamma)) + 2.0**-900) * UP
