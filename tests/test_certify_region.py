@@ -238,10 +238,9 @@ def test_no_error_is_above_the_upper_bound(where, params, most):
     fitted, sampler = model(where, **params), region(where)
     found = worst_found(fitted, sampler, 100 * most)
     last = None
-    for n_boxes in (1, 3, 10, 100, most):
+    for n_boxes in (1, 10, most):
         proof = certify_region(fitted, sampler, 0.02, n_boxes)
-        if n_boxes in (1, 10, most):
-            assert found <= blind_upper(fitted, sampler, n_boxes) + TINY
+        assert found <= blind_upper(fitted, sampler, n_boxes) + TINY
         assert found <= proof.upper + TINY
         assert 0 <= proof.lower <= proof.upper
         assert proof.gap == pytest.approx(proof.upper / proof.lower - 1)

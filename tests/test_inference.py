@@ -468,7 +468,7 @@ def test_single_targets(fitted):
         assert model.inverse_function()(A[0]) == pytest.approx(model.predict(A[:1]))
 
 
-@pytest.mark.parametrize("size", [(150, 40), *exhaustive((500, 100))], ids=str)
+@pytest.mark.parametrize("size", exhaustive((150, 40), (500, 100)), ids=str)
 def test_peak_memory(size):
     """Of 75 or 256 MB of matrices a prediction takes the result and a few megabytes."""
     code = """

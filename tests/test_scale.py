@@ -455,7 +455,7 @@ MODELS = {
     "lstsq": (LinearInverseApprox(method="lstsq"), {"center": [None]}),
     "neural": (
         NeuralInverseRegressor(8, max_iter=3, random_state=0, device="cpu"),
-        {"activation": ["silu", "relu"], "solver": ["lm", "adam"]},
+        {"solver": ["lm", "adam"]},
     ),
 }
 SCORERS = {
@@ -549,7 +549,7 @@ print(size, 1024 * (peak - before))
 """
 
 
-@pytest.mark.parametrize("per_block", [6000, *exhaustive(16_000)])
+@pytest.mark.parametrize("per_block", exhaustive(6000, 16_000))
 def test_report_out_of_core(per_block, tmp_path):
     """Matrices of 0.4 or 1 gigabyte are certified in less than a quarter of that memory."""
     path = tmp_path / "matrices.npy"
