@@ -20,6 +20,8 @@ _UNIMPORTANT = 2.0**-10
 _SHIFT = 0.382
 # Exponents up to this are those of zeros, or of zeros and a few other ones.
 _LEAST = ZERO // 2
+# Sizes of rows that differ by this are those of different units.
+_MIXED = 2.0**10
 # Times that rows and columns are then scaled to their largest entries, and what stands for 0.
 _ROUNDS, _NONE = 2, -(2**30)
 
@@ -96,6 +98,16 @@ def _row_potentials(
             right = -left.sum(axis=1)[free]
             potentials[free] += np.linalg.solve(laplacian[np.ix_(free, free)], right)
     return np.floor(potentials + _SHIFT).astype(int)
+
+
+def are_mixed(A: Any) -> Any:
+    """Tell which matrices (m, n, n) have rows or columns of very different sizes."""
+    xp, size = namespace(A), abs(A)
+    with np.errstate(all="ignore"):
+        rows = xp.max(size, axis=2)
+        columns = xp.max(size / rows[:, :, None], axis=1)
+        alike = [xp.min(part, axis=1) * _MIXED > xp.max(part, axis=1) for part in (rows, columns)]
+    return ~(alike[0] & alike[1])
 
 
 def pair_units(A: Any, X: Any) -> tuple[Any, Any]:

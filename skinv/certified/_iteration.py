@@ -83,11 +83,11 @@ def _solve_in_units(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any
         largest = xp.max(units_x, axis=1, keepdims=True)
         A, P = in_units(A, -units_b, units_x), in_units(P, -units_x, units_b)
         # So that of right-hand sides only what is 2^-1000 of the largest entry underflows.
-        tiny = powers_of_two(b, 1) < 2.0**-500
-        b = times_power(b, xp.where(tiny, 2.0**500, 1.0))
+        lift = 500 * xp.astype(powers_of_two(b, 1)[:, 0] < 2.0**-500, xp.int64)
+        b = in_units(b, 0 * units_b, lift)
         size = xp.max(exponents(b) - units_b[:, :, None], axis=1)
         size = xp.where(size > ZERO // 2, size, 0)
-        moved = size - 500 * xp.astype(tiny[:, 0], xp.int64)  # from there back to the caller's
+        moved = size - lift  # from there back to the caller's
         if start is not None:
             start = in_units(start, -units_x, -moved)
         y, bound = _solve_as_given(P, A, in_units(b, -units_b, -size), tol * _SPARE, start)

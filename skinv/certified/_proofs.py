@@ -9,7 +9,7 @@ from .._arrays.progress import progress
 from .._arrays.results import InverseReport
 from .._linalg.products import exact_inverse
 from .._linalg.scaling import in_units
-from .._linalg.units import pair_units
+from .._linalg.units import are_mixed, pair_units
 from .._linalg.workspace import empty, full, indices
 from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
@@ -98,6 +98,9 @@ def _in_own_units(
 ) -> None:
     """Refine and prove rows in units in which they are of one size, where that is better."""
     X, bound, n_refine = result.inverse, result.bound, result.n_refine
+    rows = rows[indices((bound[rows] < 1) | are_mixed(A[rows]))]
+    if not len(rows):
+        return
     a, x = as_double(A[rows]), as_double(X[rows])
     units_b, units_x = pair_units(a, x)
     y = in_units(x, -units_x, units_b)
