@@ -104,9 +104,10 @@ def are_mixed(A: Any) -> Any:
     """Tell which matrices (m, n, n) have rows or columns of very different sizes."""
     xp, size = namespace(A), abs(A)
     with np.errstate(all="ignore"):
-        rows = xp.max(size, axis=2)
-        columns = xp.max(size / rows[:, :, None], axis=1)
-        alike = [xp.min(part, axis=1) * _MIXED > xp.max(part, axis=1) for part in (rows, columns)]
+        rows = product(size, xp.ones_like(size[:, :, :1]))
+        columns = product(1 / rows.swapaxes(1, 2), size)
+        sums = (rows[:, :, 0], columns[:, 0])
+        alike = [xp.min(part, axis=1) * _MIXED > xp.max(part, axis=1) for part in sums]
     return ~(alike[0] & alike[1])
 
 

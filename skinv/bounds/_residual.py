@@ -10,6 +10,7 @@ from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import check_norm, norm_bound, norm_floor, scales
 from .._linalg.products import product, product_error
 from .._linalg.scaling import times_power
+from .._linalg.units import are_mixed
 from .._linalg.workspace import empty, indices, pieces
 from ._components import component_bound, norm_of_radius
 
@@ -122,7 +123,10 @@ def proven(A: Any, X: Any, norm: str, *, sharp: bool = True, wide: bool = False)
             if sharp:
                 # Where units, or rounding in them, stand in the way, entries have bounds in theirs.
                 weak = (out[piece] > _WEAK) & (2 * rounding > out[piece]) & is_double(a)
-                rows = indices(weak | (out[piece] == np.inf))
+                open_ = out[piece] == np.inf
+                if bool(open_.any()):
+                    weak = weak | (open_ & are_mixed(a))
+                rows = indices(weak)
                 if len(rows):
                     other = norm_of_radius(x[rows], component_bound(a[rows], x[rows]), norm)
                     out[piece][rows] = namespace(A).minimum(out[piece][rows], other)
