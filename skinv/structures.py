@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._arrays.conversion import is_complex, like, namespace, real_numbers, to_host
+from ._arrays.conversion import (
+    flushes,
+    is_complex,
+    like,
+    namespace,
+    parts_of,
+    real_numbers,
+    subnormal,
+    to_host,
+)
 from ._arrays.embedding import embed_complex, extract_complex, mean_of
 from ._arrays.rows import list_rows
 from ._arrays.shapes import as_stack, flatten_stack, matrix_order, may_be_single
@@ -181,6 +190,9 @@ def symmetric_rows(stack: Any) -> Any:
         found = indices(symmetric[piece])
         some = stack[piece] if len(found) == len(stack[piece]) else stack[piece][found]
         same = some == some.swapaxes(-1, -2).conj()
+        if flushes():  # then subnormal numbers are equal to 0
+            tiny = subnormal(parts_of(some))
+            same = same & ~(tiny if tiny.ndim == 3 else xp.any(tiny, axis=-1))
         symmetric[piece][found] = xp.all(same.reshape(-1, n * n), axis=1)
     return symmetric
 

@@ -4,7 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from flint import fmpq, fmpq_mat
+from sklearn.base import BaseEstimator
 
 from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
 from skinv.bounds import residual_bound
@@ -166,3 +168,70 @@ def test_solutions(family):
         error = sum(Fraction(int(v.p), int(v.q)) ** 2 for row in exact.tolist() for v in row)
         size = sum(Fraction(float(v)) ** 2 for v in sides[1].ravel())
         assert error <= Fraction(float(most[0])) ** 2 * size
+
+
+@pytest.fixture
+def flushed():
+    """Subnormal numbers are flushed to zero, if this processor can."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush subnormal numbers")
+    yield
+    torch.set_flush_denormal(False)
+
+
+class Told(BaseEstimator):
+    """Predicts what it was given."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def fit(self, X, y=None):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict(self, X):
+        return self.X.reshape(len(X), -1)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.tensor])
+def test_subnormal_sides_that_are_flushed(convert, flushed):
+    """Beside a row in units of 2^-1020 they are not small."""
+    A, b = np.diag([1.0, 2.0**-1020])[None], np.array([[1.0, 2.0**-1030]])
+    model = CertifiedInverse(LinearInverseApprox(np.eye(2))).fit()
+    x, bound = model.solve(convert(A), convert(b), return_bound=True)
+    assert float(bound[0]) == np.inf or float(x[0, 1]) == 2.0**-10
+
+
+def test_subnormal_entries_that_are_flushed(flushed):
+    """They are scaled, though they compare as zero."""
+    A, X = np.eye(3), np.eye(3)
+    A[:2, :2] = [[1, 1], [1, 1 + 2.0**-30]]
+    X[:2, :2] = [[2.0**30 + 1, -(2.0**30)], [-(2.0**30), 2.0**30]]
+    A[0, 2], X[2, 0] = 2.0**-1023, 2.0**1000
+    assert residual_bound(A, X, componentwise=True)[0, 2] >= 2.0**-993
+
+
+def test_nearly_symmetric_matrices_that_are_flushed(flushed):
+    """Those that differ by subnormal numbers are not symmetric."""
+    B = np.array([[[2.0**-1000, 2.0**-1030], [0, 2.0**-1000]]])
+    X = np.array([[[2.0**1000, -(2.0**970)], [0, 2.0**1000]]])
+    np.testing.assert_array_equal(CertifiedInverse(Told(X)).report(B).inverse, X)
+
+
+def test_rows_of_symmetric_matrices_are_apart():
+    """A zero diagonal in the batch changes no other bound."""
+    S = np.array([[[1, 0.1], [0.1, 1]], [[0, 1], [1, 0]]])
+    first, both = (CertifiedInverse(Told(np.linalg.inv(A))).report(A) for A in (S[:1], S))
+    assert first.bound[0] == both.bound[0]
+
+
+def test_right_hand_sides_of_zero():
+    """Their solutions are zero, and proven, in any units."""
+    A = np.array([[[1.0, 0.5e-200], [0.2, 1e-200]]])
+    model = CertifiedInverse(LinearInverseApprox(np.eye(2))).fit()
+    x, bound = model.solve(A, np.array([[[0.0, 1.0], [0.0, 1.0]]]), return_bound=True)
+    assert (x[0, :, 0] == 0).all()
+    assert bound[0, 0] == 0
+    assert 0 < bound[0, 1] <= 1e-12

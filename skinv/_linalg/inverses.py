@@ -41,9 +41,9 @@ def scaled_condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64
     if len(rows):
         a, x = (as_double(stack[rows]) for stack in (A, inverse))
         units = pair_units(a, x)
-        a, x = abs(in_units(a, -units[0], units[1])), abs(in_units(x, -units[1], units[0]))
-        w = np.ones_like(a[:, :, :1])
+        w = np.ones(a[:, :, :1].shape)
         with np.errstate(all="ignore"):
+            a, x = abs(in_units(a, -units[0], units[1])), abs(in_units(x, -units[1], units[0]))
             for _ in range(_POWER_STEPS):
                 y = x @ (a @ w)
                 least = (y / w).max(axis=(1, 2))

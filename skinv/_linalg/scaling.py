@@ -79,10 +79,17 @@ def in_units(stack: Any, rows: Any, columns: Any) -> Any:
     if bool((abs(rows) <= _FAR // 2).all()) and bool((abs(columns) <= _FAR // 2).all()):
         return times_power(stack, _power(rows)[:, :, None] * _power(columns)[:, None, :])
     power = (rows[:, :, None] + columns[:, None, :]).clip(-5 * _FAR, 5 * _FAR)
-    while bool(((power != 0) & (stack != 0)).any()):
+    while bool(((power != 0) & not_zero(stack)).any()):
         part = power.clip(-_FAR, _FAR)
         stack, power = times_power(stack, _power(part)), power - part
     return stack
+
+
+def not_zero(stack: Any) -> Any:
+    """Tell which numbers are not 0; where the process flushes them, comparisons hide subnormals."""
+    parts = parts_of(stack)
+    found = magnitudes(parts)[0] > 0
+    return found if parts is stack else namespace(stack).any(found, axis=-1)
 
 
 def _power(exponent: Any) -> Any:

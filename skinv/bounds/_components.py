@@ -74,7 +74,7 @@ def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
         if sharp:
             rest = ((gamma + unit) * Rw + lost) * up  # times α, of the rounding of R and of RX
             beta = (
-                xp.max(RX / w, axis=1, keepdims=True)
+                xp.max((RX + lost) / w, axis=1, keepdims=True)
                 + xp.max(rest / w, axis=1, keepdims=True) * alpha
             )
             found = rest * alpha + share * w * (beta * up)
@@ -84,5 +84,5 @@ def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
         w = y / xp.max(y, axis=1, keepdims=True)
     radius = (RX + least + lost) * up
     radius = in_units(radius, columns, -rows)
-    radius = radius * up + arithmetic.tiny  # what becomes subnormal is rounded, or flushed
+    radius = radius * up + 2 * arithmetic.tiny  # what becomes subnormal is rounded, or flushed
     return xp.where(radius >= 0, radius, np.inf)

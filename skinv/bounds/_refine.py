@@ -9,7 +9,7 @@ from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import norm_bound, norm_floor, scales
 from .._linalg.products import product_error
 from .._linalg.scaling import times_power
-from .._linalg.workspace import Workspace, copied, full, indices, pieces
+from .._linalg.workspace import Workspace, full, indices, pieces
 from ..refinement import improve
 from ..structures import make_hermitian
 from ._residual import ResidualNorms, measure, scaled
@@ -169,14 +169,14 @@ def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, A
     with np.errstate(all="ignore"):
         # The diagonals show, in most cases, that no norm is so small that underflow matters.
         largest, least = xp.max(abs(xp.linalg.diagonal(X)), axis=1), Arithmetic.of(X).tiny ** 0.25
-        alone = norm == "fro" and X.dtype.itemsize > 2 and bool((largest > least).all())
-        Y = X if alone else copied(X)
-        make_hermitian(Y, symmetric)
-        if alone:
-            moved = (bound + 3 * Arithmetic.of(X).unit * (1 + bound)) * (1 + 2.0**-46)
-        else:
-            moved = _moved_bound(as_double(X), as_double(Y), bound, norm)
-    return Y, xp.where(symmetric, moved, bound)
+        alone = (largest > least) & (norm == "fro") & (X.dtype.itemsize > 2)
+        moved = (bound + 3 * Arithmetic.of(X).unit * (1 + bound)) * (1 + 2.0**-46)
+        rows = indices(symmetric & ~alone)
+        before = as_double(X[rows])
+        make_hermitian(X, symmetric)
+        if len(rows):
+            moved[rows] = _moved_bound(before, as_double(X[rows]), bound[rows], norm)
+    return X, xp.where(symmetric, moved, bound)
 
 
 def rounded(X: Any, dtype: Any, bound: Any, norm: str) -> tuple[Any, Any]:

@@ -9,7 +9,15 @@ from .._arrays.conversion import as_double, like, namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import finite_rows
 from .._linalg.products import column_norms, exact_inverse, product_error
-from .._linalg.scaling import ZERO, exponents, in_units, powers_of_two, shifted, times_power
+from .._linalg.scaling import (
+    ZERO,
+    exponents,
+    in_units,
+    not_zero,
+    powers_of_two,
+    shifted,
+    times_power,
+)
 from .._linalg.units import pair_units
 from .._linalg.workspace import full, indices, pieces
 from ..bounds._residual import measure, scaled
@@ -84,13 +92,16 @@ def _solve_in_units(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any
         A, P = in_units(A, -units_b, units_x), in_units(P, -units_x, units_b)
         # So that of right-hand sides only what is 2^-1000 of the largest entry underflows.
         lift = 500 * xp.astype(powers_of_two(b, 1)[:, 0] < 2.0**-500, xp.int64)
-        b = in_units(b, 0 * units_b, lift)
+        zero = ~xp.any(not_zero(b), axis=1)
+        # A power of 1 would flush subnormal numbers where the process does.
+        b = xp.where((lift > 0)[:, None], in_units(b, 0 * units_b, lift), b)
         size = xp.max(exponents(b) - units_b[:, :, None], axis=1)
         size = xp.where(size > ZERO // 2, size, 0)
         moved = size - lift  # from there back to the caller's
         if start is not None:
             start = in_units(start, -units_x, -moved)
         y, bound = _solve_as_given(P, A, in_units(b, -units_b, -size), tol * _SPARE, start)
+        solved = bound < 1
         z = in_units(y, units_x - largest, 0 * size)
         largest = largest + 0 * units_x
         x = in_units(z, largest, moved)
@@ -99,6 +110,8 @@ def _solve_in_units(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any
         error = (bound * column_norms(y) + column_norms(again - z)) * (1 + 4 * gamma)
         bound = (error / (column_norms(again) * (1 - gamma)) + 2.0**-900) * UP
         good = (bound >= 0) & xp.isfinite(column_norms(again)) & xp.all(xp.isfinite(x), axis=1)
+        good, bound = good & (bound < 1), xp.where(zero & solved, xp.zeros_like(bound), bound)
+        good = good | (zero & solved)
     return x, xp.where(good, bound, np.inf)
 
 
