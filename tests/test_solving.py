@@ -26,6 +26,7 @@ from skinv import (
     LinearInverseApprox,
     NeuralInverseRegressor,
 )
+from skinv._arrays.conversion import namespace
 from skinv._linalg.arithmetic import Arithmetic
 from skinv.certified import _anchor as anchors
 from skinv.certified import _iteration as solving
@@ -569,10 +570,12 @@ def _refuse(*args, **kwargs):
 @pytest.fixture
 def no_cubes(monkeypatch):
     """Make all that costs n³ operations fail."""
-    for name in ("solve", "inv", "slogdet", "svd", "cond", "det", "qr"):
-        monkeypatch.setattr(np.linalg, name, _refuse)
-        if hasattr(torch.linalg, name):
-            monkeypatch.setattr(torch.linalg, name, _refuse)
+    # The namespaces of array-api-compat keep what they found when they were imported.
+    namespaces = (namespace(np.zeros(1)).linalg, namespace(torch.zeros(1)).linalg)
+    for library in (np.linalg, torch.linalg, *namespaces):
+        for name in ("solve", "inv", "slogdet", "svd", "cond", "det", "qr"):
+            if hasattr(library, name):
+                monkeypatch.setattr(library, name, _refuse)
     monkeypatch.setattr(torch.linalg, "inv_ex", _refuse)
     monkeypatch.setattr(solving, "product_error", _refuse)
     monkeypatch.setattr(LinearInverseApprox, "predict", _refuse)
