@@ -293,6 +293,13 @@ class Oracle:
         return tuple(float(np.nextafter(float(arb(r).lower()), -1)) for r in ratios)
 
 
+def rational(M):
+    """A real matrix, or the real embedding of a complex one, in rational numbers."""
+    if np.iscomplexobj(M):
+        M = np.block([[M.real, -M.imag], [M.imag, M.real]])
+    return fmpq_mat(*M.shape, [fmpq(*float(v).as_integer_ratio()) for v in M.ravel()])
+
+
 def true_errors(A, X, rows=None):
     """Return an array (n_samples, 3) of proven lower bounds of the errors; 0 where not in rows."""
     errors = np.zeros((len(A), 3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from backends import every_library
-from flint import fmpq, fmpq_mat
+from hostile import rational
 
 from skinv.bounds import residual_bound
 from skinv.bounds._components import norm_of_radius
@@ -14,16 +14,11 @@ from skinv.bounds._components import norm_of_radius
 every_price = pytest.mark.parametrize("sharp", [True, False])
 
 
-def rational(values):
-    return fmpq_mat(*values.shape, [fmpq(*float(v).as_integer_ratio()) for v in values.ravel()])
-
-
 def squared_errors(A, X):
     """|A⁻¹ − X|² of a real or complex matrix entry by entry, exactly; None for a singular one."""
     n = len(A)
-    embedded = [np.block([[M.real, -M.imag], [M.imag, M.real]]) for M in (A + 0j, X + 0j)]
     try:
-        E = rational(embedded[0]).inv() - rational(embedded[1])
+        E = rational(A + 0j).inv() - rational(X + 0j)
     except ZeroDivisionError:
         return None
     parts = [[Fraction(int(v.p), int(v.q)) for v in row] for row in E.tolist()]

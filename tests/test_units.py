@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from flint import fmpq, fmpq_mat
+from hostile import rational
 from sklearn.base import BaseEstimator
 
 from skinv import CertifiedInverse, LinearInverseApprox, NeuralInverseRegressor
@@ -72,17 +72,11 @@ FAMILIES = (covariances, navigation, rates, admittances, cameras, designs)
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
 
 
-def rational(M):
-    return fmpq_mat(*M.shape, [fmpq(*float(v).as_integer_ratio()) for v in M.ravel()])
-
-
 def exact_errors(A, X):
     """Relative errors of inverses in the Frobenius norm, in rational arithmetic, rounded."""
     errors = []
     for a, x in zip(A, X, strict=True):
-        embedded = [np.block([[M.real, -M.imag], [M.imag, M.real]]) for M in (a + 0j, x + 0j)]
-        exact, given = map(rational, embedded)
-        exact = exact.inv()
+        exact, given = rational(a).inv(), rational(x)
         squares = [
             sum(Fraction(int(v.p), int(v.q)) ** 2 for row in M.tolist() for v in row)
             for M in (exact - given, exact)
@@ -162,7 +156,7 @@ def test_solutions(family):
     x, bound = model.solve(A, b, return_bound=True)
     assert (bound <= 10 * TOL).all()
     for a, c, found, most in zip(A[:10], b[:10], x[:10], bound[:10], strict=True):
-        matrix = rational(np.block([[a.real, -a.imag], [a.imag, a.real]]))
+        matrix = rational(a + 0j)
         sides = [np.concatenate([v.real, v.imag]) for v in (c, found)]
         exact = matrix.inv() * rational(sides[0]) - rational(sides[1])
         error = sum(Fraction(int(v.p), int(v.q)) ** 2 for row in exact.tolist() for v in row)

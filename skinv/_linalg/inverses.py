@@ -10,8 +10,7 @@ from .._arrays.embedding import embed_complex
 from .._arrays.rows import list_rows, refuse_nonfinite
 from .._arrays.shapes import as_stack, matrix_order
 from .products import exact_inverse
-from .scaling import in_units
-from .units import pair_units
+from .units import in_common_units
 
 # Past this condition number a float64 inverse has lost more than half of its digits.
 MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
@@ -39,11 +38,10 @@ def scaled_condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64
     kappa = condition_numbers(A, inverse)
     rows = np.flatnonzero(~(kappa <= MAX_CONDITION) & np.isfinite(inverse).all(axis=(1, 2)))
     if len(rows):
-        a, x = (as_double(stack[rows]) for stack in (A, inverse))
-        units = pair_units(a, x)
-        w = np.ones(a[:, :, :1].shape)
         with np.errstate(all="ignore"):
-            a, x = abs(in_units(a, -units[0], units[1])), abs(in_units(x, -units[1], units[0]))
+            scaled = in_common_units(*(as_double(stack[rows]) for stack in (A, inverse)))
+            a, x = map(abs, scaled[:2])
+            w = np.ones(a[:, :, :1].shape)
             for _ in range(_POWER_STEPS):
                 y = x @ (a @ w)
                 least = (y / w).max(axis=(1, 2))

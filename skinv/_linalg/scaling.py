@@ -35,7 +35,8 @@ def times_power(stack: Any, unit: Any) -> Any:
     lost = subnormal(parts)
     if bool(lost.any()):
         exact = decoded(parts, as_double(unit) * 2.0 ** (1 - FORMATS[parts.dtype.itemsize][2]))
-        out = xp.where(lost, xp.astype(exact, out.dtype, copy=False), out)
+        exact = xp.where(unit == 1, parts, xp.astype(exact, out.dtype, copy=False))
+        out = xp.where(lost, exact, out)
     return out if parts is stack else from_parts(out)
 
 

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from .._arrays.conversion import namespace
 from .products import product
-from .scaling import ZERO, exponents
+from .scaling import ZERO, exponents, in_units
 
 # Weight of entries that do not matter for the inverse, against 1 in every row for those that do.
 _UNIMPORTANT = 2.0**-10
@@ -22,8 +22,8 @@ _SHIFT = 0.382
 _LEAST = ZERO // 2
 # Sizes of rows that differ by this are those of different units.
 _MIXED = 2.0**10
-# Times that rows and columns are then scaled to their largest entries, and what stands for 0.
-_ROUNDS, _NONE = 2, -(2**30)
+# Times that rows and columns are then scaled to their largest entries.
+_ROUNDS = 2
 
 
 def unit_exponents(
@@ -57,7 +57,7 @@ def unit_exponents(
         if inverse is not None:
             weight = np.abs(A[i, j] * inverse[j, i]) + _UNIMPORTANT
         rows = _row_potentials(i, j, weight, np.log2(mantissa), exponent, size.shape)
-    exponent = np.where(size > 0, np.frexp(size)[1].astype(np.int64), _NONE)
+    exponent = np.where(size > 0, np.frexp(size)[1].astype(np.int64), ZERO)
     columns = _to_largest(exponent + rows[:, None], axis=0)
     for _ in range(_ROUNDS):  # of what is the same matrix now, in whatever units it came
         rows = rows + _to_largest(exponent + rows[:, None] + columns, axis=1)
@@ -67,8 +67,8 @@ def unit_exponents(
 
 def _to_largest(exponent: NDArray, axis: int) -> NDArray:
     """Return what is to be added for the largest exponents to be 0."""
-    largest = exponent.max(axis=axis, initial=_NONE)
-    return np.where(largest > _NONE // 2, -largest, 0)
+    largest = exponent.max(axis=axis, initial=ZERO)
+    return np.where(largest > _LEAST, -largest, 0)
 
 
 def _row_potentials(
@@ -111,20 +111,22 @@ def are_mixed(A: Any) -> Any:
     return ~(alike[0] & alike[1])
 
 
-def pair_units(A: Any, X: Any) -> tuple[Any, Any]:
-    """Return exponents of the units of b and x where Ax = b, int64 of shape (m, n) each.
+def in_common_units(A: Any, X: Any) -> tuple[Any, Any, Any, Any]:
+    """Scale matrices and approximate inverses so that b and x, Ax = b, are of one size.
 
-    X, a stack like A, is near the inverses. Columns of |X||A|, of which no scaling changes the
-    diagonal, have the units of x. The first is taken, with largest terms in the place of sums,
-    which cannot overflow: so ``in_units(A, −b, x)`` is the same, to the bit, whatever powers of two
-    rows and columns came in.
+    Both are stacks (m, n, n) in double precision. Returned are ``in_units(A, −b, x)``,
+    ``in_units(X, −x, b)``, and the exponents of the units of b and of x, int64 of shape (m, n).
+    Columns of |X||A|, of which no scaling changes the diagonal, have the units of x. The first is
+    taken, with largest terms in the place of sums, which cannot overflow: so the scaled matrices
+    are the same, to the bit, whatever powers of two rows and columns came in.
     """
     E, F = exponents(A), exponents(X)
     x = _largest_terms(F, E[:, :, 0])
     if bool((x <= _LEAST).any()):
         x = _of_components(E, F)
     b = _largest_terms(E, x)
-    return b * (b > _LEAST), x
+    b = b * (b > _LEAST)
+    return in_units(A, -b, x), in_units(X, -x, b), b, x
 
 
 def _of_components(E: Any, F: Any) -> Any:

@@ -15,7 +15,7 @@ from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import norm_bound, norm_floor
 from .._linalg.products import add_to_diagonal, product
 from .._linalg.scaling import in_units, powers_of_two, times_power
-from .._linalg.units import pair_units
+from .._linalg.units import in_common_units
 from .._linalg.workspace import empty, pieces
 
 # Steps towards the weights with the smallest q.
@@ -54,8 +54,7 @@ def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
     arithmetic = Arithmetic.of(A)
     unit, gamma = arithmetic.unit, arithmetic.gamma(n)
     up = 1 + 2 * (n + _ROUNDINGS) * unit
-    rows, columns = pair_units(A, X)
-    A, X = in_units(A, -rows, columns), in_units(X, -columns, rows)
+    A, X, rows, columns = in_common_units(A, X)
     R = product(X, A)
     add_to_diagonal(R, -1)
     size_A, size_X, size_R = abs(A), abs(X), abs(R)

@@ -121,16 +121,20 @@ def proven(A: Any, X: Any, norm: str, *, sharp: bool = True, wide: bool = False)
                 a, x = as_double(a), as_double(x)
             out[piece], rounding = _bound_piece(*scaled(a, x)[:2], norm, sharp)
             if sharp:
-                # Where units, or rounding in them, stand in the way, entries have bounds in theirs.
-                weak = (out[piece] > _WEAK) & (2 * rounding > out[piece]) & is_double(a)
-                open_ = out[piece] == np.inf
-                if bool(open_.any()):
-                    weak = weak | (open_ & are_mixed(a))
-                rows = indices(weak)
-                if len(rows):
-                    other = norm_of_radius(x[rows], component_bound(a[rows], x[rows]), norm)
-                    out[piece][rows] = namespace(A).minimum(out[piece][rows], other)
+                _tighten_by_components(a, x, out[piece], rounding, norm)
     return out
+
+
+def _tighten_by_components(A: Any, X: Any, bound: Any, rounding: Any, norm: str) -> None:
+    """Bound entries, in units of their own, where norms and their rounding prove little."""
+    weak = (bound > _WEAK) & (2 * rounding > bound) & is_double(A)
+    open_ = bound == np.inf
+    if bool(open_.any()):
+        weak = weak | (open_ & are_mixed(A))
+    rows = indices(weak)
+    if len(rows):
+        other = norm_of_radius(X[rows], component_bound(A[rows], X[rows]), norm)
+        bound[rows] = namespace(A).minimum(bound[rows], other)
 
 
 def scaled(A: Any, X: Any, share: float = 0.25) -> tuple[Any, Any, Any]:

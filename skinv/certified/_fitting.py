@@ -98,15 +98,15 @@ class FitsMixin(InverseRegressorMixin):
             if X is not None:
                 self._validate_pair(X, None)
             self.estimator_ = clone(self.estimator)
-            try:
-                if frozen:
-                    check_is_fitted(self.estimator_)
-                else:
+            if frozen:
+                check_is_fitted(self.estimator_)
+            else:
+                try:
                     self.estimator_.fit(**fit_params)
-            except TypeError as error:
-                raise ValueError(
-                    f"Got no matrices, but {self.estimator!r} cannot be fitted without: pass X."
-                ) from error
+                except TypeError as error:
+                    raise ValueError(
+                        f"Got no matrices, but {self.estimator!r} cannot be fitted without: pass X."
+                    ) from error
             self._adopt_features(self.estimator_)
             return
         targets: Any = None

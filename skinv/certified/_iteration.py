@@ -18,7 +18,7 @@ from .._linalg.scaling import (
     shifted,
     times_power,
 )
-from .._linalg.units import pair_units
+from .._linalg.units import in_common_units
 from .._linalg.workspace import full, indices, pieces
 from ..bounds._residual import measure, scaled
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
@@ -87,31 +87,27 @@ def _solve_in_units(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any
     """
     xp = namespace(b)
     with np.errstate(all="ignore"):
-        units_b, units_x = pair_units(A, P)
+        A, P, units_b, units_x = in_common_units(A, P)
         largest = xp.max(units_x, axis=1, keepdims=True)
-        A, P = in_units(A, -units_b, units_x), in_units(P, -units_x, units_b)
         # So that of right-hand sides only what is 2^-1000 of the largest entry underflows.
         lift = 500 * xp.astype(powers_of_two(b, 1)[:, 0] < 2.0**-500, xp.int64)
         zero = ~xp.any(not_zero(b), axis=1)
-        # A power of 1 would flush subnormal numbers where the process does.
-        b = xp.where((lift > 0)[:, None], in_units(b, 0 * units_b, lift), b)
+        b = in_units(b, 0 * units_b, lift)
         size = xp.max(exponents(b) - units_b[:, :, None], axis=1)
         size = xp.where(size > ZERO // 2, size, 0)
         moved = size - lift  # from there back to the caller's
         if start is not None:
             start = in_units(start, -units_x, -moved)
         y, bound = _solve_as_given(P, A, in_units(b, -units_b, -size), tol * _SPARE, start)
-        solved = bound < 1
         z = in_units(y, units_x - largest, 0 * size)
         largest = largest + 0 * units_x
         x = in_units(z, largest, moved)
         again = in_units(x, -largest, -moved)  # what has not over- or underflown
         gamma = Arithmetic.of(b).gamma(b.shape[1] + 4)
         error = (bound * column_norms(y) + column_norms(again - z)) * (1 + 4 * gamma)
-        bound = (error / (column_norms(again) * (1 - gamma)) + 2.0**-900) * UP
-        good = (bound >= 0) & xp.isfinite(column_norms(again)) & xp.all(xp.isfinite(x), axis=1)
-        good, bound = good & (bound < 1), xp.where(zero & solved, xp.zeros_like(bound), bound)
-        good = good | (zero & solved)
+        found = (error / (column_norms(again) * (1 - gamma)) + 2.0**-900) * UP
+        bound = xp.where(zero, bound, found)  # that of 0 is 0 in any units
+        good = (bound < 1) & xp.isfinite(column_norms(again)) & xp.all(xp.isfinite(x), axis=1)
     return x, xp.where(good, bound, np.inf)
 
 

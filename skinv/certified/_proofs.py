@@ -9,7 +9,7 @@ from .._arrays.progress import progress
 from .._arrays.results import InverseReport
 from .._linalg.products import exact_inverse
 from .._linalg.scaling import in_units
-from .._linalg.units import are_mixed, pair_units
+from .._linalg.units import are_mixed, in_common_units
 from .._linalg.workspace import empty, full, indices
 from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
@@ -101,11 +101,10 @@ def _in_own_units(
     rows = rows[indices((bound[rows] < 1) | are_mixed(A[rows]))]
     if not len(rows):
         return
-    a, x = as_double(A[rows]), as_double(X[rows])
-    units_b, units_x = pair_units(a, x)
-    y = in_units(x, -units_x, units_b)
+    a = as_double(A[rows])
+    scaled, y, units_b, units_x = in_common_units(a, as_double(X[rows]))
     # To where rounding ends it: the norm in which `tol` is meant is another one.
-    scaled, wanted = in_units(a, -units_b, units_x), terms._replace(tol=0.0).refinement()
+    wanted = terms._replace(tol=0.0).refinement()
     found, _, steps = refine(scaled, y, n_refine[rows], **wanted)
     good = indices(found < 1)
     y = in_units(y[good], units_x[good], -units_b[good])

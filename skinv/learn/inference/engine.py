@@ -14,7 +14,7 @@ from ..._arrays.conversion import namespace, to_host
 from ..._linalg.arithmetic import Arithmetic, products_are_exact
 from ..._linalg.form import ModelForm, for_complex
 from ..._linalg.products import kernels_for
-from ..._linalg.workspace import Workspace, empty, on_host
+from ..._linalg.workspace import Workspace, empty, host_view, on_host
 from .evaluate import evaluate
 from .parts import Parts
 from .pieces import PIECE_COPIED, differences, not_finite, pieces, steps, sum_is_finite
@@ -271,9 +271,11 @@ class Engine:
         wide = torch.float32 if X.dtype.itemsize < 4 else X.dtype
         parts = self.parts(wide, X.device, outputs)
         if out is None:
-            out = X.new_empty(len(X), parts.n_outputs)
+            shape = len(X), parts.n_outputs
             if on_host(X) and X.dtype == wide:  # NumPy's pages are large, and faster to get
-                out = torch.from_numpy(np.empty_like(out.numpy()))
+                out = torch.from_numpy(np.empty(shape, host_view(parts.origin).dtype))
+            else:
+                out = X.new_empty(shape)
         if _by_kernel(X, parts, out):
             return out
         space = Workspace.of_thread() if on_host(X) else Workspace()
