@@ -185,7 +185,8 @@ def symmetric_rows(stack: Any) -> Any:
     array([ True, False])
     """
     xp, (m, n) = namespace(stack), stack.shape[:2]
-    symmetric = stack[:, 0, -1] == stack[:, -1, 0].conj()  # most that are not, are found here
+    i, j = _unlike(stack)
+    symmetric = stack[:, i, j] == stack[:, j, i].conj()  # most that are not, are found here
     for piece in pieces(m, n, stack.itemsize, piece_memory(stack) // 4):
         found = indices(symmetric[piece])
         some = stack[piece] if len(found) == len(stack[piece]) else stack[piece][found]
@@ -195,6 +196,15 @@ def symmetric_rows(stack: Any) -> Any:
             same = same & ~(tiny if tiny.ndim == 3 else xp.any(tiny, axis=-1))
         symmetric[piece][found] = xp.all(same.reshape(-1, n * n), axis=1)
     return symmetric
+
+
+def _unlike(stack: Any) -> tuple[int, int]:
+    """Return where the first matrix differs most from its transpose."""
+    if len(stack) == 0:
+        return 0, 0
+    with np.errstate(all="ignore"):
+        off = abs(stack[0] - stack[0].T.conj())
+        return divmod(int(namespace(stack).argmax(off.reshape(-1))), stack.shape[1])
 
 
 def pack_symmetric(X: Any) -> Any:

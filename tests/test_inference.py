@@ -132,6 +132,12 @@ CASES = [
 ]
 
 
+def tensors_on_device(monkeypatch, wanted):
+    """Let tensors go the way of those on a GPU, by torch's operations alone."""
+    on_device = torch.is_tensor if wanted else lambda X: False
+    monkeypatch.setattr(engine_module, "on_host", lambda X: not on_device(X))
+
+
 def matrices(n, m=50):
     """Return matrices that were not trained on."""
     return grid()[300 : 300 + m] if n == "grid" else family(n, m, seed=1)
@@ -159,7 +165,7 @@ def test_predictions(case, dtype, fitted, monkeypatch):
     close(tensor, expected, dtype)
     close(model.predict(torch.from_numpy(A)).reshape(-1, d), expected, dtype)
     # As if there were too many rows for one piece.
-    monkeypatch.setattr(engine_module, "_SMALL", 0)
+    tensors_on_device(monkeypatch, True)
     monkeypatch.setattr(pieces, "_MOST_ROWS", 7)
     close(model.predict(rows), expected, dtype)
     close(model.predict(A).reshape(-1, d), expected, dtype)
@@ -231,8 +237,8 @@ def test_outputs(case, tensor, fitted, monkeypatch):
         "none": np.array([], dtype=int),
     }
     X = torch.from_numpy(A) if tensor else A
-    for small in (engine_module._SMALL, 0):
-        monkeypatch.setattr(engine_module, "_SMALL", small)
+    for device in (False, True):
+        tensors_on_device(monkeypatch, device)
         for index in parts.values():
             values = model.predict(X, outputs=index)
             assert tuple(values.shape) == (len(A), len(index))
@@ -340,8 +346,8 @@ def test_layouts(name, n, dtype, fitted, tmp_path, monkeypatch):
     """Every memory layout gives the same numbers, whatever path it takes, and is left as it was."""
     model, A = fitted[name, n], matrices(n).astype(dtype)
     expected = {kind: naive(model, A.astype(kind)) for kind in (dtype, np.float64)}
-    for small in (engine_module._SMALL, 0):
-        monkeypatch.setattr(engine_module, "_SMALL", small)
+    for device in (False, True):
+        tensors_on_device(monkeypatch, device)
         for kind, X in layouts(A, tmp_path):
             before = np.array(X)
             converted = kind in ("list", "another byte order")
@@ -375,8 +381,8 @@ def test_memory_of_the_caller(case, tensor, fitted, monkeypatch):
     """Results go where the caller wants them, which may be where the matrices are."""
     model, A = fitted[case], matrices(case[1])
     expected = model.predict(A)
-    for small in (engine_module._SMALL, 0):
-        monkeypatch.setattr(engine_module, "_SMALL", small)
+    for device in (False, True):
+        tensors_on_device(monkeypatch, device)
         for shape in (A.shape, (len(A), A.shape[1] ** 2)):
             X = A.copy().reshape(shape)
             X = torch.from_numpy(X) if tensor else X
@@ -444,8 +450,8 @@ def test_memory_that_overlaps(tensor):
 def test_rows_that_are_not_finite_in_place(name, bad, fitted, monkeypatch):
     """What is overwritten has been looked at before."""
     monkeypatch.setattr(pieces, "_MOST_ROWS", 16)
-    for small in (engine_module._SMALL, 0):
-        monkeypatch.setattr(engine_module, "_SMALL", small)
+    for device in (False, True):
+        tensors_on_device(monkeypatch, device)
         for n in (3, 9, "grid"):
             X = matrices(n).reshape(50, -1).copy()
             X[[20, 41], 1] = bad
@@ -512,8 +518,8 @@ def test_rows_that_are_not_finite(case, bad, dtype, fitted, monkeypatch):
     """Answered by NaN, in whatever entry and piece, and no other row knows of it."""
     model, A = fitted[case], matrices(case[1]).astype(dtype)
     n = A.shape[1]
-    for small in (engine_module._SMALL, 0):
-        monkeypatch.setattr(engine_module, "_SMALL", small)
+    for device in (False, True):
+        tensors_on_device(monkeypatch, device)
         monkeypatch.setattr(pieces, "_MOST_ROWS", 16)
         for entry in {0, n * n // 2, n * n - 1}:
             X = A.reshape(len(A), -1).copy()
@@ -542,9 +548,8 @@ def test_differences_that_overflow_are_no_nan():
     assert model.predict(X).shape == X.shape
 
 
-def test_large_numbers_are_no_nan(monkeypatch):
+def test_large_numbers_are_no_nan():
     """Finite entries whose squares or sums overflow are not taken for infinite ones."""
-    monkeypatch.setattr(engine_module, "_SMALL", 0)
     for n in (2, 9):
         model = LinearInverseApprox(family(n, 1)[0]).fit()
         X = np.full((40, n * n), 3e38, np.float32)
@@ -651,6 +656,7 @@ def test_nothing_waits_for_the_device(case, fitted, monkeypatch):
             return func(*args, **(kwargs or {}))
 
     called = set()
+    tensors_on_device(monkeypatch, True)
     model.predict(torch.from_numpy(A))  # brings the constants
     monkeypatch.setattr(Parts, "to", None)  # not again
     with Watch():
@@ -684,13 +690,14 @@ def test_gradients_end_here(fitted):
 
 
 def test_lower_precision_is_torch_s_own(fitted):
-    """Products of arrays stay exact where torch is allowed less."""
+    """Products on the host stay exact where torch is allowed less."""
     model, X = fitted["order 2", 16], np.tile(matrices(16), (40, 1, 1)).astype(np.float32)
     expected = naive(model, X)
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        close(model.predict(X).reshape(expected.shape), expected, np.float32)
+        for given in (X, torch.from_numpy(X)):
+            close(model.predict(given).reshape(expected.shape), expected, np.float32)
         X[1500, 0, 0] = np.nan
         values = model.predict(X).reshape(expected.shape)
         close(np.delete(values, 1500, axis=0), np.delete(expected, 1500, axis=0), np.float32)

@@ -59,14 +59,15 @@ def _arithmetic(xp: Any, dtype: Any, is_complex: bool, units: int, by_three: boo
 def products_are_exact(stack: Any) -> bool:
     """Tell whether products of this dtype are rounded as in IEEE arithmetic.
 
-    Products of tensors in single precision may be computed in TF32 or bfloat16 where the user
-    allows it, by a precision setting or by autocast; those in double precision never are.
+    Products of tensors in single precision may be computed in TF32 or bfloat16 on a device, where
+    the user allows it, by a precision setting or by autocast; those in double precision never are,
+    nor those on the host, which are NumPy's.
     """
-    torch = namespace(stack)
-    if is_double(stack) or not hasattr(torch, "get_float32_matmul_precision"):
+    if is_double(stack) or on_host(stack):
         return True
+    torch = namespace(stack)
     try:
         highest = torch.get_float32_matmul_precision() == "highest"
     except RuntimeError:  # set through the newer, finer interface
         return False
-    return highest and not torch.is_autocast_enabled(stack.device.type)
+    return bool(highest and not torch.is_autocast_enabled(stack.device.type))

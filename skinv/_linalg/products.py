@@ -6,21 +6,21 @@ import numpy as np
 
 from .._arrays.conversion import as_double, is_complex, is_tensor, loaded_torch, namespace, parts_of
 from .arithmetic import products_are_exact
-from .workspace import Workspace
-
-# Products of matrices with so many multiplications are loops in torch (below 400), and faster in
-# NumPy from n = 3 on.
-_LEAST, _TINY = 27, 400
+from .workspace import Workspace, on_host
 
 
 def product(A: Any, B: Any, out: Any = None) -> Any:
-    """Multiply two stacks, into `out` if it is given."""
+    """Multiply two matrices, or stacks of them, into `out` if it is given.
+
+    Tensors on the host are NumPy's, too: its products of stacks are faster there, and exact
+    whatever precision torch is allowed.
+    """
     if not is_tensor(A):
         return np.matmul(A, B, out=out)
     torch = loaded_torch()  # itself: array-api-compat looks at the dtypes first
-    if A.ndim == 3 and _is_tiny(A, B):
-        host = None if out is None else out.numpy()
-        return torch.from_numpy(np.matmul(A.numpy(), B.numpy(), out=host))
+    if on_host(A) and A.dtype.itemsize >= 4:
+        A, B = (M.resolve_conj().numpy() for M in (A, B))
+        return torch.from_numpy(np.matmul(A, B, out=None if out is None else out.numpy()))
     return torch.matmul(A, B, out=out)
 
 
@@ -30,16 +30,8 @@ def add_product(out: Any, A: Any, B: Any, space: Workspace) -> None:
         out += np.matmul(A, B, out=space.of(out, out.shape, "product"))
     elif out.ndim == 2:
         out.addmm_(A, B)
-    elif _is_tiny(A, B):
-        out += product(A, B, out=space.of(out, tuple(out.shape), "product"))
     else:
         out.baddbmm_(A, B)
-
-
-def _is_tiny(A: Any, B: Any) -> bool:
-    """Tell whether NumPy multiplies stacks on the host faster: torch has plain loops for these."""
-    size = A.shape[-2] * A.shape[-1] * B.shape[-1]
-    return _LEAST <= size < _TINY and A.device.type == "cpu" and A.dtype.itemsize >= 4
 
 
 def affine(x: Any, W: Any, b: Any, out: Any) -> Any:

@@ -11,13 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.conversion import namespace, to_host
+from ..._arrays.progress import progress
 from ..._linalg.arithmetic import Arithmetic, products_are_exact
 from ..._linalg.form import ModelForm, for_complex
 from ..._linalg.products import kernels_for
-from ..._linalg.workspace import Workspace, empty, host_view, on_host
+from ..._linalg.threads import in_threads
+from ..._linalg.workspace import Workspace, empty, on_host
 from .evaluate import evaluate
 from .parts import Parts
-from .pieces import PIECE_COPIED, differences, not_finite, pieces, steps, sum_is_finite
+from .pieces import (
+    PIECE_COPIED,
+    differences,
+    not_finite,
+    pieces,
+    shown,
+    steps,
+    sum_is_finite,
+)
 from .single import single_function
 
 # Up to so many numbers torch costs more than it saves.
@@ -93,17 +103,20 @@ class Engine:
         if engine is not self:
             return engine(X, outputs, out, device, verbose)
         if not isinstance(X, np.ndarray):
-            return self._tensors(X, outputs, out, verbose)
+            if not on_host(X):
+                return self._tensors(X, outputs, out, verbose)
+            return self._host_tensors(X, outputs, out, verbose)
         wide = np.dtype(np.float32) if X.dtype.itemsize < 4 else X.dtype
         if len(X) == 1 and outputs is None and out is None:
             return self._row(X, wide)
         parts = self.parts(wide, None, outputs)
         if out is None:
             out = np.empty((len(X), n_outputs), X.dtype)
-        if len(X) * parts.width <= _SMALL:
-            self._few(X, parts, out, Workspace())
-        else:
-            self._many(X, parts, outputs, out, device, verbose)
+        if device != "cpu" and len(X) * parts.width > _SMALL:
+            there = self._device(device)
+            if there is not None and self._by_device(X, parts, outputs, out, there, verbose):
+                return out
+        self._on_host(X, parts, out, verbose)
         return out
 
     def for_complex(self, inverses: bool) -> "Engine":
@@ -179,88 +192,86 @@ class Engine:
                 values[:] = np.nan
             return values if X.dtype == wide else values.astype(X.dtype)
 
-    def _few(
-        self, X: NDArray, parts: Parts, out: NDArray, space: Workspace, there: Parts | None = None
-    ) -> None:
-        """Predict a few rows, without torch, or where parts are that are `there`."""
-        bad = None if sum_is_finite(X) else not_finite(X)
-        E = differences(X, parts, np.empty((len(X), len(parts.origin)), parts.origin.dtype))
-        with np.errstate(all="ignore"):
-            if there is None:
-                evaluate(parts, E, out, space)
-            else:
-                E = namespace(there.origin).from_numpy(E).to(there.origin.device)
-                y = space.of(E, out.shape, "y")
-                evaluate(there, E, y, space)
-                out[...] = to_host(y)
-        if bad is not None:
-            out[bad] = np.nan
+    def _on_host(self, X: NDArray, parts: Parts, out: NDArray, verbose: bool) -> None:
+        d, wide = len(parts.origin), parts.origin.dtype
+        in_place = np.may_share_memory(X, out)
+        direct = parts.is_direct and X.dtype == wide and not in_place
+        # What is not picked is not in E, and activations may swallow what is.
+        early = parts.kept is not None or bool(parts.layers)
 
-    def _many(
+        @np.errstate(all="ignore")
+        def predict(piece: slice) -> None:
+            space, x, part = Workspace.of_thread(), X[piece], out[piece]
+            if direct and x.flags.carray:
+                E = x.reshape(len(x), d)
+            else:
+                E = differences(x, parts, space.of(parts.origin, (len(x), d), "E"))
+            bad = not_finite(x) if early and not sum_is_finite(x) else None
+            evaluate(parts, E, part, space)
+            # Through products alone NaN and infinity of a row reach all of its outputs.
+            if not early and not math.isfinite(part[:, 0].sum(dtype=wide)):
+                bad = not_finite(E if in_place else x)
+            if bad is not None:
+                part[bad] = np.nan
+            bar.update(len(x))
+
+        whole = pieces(len(X), parts, wide.itemsize)
+        with progress(len(X), "predicting", "matrix", verbose and len(whole) > 1) as bar:
+            in_threads(predict, whole)
+
+    def _device(self, name: str) -> Any:
+        """Return the device that there is of a name, or None for the host."""
+        if name not in self._devices:
+            import torch
+
+            device = torch.device(resolve_device(name))
+            self._devices[name] = None if device.type == "cpu" else device
+        return self._devices[name]
+
+    def _by_device(
         self,
         X: NDArray,
         host: Parts,
         outputs: NDArray[np.intp] | None,
         out: NDArray,
-        name: str,
+        device: Any,
         verbose: bool,
-    ) -> None:
+    ) -> bool:
+        """Predict on a device, in pieces, unless the user allows torch a lower precision there."""
         import torch
 
-        if name not in self._devices:
-            self._devices[name] = torch.device(resolve_device(name))
-        device, cpu = self._devices[name], torch.device("cpu")
         kind = torch.float32 if host.origin.dtype == np.float32 else torch.float64
+        if not products_are_exact(torch.empty(0, dtype=kind, device=device)):
+            return False  # which is not meant for arrays
+        there, space = self.parts(kind, device, outputs), Workspace()
+        width = max(there.width, len(host.origin), there.n_outputs)
+        step = max(PIECE_COPIED // (host.origin.itemsize * width), 1)
         with torch.no_grad(), np.errstate(all="ignore"):
-            # Where the user allows torch a lower precision, that is not meant for arrays.
-            if device != cpu and products_are_exact(torch.empty(0, dtype=kind, device=device)):
-                there, space = self.parts(kind, device, outputs), Workspace()
-                width = max(there.width, len(host.origin), there.n_outputs)
-                step = max(PIECE_COPIED // (host.origin.itemsize * width), 1)
-                for piece in steps(len(X), step, verbose):
-                    self._few(X[piece], host, out[piece], space, there)
-                return
-            space = Workspace.of_thread()
-            try:
-                if products_are_exact(torch.empty(0, dtype=kind, device=cpu)):
-                    self._many_on_host(X, host, self.parts(kind, cpu, outputs), out, space, verbose)
-                    return
-                for piece in pieces(len(X), host, host.origin.itemsize, verbose):
-                    self._few(X[piece], host, out[piece], space)
-            finally:
-                space.trim()
+            for piece in shown(steps(len(X), step), len(X), verbose):
+                x, part = X[piece], out[piece]
+                bad = None if sum_is_finite(x) else not_finite(x)
+                memory = np.empty((len(x), len(host.origin)), host.origin.dtype)
+                E = torch.from_numpy(differences(x, host, memory)).to(device)
+                y = space.of(E, part.shape, "y")
+                evaluate(there, E, y, space)
+                part[...] = to_host(y)
+                if bad is not None:
+                    part[bad] = np.nan
+        return True
 
-    def _many_on_host(
-        self, X: NDArray, host: Parts, parts: Parts, out: NDArray, space: Workspace, verbose: bool
-    ) -> None:
-        import torch
-
-        d, wide = len(host.origin), host.origin.dtype
-        in_place, example = np.may_share_memory(X, out), torch.from_numpy(host.origin)
-        direct = host.is_direct and X.dtype == wide and not in_place
-        for piece in pieces(len(X), host, wide.itemsize, verbose):
-            x, part = X[piece], out[piece]
-            if direct and x.flags.carray:
-                E = torch.from_numpy(x).view(len(x), d)
-            else:
-                E = space.of(example, (len(x), d), "E")
-                if x.flags.carray and host.kept is None:
-                    differences(torch.from_numpy(x), parts, E)
-                else:  # read-only memory and files, which torch does not take
-                    differences(x, host, E.numpy())
-            # What is not picked is not in E, and activations may swallow what is.
-            early, finite = host.kept is not None or bool(host.layers), True
-            if host.kept is not None:
-                finite = sum_is_finite(x)
-            elif early:
-                finite = math.isfinite(torch.dot(E.view(-1), E.view(-1)))
-            bad = None if finite else not_finite(x)
-            evaluate(parts, E, torch.from_numpy(part), space)
-            # Through products alone NaN and infinity of a row reach all of its outputs.
-            if not early and not math.isfinite(part[:, 0].sum(dtype=wide)):
-                bad = not_finite(E.numpy() if in_place else x)
-            if bad is not None:
-                part[bad] = np.nan
+    def _host_tensors(
+        self, X: Any, outputs: NDArray[np.intp] | None, out: Any, verbose: bool
+    ) -> Any:
+        """Predict in NumPy, which multiplies stacks faster than torch on the host."""
+        dtype, memory = X.dtype, out
+        X = X.detach().resolve_neg()
+        if dtype.itemsize < 4:
+            X, memory = X.float(), None
+        memory = None if memory is None else memory.numpy()
+        values = self(X.numpy(), outputs, memory, verbose=verbose)
+        if out is None:
+            return namespace(X).from_numpy(values).to(dtype)
+        return out if memory is not None else out.copy_(namespace(X).from_numpy(values))
 
     # -- tensors -----------------------------------------------------------------------------------
 
@@ -271,16 +282,12 @@ class Engine:
         wide = torch.float32 if X.dtype.itemsize < 4 else X.dtype
         parts = self.parts(wide, X.device, outputs)
         if out is None:
-            shape = len(X), parts.n_outputs
-            if on_host(X) and X.dtype == wide:  # NumPy's pages are large, and faster to get
-                out = torch.from_numpy(np.empty(shape, host_view(parts.origin).dtype))
-            else:
-                out = X.new_empty(shape)
+            out = X.new_empty((len(X), parts.n_outputs))
         if _by_kernel(X, parts, out):
             return out
-        space = Workspace.of_thread() if on_host(X) else Workspace()
+        space = Workspace()
         with torch.no_grad(), np.errstate(all="ignore"):
-            for piece in pieces(len(X), parts, wide.itemsize, verbose, X):
+            for piece in shown(pieces(len(X), parts, wide.itemsize, X), len(X), verbose):
                 x, part = X[piece], out[piece]
                 # NaN goes through products, but not through what does not read an entry, nor
                 # infinity through every activation.
@@ -296,7 +303,6 @@ class Engine:
                 evaluate(parts, E, part, space)
                 if seen is not None:
                     part += seen[:, None]
-        space.trim()
         return out
 
 

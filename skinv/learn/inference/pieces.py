@@ -23,7 +23,7 @@ _MOST_ROWS = 2**14
 PIECE_COPIED = 2**24
 
 
-def pieces(m: int, parts: Parts, itemsize: int, verbose: bool, X: Any = None) -> Iterator[slice]:
+def pieces(m: int, parts: Parts, itemsize: int, X: Any = None) -> list[slice]:
     """Cut m rows into pieces: those of a cache or, of a tensor on a device, of its memory."""
     row = itemsize * parts.width
     if X is not None and not on_host(X):
@@ -32,16 +32,20 @@ def pieces(m: int, parts: Parts, itemsize: int, verbose: bool, X: Any = None) ->
         step = min(max(_PIECE_NETWORK // row, _ROWS), _MOST_ROWS)
     else:
         step = min(max(_PIECE // row, 1), _MOST_ROWS)
-    return steps(m, step, verbose)
+    return steps(m, step)
 
 
-def steps(m: int, step: int, verbose: bool) -> Iterator[slice]:
-    """Cut m rows into pieces of `step`, and show how many are done."""
-    with progress(m, "predicting", "matrix", verbose and m > step) as bar:
-        for start in range(0, m, step):
-            piece = slice(start, min(start + step, m))
+def steps(m: int, step: int) -> list[slice]:
+    """Cut m rows into pieces of `step`."""
+    return [slice(start, min(start + step, m)) for start in range(0, m, step)]
+
+
+def shown(pieces: list[slice], m: int, verbose: bool) -> Iterator[slice]:
+    """Show how many of m rows are done, if there are several pieces."""
+    with progress(m, "predicting", "matrix", verbose and len(pieces) > 1) as bar:
+        for piece in pieces:
             yield piece
-            bar.update(piece.stop - start)
+            bar.update(piece.stop - piece.start)
 
 
 def differences(X: Any, parts: Parts, E: Any) -> Any:
