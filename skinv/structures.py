@@ -187,6 +187,8 @@ def symmetric_rows(stack: Any) -> Any:
     xp, (m, n) = namespace(stack), stack.shape[:2]
     i, j = _unlike(stack)
     symmetric = stack[:, i, j] == stack[:, j, i].conj()  # most that are not, are found here
+    if not bool(xp.any(symmetric)):
+        return symmetric
     for piece in pieces(m, n, stack.itemsize, piece_memory(stack) // 4):
         found = indices(symmetric[piece])
         some = stack[piece] if len(found) == len(stack[piece]) else stack[piece][found]

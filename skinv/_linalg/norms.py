@@ -9,6 +9,7 @@ from .._arrays.conversion import as_double, namespace
 from .arithmetic import Arithmetic
 from .products import frobenius
 from .scaling import powers_of_two
+from .workspace import indices
 
 # Norms of errors, and which axis is summed of those that are the largest sum of absolute values.
 # Proofs ask of a norm that ‖AB‖ <= ‖A‖‖B‖, that it is no smaller for entries that are no smaller in
@@ -34,9 +35,12 @@ def operator_norm(stack: Any, norm: str) -> Any:
     return xp.max(xp.sum(abs(stack), axis=axis), axis=1)
 
 
-def norm_bound(stack: Any, norm: str) -> Any:
-    """Return a proven upper bound of the norm of each matrix, in float64."""
-    computed, gamma, lost = _norm_errors(stack, norm)
+def norm_bound(stack: Any, norm: str, size: Any = None) -> Any:
+    """Return a proven upper bound of the norm of each matrix, in float64.
+
+    `size` is its Frobenius norm, as it is rounded, where that is known.
+    """
+    computed, gamma, lost = _norm_errors(stack, norm, size)
     return computed * (1 + gamma) + lost
 
 
@@ -46,7 +50,7 @@ def norm_floor(stack: Any, norm: str) -> Any:
     return computed * (1 - gamma) - lost
 
 
-def _norm_errors(stack: Any, norm: str) -> tuple[Any, float, float]:
+def _norm_errors(stack: Any, norm: str, size: Any = None) -> tuple[Any, float, float]:
     """Return norms as they are computed, their relative error, and what underflow adds to it.
 
     Sums of k terms, and squares, roots and moduli, are off by γ_{k+4} at most, in any order, and
@@ -56,27 +60,39 @@ def _norm_errors(stack: Any, norm: str) -> tuple[Any, float, float]:
     whole = NORMS[norm] is None
     least = arithmetic.tiny**0.5 if whole or arithmetic.is_complex else arithmetic.tiny
     gamma = arithmetic.gamma((n * n if whole else n) + 4)
-    return as_double(operator_norm(stack, norm)), gamma, 2 * n * least
+    computed = size if whole and size is not None else operator_norm(stack, norm)
+    return as_double(computed), gamma, 2 * n * least
+
+
+def sizes(stack: Any) -> Any:
+    """Return the Frobenius norm of each matrix as it is rounded, NaN of those that are not finite.
+
+    The squares of large numbers overflow, so that it may be infinite of others.
+    """
+    xp = namespace(stack)
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = frobenius(stack)
+    if not bool(xp.all(xp.isfinite(size))):
+        rest = indices(~xp.isfinite(size))
+        good = xp.all(xp.isfinite(stack[rest]), axis=(1, 2))
+        size[rest] = xp.astype(xp.where(good, np.inf, np.nan), size.dtype)
+    return size
 
 
 def finite_rows(stack: Any) -> Any:
     """Tell for each matrix whether all its entries are finite."""
-    xp = namespace(stack)
-    with np.errstate(over="ignore", invalid="ignore"):
-        good = xp.isfinite(frobenius(stack))  # the cheapest test, but squares overflow early
-    if not bool(good.all()):
-        rest = ~good
-        good[rest] = xp.all(xp.isfinite(stack[rest]), axis=(1, 2))
-    return good
+    return sizes(stack) >= 0
 
 
-def scales(stack: Any, share: float = 0.25) -> Any:
+def scales(stack: Any, share: float = 0.25, size: Any = None) -> Any:
     """Return a power of two per matrix, shape (m, 1, 1), to divide by before squares are taken.
 
     1 where the norm is within a share of the range of exponents, so that no square over- or
-    underflows; None, for most stacks, if that is so for all matrices.
+    underflows; None, for most stacks, if that is so for all matrices. `size` is that norm, as
+    :func:`sizes` returns it, if it is known.
     """
-    xp, arithmetic, size = namespace(stack), Arithmetic.of(stack), frobenius(stack)
+    xp, arithmetic = namespace(stack), Arithmetic.of(stack)
+    size = frobenius(stack) if size is None else size
     safe = (size > arithmetic.tiny**share) & (size < arithmetic.largest**share)
     if bool(safe.all()):
         return None

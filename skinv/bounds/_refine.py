@@ -7,9 +7,9 @@ import numpy as np
 from .._arrays.conversion import as_double, is_double, namespace
 from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import norm_bound, norm_floor, scales
-from .._linalg.products import product_error
+from .._linalg.products import frobenius, product_error
 from .._linalg.scaling import times_power
-from .._linalg.workspace import Workspace, full, indices, pieces
+from .._linalg.workspace import Workspace, full, indices, on_host, pieces
 from ..refinement import improve
 from ..structures import make_hermitian
 from ._residual import ResidualNorms, measure, scaled
@@ -19,26 +19,37 @@ _PROGRESS = 0.9
 
 
 def refine(
-    A: Any, X: Any, n_refine: Any = 0, *, tol: float, max_refine: int, order: int, norm: str
+    A: Any,
+    X: Any,
+    n_refine: Any = 0,
+    *,
+    tol: float,
+    max_refine: int,
+    order: int,
+    norm: str,
+    size: Any = None,
 ) -> tuple[Any, Any, Any]:
     """Refine approximate inverses in place until their proven error is within `tol`.
 
     Returns bounds of the relative errors (m,), inf where there is none, bounds of ‖I − AX‖ at the
     start (m,), and how many steps were taken (m,), with `n_refine` taken before. A, finite, and X
-    are stacks of one dtype. Those in single precision are refined in it while that helps, then in
-    double if `tol` needs it, and rounded.
+    are stacks of one dtype; `size` is :func:`skinv._linalg.norms.sizes` of A, if it is known. Those
+    in single precision are refined in it while that helps, then in double if `tol` needs it, and
+    rounded.
     """
     xp, (m, n) = namespace(A), A.shape[:2]
     bound, residual = (full(A, (m,), np.inf, xp.float64) for _ in range(2))
     n_refine = full(A, (m,), n_refine, xp.int64)
-    settings, space = (tol, max_refine, order, norm), (Workspace(), Workspace())
+    settings = tol, max_refine, order, norm
+    space = Workspace.of_thread() if on_host(A) else Workspace()
     narrow, double = products_are_exact(A), is_double(A)
     with np.errstate(all="ignore"):
         for piece in pieces(m, n, as_double(A[:0]).itemsize):
             figures = (bound[piece], residual[piece], n_refine[piece])
             a, x = A[piece], X[piece]
             if narrow:
-                _refine_scaled(a, x, figures, space[0], *settings)
+                known = None if size is None else size[piece]
+                _refine_scaled(a, x, figures, space, known, *settings)
             if double:
                 continue
             going = ~(figures[0] <= tol)
@@ -47,8 +58,8 @@ def refine(
             # On in double precision from where single ended, and back.
             rows = slice(None) if bool(going.all()) else indices(going)
             more = tuple(figure[rows] + 0 for figure in figures)
-            wide = space[1].wide(x[rows], "x")
-            _refine_scaled(space[1].wide(a[rows], "a"), wide, more, space[1], *settings)
+            wide = space.wide(x[rows], "x")
+            _refine_scaled(space.wide(a[rows], "a"), wide, more, space, None, *settings)
             x[rows], figures[0][rows] = rounded(wide, x.dtype, more[0], norm)
             figures[2][rows] = more[2]
             if not narrow:
@@ -56,10 +67,13 @@ def refine(
     return bound, residual, n_refine
 
 
-def _refine_scaled(A: Any, X: Any, figures: tuple, space: Workspace, *settings: Any) -> None:
+def _refine_scaled(
+    A: Any, X: Any, figures: tuple, space: Workspace, size: Any, *settings: Any
+) -> None:
     """Refine X in place, in a scale in which nothing over- or underflows."""
-    a, x, unit = scaled(A, X)
-    _refine_piece(a, x, figures, space, *settings)
+    size = frobenius(A) if size is None else size
+    a, x, unit = scaled(A, X, size=size)
+    _refine_piece(a, x, figures, space, size if unit is None else None, *settings)
     if unit is not None:
         # Back in their own scale entries may over- or underflow.
         bound, norm = figures[0], settings[-1]
@@ -74,6 +88,7 @@ def _refine_piece(
     X: Any,
     figures: tuple,
     space: Workspace,
+    size: Any,
     tol: float,
     max_refine: int,
     order: int,
@@ -85,7 +100,7 @@ def _refine_piece(
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     # In single precision no step is taken that would be cheaper in double, or not needed there.
     handover = 0.0 if is_double(A) else 0.5 * tol ** (1 / order)
-    size, x = norm_bound(A, norm), X
+    size, x = norm_bound(A, norm, size), X
     rows: Any = slice(None)  # those still at work
     previous: Any = float("inf")
     D, work = (space.of(X, tuple(X.shape), name) for name in ("D", "work"))

@@ -137,13 +137,14 @@ def _tighten_by_components(A: Any, X: Any, bound: Any, rounding: Any, norm: str)
         bound[rows] = namespace(A).minimum(bound[rows], other)
 
 
-def scaled(A: Any, X: Any, share: float = 0.25) -> tuple[Any, Any, Any]:
+def scaled(A: Any, X: Any, share: float = 0.25, size: Any = None) -> tuple[Any, Any, Any]:
     """Return A/2^k, 2^k X and 2^k, with k per matrix such that no square of A over- or underflows.
 
     Most matrices need no scaling (k = 0), which the norms of A tell: `share` is that of
-    :func:`skinv._linalg.norms.scales`. Where none does the arguments come back, and None.
+    :func:`skinv._linalg.norms.scales`, and so is `size`. Where none does the arguments come back,
+    and None.
     """
-    unit = scales(A, share)
+    unit = scales(A, share, size)
     if unit is None:
         return A, X, None
     return times_power(A, 1 / unit), times_power(X, unit), unit

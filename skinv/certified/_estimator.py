@@ -10,29 +10,34 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 
 from .._arrays.blocks import by_blocks
-from .._arrays.conversion import as_double, is_dask, not_a_number, real_array, to_host
+from .._arrays.conversion import (
+    as_double,
+    in_library_of,
+    is_dask,
+    is_tensor,
+    not_a_number,
+    real_array,
+    to_host,
+)
 from .._arrays.projected import moved_rows
 from .._arrays.results import PROVEN, InverseReport
-from .._arrays.rows import list_rows, numbered, taken_rows
+from .._arrays.rows import list_rows
 from .._arrays.shapes import Matrices
 from .._arrays.training import training_rows
 from .._arrays.validation import take
 from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
-from .._linalg.workspace import indices
+from .._linalg.workspace import host_view, indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..refinement import ORDERS
 from ._anchor import Anchor
 from ._family import members
 from ._fitting import FitsMixin, final_of, is_by_row
 from ._guesses import OURS, guess
-from ._proofs import ProofTerms, certify, certify_blocks, spread
+from ._proofs import STATUSES, ProofTerms, certify_all
 from ._solves import SolvesMixin
 
 __all__ = ["CertifiedInverse"]
-
-# Bytes of a block that is predicted and proven at once.
-_BLOCK = 2**22
 
 
 class CertifiedInverse(
@@ -275,32 +280,28 @@ class CertifiedInverse(
             return by_blocks(self, "report", X)
         ready = self._ready()
         given, taken = ready._take(X)
-        stack = taken.stack
-        finite = finite_rows(stack)
-        index = None if bool(finite.all()) else indices(finite)
-        A = stack if index is None else stack[index]
-        step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
-        norm = check_norm(self.norm)
-        terms = ProofTerms(self.tol, self.order, norm, self.max_refine, self.fallback)
-        many = len(A) > step and type(final_of(ready.estimator_)) in OURS
-        # Others are asked at once, whatever the blocks: what they say may depend on the batch.
-        predicted = None if many else guess(ready.estimator_, given, stack, index)
-        if many or (self.verbose and len(A)):
-            chosen = given if index is None else taken_rows(given, to_host(index))
-            with numbered(range(len(stack)) if index is None else to_host(index), len(stack)):
-                result = certify_blocks(
-                    A, chosen, predicted, step, ready.estimator_, terms, self.verbose
-                )
+        A = host_view(taken.stack)
+        terms = ProofTerms(
+            self.tol, self.order, check_norm(self.norm), self.max_refine, self.fallback
+        )
+        if type(final_of(ready.estimator_)) in OURS:
+            given, predicted = host_view(given), None
         else:
-            result = certify(A, predicted, terms)
-        if index is not None:
-            result = spread(result, finite)
+            # They are asked once, whatever the blocks: what they say may depend on the batch.
+            finite = finite_rows(A)
+            index = None if bool(finite.all()) else indices(finite)
+            predicted = guess(ready.estimator_, given, A, index)
+        result = certify_all(A, given, predicted, ready.estimator_, terms, self.verbose)
+        result.status = STATUSES[result.status]
         moved = moved_rows(X)
         if moved.size:
             result.inverse[moved], result.bound[moved] = not_a_number(A), float("inf")
             result.status[moved] = "projected"
         if "raise" in self.fallback:
             self._refuse(~np.isin(result.status, PROVEN), "inverses")
+        if is_tensor(taken.stack) and not is_tensor(A):
+            for name in ("inverse", "bound", "residual", "n_refine"):
+                result[name] = in_library_of(taken.stack, result[name])
         result.inverse = taken.restored(result.inverse)
         return result
 

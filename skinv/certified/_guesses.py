@@ -18,22 +18,24 @@ from .._arrays.warned import warn
 from .._linalg.workspace import copied, full
 from ..learn.linear import LinearInverseApprox
 from ..learn.neural import NeuralInverseRegressor
+from ..learn.polynomial import PolynomialInverseApprox
 from ..learn.regressor import InverseRegressorMixin
 from ..structures import unpack_symmetric
 from ._fitting import final_of
 
 # Regressors whose predictions are fresh memory, and cheap to ask for in blocks.
-OURS = (LinearInverseApprox, NeuralInverseRegressor)
+OURS = (LinearInverseApprox, NeuralInverseRegressor, PolynomialInverseApprox)
 # How often a regressor is asked, at most, to find out at which matrices it raises.
 _CALLS = 256
 # What is raised whatever the matrices.
 _FAULTS = (NotFittedError, NotImplementedError, TypeError, AttributeError, NameError, MemoryError)
 
 
-def guess(estimator: Any, given: Any, A: Any, index: Any = None) -> Any:
+def guess(estimator: Any, given: Any, A: Any, index: Any = None, out: Any = None) -> Any:
     """Return the regressor's predictions for some finite matrices, as a stack of their own like A.
 
-    `given` is what it is asked with for all, and A are those matrices themselves.
+    `given` is what it is asked with for all, and A are those matrices themselves. `out` is memory
+    for the result.
     """
     total, numbers = len(given), None
     if index is not None:
@@ -43,14 +45,26 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None) -> Any:
         return copied(A)
     if is_complex(given) and not _takes_complex(estimator):
         given = flatten_stack(given)[0]
+    direct = out is not None and _is_direct(estimator, given, out)
     with nullcontext() if numbers is None else numbered(numbers, total):
-        predicted, answered = _ask(estimator, given)
+        predicted, answered = _ask(estimator, given, out.reshape(given.shape) if direct else None)
     if answered is None:
-        return _as_stack(estimator, predicted, A)
-    own = full(A, tuple(A.shape), not_a_number(A))
-    if len(answered):
-        own[answered] = _as_stack(estimator, predicted, A[answered])
-    return own
+        own = out if direct else _as_stack(estimator, predicted, A)
+    else:
+        own = full(A, tuple(A.shape), not_a_number(A))
+        if len(answered):
+            own[answered] = _as_stack(estimator, predicted, A[answered])
+    if out is None or own is out:
+        return own
+    out[...] = own
+    return out
+
+
+def _is_direct(estimator: Any, given: Any, out: Any) -> bool:
+    """Tell whether the regressor can write its predictions where they are to be."""
+    same = type(given) is type(out) and given.dtype == out.dtype
+    order = out.shape[-1]
+    return same and type(estimator) in OURS and order > 1 and given.shape[-1] in (order, order**2)
 
 
 def _takes_complex(estimator: Any) -> bool:
@@ -58,7 +72,7 @@ def _takes_complex(estimator: Any) -> bool:
     return isinstance(unwrapped(estimator), InverseRegressorMixin) and reads_only(estimator)
 
 
-def _ask(estimator: Any, given: Any) -> tuple[Any, NDArray | None]:
+def _ask(estimator: Any, given: Any, out: Any = None) -> tuple[Any, NDArray | None]:
     """Return the regressor's predictions, and for which rows if it raises at some.
 
     What it raises for a batch may be due to a single row: which ones is found by bisection.
@@ -66,13 +80,13 @@ def _ask(estimator: Any, given: Any) -> tuple[Any, NDArray | None]:
     host = not isinstance(final_of(estimator), InverseRegressorMixin)
     copies = not reads_only(estimator)
 
-    def ask(part: Any) -> Any:
+    def ask(part: Any, **memory: Any) -> Any:
         part = private(to_host(part) if host else part) if copies else part
         with np.errstate(all="ignore"), expecting_unanswered():
-            return estimator.predict(part)
+            return estimator.predict(part, **memory)
 
     try:
-        return ask(given), None
+        return ask(given, **({} if out is None else {"out": out})), None
     except _FAULTS:
         raise
     except Exception as error:

@@ -7,10 +7,12 @@ import numpy as np
 from .._arrays.conversion import as_double, namespace, not_a_number, to_host
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
+from .._linalg.norms import sizes
 from .._linalg.products import exact_inverse
 from .._linalg.scaling import in_units
+from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed, in_common_units
-from .._linalg.workspace import empty, full, indices
+from .._linalg.workspace import empty, full, indices, on_host
 from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
@@ -19,6 +21,14 @@ from ._guesses import guess
 
 # Steps of refinement granted to LAPACK's inverse.
 _POLISH = 2
+# Bytes of a block that is predicted and proven at once.
+_BLOCK = 2**22
+# What becomes of a matrix: see :meth:`skinv.CertifiedInverse.report`.
+STATUSES = np.array(
+    ["predicted", "refined", "exact", "inaccurate", "rejected", "singular", "not finite"],
+    dtype="U12",
+)
+EXACT, INACCURATE, REJECTED, SINGULAR, NOT_FINITE = range(2, 7)
 
 
 class ProofTerms(NamedTuple):
@@ -35,51 +45,101 @@ class ProofTerms(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "fallback"}
 
 
-def certify_blocks(
-    A: Any, given: Any, X: Any, step: int, estimator: Any, terms: ProofTerms, verbose: int
+def certify_all(
+    A: Any, given: Any, predicted: Any, estimator: Any, terms: ProofTerms, verbose: int
 ) -> InverseReport:
-    """Certify block by block, which stay in the cache; predict so, too, if X is None."""
-    result = InverseReport()
-    with progress(len(A), "certifying", "matrix", verbose) as bar:
-        for start in range(0, len(A), step):
-            taken = slice(start, start + step)
-            block = A[taken]
-            predicted = guess(estimator, given, A, taken) if X is None else X[taken]
-            for name, values in certify(block, predicted, terms).items():
-                if start == 0:
-                    result[name] = empty(values, (len(A), *values.shape[1:]))
-                result[name][taken] = values
-            bar.update(len(block))
+    """Certify the inverses of matrices, in blocks that stay in the cache, on several threads.
+
+    `predicted` are inverses of the finite ones, like A, in memory of their own, or None where the
+    estimator is asked for each block. The status is a place in STATUSES.
+    """
+    result = _memory(A)
+    if predicted is not None and len(predicted) == len(A):
+        result.inverse = predicted
+    elif predicted is not None:
+        result.inverse[indices(sizes(A) >= 0)] = predicted
+
+    def prove(taken: slice) -> None:
+        block, where = A[taken], taken
+        size = sizes(block)
+        finite = size >= 0
+        if not bool(finite.all()):
+            _put(result, taken.start + indices(~finite), _nothing(A))
+            where = taken.start + indices(finite)
+            block, size = A[where], size[finite]
+        if len(block):
+            X = result.inverse[where]
+            if predicted is None:
+                guess(estimator, given, A, where, out=X)
+            known = certify(block, X, terms, size)
+            if known["inverse"] is X and where is taken:
+                del known["inverse"]  # which stands there
+            _put(result, where, known)
+        bar.update(taken.stop - taken.start)
+
+    step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
+    blocks = [slice(start, min(start + step, len(A))) for start in range(0, len(A), step)]
+    with progress(len(A), "certifying", "matrix", verbose and blocks) as bar:
+        if on_host(A):
+            in_threads(prove, blocks)
+        else:
+            for block in blocks:
+                prove(block)
     return result
 
 
-def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
+def _memory(A: Any) -> InverseReport:
+    """Return memory for what is found out of the inverses of matrices."""
+    m, double = (len(A),), namespace(A).float64
+    return InverseReport(
+        inverse=empty(A, tuple(A.shape)),
+        bound=empty(A, m, double),
+        residual=empty(A, m, double),
+        n_refine=empty(A, m, namespace(A).int64),
+        status=np.empty(m, dtype=np.uint8),
+    )
+
+
+def _nothing(A: Any) -> dict[str, Any]:
+    """Return what there is to say of a matrix that is not finite."""
+    known = {"inverse": not_a_number(A), "bound": np.inf, "residual": np.nan}
+    return known | {"n_refine": 0, "status": NOT_FINITE}
+
+
+def _put(result: InverseReport, where: Any, known: Any) -> None:
+    for name, values in known.items():
+        place = where if name != "status" or isinstance(where, slice) else to_host(where)
+        result[name][place] = values
+
+
+def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> InverseReport:
     """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten.
 
-    Answers are symmetric or Hermitian where the matrices are.
+    `size` is :func:`skinv._linalg.norms.sizes` of A. Answers are symmetric or Hermitian where the
+    matrices are.
     """
     xp, dtype = namespace(A), A.dtype
     if dtype.itemsize < 4:  # half precision
         A, X = xp.astype(A, xp.float32), xp.astype(X, xp.float32)
         terms = terms._replace(tol=terms.tol + xp.finfo(dtype).eps / 2)
     symmetric, tol = symmetric_rows(A), terms.tol
-    bound, residual, n_refine = refine(A, X, **terms.refinement())
+    bound, residual, n_refine = refine(A, X, size=size, **terms.refinement())
     X, bound = with_symmetry(*rounded(X, dtype, bound, terms.norm), terms.norm, symmetric)
     result = InverseReport(inverse=X, bound=bound, residual=residual, n_refine=n_refine)
-    # A sharper proof for those that rounding, or a loose bound, kept from theirs.
-    near = open_rows(bound, tol)
-    near = near[bound[near] < 1]
-    if len(near):
-        bound[near] = proven(as_double(A[near]), as_double(X[near]), terms.norm)
     open_ = open_rows(bound, tol)
     if len(open_):
+        # A sharper proof for those that rounding, or a loose bound, kept from theirs.
+        near = open_[bound[open_] < 1]
+        if len(near):
+            bound[near] = proven(as_double(A[near]), as_double(X[near]), terms.norm)
+        open_ = open_rows(bound, tol)
+    if len(open_):
         _in_own_units(A, result, open_, symmetric, terms)
-    refined = to_host(n_refine) > 0
-    result.status = np.where(refined, "refined", "predicted").astype("<U12")
-    open_ = open_rows(bound, tol)
+        open_ = open_rows(bound, tol)
+    result.status = (to_host(n_refine) > 0).astype(np.uint8)  # predicted or refined
     if not len(open_):
         return result
-    result.status[to_host(open_)] = "inaccurate"
+    result.status[to_host(open_)] = INACCURATE
     if terms.fallback in ("exact", "exact-raise"):
         _fall_back(A, result, open_, symmetric, terms._replace(max_refine=_POLISH))
     # What raises does so where the rows' numbers are known.
@@ -88,7 +148,7 @@ def certify(A: Any, X: Any, terms: ProofTerms) -> InverseReport:
             open_ = open_[bound[open_] == np.inf]
         result.inverse[open_], bound[open_] = not_a_number(X), np.inf
         host = to_host(open_)
-        result.status[host[result.status[host] != "singular"]] = "rejected"
+        result.status[host[result.status[host] != SINGULAR]] = REJECTED
     return result
 
 
@@ -141,8 +201,8 @@ def _fall_back(
     new, rows = indices(~kept), open_[~kept]
     result.inverse[rows], result.bound[rows] = x[new], bound[new]
     result.n_refine[rows] = 0
-    status = np.where(to_host(bound) <= tol, "exact", "inaccurate")
-    status[to_host(singular & ~kept)] = "singular"
+    status = np.where(to_host(bound) <= tol, EXACT, INACCURATE)
+    status[to_host(singular & ~kept)] = SINGULAR
     result.status[to_host(open_)] = status
 
 
@@ -150,16 +210,3 @@ def open_rows(bound: Any, tol: float) -> Any:
     """Return the rows that have a bound (m,) or (m, k) that is not within `tol`."""
     open_ = ~(bound <= tol)
     return indices(open_ if open_.ndim == 1 else open_.any(1))
-
-
-def spread(result: InverseReport, finite: Any) -> InverseReport:
-    """Put the results of the finite rows among those of all."""
-    nothing = {"inverse": not_a_number(result.inverse), "bound": np.inf, "residual": np.nan}
-    out = InverseReport()
-    for name, fill in (nothing | {"n_refine": 0}).items():
-        values = result[name]
-        out[name] = full(values, (len(finite), *values.shape[1:]), fill)
-        out[name][finite] = values
-    out.status = np.full(len(finite), "not finite", dtype=result.status.dtype)
-    out.status[to_host(finite)] = result.status
-    return out
