@@ -164,7 +164,12 @@ class ResidualNorms(NamedTuple):
         return (self.computed + self.rounding) * _UP
 
     def after_step(self, order: int, arithmetic: Arithmetic, n: int) -> Any:
-        """Bound the residual after a step of refinement, before the step is taken.
+        """Bound the residual after a step of refinement, before the step is taken."""
+        bound = self.stepped(order, arithmetic, n)
+        return namespace(bound).where(self.computed < 0.9, bound, np.inf)
+
+    def stepped(self, order: int, arithmetic: Arithmetic, n: int) -> Any:
+        """Bound the residual after a step, for ‖R'‖ < 1.
 
         With D = −R' and the refined Y = X(I + R' + … + R'^{p−1}) + F, F its rounding,
         I − AY = R'^p + (R − R')(I + R' + … + R'^{p−1}) − AF. Each stage of Horner's rule,
@@ -176,9 +181,7 @@ class ResidualNorms(NamedTuple):
         gamma = arithmetic.gamma(n) * (1 + 4 * arithmetic.unit)
         rounding = worst * (2 * arithmetic.unit + gamma * self.computed)
         rounding = rounding + 4 * n * n * arithmetic.tiny * share * (1 + self.X)
-        bound = self.computed**order + self.rounding * share + self.A * rounding
-        xp = namespace(bound)
-        return xp.where(self.computed < 0.9, bound * _UP, np.inf)
+        return (self.computed**order + self.rounding * share + self.A * rounding) * _UP
 
 
 def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> ResidualNorms:
@@ -186,11 +189,11 @@ def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> ResidualNo
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     size_A = norm_bound(A, norm) if size_A is None else size_A
     size_X, computed = norm_bound(X, norm), norm_bound(D, norm)
-    rounding = _rounding(arithmetic, n, computed, size_A * size_X, size_A, size_X)
+    rounding = rounding_of(arithmetic, n, computed, size_A * size_X, size_A, size_X)
     return ResidualNorms(computed, rounding, size_A, size_X)
 
 
-def _rounding(
+def rounding_of(
     arithmetic: Arithmetic, n: int, computed: Any, absolute: Any, size_A: Any, size_X: Any
 ) -> Any:
     """Bound ‖R − R'‖ from a bound of ‖|A||X|‖. The last term is what underflows."""
@@ -222,7 +225,7 @@ def _sharper_rounding(A: Any, X: Any, D: Any, known: ResidualNorms, norm: str) -
     absolute = norm_bound(product(abs(A[rows]), abs(X[rows])), norm)
     absolute = absolute * (1 + 2 * arithmetic.gamma(n)) + 4 * n * n * arithmetic.tiny
     some = ResidualNorms(*(part[rows] for part in known))
-    sharper = _rounding(arithmetic, n, some.computed, absolute, some.A, some.X)
+    sharper = rounding_of(arithmetic, n, some.computed, absolute, some.A, some.X)
     rounding = known.rounding + 0.0
     rounding[rows] = xp.minimum(some.rounding, sharper)
     return known._replace(rounding=rounding)

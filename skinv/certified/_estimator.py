@@ -35,6 +35,7 @@ from ._family import members
 from ._fitting import FitsMixin, final_of, is_by_row
 from ._guesses import OURS, guess
 from ._proofs import STATUSES, ProofTerms, certify_all
+from ._singly import SinglyMixin
 from ._solves import SolvesMixin
 
 __all__ = ["CertifiedInverse"]
@@ -42,6 +43,7 @@ __all__ = ["CertifiedInverse"]
 
 class CertifiedInverse(
     FitsMixin,
+    SinglyMixin,
     SolvesMixin,
     WrapsRegressorMixin,
     InverseRegressorMixin,

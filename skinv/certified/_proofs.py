@@ -20,7 +20,7 @@ from ..structures import symmetric_rows
 from ._guesses import guess
 
 # Steps of refinement granted to LAPACK's inverse.
-_POLISH = 2
+POLISH = 2
 # Bytes of a block that is predicted and proven at once.
 _BLOCK = 2**22
 # What becomes of a matrix: see :meth:`skinv.CertifiedInverse.report`.
@@ -141,7 +141,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> InverseReport:
         return result
     result.status[to_host(open_)] = INACCURATE
     if terms.fallback in ("exact", "exact-raise"):
-        _fall_back(A, result, open_, symmetric, terms._replace(max_refine=_POLISH))
+        _fall_back(A, result, open_, symmetric, terms._replace(max_refine=POLISH))
     # What raises does so where the rows' numbers are known.
     if terms.fallback != "keep":
         if terms.fallback != "nan":

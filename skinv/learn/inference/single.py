@@ -5,8 +5,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._linalg.workspace import Workspace
-from .evaluate import evaluate
 from .parts import Parts
 
 
@@ -15,7 +13,7 @@ def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
     origin, kept = parts.origin, parts.kept
     unit = None if parts.unit == 1.0 else origin.dtype.type(parts.unit)
     if parts.reduced is not None:
-        terms = [_by_evaluation(parts)]
+        terms = [term for term in (_reduced(parts), _linear(parts), _series(parts)) if term]
     else:
         terms = [term for term in (_network(parts), _series(parts)) if term]
     first = terms[0]
@@ -37,23 +35,75 @@ def single_function(parts: Parts) -> Callable[[NDArray], NDArray]:
     return function
 
 
-def _by_evaluation(parts: Parts) -> Callable[[NDArray], NDArray]:
-    """Return a batch of one as a function of differences, where there are no shortcuts."""
+def _reduced(parts: Parts) -> Callable[[NDArray], NDArray]:
+    """Return a model in reduced coordinates as a function of differences.
 
-    def function(e: NDArray) -> NDArray:
-        out = np.empty((1, parts.n_outputs), e.dtype)
-        with np.errstate(all="ignore"):
-            evaluate(parts, e[None], out, Workspace())
-        return out[0]
+    See :meth:`skinv.learn.inference.coordinates.ReducedPart.evaluate`.
+    """
+    part = parts.reduced
+    assert part is not None
+    first, terms, n_terms = np.ascontiguousarray(part.projection.T), part.terms, len(part.terms)
+    r, shift, limits = part.n_outside, _flat(part.shift), _flat(part.limits)
+    layers, activate = _halved(part.layers, parts.activation)
+    n_hidden = len(layers[-1][1]) if layers else 0
+    n_inputs = layers[0][0].shape[1] if layers else 0
+    n_inside = n_terms + n_hidden + 1
+    last, basis, constant = part.coef, None, None
+    if part.basis is None:
+        last = np.ascontiguousarray(part.coef.T)
+    else:
+        basis, constant = np.ascontiguousarray(part.basis[:-1].T), part.basis[-1]
 
-    return function
+    def reduced(e: NDArray) -> NDArray:
+        looked = first.dot(e)
+        if shift is not None:
+            looked += shift
+        inside = np.empty(n_inside, e.dtype)
+        inside[: len(looked) - r] = looked[r:]
+        terms.evaluate(inside[:n_terms])
+        if n_hidden:
+            h = inside[:n_inputs]
+            for V, c in layers:
+                h = V.dot(h)
+                h += c
+                h = activate(h)
+            inside[n_terms:-1] = h
+        known = limits is None or (np.abs(looked) <= limits).all()
+        inside[-1] = 1.0 if known else np.nan
+        if basis is None:
+            return last.dot(inside)
+        out = basis.dot(last.dot(inside[:-1]))
+        out += constant if known else np.nan
+        return out
+
+    return reduced
+
+
+def _linear(parts: Parts) -> Callable[[NDArray], NDArray] | None:
+    if parts.linear is None:
+        return None
+    linear = np.ascontiguousarray(parts.linear.T)
+    return lambda e: linear.dot(e)
+
+
+def _flat(column: NDArray | None) -> NDArray | None:
+    return None if column is None else column[:, 0]
+
+
+def _halved(layers: list, activation: str) -> tuple[list[tuple[NDArray, NDArray]], Callable]:
+    """Return hidden layers (n_out, n_in) and what follows them.
+
+    silu(2t) is t(1 + tanh t), so its inputs are halved beforehand.
+    """
+    half = 0.5 if activation == "silu" else 1.0
+    halved = [(np.ascontiguousarray(W) * half, b.reshape(-1) * half) for W, b in layers]
+    return halved, _ACTIVATIONS[activation]
 
 
 def _network(parts: Parts) -> Callable[[NDArray], NDArray] | None:
     """Return network and affine part as a function of differences.
 
-    Where there are both they share a product, whose last entries are the affine part. silu(2t) is
-    t(1 + tanh t), so its inputs are halved beforehand.
+    Where there are both they share a product, whose last entries are the affine part.
     """
     linear = None if parts.linear is None else np.ascontiguousarray(parts.linear.T)
     if not parts.layers:
@@ -61,15 +111,13 @@ def _network(parts: Parts) -> Callable[[NDArray], NDArray] | None:
         if linear is not None:
             return lambda e: linear.dot(e) + constant
         return None if constant is None else lambda e: constant.copy()
-    half = 0.5 if parts.activation == "silu" else 1.0
-    layers = [(np.ascontiguousarray(W.T) * half, b * half) for W, b in parts.layers[:-1]]
+    layers, activate = _halved([(W.T, b) for W, b in parts.layers[:-1]], parts.activation)
     W, b = parts.layers[-1]
     last, end = np.ascontiguousarray(W.T), b
     if not layers:
         if linear is not None:
             last = last + linear
         return lambda e: last.dot(e) + end
-    activate = _ACTIVATIONS[parts.activation]
     first, start = layers[0]
     n_hidden = len(start)
     if linear is not None:

@@ -1,0 +1,180 @@
+"""One matrix at a time, with as few NumPy calls as there can be."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._arrays.conversion import as_double, flushes, to_host
+from .._linalg.arithmetic import Arithmetic
+from .._linalg.norms import check_norm, norm_bound
+from ..bounds._refine import rounded
+from ..bounds._residual import ResidualNorms, rounding_of
+from ._guesses import OURS, guess
+from ._proofs import POLISH, ProofTerms
+
+# Nothing that is squared here may over- or underflow, see :func:`skinv._linalg.norms.scales`.
+_LEAST, _LARGEST = 1e-70, 1e70
+
+
+class SinglyMixin:
+    """A regressor of inverses whose answers are proven, for loops that take matrices singly."""
+
+    tol: float
+    max_refine: int
+    order: int
+    fallback: str
+    norm: Any
+    family: Any
+    report: Any
+    _ready: Any
+
+    def inverse_function(self) -> Callable[[ArrayLike], tuple[NDArray, float, str]]:
+        """Return prediction, refinement, proof and fallback as a function of one matrix.
+
+        For loops, where a call of :meth:`report` takes many times as long as an inverse.
+
+        Returns
+        -------
+        function
+            Takes an array of shape (n, n), real or complex, of any strides, and returns
+            ``(inverse, bound, status)`` as the rows of :meth:`report` have it, in memory of their
+            own. It may be called from several threads, and does not follow the estimator when that
+            is fitted again.
+
+        Raises
+        ------
+        ValueError
+            For a family, whose matrices come from parameters.
+
+        Examples
+        --------
+        >>> from skinv import CertifiedInverse, LinearInverseApprox
+        >>> model = CertifiedInverse(LinearInverseApprox([[2.0, 0.0], [0.0, 4.0]])).fit()
+        >>> inverse = model.inverse_function()
+        >>> X, bound, status = inverse([[2.5, 0.0], [0.0, 4.0]])
+        >>> X.round(3), bool(bound <= 1e-6), status
+        (array([[0.4 , 0.  ],
+               [0.  , 0.25]]), True, 'refined')
+        """
+        if self.family is not None:
+            raise ValueError(
+                "Matrices of a family come from parameters: pass these to report, in batches."
+            )
+        model = self._ready()
+        estimator, report = model.estimator_, model.report
+        terms = ProofTerms(
+            model.tol, model.order, check_norm(model.norm), model.max_refine, model.fallback
+        )
+        polish = terms._replace(max_refine=POLISH)
+        exact = terms.fallback in ("exact", "exact-raise")
+        predict = estimator.inverse_function() if type(estimator) in OURS else None
+        figures = {kind: _Figures(kind) for kind in (np.float64, np.complex128)}
+        inv = np.linalg.inv
+
+        def single(A: ArrayLike) -> tuple[NDArray, float, str]:
+            A = np.asarray(to_host(A))
+            if A.ndim != 2 or A.shape[0] != A.shape[1]:
+                raise ValueError(f"Got an array of shape {A.shape}, but one matrix is (n, n).")
+            wide = as_double(A) if A.dtype.char in "dDfF" else A
+            known = figures.get(wide.dtype.type)
+            if known is not None:
+                with np.errstate(all="ignore"):
+                    if predict is None:
+                        x = guess(estimator, wide[None].reshape(1, -1), wide[None])[0]
+                    else:
+                        x = predict(wide)
+                    proven = known.refined(wide, x, terms)
+                    status = "refined" if proven is not None and proven[2] else "predicted"
+                    if proven is None and exact:
+                        status = "exact"
+                        try:
+                            proven = known.refined(wide, inv(wide), polish)
+                        except np.linalg.LinAlgError:
+                            proven = None
+                if proven is not None:
+                    x, bound, _ = proven
+                    if A.dtype == wide.dtype:
+                        return x, bound, status
+                    narrow, moved = rounded(x[None], A.dtype, np.array([bound]), terms.norm)
+                    if moved[0] <= terms.tol:
+                        return narrow[0], float(moved[0]), status
+            found = report(A[None])
+            return found.inverse[0], float(found.bound[0]), str(found.status[0])
+
+        return single
+
+
+class _Figures:
+    """The constants of proofs of single matrices in a precision."""
+
+    def __init__(self, kind: Any):
+        self._arithmetic = Arithmetic.of(np.empty(0, kind))
+        self._identity = np.zeros((0, 0))
+
+    def refined(
+        self, a: NDArray, x: NDArray, terms: ProofTerms
+    ) -> tuple[NDArray, float, int] | None:
+        """Refine an approximate inverse until it is proven to be within the tolerance.
+
+        Returns the inverse, its bound and how many steps were taken; None where that does not lead
+        there straight away.
+        """
+        n, arithmetic = len(a), self._arithmetic
+        up, lost = 1 + arithmetic.gamma(n * n + 4), 2 * n * arithmetic.tiny**0.5
+        size = _frobenius(a)
+        if not _LEAST < size < _LARGEST:
+            return None
+        whole = terms.norm == "fro"
+        size_A = size * up + lost if whole else float(norm_bound(a[None], terms.norm)[0])
+        identity, previous = self._identity_of(n), math.inf
+        for step in range(terms.max_refine + 1):
+            D = a.dot(x)
+            D -= identity
+            if whole:
+                size_X, size_D = _frobenius(x) * up + lost, _frobenius(D) * up + lost
+            else:
+                size_X, size_D = norm_bound(np.stack([x, D]), terms.norm).tolist()
+            rounding = rounding_of(arithmetic, n, size_D, size_A * size_X, size_A, size_X)
+            known = ResidualNorms(size_D, rounding, size_A, size_X)
+            bound = known.bound
+            if bound <= terms.tol:
+                return self._symmetric(a, x, bound, step, terms)
+            if not size_D < min(0.9 * previous, 0.9) or step == terms.max_refine:
+                return None
+            previous, y = size_D, x
+            for _ in range(terms.order - 1):
+                y = x - y.dot(D)
+            x = y
+            ahead = known.stepped(terms.order, arithmetic, n)
+            if ahead <= terms.tol:
+                return self._symmetric(a, x, ahead, step + 1, terms)
+        return None
+
+    def _identity_of(self, n: int) -> NDArray:
+        if len(self._identity) != n:
+            self._identity = np.eye(n)
+        return self._identity
+
+    def _symmetric(
+        self, a: NDArray, x: NDArray, bound: float, steps: int, terms: ProofTerms
+    ) -> tuple[NDArray, float, int] | None:
+        """Make the answer Hermitian if the matrix is, as :func:`with_symmetry` does."""
+        if len(a) > 1 and a.item(0, -1) == a.item(-1, 0).conjugate():
+            other = a.T.conj()
+            if flushes() or (a == other).all():
+                if terms.norm != "fro" or flushes() or not _LEAST < _frobenius(x) < _LARGEST:
+                    return None
+                x = (x + x.T.conj()) * 0.5
+                bound = (bound + 3 * self._arithmetic.unit * (1 + bound)) * (1 + 2.0**-46)
+                if not bound <= terms.tol:
+                    return None
+        return x, bound, steps
+
+
+def _frobenius(a: NDArray) -> float:
+    row = a.ravel()
+    row = row if row.dtype.char == "d" else row.view(np.float64)
+    return math.sqrt(row.dot(row))

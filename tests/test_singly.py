@@ -1,0 +1,131 @@
+"""One matrix at a time: proven as in a batch, in memory of its own, whatever comes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import cache
+
+import hostile
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from skinv import CertifiedInverse, LinearInverseApprox, PolynomialInverseApprox
+
+rng = np.random.default_rng(0)
+CENTER = 3 * np.eye(4) + rng.standard_normal((4, 4)) / 4
+NEAR = CENTER + 0.1 * rng.standard_normal((200, 4, 4))
+WHOLE = CENTER + 0.3j * rng.standard_normal((4, 4))
+SYMMETRIC = np.array([[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]])
+
+
+def cases():
+    """Fitted models, and single matrices of all kinds for each."""
+    hermitian = WHOLE @ WHOLE.conj().T
+    yield "real", LinearInverseApprox(CENTER), NEAR[0]
+    yield "as predicted", LinearInverseApprox(CENTER), CENTER
+    yield "strided", LinearInverseApprox(CENTER), np.asfortranarray(NEAR[0])
+    yield "reversed", LinearInverseApprox(CENTER), NEAR[0][::-1, ::-1]
+    yield "read-only", LinearInverseApprox(CENTER), np.broadcast_to(NEAR[0], (1, 4, 4))[0]
+    yield "single precision", LinearInverseApprox(CENTER), NEAR[0].astype(np.float32)
+    yield "a list", LinearInverseApprox(CENTER), NEAR[0].tolist()
+    yield "integers", LinearInverseApprox(CENTER), np.round(NEAR[0]).astype(int)
+    yield "far away", LinearInverseApprox(CENTER), rng.standard_normal((4, 4))
+    yield "singular", LinearInverseApprox(CENTER), np.ones((4, 4))
+    yield "nearly singular", LinearInverseApprox(CENTER), np.ones((4, 4)) + 1e-15 * NEAR[0]
+    yield "not finite", LinearInverseApprox(CENTER), np.where(np.eye(4), np.nan, CENTER)
+    yield "huge", LinearInverseApprox(CENTER), NEAR[0] * 1e200
+    yield "tiny", LinearInverseApprox(CENTER), NEAR[0] * 1e-200
+    yield "mixed units", LinearInverseApprox(CENTER), NEAR[0] * np.logspace(-60, 60, 4)[:, None]
+    yield "symmetric", LinearInverseApprox(SYMMETRIC), SYMMETRIC + 0.1 * np.eye(3)
+    yield "complex", LinearInverseApprox(WHOLE), WHOLE + 0.1 * NEAR[0]
+    yield "hermitian", LinearInverseApprox(hermitian), hermitian + 0.5 * np.eye(4)
+    yield "one entry", LinearInverseApprox([[2.0]]), [[2.5]]
+    yield "learned", PolynomialInverseApprox(), NEAR[0]
+    yield "of others", Ridge(), NEAR[0]
+
+
+CASES = {name: (model, A) for name, model, A in cases()}
+
+
+@cache
+def fitted(name):
+    """The regressor of a case."""
+    estimator, _ = CASES[name]
+    if hasattr(estimator, "center"):
+        return estimator.fit()
+    return estimator.fit(*(stack.reshape(len(NEAR), -1) for stack in (NEAR, np.linalg.inv(NEAR))))
+
+
+def error_is_below(bound, A, X, norm):
+    """By ball arithmetic, of complex matrices in rational numbers and the Frobenius norm."""
+    if not np.iscomplexobj(A):
+        return bound >= hostile.Oracle(A).errors(X)[("fro", "inf", "1").index(norm)]
+    inverse = hostile.rational(A).inv()
+    off, size = (
+        sum(Fraction(int(v.p), int(v.q)) ** 2 for row in M.tolist() for v in row)
+        for M in (inverse - hostile.rational(X), inverse)
+    )
+    return norm != "fro" or Fraction(bound) ** 2 * size >= off
+
+
+@pytest.mark.parametrize("norm", ["fro", "inf", "1"])
+@pytest.mark.parametrize("fallback", ["exact", "nan"])
+@pytest.mark.parametrize("name", CASES)
+def test_as_in_a_batch(name, fallback, norm):
+    """Status and answers of a batch of one, bounds that hold by exact rationals."""
+    A = CASES[name][1]
+    model = CertifiedInverse(fitted(name), tol=1e-9, fallback=fallback, norm=norm)
+    given = np.array(A, copy=True)
+    X, bound, status = model.inverse_function()(A)
+    report = model.report(np.array(A)[None])
+    assert status == report.status[0]
+    assert type(bound) is float
+    assert X.dtype == report.inverse.dtype
+    np.testing.assert_array_equal(given, np.array(A))
+    assert not np.may_share_memory(X, np.asarray(A))
+    np.testing.assert_allclose(X, report.inverse[0], rtol=1e-9, atol=1e-9 * abs(X).max())
+    if np.isfinite(bound):
+        assert status != "inaccurate" or bound > 1e-9
+        assert error_is_below(bound, np.asarray(A) + 0.0, X, norm)
+    if np.array_equal(given, given.T.conj()) and np.isfinite(X).all():
+        np.testing.assert_array_equal(X, X.T.conj())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_raises(name):
+    """Where a batch raises, so does a single matrix."""
+    A = CASES[name][1]
+    for fallback in ("raise", "exact-raise"):
+        model = CertifiedInverse(fitted(name), tol=1e-9, fallback=fallback)
+        try:
+            model.report(np.array(A)[None])
+        except ValueError:
+            with pytest.raises(ValueError, match="could not be proven"):
+                model.inverse_function()(A)
+        else:
+            model.inverse_function()(A)
+
+
+def test_memory_and_threads():
+    """Every call has memory of its own; threads do not get in each other's way; fits neither."""
+    model = CertifiedInverse(LinearInverseApprox(CENTER), tol=1e-12).fit()
+    inverse = model.inverse_function()
+    first = inverse(NEAR[0])[0]
+    kept = first.copy()
+    model.set_params(tol=0.1, estimator=LinearInverseApprox(np.eye(2))).fit()
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(inverse, list(NEAR) * 5))
+    np.testing.assert_array_equal(first, kept)
+    for A, (X, bound, _) in zip(list(NEAR) * 5, answers, strict=True):
+        assert bound <= 1e-12
+        assert np.linalg.norm(A @ X - np.eye(4)) < 1e-11
+
+
+def test_what_is_refused():
+    """A stack, a rectangle, and a family, whose matrices nobody has."""
+    inverse = CertifiedInverse(LinearInverseApprox(CENTER)).fit().inverse_function()
+    for shape in ((1, 4, 4), (4, 3), (16,), (3, 3)):
+        with pytest.raises(ValueError, match="shape"):
+            inverse(np.ones(shape))
+    with pytest.raises(ValueError, match="family"):
+        CertifiedInverse(Ridge(), family=np.diag).inverse_function()
