@@ -30,7 +30,9 @@ def loaded_torch() -> Any:
 
 def is_tensor(X: Any) -> bool:
     """Tell whether something is a torch tensor, without importing torch."""
-    known = _TENSORS.get(type(X))  # this is asked often
+    if type(X) is np.ndarray:  # this is asked often
+        return False
+    known = _TENSORS.get(type(X))
     if known is None:
         torch = loaded_torch()
         known = torch is not None and isinstance(X, torch.Tensor)

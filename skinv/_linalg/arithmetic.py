@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from .._arrays.conversion import is_complex, is_double, namespace
 from .workspace import on_host
 
@@ -26,9 +28,16 @@ class Arithmetic:
         """Return the constants of the dtype of an array or tensor."""
         # Either sum is another number where rounding is upward, downward or toward zero.
         nearest = _ONE + _SMALL == _ONE == _ONE - _SMALL
+        if nearest and type(array) is np.ndarray:
+            known = _NEAREST.get(array.dtype.char)
+            if known is not None:
+                return known
         whole, units = is_complex(array), 1 if nearest else 2
         by_three = whole and not on_host(array)
-        return _arithmetic(namespace(array), array.dtype, whole, units, by_three)
+        found = _arithmetic(namespace(array), array.dtype, whole, units, by_three)
+        if nearest and type(array) is np.ndarray:
+            _NEAREST[array.dtype.char] = found
+        return found
 
     def gamma(self, n: int) -> float:
         """Return γ_n = nu/(1 − nu), the error of a sum of n products (Higham 2002, section 3.1).
@@ -47,6 +56,8 @@ class Arithmetic:
 
 
 _ONE, _SMALL = 1.0, 2.0**-60
+# Of arrays, which are looked at often, where rounding is to nearest.
+_NEAREST: dict[str, Arithmetic] = {}
 
 
 @lru_cache

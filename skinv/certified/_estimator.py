@@ -24,7 +24,7 @@ from .._arrays.results import PROVEN, InverseReport
 from .._arrays.rows import list_rows
 from .._arrays.shapes import Matrices
 from .._arrays.training import training_rows
-from .._arrays.validation import take
+from .._arrays.validation import take, take_as_is
 from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
 from .._linalg.workspace import host_view, indices
@@ -311,7 +311,10 @@ class CertifiedInverse(
         """Return what the regressor is asked with, and the matrices, NaN and infinity included."""
         if self.family is not None:
             return members(self, X, False)
-        taken = take(self, X, exact=True)
+        known = isinstance(X, np.ndarray) and hasattr(self, "n_features_in_")
+        taken = (take_as_is(self, X) if known else None) or take(self, X, exact=True)
+        if taken.numbers.ndim == 3 and not taken.is_complex:
+            taken = taken._replace(numbers=X.reshape(len(X), self.n_features_in_))
         return (X if hasattr(X, "columns") else taken.numbers), taken
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:

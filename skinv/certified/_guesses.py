@@ -62,9 +62,8 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None, out: Any = None
 
 def _is_direct(estimator: Any, given: Any, out: Any) -> bool:
     """Tell whether the regressor can write its predictions where they are to be."""
-    same = type(given) is type(out) and given.dtype == out.dtype
-    order = out.shape[-1]
-    return same and type(estimator) in OURS and order > 1 and given.shape[-1] in (order, order**2)
+    same = type(given) is type(out) and given.dtype == out.dtype and out.shape[-1] > 1
+    return same and type(estimator) in OURS and math.prod(given.shape) == math.prod(out.shape)
 
 
 def _takes_complex(estimator: Any) -> bool:
