@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from ._arrays.memory import on_host
 from ._arrays.pairs import check_pair
 from ._linalg.products import kernels_for, product, product_error
-from ._linalg.workspace import apart, copied, empty_like, on_host, piece_memory, pieces
+from ._linalg.threads import in_threads
+from ._linalg.workspace import Workspace, apart, copied, piece_memory, pieces
 
 __all__ = ["newton_schulz"]
 
@@ -85,12 +87,15 @@ def newton_schulz(
         if out is not X:
             X.copy_(out)
         return came.matrices(X)
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        for piece in pieces(len(X), X.shape[-1], X.itemsize, piece_memory(X)):
-            block = X[piece]
-            D, work = empty_like(block), empty_like(block)
+
+    def refine(piece: slice) -> None:
+        with np.errstate(all="ignore"):
+            block, space = X[piece], Workspace.of_thread() if on_host(X) else Workspace()
+            D, work = (space.of(X, tuple(block.shape), name) for name in ("D", "work"))
             for _ in range(n_steps):
                 improve(block, product_error(A[piece], block, out=D), order, work)
+
+    in_threads(refine, pieces(len(X), X.shape[-1], X.itemsize, piece_memory(X)), X)
     return came.matrices(X)
 
 

@@ -150,7 +150,7 @@ def test_halved_bounds_are_caught(n, dtype, norm):
 def drop_rounding(monkeypatch):
     """Make residual_bound take the computed residual for the exact one."""
     monkeypatch.setattr(
-        skinv.bounds._residual, "_rounding", lambda arithmetic, n, computed, *_: 0 * computed
+        skinv.bounds._residual, "rounding_of", lambda arithmetic, n, computed, *_: 0 * computed
     )
     monkeypatch.setattr(skinv.bounds._residual.Arithmetic, "gamma", lambda self, n: 0.0)
 

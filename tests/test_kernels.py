@@ -115,6 +115,7 @@ for n, order, expected in ((16, 1, True), (4, 2, True), (4, 1, False), (40, 1, F
 REFINEMENT_USES = """
 skinv.refinement.kernels_for = kernels_for
 skinv.refinement.on_host = lambda X: not torch.is_tensor(X)
+skinv._arrays.pairs.host_view = lambda X: X
 A = torch.tensor(np.eye(5) * 4 + rng.standard_normal((8, 5, 5)) / 3, dtype=torch.float32)
 X = torch.linalg.inv(A.double()).float() * 1.05  # column-major
 exact = newton_schulz(A.numpy(), X.numpy(), 2)

@@ -1,4 +1,4 @@
-"""Memory that callers give for results."""
+"""Memory that numbers are in, and that callers give for results."""
 
 from typing import Any
 
@@ -6,6 +6,19 @@ import numpy as np
 
 from .conversion import is_tensor
 from .embedding import as_pairs
+
+
+def on_host(X: Any) -> bool:
+    """Tell whether numbers are in the host's memory."""
+    return not is_tensor(X) or X.device.type == "cpu"
+
+
+def host_view(X: Any) -> Any:
+    """Return a tensor on the host as an array in the same memory, anything else as it is.
+
+    Tensors in half precision stay: NumPy does not know all of them.
+    """
+    return X.numpy() if is_tensor(X) and on_host(X) and X.dtype.itemsize >= 4 else X
 
 
 def result_memory(X: Any, out: Any, shape: tuple[int, ...], dtype: Any) -> Any:

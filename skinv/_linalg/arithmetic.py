@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays.conversion import is_complex, is_double, namespace
-from .workspace import on_host
+from .._arrays.memory import on_host
 
 # At least √2 and √10.
 _ROOT_2, _ROOT_10 = 1.4142135623730954, 3.1622776601683800

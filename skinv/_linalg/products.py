@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from .._arrays.conversion import as_double, is_complex, is_tensor, loaded_torch, namespace, parts_of
+from .._arrays.memory import on_host
 from .arithmetic import products_are_exact
-from .workspace import Workspace, on_host
+from .workspace import Workspace
 
 
 def product(A: Any, B: Any, out: Any = None) -> Any:

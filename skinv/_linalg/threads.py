@@ -12,19 +12,22 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from .._arrays.conversion import loaded_torch
+from .._arrays.memory import on_host
 from .._arrays.warned import later, warn
 from .workspace import Workspace
 
 
-def in_threads(work: Callable[[slice], Any], pieces: Iterable[slice]) -> None:
+def in_threads(work: Callable[[slice], Any], pieces: Iterable[slice], at: Any) -> None:
     """Call a function for every piece, on several threads if there are several pieces.
+
+    And if numbers, as `at` is some, are on the host.
 
     The caller's thread is one of them. Meanwhile BLAS, which would start threads of its own, gets
     along with one in each: so results are the same, to the bit, however many threads there are.
     Warnings are given, and the first error is raised, in the caller's thread.
     """
     todo = list(pieces)
-    if len(todo) < 2:
+    if len(todo) < 2 or not on_host(at):
         for piece in todo:
             work(piece)
         Workspace.of_thread().trim()

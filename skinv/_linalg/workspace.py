@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays.conversion import as_double, is_tensor, namespace
+from .._arrays.memory import on_host
 
 # Bytes of one stack in a piece, of which three or four are held at once: smaller ones, that an L2
 # cache would hold, were measured to cost more in calls than they save.
@@ -34,19 +35,6 @@ def piece_memory(X: Any) -> int:
 def indices(mask: Any) -> Any:
     """Return where a vector of truth values is true."""
     return namespace(mask).nonzero(mask)[0]
-
-
-def on_host(X: Any) -> bool:
-    """Tell whether numbers are in the host's memory."""
-    return not is_tensor(X) or X.device.type == "cpu"
-
-
-def host_view(X: Any) -> Any:
-    """Return a tensor on the host as an array in the same memory, anything else as it is.
-
-    Tensors in half precision stay: NumPy does not know all of them.
-    """
-    return X.numpy() if is_tensor(X) and on_host(X) and X.dtype.itemsize >= 4 else X
 
 
 def copied(stack: Any) -> Any:

@@ -15,9 +15,12 @@ from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import norm_bound, norm_floor
 from .._linalg.products import add_to_diagonal, product
 from .._linalg.scaling import in_units, powers_of_two, times_power
+from .._linalg.threads import in_threads
 from .._linalg.units import in_common_units
 from .._linalg.workspace import empty, pieces
 
+# Bytes of a stack in a piece, of which a dozen are held at once.
+_PIECE = 2**19
 # Steps towards the weights with the smallest q.
 _STEPS = 3
 # Sums of positive numbers, computed in float64, are off by n + 16 roundings at most.
@@ -31,9 +34,12 @@ def component_bound(A: Any, X: Any, *, sharp: bool = True) -> Any:
     """
     m, n = A.shape[:2]
     out = empty(A, (m, n, n), namespace(A).float64)
-    with np.errstate(all="ignore"):
-        for piece in pieces(m, n, as_double(A[:0]).itemsize):
+
+    def bound(piece: slice) -> None:
+        with np.errstate(all="ignore"):
             out[piece] = _bound_piece(as_double(A[piece]), as_double(X[piece]), sharp)
+
+    in_threads(bound, pieces(m, n, as_double(A[:0]).itemsize, _PIECE), A)
     return out
 
 

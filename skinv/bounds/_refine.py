@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from .._arrays.conversion import as_double, is_double, namespace
+from .._arrays.memory import on_host
 from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import norm_bound, norm_floor, scales
 from .._linalg.products import frobenius, product_error
 from .._linalg.scaling import times_power
-from .._linalg.workspace import Workspace, full, indices, on_host, pieces
+from .._linalg.workspace import Workspace, full, indices, pieces
 from ..refinement import improve
 from ..structures import make_hermitian
 from ._residual import ResidualNorms, measure, scaled

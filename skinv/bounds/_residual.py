@@ -10,6 +10,7 @@ from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import check_norm, norm_bound, norm_floor, scales
 from .._linalg.products import product, product_error
 from .._linalg.scaling import times_power
+from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed
 from .._linalg.workspace import empty, indices, pieces
 from ._components import component_bound, norm_of_radius
@@ -114,14 +115,17 @@ def proven(A: Any, X: Any, norm: str, *, sharp: bool = True, wide: bool = False)
     """Bound the relative errors of a stack (m, n, n), in double precision if `wide`."""
     m, n = A.shape[:2]
     out = empty(A, (m,), namespace(A).float64)
-    with np.errstate(all="ignore"):
-        for piece in pieces(m, n, as_double(A[:0]).itemsize if wide else A.itemsize):
+
+    def prove(piece: slice) -> None:
+        with np.errstate(all="ignore"):
             a, x = A[piece], X[piece]
             if wide:
                 a, x = as_double(a), as_double(x)
             out[piece], rounding = _bound_piece(*scaled(a, x)[:2], norm, sharp)
             if sharp:
                 _tighten_by_components(a, x, out[piece], rounding, norm)
+
+    in_threads(prove, pieces(m, n, as_double(A[:0]).itemsize if wide else A.itemsize), A)
     return out
 
 

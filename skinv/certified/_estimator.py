@@ -19,6 +19,7 @@ from .._arrays.conversion import (
     real_array,
     to_host,
 )
+from .._arrays.memory import host_view
 from .._arrays.projected import moved_rows
 from .._arrays.results import PROVEN, InverseReport
 from .._arrays.rows import list_rows
@@ -27,7 +28,7 @@ from .._arrays.training import training_rows
 from .._arrays.validation import take, take_as_is
 from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
-from .._linalg.workspace import host_view, indices
+from .._linalg.workspace import indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..refinement import ORDERS
 from ._anchor import Anchor

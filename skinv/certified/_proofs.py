@@ -12,7 +12,7 @@ from .._linalg.products import exact_inverse
 from .._linalg.scaling import in_units
 from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed, in_common_units
-from .._linalg.workspace import empty, full, indices, on_host
+from .._linalg.workspace import empty, full, indices
 from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
@@ -80,11 +80,7 @@ def certify_all(
     step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
     blocks = [slice(start, min(start + step, len(A))) for start in range(0, len(A), step)]
     with progress(len(A), "certifying", "matrix", verbose and blocks) as bar:
-        if on_host(A):
-            in_threads(prove, blocks)
-        else:
-            for block in blocks:
-                prove(block)
+        in_threads(prove, blocks, A)
     return result
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._arrays.memory import host_view
 from ..._linalg.form import ReducedMap
 from ..._linalg.products import product
 from ..._linalg.terms import Terms
-from ..._linalg.workspace import Workspace, host_view
+from ..._linalg.workspace import Workspace
 
 
 @dataclass

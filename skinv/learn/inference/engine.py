@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.conversion import namespace, to_host
+from ..._arrays.memory import on_host
 from ..._arrays.progress import progress
 from ..._linalg.arithmetic import Arithmetic, products_are_exact
 from ..._linalg.form import ModelForm, for_complex
 from ..._linalg.products import kernels_for
 from ..._linalg.threads import in_threads
-from ..._linalg.workspace import Workspace, empty, on_host
+from ..._linalg.workspace import Workspace, empty
 from .evaluate import evaluate
 from .parts import Parts
 from .pieces import (
@@ -199,25 +200,25 @@ class Engine:
         # What is not picked is not in E, and activations may swallow what is.
         early = parts.kept is not None or bool(parts.layers)
 
-        @np.errstate(all="ignore")
         def predict(piece: slice) -> None:
-            space, x, part = Workspace.of_thread(), X[piece], out[piece]
-            if direct and x.flags.carray:
-                E = x.reshape(len(x), d)
-            else:
-                E = differences(x, parts, space.of(parts.origin, (len(x), d), "E"))
-            bad = not_finite(x) if early and not sum_is_finite(x) else None
-            evaluate(parts, E, part, space)
-            # Through products alone NaN and infinity of a row reach all of its outputs.
-            if not early and not math.isfinite(part[:, 0].sum(dtype=wide)):
-                bad = not_finite(E if in_place else x)
-            if bad is not None:
-                part[bad] = np.nan
-            bar.update(len(x))
+            with np.errstate(all="ignore"):
+                space, x, part = Workspace.of_thread(), X[piece], out[piece]
+                if direct and x.flags.carray:
+                    E = x.reshape(len(x), d)
+                else:
+                    E = differences(x, parts, space.of(parts.origin, (len(x), d), "E"))
+                bad = not_finite(x) if early and not sum_is_finite(x) else None
+                evaluate(parts, E, part, space)
+                # Through products alone NaN and infinity of a row reach all of its outputs.
+                if not early and not math.isfinite(part[:, 0].sum(dtype=wide)):
+                    bad = not_finite(E if in_place else x)
+                if bad is not None:
+                    part[bad] = np.nan
+                bar.update(len(x))
 
         whole = pieces(len(X), parts, wide.itemsize)
         with progress(len(X), "predicting", "matrix", verbose and len(whole) > 1) as bar:
-            in_threads(predict, whole)
+            in_threads(predict, whole, X)
 
     def _device(self, name: str) -> Any:
         """Return the device that there is of a name, or None for the host."""

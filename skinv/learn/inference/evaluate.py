@@ -4,8 +4,9 @@ from typing import Any
 
 from ..._arrays.conversion import namespace
 from ..._arrays.embedding import from_pairs
+from ..._arrays.memory import on_host
 from ..._linalg.products import activate, add_product, add_to_diagonal, affine, product
-from ..._linalg.workspace import Workspace, on_host
+from ..._linalg.workspace import Workspace
 from .parts import SHORT, Parts
 from .series import SeriesPart
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.conversion import namespace
+from ..._arrays.memory import host_view
 from ..._linalg.form import ModelForm
 from ..._linalg.terms import Terms
-from ..._linalg.workspace import host_view
 from .coordinates import ReducedPart
 from .series import SeriesPart, is_dense, kron_columns
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.conversion import namespace
-from ..._arrays.memory import is_contiguous
+from ..._arrays.memory import is_contiguous, on_host
 from ..._arrays.progress import progress
-from ..._linalg.workspace import PIECE_CUDA, on_host
+from ..._linalg.workspace import PIECE_CUDA
 from .parts import SHORT, Parts
 
 # Bytes of the widest intermediate result in a piece. Without a network smaller ones would fit an L2
