@@ -8,6 +8,7 @@ import torch
 from backends import every_library
 from hostile import rational
 
+from skinv import CertifiedInverse, LinearInverseApprox
 from skinv.bounds import residual_bound
 from skinv.bounds._components import norm_of_radius
 
@@ -198,3 +199,33 @@ def test_subnormal_numbers(sharp):
     X = np.array([[1e-310, 0], [0, 1e-320]])
     A = np.diag([1e308, 1e308])
     assert violations(A, X, radius_of(A, X, sharp)) == 0
+
+
+@pytest.mark.parametrize("kind", ["rows", "stack", "tensor", "complex", "single", "dask"])
+def test_reports_bound_every_entry(kind):
+    """The radius of a report is for the answers as they are given back, whatever became of them."""
+    rng = np.random.default_rng(0)
+    center = 3 * np.eye(3) + rng.standard_normal((3, 3)) / 3
+    A = center + rng.standard_normal((12, 3, 3)) * np.logspace(-3, 0, 12)[:, None, None]
+    A[3], A[7, 0, 0] = 1.0, np.nan
+    A = A + 1j * A.swapaxes(1, 2) if kind == "complex" else A
+    A = A.astype(np.float32) if kind == "single" else A
+    given = {
+        "rows": lambda: A.reshape(12, 9),
+        "tensor": lambda: torch.from_numpy(A),
+        "dask": lambda: pytest.importorskip("dask.array").from_array(A, chunks=(5, 3, 3)),
+    }.get(kind, lambda: A)()
+    first = center + 1j * center.T if kind == "complex" else center
+    model = CertifiedInverse(LinearInverseApprox(first)).fit()
+    found = model.report(given, return_radius=True)
+    plain = model.report(given)
+    assert "radius" not in plain
+    assert tuple(found.radius.shape) == tuple(found.inverse.shape)
+    X, radius = (np.asarray(part).reshape(A.shape) for part in (found.inverse, found.radius))
+    np.testing.assert_array_equal(X, np.asarray(plain.inverse).reshape(A.shape))
+    assert radius.dtype == np.float64
+    answered = np.isfinite(np.asarray(found.bound))
+    assert (np.isfinite(radius).all(axis=(1, 2)) == answered).all()
+    assert answered.sum() == 10
+    assert all(violations(A[i], X[i], radius[i]) == 0 for i in np.flatnonzero(answered))
+    assert radius[answered].max() < 1e-3

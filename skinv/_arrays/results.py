@@ -78,6 +78,7 @@ class InverseReport(Result):
     bound: Any
     residual: Any
     n_refine: Any
+    radius: Any
     status: NDArray[np.str_]
 
     def _headline(self) -> str:
