@@ -20,7 +20,7 @@ from .._arrays.validation import validate_rows
 from .._linalg.draws import private_generator
 from .._linalg.inverses import check_center
 from ..structures import Structure, refuse_unstructured
-from ._drawing import DrawsMixin
+from ._drawing import DrawsMixin, entry_units
 from ._membership import MembershipMixin
 from ._regions import SHAPES, Ellipsoid, Region, principal_axes
 from ._rounding import EPS
@@ -74,10 +74,11 @@ class FeasibleRegionSampler(
     radius_ : float or ndarray of shape (n, n)
         The radius, or the half-widths.
     axes_ : ndarray of shape (rank, n*n)
-        Semi-axes of the ellipsoid of radius 1. Only for ``norm="mahalanobis"``.
-    thickness_ : float
+        Semi-axes of the ellipsoid of radius 1, perpendicular to each other in the units of
+        ``thickness_``. Only for ``norm="mahalanobis"``.
+    thickness_ : ndarray of shape (n, n)
         Standard deviation granted to directions in which the data do not vary, a numerical
-        tolerance. Only for ``norm="mahalanobis"``.
+        tolerance, in the units of each entry. Only for ``norm="mahalanobis"``.
     distance_ : float
         Distance of the centre to the singular matrices in `norm`; a proven lower bound in linf for
         n > 20 and for "mahalanobis".
@@ -197,22 +198,23 @@ class FeasibleRegionSampler(
             rows = rows.astype(np.float64, copy=False)
         center = _find_center(self.center, rows, embed=self._is_complex)
         self.n_features_in_ = center.size
+        n = matrix_order(center.size)
+        power = entry_units(center.reshape(n, n))
         structure = self._structure
         if structure is not None:
             if rows is not None:
-                refuse_unstructured(structure, rows)
-            refuse_unstructured(structure, center[None], "The center, as a matrix")
+                refuse_unstructured(structure, rows, power=power)
+            refuse_unstructured(structure, center[None], "The center, as a matrix", power)
             center = structure.project(center[None])[0]
             rows = None if rows is None else structure.project(rows)
-        region = _find_region(center, self.radius, self.norm, rows, eps, structure)
+        region = _find_region(center, self.radius, self.norm, rows, eps, structure, power)
 
-        n = matrix_order(center.size)
-        for name in ("axes_", "thickness_", "_proof"):  # of an earlier fit in another norm
+        for name in ("axes_", "thickness_", "_proof", "_power"):  # of an earlier fit
             self.__dict__.pop(name, None)
         radius = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
         self._own(center_=center.reshape(n, n), radius_=radius)
         if isinstance(region, Ellipsoid):
-            self._own(axes_=region.axes, thickness_=region.thickness)
+            self._own(axes_=region.axes, thickness_=region.thickness.reshape(n, n))
         self._norm = self.norm
         self._min_distance = float(real_array(self.min_distance, "min_distance"))
         self._rng = private_generator(self.random_state)
@@ -286,8 +288,12 @@ def _find_region(
     rows: NDArray | None,
     eps: float,
     structure: Structure | None,
+    power: NDArray,
 ) -> Region:
-    """Return the region around a centre, the smallest that holds the rows for the radius "data"."""
+    """Return the region around a centre, the smallest that holds the rows for the radius "data".
+
+    Entries times 2^power are of a common size.
+    """
     from_data = isinstance(radius, str)
     if rows is None and (norm == "mahalanobis" or from_data):
         raise ValueError(
@@ -298,7 +304,7 @@ def _find_region(
     if np.ndim(size) and structure is not None:
         size = structure.smallest(size)
     if norm == "mahalanobis":
-        region: Region = Ellipsoid(center, size, *principal_axes(rows - center, eps))
+        region: Region = Ellipsoid(center, size, *principal_axes(rows - center, eps, power))
     else:
         region = SHAPES[norm](center, size)
     return region.enclosing(rows - center) if from_data else region
