@@ -9,6 +9,8 @@ from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_sc
 
 # A residual above this is worth a step of refinement.
 _REFINE = 1e-10
+# Errors above this share of the largest entry are worth a trial in other units.
+_TIGHT = 1e-6
 
 
 def common_units(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
@@ -31,12 +33,13 @@ def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
     Matrices are finite, and scaled so that their products do not overflow. B has no subnormal
     entries, NaN for exactly singular matrices; the bounds are inf where none could be shown to be
-    regular. Where nothing is proven it is tried again in units in which rows and columns are of one
-    size.
+    regular. Where little or nothing is proven it is tried again in units in which rows and columns
+    are of one size.
     """
     B, error = _enclose(A)
     some = np.abs(A).max(axis=1).min(axis=1) > 0  # in each column
-    again = np.flatnonzero(np.isinf(error).any(axis=(1, 2)) & some)
+    tight = error.max(axis=(1, 2)) <= _TIGHT * np.abs(B).max(axis=(1, 2))
+    again = np.flatnonzero(~tight & some)
     if again.size:
         rows, columns = _own_units(A[again])
         scaled, exponent, lost = unit_scale(A[again], rows[:, :, None] + columns[:, None, :])
@@ -44,9 +47,10 @@ def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
         power = columns[:, :, None] + rows[:, None, :] - exponent[:, None, None]
         with np.errstate(all="ignore"):
             other, off = (np.ldexp(part, power) for part in _enclose(scaled))
-            proven = np.isfinite(other + off).all(axis=(1, 2)) & (lost == 0)
-        B[again[proven]] = _without_subnormal(other[proven])
-        error[again[proven]] = off[proven] + 2 * TINY
+            better = np.isfinite(other + off).all(axis=(1, 2)) & (lost == 0)
+            better &= off.max(axis=(1, 2)) < error[again].max(axis=(1, 2))
+        B[again[better]] = _without_subnormal(other[better])
+        error[again[better]] = off[better] + 2 * TINY
     return B, error
 
 
