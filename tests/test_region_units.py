@@ -11,6 +11,7 @@ from test_units import covariances, designs, every_family, in_other_units
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, SingularDistanceScorer
 from skinv.geometry import distance_to_singularity, region_certificate
+from skinv.matrices import extract_complex
 
 every_region = pytest.mark.parametrize(
     ("norm", "radius"), [("linf", "data"), ("mahalanobis", "data"), ("mahalanobis", 1e3)]
@@ -19,6 +20,12 @@ every_region = pytest.mark.parametrize(
 
 def fitted(A, norm, radius="data", **parameters):
     return FeasibleRegionSampler(norm=norm, radius=radius, random_state=0, **parameters).fit(A)
+
+
+def matrices_of(sampler, like):
+    """Samples, as a stack of matrices of the kind of others."""
+    X = sampler.sample(50, return_inverse=False).reshape(-1, *sampler.center_.shape)
+    return extract_complex(X) if np.iscomplexobj(like) else X
 
 
 def is_above(A, least):
@@ -37,13 +44,9 @@ def test_units_change_nothing(family, norm, radius):
     rng = np.random.default_rng(0)
     A = family(rng)
     B, back = in_other_units(A, rng)
-    rows = np.concatenate([A, A.mean(axis=0)[None], A + 1.5 * (A - A.mean(axis=0))])
-    units = 1 / back.T
+    units, center = 1 / back.T, A.mean(axis=0)
+    rows = np.concatenate([A, center[None], A + 1.5 * (A - center)])
     plain, other = (fitted(M, norm, radius) for M in (A, B))
-    if np.iscomplexobj(A):
-        units_of_rows = np.tile(units, (2, 2)).ravel()
-    else:
-        units_of_rows = units.ravel()
     assert plain.is_certified_ == other.is_certified_
     assert plain.is_certified_ == (radius == "data" and (norm, family) != ("linf", designs))
     inside = plain.is_feasible(rows)
@@ -52,16 +55,10 @@ def test_units_change_nothing(family, norm, radius):
     np.testing.assert_array_equal(other.is_feasible(rows * units), inside)
     for sampler, some in ((plain, rows), (other, rows * units)):
         np.testing.assert_array_equal(sampler.decision_function(some) >= 0, inside)
-    X, Y = (sampler.sample(50, return_inverse=False) for sampler in (plain, other))
-    np.testing.assert_array_equal(X * units_of_rows, Y)
-    n = len(plain.center_)
-    stacks = [Z.reshape(-1, n, n)[:, : n // 2, :n] for Z in (X, Y)]
-    if np.iscomplexobj(A):
-        stacks = [M[:, :, : n // 2] - 1j * M[:, :, n // 2 :] for M in stacks]
-    else:
-        stacks = [Z.reshape(-1, n, n) for Z in (X, Y)]
-    assert plain.is_feasible(stacks[0]).all()
-    assert other.is_feasible(stacks[1]).all()
+    X, Y = (matrices_of(sampler, A) for sampler in (plain, other))
+    np.testing.assert_array_equal(X * units, Y)
+    assert plain.is_feasible(X).all()
+    assert other.is_feasible(Y).all()
 
 
 @every_family

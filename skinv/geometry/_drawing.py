@@ -255,9 +255,9 @@ class DrawsMixin(FittedRegion):
             n_tried += size
             if n_kept < _MIN_ACCEPTANCE * n_tried and n_tried > 10 / _MIN_ACCEPTANCE:
                 raise ValueError(
-                    f"Of {n_tried} matrices drawn from the region only {n_kept} are at least "
-                    f"min_distance={self._min_distance} from a singular one; use a smaller radius "
-                    f"or min_distance."
+                    f"Of {n_tried} matrices drawn from the region only {n_kept} are regular and at "
+                    f"least min_distance={self._min_distance}, in the units of their entries, from "
+                    f"a singular one; use a smaller radius or min_distance."
                 )
         return np.concatenate(kept)[:n_samples]
 

@@ -49,7 +49,8 @@ class FeasibleRegionSampler(
         data's covariance. The ellipsoid has the rank of the data; real families of matrices vary
         in few directions, and networks trained there are far more accurate than in the box.
     min_distance : float, default=0.0
-        Distance to keep from the singular matrices, in `norm` (in l2 for "mahalanobis").
+        Distance to keep from the singular matrices, in `norm` (in l2 for "mahalanobis") and in the
+        units of the entries: where these differ, the smallest decide.
     on_infeasible : {"nan", "project", "raise", "warn", "drop"}, default="nan"
         What ``transform`` does with matrices outside: replace them by NaN, which skinv's regressors
         leave out, with a warning, when they are fitted, and answer by NaN; move them to the nearest
@@ -101,6 +102,11 @@ class FeasibleRegionSampler(
     -----
     The box is the feasible region of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
     Inversion: Why can't, and Where can". Of an uncertified region every sample is tested by itself.
+
+    Units of rows and columns do not matter for boxes with half-widths per entry and ellipsoids:
+    directions, membership and, with ``min_distance=0``, certificates are those of matrices scaled
+    by powers of two to a common size. Radii of balls, `min_distance` and `margin_` are in the units
+    of the entries.
 
     With ``on_infeasible="project"`` in a pipeline before a regressor leave `y` out, so that the
     inverses learned are those of the projected matrices.
