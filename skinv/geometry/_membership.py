@@ -53,9 +53,9 @@ class MembershipMixin(FittedRegion):
         Returns
         -------
         ndarray of bool of shape (n_samples,), or tensor if `X` is one
-            True where the matrix lies in the region, up to rounding in its dtype, and is regular
-            and at least `min_distance` from a singular matrix, which is tested matrix by matrix
-            only if the region is not certified.
+            True where the matrix lies in the region, up to rounding in its dtype, and is regular,
+            whatever units its rows and columns are in, and at least `min_distance` from a singular
+            matrix, which is tested matrix by matrix only if the region is not certified.
         """
         if is_dask(X):
             return by_blocks(self, "is_feasible", X)
