@@ -81,14 +81,14 @@ class FittedRegion(PersistentMixin):
         """Tell which matrices are regular and at least `min_distance` from singular ones."""
         rows = rows.astype(np.float64, copy=False)
         if not self._min_distance:  # whether they are regular is no matter of units
-            power = self._entry_units()
+            power = self._own_power()
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 scaled = np.ldexp(rows, power)
                 same = (np.ldexp(scaled, -power) == rows).all(axis=1, keepdims=True)
             rows = np.where(same, scaled, rows)
         return keeps_distance(as_stack(rows), self._distance_norm, self._min_distance)
 
-    def _entry_units(self) -> NDArray[np.int64]:
+    def _own_power(self) -> NDArray[np.int64]:
         """Return the exponents of powers of two that make entries of one size, as a row."""
         if "_power" not in self.__dict__:
             self._power = entry_units(self.center_)

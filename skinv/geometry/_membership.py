@@ -64,7 +64,7 @@ class MembershipMixin(FittedRegion):
     def _depth(self, rows: NDArray) -> NDArray[np.float64]:
         depth = self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
         if self._structure is not None:
-            violation = self._structure.violation(rows, self._entry_units())
+            violation = self._structure.violation(rows, self._own_power())
             depth = np.where(violation > 0, np.minimum(depth, -violation), depth)
         return depth
 
