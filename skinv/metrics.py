@@ -20,6 +20,7 @@ from ._arrays.rows import expecting_unanswered, numbered
 from ._arrays.shapes import Leading, as_stack, flatten_stack, refuse_no_rows
 from ._linalg.products import exact_inverse
 from .geometry import distance_to_singularity
+from .geometry._drawing import keeps_distance
 from .geometry._regions import row_norms
 from .learn.regressor import warn_of_unanswered
 
@@ -28,9 +29,6 @@ __all__ = ["SingularDistanceScorer", "absolute_errors", "relative_errors", "resi
 
 def __dir__() -> list[str]:
     return __all__
-
-
-_EPS = float(np.finfo(np.float64).eps)
 
 
 def absolute_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
@@ -169,9 +167,10 @@ class SingularDistanceScorer(BaseEstimator):
     norm : {"l2", "l1", "linf"}, default="l2"
         Norm of the distance.
     min_distance : float, default=0.0
-        Matrices closer than this to a singular one are left out; those singular to working
-        precision always are. So are those that the estimator answers by NaN, because they are not
-        finite or outside a region, and a warning says how many.
+        Matrices closer than this to a singular one are left out; it is in the units of their
+        entries, of which the smallest ones count where these differ. Those that cannot be shown to
+        be regular, in whatever units, always are. So are those that the estimator answers by NaN,
+        because they are not finite or outside a region, and a warning says how many.
     weighting : {"distance", "inverse_distance"}, default=None
         Weight of each matrix in the average; None weights all alike.
 
@@ -237,8 +236,8 @@ class SingularDistanceScorer(BaseEstimator):
         Raises
         ------
         ValueError
-            If no matrix is at least `min_distance` from a singular one, for targets, predictions
-            or errors of a wrong shape, and for weights of which none is positive.
+            If no matrix is regular and at least `min_distance` from a singular one, for targets,
+            predictions or errors of a wrong shape, and for weights of which none is positive.
         TypeError
             For an estimator that does not predict.
         """
@@ -320,17 +319,10 @@ class SingularDistanceScorer(BaseEstimator):
         refuse_no_rows(rows, "X")
         stack = as_stack(rows)
         distance = distance_to_singularity(stack, self.norm, return_bounds=True).lower
-        with np.errstate(over="ignore", invalid="ignore"):
-            floor = stack.shape[-1] * _EPS * row_norms(rows)
         least = float(real_array(self.min_distance, "min_distance"))
-        index = np.flatnonzero((distance >= least) & (distance > floor))
+        index = np.flatnonzero(keeps_distance(stack, self.norm, least) & (distance > 0))
         if index.size == 0:
-            raise ValueError(
-                f"None of the {len(rows)} matrices is at least min_distance={self.min_distance} "
-                f"({self.norm}) from a singular one; the largest distance is "
-                f"{np.max(distance, initial=-np.inf):.3g}: use a smaller min_distance, or pass "
-                f"other matrices."
-            )
+            raise _nothing_left(self, distance)
         if y is None:
             target = exact_inverse(stack[index]).reshape(index.size, -1)
         else:
@@ -360,3 +352,19 @@ class SingularDistanceScorer(BaseEstimator):
                 f"of {index.size} matrices is expected."
             )
         return error, distance[index], index
+
+
+def _nothing_left(scorer: SingularDistanceScorer, distance: NDArray) -> ValueError:
+    """Return what to raise where no matrix is left, for the distances of all."""
+    largest = np.max(distance, initial=0.0, where=~np.isnan(distance))
+    if not largest > 0:
+        return ValueError(
+            f"None of the {len(distance)} matrices could be shown to be regular: they are singular "
+            f"to working precision, or not finite; pass other matrices."
+        )
+    return ValueError(
+        f"None of the {len(distance)} matrices is at least min_distance={scorer.min_distance} "
+        f"({scorer.norm}) from a singular one; the largest distance is {largest:.3g}, in the units "
+        f"of their entries: use a smaller min_distance (0 leaves out singular matrices only), or "
+        f"pass other matrices."
+    )

@@ -139,20 +139,25 @@ class Structure:
         np.minimum.at(least, self.source[used], values[used])
         return least[self.source] * used
 
-    def violation(self, rows: NDArray) -> NDArray:
+    def violation(self, rows: NDArray, power: NDArray | None = None) -> NDArray:
         """Return how far matrices are from having the structure in any entry; 0 for rounding.
 
-        inf where an entry is not finite and its counterpart is something else.
+        inf where an entry is not finite and its counterpart is something else. Rounding is some
+        units in the last place of the largest entry, of entries times 2^power if it is given.
         """
         violation = np.zeros(len(rows), dtype=rows.dtype)
         inexact = (self.unpack(self.pack(rows)) != rows).any(axis=1)
         if inexact.any():
             some, near = rows[inexact], self.project(rows[inexact])
-            with np.errstate(invalid="ignore", over="ignore"):
+            with np.errstate(invalid="ignore", over="ignore", under="ignore"):
                 same = (some == near) | (np.isnan(some) & np.isnan(near))
-                off = np.where(same, 0.0, np.abs(some - near)).max(axis=1)
-                allowed = 16 * np.finfo(rows.dtype).eps * np.abs(some).max(axis=1)
-                off = np.where((off == 0) | ((off <= allowed) & np.isfinite(off)), 0.0, off)
+                off = np.where(same, 0.0, np.abs(some - near))
+                sizes = [off, np.abs(some)]
+                if power is not None:
+                    sizes = [np.ldexp(size.astype(np.float64), power) for size in sizes]
+                most, largest = (size.max(axis=1) for size in sizes)
+                rounded = (most <= 16 * np.finfo(rows.dtype).eps * largest) & np.isfinite(most)
+                off = np.where(rounded, 0.0, off.max(axis=1))
             violation[inexact] = np.where(np.isnan(off), np.inf, off)
         return violation
 
@@ -298,9 +303,11 @@ def packed_order(k: int) -> int:
     return n
 
 
-def refuse_unstructured(structure: Structure, rows: NDArray, name: str = "Matrices") -> None:
+def refuse_unstructured(
+    structure: Structure, rows: NDArray, name: str = "Matrices", power: NDArray | None = None
+) -> None:
     """Raise a ValueError that names the rows without the structure."""
-    bad = structure.violation(rows) > 0
+    bad = structure.violation(rows, power) > 0
     if bad.any():
         if not structure.is_symmetric:
             kind, fix = "embeddings of complex matrices", "pass complex stacks"

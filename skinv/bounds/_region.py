@@ -16,7 +16,7 @@ from .._arrays.estimators import unwrapped
 from .._arrays.results import RegionError
 from .._linalg.form import ModelForm, on_entries
 from ..geometry._drawing import check_sampler
-from ..geometry._regularity import check_region
+from ..geometry._scaled import check_region
 from ._taylor import taylor_bound
 
 _CONSTRAINTS: dict[str, list] = {

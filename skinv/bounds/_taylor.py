@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from .._arrays.results import TaylorBound
 from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
-from ..geometry._regularity import ScaledRegion, check_region
 from ..geometry._rounding import EPS, SQUARED, TINY, scaled_up
+from ..geometry._scaled import ScaledRegion, check_region
 
 # Bounds, in units of the centre's largest entry, to which intermediate results may underflow.
 _LEAST = 1e-250

@@ -16,7 +16,7 @@ from .._arrays.results import DistanceBounds
 from .._arrays.shapes import refuse_unsquare
 from .._arrays.warned import warn
 from .._linalg.workspace import pieces
-from ._enclosure import enclosed_inverse, frobenius, smallest_singular_values
+from ._enclosure import enclosed_inverse, smallest_singular_values, spectral_norms
 from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 
 NORMS = ("l1", "l2", "linf")
@@ -224,11 +224,10 @@ def _l2_bounds(A: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Return l2 distances, and bounds before anything that A lost."""
     lower, upper = smallest_singular_values(A)
     unsure = np.flatnonzero(~(lower > 0))
-    if unsure.size:  # 1/‖A⁻¹‖_F <= σ_min <= 1/max|A⁻¹|
-        B, error = enclosed_inverse(A[unsure])
-        size = np.abs(B)
-        lower[unsure] = (1 - 8 * UNIT) / frobenius(size + error)
-        upper[unsure] = np.fmin(upper[unsure], _reciprocal_above((size - error).max(axis=(1, 2))))
+    if unsure.size:  # σ_min = 1/‖A⁻¹‖₂
+        low, high = spectral_norms(*enclosed_inverse(A[unsure]))
+        lower[unsure] = (1 - 8 * UNIT) / high
+        upper[unsure] = np.fmin(upper[unsure], _reciprocal_above(low))
     return 0.5 * (lower + upper), lower, upper
 
 

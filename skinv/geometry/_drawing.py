@@ -17,9 +17,9 @@ from .._linalg.products import exact_inverse
 from ..persistence import Fitted, PersistentMixin
 from ..structures import Structure
 from ._distance import distance_to_singularity
+from ._enclosure import common_units
 from ._regions import SHAPES, Draws, Ellipsoid, Region
-from ._regularity import region_certificate
-from ._rounding import EPS, TINY
+from ._regularity import prove_region
 
 # A region of which less than this share is at least min_distance from singular is refused.
 _MIN_ACCEPTANCE = 1e-3
@@ -55,7 +55,7 @@ class FittedRegion(PersistentMixin):
         check_is_fitted(self)
         center, radius, norm = self.center_.ravel(), self.radius_, self._norm
         if norm == "mahalanobis":
-            return Ellipsoid(center, radius, self.axes_, self.thickness_)
+            return Ellipsoid(center, radius, self.axes_, np.ravel(self.thickness_))
         return SHAPES[norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
 
     @property
@@ -72,15 +72,32 @@ class FittedRegion(PersistentMixin):
         return self._proof
 
     def _prove(self) -> RegionCertificate:
-        keep = self._min_distance
-        if self._norm == "mahalanobis":
-            keep += max(self.thickness_ * self.radius_, TINY)
-        axes = getattr(self, "axes_", None)
-        return region_certificate(self.center_, self.radius_, self._norm, keep, axes=axes)
+        of_ellipsoid = (self.axes_, self.thickness_) if self._norm == "mahalanobis" else ()
+        return prove_region(
+            self.center_, self.radius_, self._norm, self._min_distance, *of_ellipsoid
+        )
+
+    def _keeps_distance(self, rows: NDArray) -> NDArray[np.bool_]:
+        """Tell which matrices are regular and at least `min_distance` from singular ones."""
+        rows = rows.astype(np.float64, copy=False)
+        if not self._min_distance:  # whether they are regular is no matter of units
+            power = self._own_power()
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                scaled = np.ldexp(rows, power)
+                same = (np.ldexp(scaled, -power) == rows).all(axis=1, keepdims=True)
+            rows = np.where(same, scaled, rows)
+        return keeps_distance(as_stack(rows), self._distance_norm, self._min_distance)
+
+    def _own_power(self) -> NDArray[np.int64]:
+        """Return the exponents of powers of two that make entries of one size, as a row."""
+        if "_power" not in self.__dict__:
+            self._power = entry_units(self.center_)
+        return self._power
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("_proof", None)
+        for name in ("_proof", "_power"):
+            state.pop(name, None)
         return state
 
     @property
@@ -232,15 +249,15 @@ class DrawsMixin(FittedRegion):
         while n_kept < n_samples:
             size = max(n_samples - n_kept, 256)
             block = self._draw(size, draws)
-            block = block[keeps_distance(as_stack(block), self._distance_norm, self._min_distance)]
+            block = block[self._keeps_distance(block)]
             kept.append(block)
             n_kept += len(block)
             n_tried += size
             if n_kept < _MIN_ACCEPTANCE * n_tried and n_tried > 10 / _MIN_ACCEPTANCE:
                 raise ValueError(
-                    f"Of {n_tried} matrices drawn from the region only {n_kept} are at least "
-                    f"min_distance={self._min_distance} from a singular one; use a smaller radius "
-                    f"or min_distance."
+                    f"Of {n_tried} matrices drawn from the region only {n_kept} are regular and at "
+                    f"least min_distance={self._min_distance}, in the units of their entries, from "
+                    f"a singular one; use a smaller radius or min_distance."
                 )
         return np.concatenate(kept)[:n_samples]
 
@@ -259,14 +276,22 @@ def _floating(dtype: Any) -> np.dtype:
     return found
 
 
+def entry_units(center: NDArray) -> NDArray[np.int64]:
+    """Return a row of exponents of powers of two that bring a matrix to common units."""
+    rows, columns = common_units(center)
+    return np.asarray(rows[:, None] + columns, dtype=np.int64).ravel()
+
+
 def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:
     """Tell which matrices of a stack are regular and at least `min_distance` from singular ones.
 
-    Cheap bounds decide most: d_linf <= d_l2, and 1 / Σ|A⁻¹| <= d_linf. In linf for n > 20 only the
-    lower bound counts.
+    Regular are those that can be shown to be. Cheap bounds decide most: d_linf <= d_l2, and
+    1 / Σ|A⁻¹| <= d_linf. In linf for n > 20 only the lower bound counts.
     """
     smallest = distance_to_singularity(stack, "l2")
-    keep = smallest > stack.shape[-1] ** 1.5 * EPS * np.abs(stack).max(axis=(1, 2))
+    keep = smallest > 0
+    if not min_distance:
+        return keep
     if norm != "l1":
         keep &= smallest >= min_distance
     if norm == "l2":

@@ -4,10 +4,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._linalg.products import exact_inverse
-from ._rounding import TINY, UNIT
+from .._linalg.units import in_common_units, unit_exponents
+from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 
 # A residual above this is worth a step of refinement.
 _REFINE = 1e-10
+# Errors above this share of the largest entry are worth a trial in other units.
+_TIGHT = 1e-6
+
+
+def common_units(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
+    """Return exponents of powers of two that bring rows and columns of a matrix to one size.
+
+    The scaled matrix is the same whatever powers of two rows and columns came in: a first scaling
+    sees to that, before the inverse is taken that tells which entries matter.
+    """
+    rows, columns = unit_exponents(A)
+    scaled = unit_scale(A[None], rows[:, None] + columns)[0][0]
+    inverse = exact_inverse(scaled)
+    if np.isfinite(inverse).all():
+        further = unit_exponents(scaled, inverse)
+        rows, columns = rows + further[0], columns + further[1]
+    return rows, columns
 
 
 def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -15,30 +33,43 @@ def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
 
     Matrices are finite, and scaled so that their products do not overflow. B has no subnormal
     entries, NaN for exactly singular matrices; the bounds are inf where none could be shown to be
-    regular. Where nothing is proven, rows and columns are scaled by powers of two, and it is tried
-    again.
+    regular. Where little or nothing is proven it is tried again in units in which rows and columns
+    are of one size.
     """
     B, error = _enclose(A)
     some = np.abs(A).max(axis=1).min(axis=1) > 0  # in each column
-    again = np.flatnonzero(np.isinf(error).any(axis=(1, 2)) & some)
+    tight = error.max(axis=(1, 2)) <= _TIGHT * np.abs(B).max(axis=(1, 2))
+    again = np.flatnonzero(~tight & some)
     if again.size:
-        rows = _exponents(A[again], 2)
-        scaled = np.ldexp(A[again], rows[:, :, None])
-        columns = _exponents(scaled, 1)
+        rows, columns = _own_units(A[again])
+        scaled, exponent, lost = unit_scale(A[again], rows[:, :, None] + columns[:, None, :])
+        # (D₁AD₂)⁻¹ = D₂⁻¹A⁻¹D₁⁻¹; what overflows is no enclosure, what underflows is off by TINY.
+        power = columns[:, :, None] + rows[:, None, :] - exponent[:, None, None]
         with np.errstate(all="ignore"):
-            # (D₁AD₂)⁻¹ = D₂⁻¹A⁻¹D₁⁻¹; what overflows is no enclosure.
-            other, off = (
-                np.ldexp(np.ldexp(part, columns[:, :, None]), rows[:, None, :])
-                for part in _enclose(np.ldexp(scaled, columns[:, None, :]))
-            )
-            proven = np.isfinite(other + off).all(axis=(1, 2))
-        B[again[proven]], error[again[proven]] = other[proven], off[proven]
+            other, off = (np.ldexp(part, power) for part in _enclose(scaled))
+            better = np.isfinite(other + off).all(axis=(1, 2)) & (lost == 0)
+            better &= off.max(axis=(1, 2)) < error[again].max(axis=(1, 2))
+        B[again[better]] = _without_subnormal(other[better])
+        error[again[better]] = off[better] + 2 * TINY
     return B, error
 
 
-def _exponents(A: NDArray, axis: int) -> NDArray:
-    """Return what brings the largest entries along an axis into [1/2, 1); none is made smaller."""
-    return np.maximum(-np.frexp(np.abs(A).max(axis=axis))[1], 0)
+def _own_units(A: NDArray) -> tuple[NDArray, NDArray]:
+    """Return exponents of rows and columns (m, n) by which each matrix is brought to one size.
+
+    First to their largest entries, which LAPACK's inverse needs so as not to overflow, and then by
+    what matters for that.
+    """
+    rows = -np.frexp(np.abs(A).max(axis=2))[1].astype(np.int64)
+    scaled = np.ldexp(A, rows[:, :, None])
+    columns = -np.frexp(np.abs(scaled).max(axis=1))[1].astype(np.int64)
+    scaled = np.ldexp(scaled, columns[:, None, :])
+    inverse = exact_inverse(scaled)
+    good = np.flatnonzero(np.isfinite(inverse).all(axis=(1, 2)))
+    if good.size:
+        _, _, b, x = in_common_units(scaled[good], inverse[good])
+        rows[good], columns[good] = rows[good] - b, columns[good] + x
+    return rows, columns
 
 
 def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
@@ -104,7 +135,26 @@ def _residual(
 
 
 def smallest_singular_values(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """Return proven bounds of the smallest singular value of each matrix of a stack.
+    """Return proven bounds of the smallest singular value of each matrix of a stack."""
+    return _singular_values(A, 0)
+
+
+def spectral_norms(B: NDArray, error: NDArray) -> tuple[NDArray, NDArray]:
+    """Return proven bounds of the spectral norms of all matrices within B ± error.
+
+    0 and inf where these are not finite, or overflow.
+    """
+    good = (np.isfinite(B) & np.isfinite(error)).all(axis=(1, 2))
+    scaled, exponent, lost = unit_scale(np.where(good[:, None, None], B, 0.0))
+    low, high = _singular_values(scaled, -1)
+    off = frobenius(error)
+    low = below(scaled_down(np.maximum(below(low - lost), 0.0), exponent) - off)
+    high = above(scaled_up(above(high + lost), exponent) + off)
+    return np.where(good, low, 0.0), np.where(good, high, np.inf)
+
+
+def _singular_values(A: NDArray, place: int) -> tuple[NDArray, NDArray]:
+    """Return proven bounds of the singular value at a place, in ascending order.
 
     Of U, s, V nothing is believed. If ‖I − UᵀU‖ <= α, ‖I − VVᵀ‖ <= β and ‖A − U diag(s) V‖ <= δ,
     then the singular values of the product are those of s times at most √((1 ± α)(1 ± β)), and
@@ -115,9 +165,9 @@ def smallest_singular_values(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     alpha = _residual(U.transpose(0, 2, 1), U, eye, 8)[2]
     beta = _residual(V, V.transpose(0, 2, 1), eye, 8)[2]
     delta = _residual(U * s[:, None, :], V, A, 8)[2]
-    least = np.abs(s).min(axis=1)
-    low = least * (1 - alpha) * (1 - beta) * (1 - 8 * UNIT) - delta * (1 + 8 * UNIT)
-    high = least * (1 + alpha) * (1 + beta) * (1 + 8 * UNIT) + delta * (1 + 8 * UNIT)
+    value = np.sort(np.abs(s), axis=1)[:, place]
+    low = value * (1 - alpha) * (1 - beta) * (1 - 8 * UNIT) - delta * (1 + 8 * UNIT)
+    high = value * (1 + alpha) * (1 + beta) * (1 + 8 * UNIT) + delta * (1 + 8 * UNIT)
     low = np.where(np.maximum(alpha, beta) < 1, low, 0.0)
     return np.maximum(low * (1 - 8 * UNIT), 0.0), high * (1 + 8 * UNIT)
 

@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from .._arrays.blocks import by_blocks
 from .._arrays.conversion import as_given, is_dask, to_host
 from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
-from .._arrays.shapes import Layout, as_stack, flatten_stack
+from .._arrays.shapes import Layout, flatten_stack
 from .._arrays.validation import refuse_other_order, validate_rows
 from .._arrays.warned import warn
-from ._drawing import FittedRegion, keeps_distance
+from ._drawing import FittedRegion
 
 
 class MembershipMixin(FittedRegion):
@@ -53,9 +53,9 @@ class MembershipMixin(FittedRegion):
         Returns
         -------
         ndarray of bool of shape (n_samples,), or tensor if `X` is one
-            True where the matrix lies in the region, up to rounding in its dtype, and is regular
-            and at least `min_distance` from a singular matrix, which is tested matrix by matrix
-            only if the region is not certified.
+            True where the matrix lies in the region, up to rounding in its dtype, and is regular,
+            whatever units its rows and columns are in, and at least `min_distance` from a singular
+            matrix, which is tested matrix by matrix only if the region is not certified.
         """
         if is_dask(X):
             return by_blocks(self, "is_feasible", X)
@@ -64,15 +64,14 @@ class MembershipMixin(FittedRegion):
     def _depth(self, rows: NDArray) -> NDArray[np.float64]:
         depth = self._region.depth(rows - self.center_.ravel(), float(np.finfo(rows.dtype).eps))
         if self._structure is not None:
-            violation = self._structure.violation(rows)
+            violation = self._structure.violation(rows, self._own_power())
             depth = np.where(violation > 0, np.minimum(depth, -violation), depth)
         return depth
 
     def _feasible(self, rows: NDArray) -> NDArray[np.bool_]:
         inside = self._depth(rows) >= 0
         if not self.is_certified_ and inside.any():
-            near = as_stack(rows[inside].astype(np.float64, copy=False))
-            inside[inside] = keeps_distance(near, self._distance_norm, self._min_distance)
+            inside[inside] = self._keeps_distance(rows[inside])
         return inside
 
     def fit_resample(self, X: Any, y: Any = None) -> Any:

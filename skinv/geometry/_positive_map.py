@@ -13,22 +13,32 @@ in mean square under multiplicative noise (Kleinman 1969). P is searched in floa
 not be the best; what is proven is proven for the P at hand.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._rounding import EPS
 
+# Powers of two, of rows and of columns, that a change of 1 in the caller's units is multiplied by.
+Units = tuple[NDArray, NDArray]
+# Weights of columns without effects, and such that rounding leaves something of, at a mean of 1.
+_LEAST_WEIGHT, _LEAST_SQUARE = 1e-3, 1e-12
+
 
 def perron_metrics(
-    M: NDArray, shares: Iterable[float], steps: int, P: NDArray | None = None
+    M: NDArray,
+    shares: Iterable[float],
+    steps: int,
+    P: NDArray | None = None,
+    weights: Callable[[NDArray], NDArray] = np.ones_like,
 ) -> Iterator[NDArray]:
     """Yield for each share s, in (0, 1), a matrix of trace n near the Perron eigenvector of Φ.
 
     The step P ← (1 − s) n Φ(P) / trace Φ(P) + s I contracts, and P stays positive definite. A small
     s lets a larger region be proven regular, a large one keeps P well conditioned, which keeps more
     of the distance to the singular matrices. Each share starts from the result of the one before.
+    In the place of I there may be weights, a function of the diagonal of n Φ(P) / trace Φ(P).
     """
     rank, n, _ = M.shape
     P = np.eye(n) if P is None else P
@@ -38,8 +48,20 @@ def perron_metrics(
             trace = np.trace(image)
             if not 0 < trace < np.inf:
                 break
-            P = (1 - share) * n / trace * 0.5 * (image + image.T) + share * np.eye(n)
+            added = np.diag(weights(np.diagonal(image) * (n / trace)))
+            P = (1 - share) * n / trace * 0.5 * (image + image.T) + share * added
         yield P
+
+
+def own_weights(diagonal: NDArray) -> NDArray:
+    """Return weights that follow columns into other units, but leave none without any."""
+    return np.maximum(diagonal, _LEAST_WEIGHT)
+
+
+def weights_in(units: Units) -> Callable[[NDArray], NDArray]:
+    """Return weights that are 1 in the caller's units, to keep distances there."""
+    square = np.maximum((units[1] / units[1].max()) ** 2, _LEAST_SQUARE)
+    return lambda _: square / square.mean()
 
 
 def preconditioners(B: NDArray, P: NDArray) -> tuple[NDArray, NDArray]:
@@ -72,6 +94,16 @@ def contraction(
     slope = tensor_norm_bound(G @ S @ H) + np.linalg.norm(rounding)
     loss = np.linalg.norm(G, 2) * np.linalg.norm(H, 2)
     return float(np.linalg.norm(off) * up), float(slope * up), float(loss * up * up)
+
+
+def loss_in(units: Units, G: NDArray, H: NDArray) -> float:
+    """Bound ‖G D₁‖₂‖D₂ H‖₂ from above: the loss where σ_min is that of D₁⁻¹AD₂⁻¹.
+
+    Whose inverse is D₂H(I − E)⁻¹GD₁.
+    """
+    u, v = units
+    up = 1 + 8 * len(u) ** 2 * EPS
+    return float(np.linalg.norm(G * u, 2) * np.linalg.norm(v[:, None] * H, 2) * up * up)
 
 
 def tensor_norm_bound(T: NDArray) -> float:

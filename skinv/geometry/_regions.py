@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._linalg.draws import DeviceDraws, HostDraws
-from ._rounding import EPS
+from ._rounding import EPS, LARGEST, TINY, largest_exponent
 
 # Singular values of the data below this many √eps of the largest one are taken for rounding.
 _RANK_SHARE = 4.0
@@ -143,25 +143,29 @@ class Ellipsoid(Region):
     """Mahalanobis norm of the deviation <= radius, for a covariance of revealed rank.
 
     The thickness is the standard deviation granted to all directions but the axes. It makes the
-    norm finite everywhere and is a numerical tolerance: samples do not use it.
+    norm finite everywhere and is a numerical tolerance: samples do not use it. It has a number for
+    each entry, which says what its units are; what is small, or perpendicular, is so in these.
     """
 
-    axes: NDArray[np.float64]  # (rank, n_features), orthogonal, of the ellipsoid of radius 1
-    thickness: float
+    axes: NDArray[np.float64]  # (rank, n_features), orthogonal in units of the thickness
+    thickness: NDArray[np.float64]  # a row, or one number for all
 
     def norm(self, deviations: NDArray) -> NDArray:
         return self.gauge(deviations, 0.0)
 
     def gauge(self, deviations: NDArray, eps: float) -> NDArray:
         """Return the Mahalanobis norm of each row, rounding forgiven in each direction."""
-        length = row_norms(self.axes)
-        directions = self.axes / length[:, None]
+        axes, center, deviations = (
+            rows / self.thickness for rows in (self.axes, self.center[None], deviations)
+        )
+        length = row_norms(axes)
+        directions = axes / length[:, None]
         along = deviations @ directions.T
         across = row_norms(deviations - along @ directions)
         extent = self.radius * length.max(initial=0.0)
-        forgiven = self.units(eps) * (row_norms(self.center[None])[0] + extent)
+        forgiven = self.units(eps) * (row_norms(center)[0] + extent)
         along = np.maximum(np.abs(along) - forgiven, 0.0) / length
-        return np.hypot(row_norms(along), np.maximum(across - forgiven, 0.0) / self.thickness)
+        return np.hypot(row_norms(along), np.maximum(across - forgiven, 0.0))
 
     def draw(self, n_samples: int, rng: Draws) -> Any:
         return unit_ball(n_samples, len(self.axes), rng) @ rng.asarray(self.axes * self.radius)
@@ -190,24 +194,28 @@ def unit_ball(n_samples: int, dimension: int, rng: Draws) -> Any:
     return g * (rng.uniform(n_samples) ** (1.0 / max(dimension, 1)) / length)[:, None]
 
 
-def principal_axes(deviations: NDArray, eps: float) -> tuple[NDArray, float]:
+def principal_axes(deviations: NDArray, eps: float, power: NDArray) -> tuple[NDArray, NDArray]:
     """Return the semi-axes of the ellipsoid of deviations, of revealed rank, and its thickness.
 
     The axes (rank, n_features) are eigenvectors of the second moment about the centre (divisor
     n_samples) times the roots of their eigenvalues, where these are above the thickness, 4 √eps
-    times the largest.
+    times the largest: all that for entries times 2^power, in which they are of a common size.
     """
     varying = np.flatnonzero(deviations.any(axis=0))  # all others get exact zeros
-    _, s, Vt = np.linalg.svd(deviations[:, varying] / np.sqrt(len(deviations)), full_matrices=False)
+    some, power = deviations[:, varying], power - largest_exponent(deviations, power)
+    scaled = np.ldexp(some, power[varying]) / np.sqrt(len(deviations))
+    _, s, Vt = np.linalg.svd(scaled, full_matrices=False)
     if s.size == 0 or s[0] == 0:
         raise ValueError(
             f'norm="mahalanobis" needs data that vary, but all rows of X equal the center '
             f'(n_samples = {len(deviations)}); pass more, or use norm="linf" with a radius.'
         )
-    threshold = float(_RANK_SHARE * np.sqrt(eps) * s[0])
+    threshold = _RANK_SHARE * np.sqrt(eps) * s[0]
     rank = int(np.sum(s > threshold))
     # The sign of a singular vector is arbitrary; fix it so that axes do not depend on LAPACK.
     axes = np.zeros((rank, deviations.shape[1]))
     axes[:, varying] = Vt[:rank] * s[:rank, None]
     largest = axes[np.arange(rank), np.abs(axes).argmax(axis=1)]
-    return axes * np.sign(largest)[:, None], threshold
+    with np.errstate(over="ignore", under="ignore"):
+        axes = np.ldexp(axes * np.sign(largest)[:, None], -power)
+        return axes, np.clip(np.ldexp(threshold, -power), TINY, LARGEST)

@@ -9,38 +9,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._linalg.scaling import ZERO
+
 EPS = float(np.finfo(np.float64).eps)
 UNIT = EPS / 2
 # The smallest normal number: no product or sum of numbers that are not subnormal loses more.
 TINY = float(np.finfo(np.float64).tiny)
 # Numbers below this have squares that underflow.
 SQUARED = 2e-154
-_LARGEST = float(np.finfo(np.float64).max)
+LARGEST = float(np.finfo(np.float64).max)
 _FRACTION = 2**52 - 1
 
 
-def unit_scale(stack: NDArray[np.float64]) -> tuple[NDArray, NDArray[np.int64], NDArray]:
+def unit_scale(
+    stack: NDArray[np.float64], power: Any = None
+) -> tuple[NDArray, NDArray[np.int64], NDArray]:
     """Divide each matrix by the power of two that brings its largest entry into [1/2, 1).
 
-    Returns the matrices, without subnormal entries, the exponents, and bounds of the sum of what
-    entries lost: 0 unless some are below 2⁻¹⁰²² times the largest.
+    Of matrices with entries times 2^power, if such exponents are given. Returns the matrices,
+    without subnormal entries, the exponents, and bounds of the sum of what entries lost: 0 unless
+    some are below 2⁻¹⁰²² times the largest.
     """
     size = np.abs(stack)
     largest = size.max(axis=(1, 2), initial=0.0)
     # Most matrices have no number that could get lost, nor one that a mode takes for zero.
-    if stack.size and largest.min() > 2.0**-500 and largest.max() < 2.0**500:
+    if power is None and stack.size and largest.min() > 2.0**-500 and largest.max() < 2.0**500:
         plain = (size >= 2.0**-500) | (stack.view(np.int64) << 1 == 0)
         if plain.all():
             exponent = np.frexp(largest)[1].astype(np.int64)
             scale = np.ldexp(1.0, -exponent)[:, None, None]
             return stack * scale, exponent, np.zeros(len(stack))
-    mantissa, power = _split(stack)
-    there = mantissa != 0
-    exponent = np.where(there, power, -1074).max(axis=(1, 2), initial=-1074)
-    scaled = np.ldexp(mantissa, power - exponent[:, None, None])
+    mantissa, own = _split(stack)
+    there, own = mantissa != 0, own if power is None else own + power
+    least = -1074 if power is None else ZERO
+    exponent = np.where(there, own, least).max(axis=(1, 2), initial=least)
+    scaled = np.ldexp(mantissa, own - exponent[:, None, None])
     lost = there & (np.abs(scaled) < TINY)
     scaled[lost] = 0.0
     return scaled, exponent, np.count_nonzero(lost, axis=(1, 2)) * TINY
+
+
+def largest_exponent(values: NDArray[np.float64], power: NDArray) -> int:
+    """Return the exponent of the largest of numbers times 2^power, which broadcasts."""
+    mantissa, own = _split(values)
+    return int(np.where(mantissa != 0, own + power, ZERO).max(initial=ZERO))
 
 
 def _split(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -70,7 +82,7 @@ def scaled_down(values: Any, exponent: Any) -> NDArray[np.float64]:
     mantissa, power = _split(np.asarray(values, dtype=np.float64))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         found = np.ldexp(mantissa, power + exponent)
-        found = np.where(np.isposinf(found) & np.isfinite(mantissa), _LARGEST, found)
+        found = np.where(np.isposinf(found) & np.isfinite(mantissa), LARGEST, found)
         return np.where(found < TINY, below(found), found)
 
 

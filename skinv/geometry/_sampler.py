@@ -20,7 +20,7 @@ from .._arrays.validation import validate_rows
 from .._linalg.draws import private_generator
 from .._linalg.inverses import check_center
 from ..structures import Structure, refuse_unstructured
-from ._drawing import DrawsMixin
+from ._drawing import DrawsMixin, entry_units
 from ._membership import MembershipMixin
 from ._regions import SHAPES, Ellipsoid, Region, principal_axes
 from ._rounding import EPS
@@ -49,7 +49,8 @@ class FeasibleRegionSampler(
         data's covariance. The ellipsoid has the rank of the data; real families of matrices vary
         in few directions, and networks trained there are far more accurate than in the box.
     min_distance : float, default=0.0
-        Distance to keep from the singular matrices, in `norm` (in l2 for "mahalanobis").
+        Distance to keep from the singular matrices, in `norm` (in l2 for "mahalanobis") and in the
+        units of the entries: where these differ, the smallest decide.
     on_infeasible : {"nan", "project", "raise", "warn", "drop"}, default="nan"
         What ``transform`` does with matrices outside: replace them by NaN, which skinv's regressors
         leave out, with a warning, when they are fitted, and answer by NaN; move them to the nearest
@@ -74,10 +75,11 @@ class FeasibleRegionSampler(
     radius_ : float or ndarray of shape (n, n)
         The radius, or the half-widths.
     axes_ : ndarray of shape (rank, n*n)
-        Semi-axes of the ellipsoid of radius 1. Only for ``norm="mahalanobis"``.
-    thickness_ : float
+        Semi-axes of the ellipsoid of radius 1, perpendicular to each other in the units of
+        ``thickness_``. Only for ``norm="mahalanobis"``.
+    thickness_ : ndarray of shape (n, n)
         Standard deviation granted to directions in which the data do not vary, a numerical
-        tolerance. Only for ``norm="mahalanobis"``.
+        tolerance, in the units of each entry. Only for ``norm="mahalanobis"``.
     distance_ : float
         Distance of the centre to the singular matrices in `norm`; a proven lower bound in linf for
         n > 20 and for "mahalanobis".
@@ -100,6 +102,11 @@ class FeasibleRegionSampler(
     -----
     The box is the feasible region of Ji, Wu and Xi (2025), "Rethinking Neural-based Matrix
     Inversion: Why can't, and Where can". Of an uncertified region every sample is tested by itself.
+
+    Units of rows and columns do not matter for boxes with half-widths per entry and ellipsoids:
+    directions, membership and, with ``min_distance=0``, certificates are those of matrices scaled
+    by powers of two to a common size. Radii of balls, `min_distance` and `margin_` are in the units
+    of the entries.
 
     With ``on_infeasible="project"`` in a pipeline before a regressor leave `y` out, so that the
     inverses learned are those of the projected matrices.
@@ -197,22 +204,23 @@ class FeasibleRegionSampler(
             rows = rows.astype(np.float64, copy=False)
         center = _find_center(self.center, rows, embed=self._is_complex)
         self.n_features_in_ = center.size
+        n = matrix_order(center.size)
+        power = entry_units(center.reshape(n, n))
         structure = self._structure
         if structure is not None:
             if rows is not None:
-                refuse_unstructured(structure, rows)
-            refuse_unstructured(structure, center[None], "The center, as a matrix")
+                refuse_unstructured(structure, rows, power=power)
+            refuse_unstructured(structure, center[None], "The center, as a matrix", power)
             center = structure.project(center[None])[0]
             rows = None if rows is None else structure.project(rows)
-        region = _find_region(center, self.radius, self.norm, rows, eps, structure)
+        region = _find_region(center, self.radius, self.norm, rows, eps, structure, power)
 
-        n = matrix_order(center.size)
-        for name in ("axes_", "thickness_", "_proof"):  # of an earlier fit in another norm
+        for name in ("axes_", "thickness_", "_proof", "_power"):  # of an earlier fit
             self.__dict__.pop(name, None)
         radius = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
         self._own(center_=center.reshape(n, n), radius_=radius)
         if isinstance(region, Ellipsoid):
-            self._own(axes_=region.axes, thickness_=region.thickness)
+            self._own(axes_=region.axes, thickness_=region.thickness.reshape(n, n))
         self._norm = self.norm
         self._min_distance = float(real_array(self.min_distance, "min_distance"))
         self._rng = private_generator(self.random_state)
@@ -286,8 +294,12 @@ def _find_region(
     rows: NDArray | None,
     eps: float,
     structure: Structure | None,
+    power: NDArray,
 ) -> Region:
-    """Return the region around a centre, the smallest that holds the rows for the radius "data"."""
+    """Return the region around a centre, the smallest that holds the rows for the radius "data".
+
+    Entries times 2^power are of a common size.
+    """
     from_data = isinstance(radius, str)
     if rows is None and (norm == "mahalanobis" or from_data):
         raise ValueError(
@@ -298,7 +310,7 @@ def _find_region(
     if np.ndim(size) and structure is not None:
         size = structure.smallest(size)
     if norm == "mahalanobis":
-        region: Region = Ellipsoid(center, size, *principal_axes(rows - center, eps))
+        region: Region = Ellipsoid(center, size, *principal_axes(rows - center, eps, power))
     else:
         region = SHAPES[norm](center, size)
     return region.enclosing(rows - center) if from_data else region

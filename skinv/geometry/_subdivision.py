@@ -21,7 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ._positive_map import contraction, perron_metrics, preconditioners
+from ._positive_map import (
+    Units,
+    contraction,
+    loss_in,
+    own_weights,
+    perron_metrics,
+    preconditioners,
+    weights_in,
+)
 from ._rounding import EPS
 
 # Shares of the identity in the metric: nearly the Perron eigenvector, and those that are tried for
@@ -34,13 +42,14 @@ _MOST_PIECES, _FINE_PIECES, _MOST_WORK = 128, 64, 2e10
 
 @dataclass
 class _Piece:
-    """A slab of the unit ball, the tilt of the ellipsoid around it, its metric and its margin."""
+    """A slab of the unit ball, the tilt of the ellipsoid around it, its metric and its margins."""
 
     low: NDArray
     high: NDArray
     tilt: NDArray
     P: NDArray
-    margin: float = -np.inf
+    margin: float = -np.inf  # of σ_min in the units of the search
+    left: float = -np.inf  # the same in the caller's units
 
     def ellipsoid(self) -> tuple[NDArray, NDArray]:
         """Return a centre c and semi-axes w, rounded up, with Σ ((z_k − c_k)/w_k)² <= 1.
@@ -74,40 +83,48 @@ class _Piece:
         return [half for half, x in zip(halves, nearest, strict=True) if x @ x <= most]
 
 
-def subdivided_margin(A: NDArray, S: NDArray, target: float) -> tuple[float, int]:
-    """Return a lower bound of σ_min(A + Σ z_k S_k) over ‖z‖₂ <= 1, and the number of pieces.
+def subdivided_margin(
+    A: NDArray, S: NDArray, target: float, lost: float = 0.0, units: Units | None = None
+) -> tuple[float, int]:
+    """Return a lower bound of σ_min over A + F + Σ z_k S_k, ‖z‖₂ <= 1, ‖F‖_F <= lost, and a number.
 
-    Not positive: nothing proven; 0 pieces: not worth a trial. The worst piece is cut next, in the
-    direction to which its spectral radius is most sensitive. Entries of A are of the order of 1,
-    those of S off by one unit roundoff.
+    That of the pieces. The bound is for the matrices in the caller's units, of which `units` are
+    the scales of rows and columns. Not positive: nothing proven; 0 pieces: not worth a trial. The
+    worst piece, before it is in these units, is cut next, in the direction to which its spectral
+    radius is most sensitive. Entries of A are of the order of 1, those of S off by one unit
+    roundoff.
     """
     rank, n, _ = S.shape
     work = 4.0 * rank * n**3 * 100
     most = int(min(_MOST_PIECES, 1 + _MOST_WORK / max(work, 1.0)))
-    search = _Search(A, S)
+    search = _Search(A, S, lost, (np.ones(n), np.ones(n)) if units is None else units)
     root = _Piece(np.full(rank, -1.0), np.ones(rank), np.zeros(rank), np.eye(n))
     if most == 1 or rank == 0 or search.sign == 0 or search.finds_singular():
         return -np.inf, 0
     search.fit(root)
     number = itertools.count()  # decides between equal margins: pieces have no order
     heap = [(root.margin, next(number), root)]
-    while len(heap) < most and (heap[0][0] <= target or len(heap) < min(_FINE_PIECES, most)):
+
+    def left() -> float:
+        return min(piece.left for _, _, piece in heap)
+
+    while len(heap) < most and (left() <= target or len(heap) < min(_FINE_PIECES, most)):
         worst = heap[0][2]
         halves = worst.halves(search.direction(worst))
         if not all(search.fit(half) for half in halves):
             break
         heapq.heappop(heap)
-        for half in halves:
-            half.margin = max(half.margin, worst.margin)  # a part is no nearer than the whole
+        for half in halves:  # a part is no nearer than the whole
+            half.margin, half.left = max(half.margin, worst.margin), max(half.left, worst.left)
             heapq.heappush(heap, (half.margin, next(number), half))
-    return heap[0][0], len(heap)
+    return left(), len(heap)
 
 
 class _Search:
     """The search for tilts and metrics of the pieces of one ellipsoid, and their proofs."""
 
-    def __init__(self, A: NDArray, S: NDArray):
-        self.A, self.S = A, S
+    def __init__(self, A: NDArray, S: NDArray, lost: float, units: Units):
+        self.A, self.S, self.lost, self.units = A, S, lost, units
         self.sign = np.linalg.slogdet(A)[0]
 
     def finds_singular(self) -> bool:
@@ -155,10 +172,10 @@ class _Search:
                 return False
             c, w = piece.ellipsoid()
             if w.size < c.size:
-                piece.margin = np.inf
+                piece.margin = piece.left = np.inf
                 return True
             M = np.linalg.inv(self.center(c)) @ (w[:, None, None] * self.S)
-            (piece.P,) = perron_metrics(M, (_SHARE,), _STEPS, piece.P)
+            (piece.P,) = perron_metrics(M, (_SHARE,), _STEPS, piece.P, own_weights)
             Lt, H = preconditioners(np.eye(len(self.A)), piece.P)
             best = self.estimate(piece, Lt, H)
             for k in cut:
@@ -170,7 +187,7 @@ class _Search:
                             piece.tilt[k] /= factor
                             break
                         best = value
-        piece.margin = self.prove(piece)
+        self.prove(piece)
         return True
 
     def estimate(self, piece: _Piece, Lt: NDArray, H: NDArray) -> float:
@@ -185,25 +202,33 @@ class _Search:
         except np.linalg.LinAlgError:
             return np.inf
 
-    def prove(self, piece: _Piece) -> float:
-        """Return the best margin of a piece over some metrics, with all rounding accounted for.
+    def prove(self, piece: _Piece) -> None:
+        """Set the best margins of a piece over some metrics, with all rounding accounted for.
 
         The centre A + Σ c_k S_k is a sum of at most rank + 1 rounded terms.
         """
         c, w = piece.ellipsoid()
+        piece.margin = piece.left = np.inf if w.size < c.size else -np.inf
         if w.size < c.size:
-            return np.inf
+            return
         center, S = self.center(c), w[:, None, None] * self.S
         terms = np.abs(self.A) + np.tensordot(np.abs(c), np.abs(self.S), 1)
         slack = (np.count_nonzero(c) + 4) * EPS * terms
         B = np.linalg.inv(center)
-        margin = -np.inf
-        for P in itertools.chain([piece.P], perron_metrics(B @ S, _SHARES, _STEPS, piece.P)):
-            fixed, slope, loss = contraction(center, slack, S, *preconditioners(B, P))
-            margin = max(margin, (1 - fixed - slope) / loss)
-            if not margin > 0:  # where the best metric does not contract, no other will
+        # First what units do not matter for, then what keeps distances in the caller's.
+        for weights in (own_weights, weights_in(self.units)):
+            metrics = perron_metrics(B @ S, _SHARES, _STEPS, piece.P, weights)
+            for P in itertools.chain([piece.P], metrics):
+                G, H = preconditioners(B, P)
+                fixed, slope, loss = contraction(center, slack, S, G, H)
+                room = 1 - fixed - slope - self.lost * loss
+                piece.left = max(piece.left, room / loss_in(self.units, G, H))
+                if weights is own_weights:
+                    piece.margin = max(piece.margin, room / loss)
+                if not room > 0:  # where the best metric does not contract, no other will
+                    break
+            if not piece.margin > 0:
                 break
-        return margin
 
     def direction(self, piece: _Piece) -> int:
         """Return the direction whose semi-axis the contraction is most sensitive to.
@@ -213,5 +238,5 @@ class _Search:
         """
         c, w = piece.ellipsoid()
         M = np.linalg.inv(self.center(c)) @ (w[:, None, None] * self.S)
-        (Q,) = perron_metrics(np.swapaxes(M, 1, 2), (_SHARE,), 3 * _STEPS)
+        (Q,) = perron_metrics(np.swapaxes(M, 1, 2), (_SHARE,), 3 * _STEPS, None, own_weights)
         return int(np.einsum("kij,kij->k", piece.P @ M, M @ Q).argmax())
