@@ -323,8 +323,8 @@ class CertifiedInverse(
         """Return what the regressor is asked with, and the matrices, NaN and infinity included."""
         if self.family is not None:
             return members(self, X, False)
-        known = isinstance(X, np.ndarray) and hasattr(self, "n_features_in_")
-        taken = (take_as_is(self, X) if known else None) or take(self, X, exact=True)
+        plain = isinstance(X, np.ndarray) and X.itemsize >= 4 and hasattr(self, "n_features_in_")
+        taken = (take_as_is(self, X) if plain else None) or take(self, X, exact=True)
         if taken.numbers.ndim == 3 and not taken.is_complex:
             taken = taken._replace(numbers=X.reshape(len(X), self.n_features_in_))
         return (X if hasattr(X, "columns") else taken.numbers), taken

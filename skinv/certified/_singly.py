@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._arrays.conversion import as_double, flushes, to_host
+from .._arrays.conversion import as_array, as_double, flushes, to_host
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import check_norm, norm_bound
 from ..bounds._refine import rounded
@@ -75,7 +75,7 @@ class SinglyMixin:
         inv = np.linalg.inv
 
         def single(A: ArrayLike) -> tuple[NDArray, float, str]:
-            A = np.asarray(to_host(A))
+            A = A if type(A) is np.ndarray else as_array(to_host(A))
             if A.ndim != 2 or A.shape[0] != A.shape[1]:
                 raise ValueError(f"Got an array of shape {A.shape}, but one matrix is (n, n).")
             wide = as_double(A) if A.dtype.char in "dDfF" else A

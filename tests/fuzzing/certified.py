@@ -152,6 +152,24 @@ def fuzz_certified_report(c):
     assert (bound[lost] == np.inf).all()
 
 
+@entry("CertifiedInverse.inverse_function")
+def fuzz_certified_singly(c):
+    model, n = certified(c)
+    A = c.matrices(n, 1, layouts=("stack",))
+    if A.right and A.numbers.ndim == 3:
+        A = Given(A.value[0], A.numbers[0], "one")
+    found = attempt(model.inverse_function(), A)
+    if found is REFUSED or A.layout != "one":
+        return
+    inverse, bound, status = found
+    assert type(inverse) is np.ndarray
+    assert inverse.shape == A.numbers.shape
+    check_relative(A.numbers[None], on_host(inverse)[None], np.array([bound]), str(model.norm))
+    proven = status in ("predicted", "refined", "exact")
+    assert not proven or bound <= model.tol + (A.eps / 2 if inverse.itemsize < 4 else 0)
+    assert np.isfinite(bound) or np.isnan(inverse).any() or model.fallback == "keep"
+
+
 def fit_without_family(c):
     params = c.options(
         tol=[partial(c.number, 1e-6, 1e-12)],
