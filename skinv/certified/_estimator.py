@@ -300,7 +300,8 @@ class CertifiedInverse(
             finite = finite_rows(A)
             index = None if bool(finite.all()) else indices(finite)
             predicted = guess(ready.estimator_, given, A, index)
-        result = certify_all(A, given, predicted, ready.estimator_, terms, self.verbose)
+        found = certify_all(A, given, predicted, ready.estimator_, terms, self.verbose)
+        result = InverseReport(**vars(found))
         result.status = STATUSES[result.status]
         if return_radius:
             result.radius = component_bound(A, result.inverse)
