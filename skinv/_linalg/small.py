@@ -1,0 +1,121 @@
+"""Inverses of many small matrices at once, entry by entry over the whole batch.
+
+LAPACK takes one matrix at a time, and of small ones most of its time is calls. Here an entry of all
+matrices is one vector. Nothing is pivoted: what is lost by that is for a proof to tell.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .workspace import Workspace
+
+# Up to this order closed forms take less time than elimination, and lose less.
+_CLOSED = 4
+# Past this order LAPACK is as fast.
+LARGEST = 8
+# Bytes of the matrices that are worked on at once: with what is computed on the way they stay in an
+# L2 cache.
+_PIECE = 2**17
+
+
+def small_inverses(A: NDArray, out: NDArray) -> None:
+    """Write inverses of matrices (m, n, n), n <= LARGEST, to `out`: infinite or NaN at a zero pivot.
+
+    Of the precision of A, real or complex. Nothing is scaled: where powers of the entries over- or
+    underflow the result is wrong.
+    """
+    m, n = A.shape[:2]
+    space, step = Workspace.of_thread(), max(_PIECE // (n * n * A.itemsize), 1)
+    invert = _CLOSED_FORMS.get(n, _eliminate)
+    with np.errstate(all="ignore"):
+        for start in range(0, m, step):
+            block = A[start : start + step]
+            entries = (n, n, len(block))
+            T, X = (space.of(A, entries, name) for name in ("entries", "inverse entries"))
+            T[...] = block.transpose(1, 2, 0)
+            invert(T, X, space)
+            out[start : start + step] = X.transpose(2, 0, 1)
+
+
+def _one(T: NDArray, X: NDArray, space: Workspace) -> None:
+    np.divide(1, T, out=X)
+
+
+def _two(T: NDArray, X: NDArray, space: Workspace) -> None:
+    (a, b), (c, d) = T
+    determinant = a * d
+    determinant -= b * c
+    X[0, 0], X[1, 1] = d, a
+    np.negative(b, out=X[0, 1])
+    np.negative(c, out=X[1, 0])
+    X *= np.divide(1, determinant, out=determinant)
+
+
+def _three(T: NDArray, X: NDArray, space: Workspace) -> None:
+    """Cofactors of rows i and j are cross products."""
+    work = space.of(T, T.shape[2:], "work")
+    for column in range(3):  # X is the adjoint, whose columns are cross products of rows of T
+        p, q = T[(column + 1) % 3], T[(column + 2) % 3]
+        for row in range(3):
+            i, j = (row + 1) % 3, (row + 2) % 3
+            np.multiply(p[i], q[j], out=X[row, column])
+            X[row, column] -= np.multiply(p[j], q[i], out=work)
+    determinant = T[0, 0] * X[0, 0]
+    for k in (1, 2):
+        determinant += np.multiply(T[0, k], X[k, 0], out=work)
+    X *= np.divide(1, determinant, out=determinant)
+
+
+def _four(T: NDArray, X: NDArray, space: Workspace) -> None:
+    """By the minors of the upper and the lower two rows (Laplace)."""
+    work = space.of(T, T.shape[2:], "work")
+    upper, lower = (space.of(T, (6, T.shape[2]), name) for name in ("upper", "lower"))
+    for k, (i, j) in enumerate(_PAIRS):
+        for minors, (p, q) in ((upper, T[:2]), (lower, T[2:])):
+            np.multiply(p[i], q[j], out=minors[k])
+            minors[k] -= np.multiply(p[j], q[i], out=work)
+    for row in range(4):
+        others = [k for k in range(4) if k != row]
+        for column in range(4):
+            # Of the rows other than `column`: a row of one half, and the minors of the other.
+            minors = lower if column < 2 else upper
+            single = T[column ^ 1]
+            value = X[row, column]
+            for step, k in enumerate(others):
+                pair = tuple(c for c in others if c != k)
+                term = value if step == 0 else work
+                np.multiply(single[k], minors[_PLACE[pair]], out=term)
+                if step == 1:
+                    value -= term
+                elif step == 2:
+                    value += term
+            if (row + column) % 2:
+                np.negative(value, out=value)
+    determinant = T[0, 0] * X[0, 0]
+    for k in (1, 2, 3):
+        determinant += np.multiply(T[0, k], X[k, 0], out=work)
+    X *= np.divide(1, determinant, out=determinant)
+
+
+_PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+_PLACE = {pair: k for k, pair in enumerate(_PAIRS)}
+_CLOSED_FORMS: dict[int, Any] = {1: _one, 2: _two, 3: _three, 4: _four}
+
+
+def _eliminate(T: NDArray, X: NDArray, space: Workspace) -> None:
+    """Gauss-Jordan elimination, in place."""
+    n = len(T)
+    X[...] = T
+    work = space.of(T, (n, *T.shape[1:]), "work")
+    for p in range(n):
+        pivot = np.divide(1, X[p, p])
+        X[p, p] = 1
+        X[p] *= pivot
+        for rows in (slice(0, p), slice(p + 1, n)):
+            if rows.start == rows.stop:
+                continue
+            factors = X[rows, p].copy()
+            X[rows, p] = 0
+            X[rows] -= np.multiply(factors[:, None], X[p], out=work[rows])
