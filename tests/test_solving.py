@@ -267,7 +267,7 @@ def test_contraction(n):
     anchor = Anchor.of(center)
     q = np.r_[0, 10.0 ** np.arange(-17, 0.0), 0.3, 0.49, 0.51, 0.7, 0.9, 1.2, 5]
     A = np.array([around(center, value, rng) for value in np.repeat(q, 5)])
-    known = anchors.contraction(anchor, A, anchor.center, anchor.inverse, anchor.weights)
+    known = anchors.contraction(anchor, A)
     P, w = arb_mat(anchor.inverse.tolist()), anchor.weights
     for i, matrix in enumerate(A):
         with ctx.workprec(300):

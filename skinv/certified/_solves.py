@@ -137,13 +137,11 @@ class SolvesMixin:
     def _find_anchor(self) -> Anchor | None:
         """Return the centre of the regressor, of a region before it, or of the training data."""
         final = final_of(self.estimator_)
-        if self.family is not None:  # the regressor has seen parameters only
-            mean = getattr(self, "_mean", None)
-            return None if mean is None else Anchor.of(mean)
-        if hasattr(final, "inverse_") and hasattr(final, "center_"):
-            return Anchor.of(final.center_, final.inverse_)
-        for _, step in getattr(self.estimator_, "steps", ()):
-            if isinstance(step, FeasibleRegionSampler):
-                return Anchor.of(step.center_)
-        mean = getattr(self, "_mean", None)
-        return None if mean is None else Anchor.of(mean)
+        mean, sample = getattr(self, "_mean", None), self.__dict__.pop("_sample", None)
+        if self.family is None:  # or else the regressor has seen parameters only
+            if hasattr(final, "inverse_") and hasattr(final, "center_"):
+                return Anchor.of(final.center_, final.inverse_, sample)
+            for _, step in getattr(self.estimator_, "steps", ()):
+                if isinstance(step, FeasibleRegionSampler):
+                    return Anchor.of(step.center_, sample=sample)
+        return None if mean is None else Anchor.of(mean, sample=sample)
