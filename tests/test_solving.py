@@ -707,7 +707,7 @@ def test_anchor_with_a_wrong_inverse(error):
     rng = np.random.RandomState(0)
     center = center_of(4)
     P = np.linalg.inv(center) * (1 + error * rng.uniform(-1, 1, (4, 4)))
-    anchor = Anchor.of(center, P)
+    anchor = Anchor.from_state(center, P, center[None][:0])
     A = np.array([around(center, q, rng) for q in np.linspace(0, 1, 30)])
     b = rng.standard_normal((30, 4, 2))
     for tol in (1e-2, 1e-8):

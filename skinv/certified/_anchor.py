@@ -65,19 +65,20 @@ class Anchor:
     defect_weighted: float  # the same in the weighted norm
 
     @classmethod
-    def of(
-        cls, center: NDArray, inverse: NDArray | None = None, sample: NDArray | None = None
-    ) -> "Anchor | None":
+    def of(cls, center: NDArray, sample: NDArray | None = None) -> "Anchor | None":
         """Return the anchor at a matrix (n, n), or None if that is singular or nearly so.
 
         A sample (m, n, n) of a family says in which directions it moves.
         """
         A = np.array(center, dtype=np.float64, order="C")[None]
-        P = exact_inverse(A) if inverse is None else np.array(inverse, dtype=np.float64)[None]
-        E = A[:0] if sample is None else sample - A
+        P, E = exact_inverse(A), A[:0] if sample is None else sample - A
         with np.errstate(all="ignore"):
             if not scaled_condition_numbers(A, P)[0] < 1e12:
                 return None
+            # The same inverse, to the bit, whatever powers of two rows and columns came in.
+            a, _, b, x = in_common_units(A, P)
+            again = in_units(exact_inverse(a), x, -b)
+            P = again if np.isfinite(again).all() else P
             A, P, E, units = _in_own_units(A, P, E)
             return cls._measured(A, P, _directions(P[0], E), units)
 

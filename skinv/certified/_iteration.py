@@ -9,12 +9,13 @@ from .._arrays.conversion import as_double, as_given, namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import finite_rows, scales
 from .._linalg.products import column_norms, exact_inverse, product, product_error
-from .._linalg.scaling import ZERO, exponents, in_units, not_zero, powers_of_two, times_power
+from .._linalg.scaling import exponents, in_units, not_zero, powers_of_two, times_power
 from .._linalg.units import in_common_units
 from .._linalg.workspace import copied, empty_like, indices, pieces
 from ..bounds._residual import measure
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
-from ._sides import take_better, unknown
+from ._radius import bound_of_radius, radius_near, radius_with
+from ._sides import sides_in_units, take_better, unknown
 
 # A contraction that is not below this proves too little.
 _CONTRACTION = 0.9
@@ -33,7 +34,7 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
     too far from the known one, and proven bounds (m, k) of ‖x − A⁻¹b‖₂ / ‖x‖₂ for each column, inf
     where nothing is proven; `tol` is what is aimed at.
     """
-    (x, bound), anchor = unknown(b), anchor.beside(b)
+    (x, bound), known, anchor = unknown(b), anchor, anchor.beside(b)
     with np.errstate(all="ignore"):
         plain = _are_moderate(b)
         if anchor.units is None:
@@ -50,7 +51,16 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
                 units[1],
                 lambda b, share, _, a=a: _near_piece(anchor, a, b, tol, share),
             )
+        _sharpen(x, bound, tol, lambda rows: radius_near(known, A[rows], b[rows], x[rows]))
     return x, bound
+
+
+def _sharpen(x: Any, bound: Any, tol: float, radius: Callable) -> None:
+    """Bound solutions entry by entry, which proves and costs more, where norms prove too little."""
+    xp = namespace(x)
+    rows = indices(xp.any(xp.isfinite(x[:, 0]) & ~(bound <= tol), axis=1))
+    if len(rows):
+        bound[rows] = xp.minimum(bound[rows], bound_of_radius(x[rows], radius(rows)))
 
 
 def _are_moderate(b: Any) -> Any:
@@ -109,6 +119,7 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
                 first,
             )
             take_better(x, bound, rows, *found)
+        _sharpen(x, bound, tol, lambda rows: radius_with(P[rows], A[rows], b[rows], x[rows]))
     return x, bound
 
 
@@ -129,19 +140,14 @@ def _in_units(
     """
     xp, n = namespace(b), b.shape[1]
     largest = xp.max(units_x, axis=1, keepdims=True)
-    # So that of right-hand sides only what is 2^-1000 of the largest entry underflows.
-    lift = 500 * xp.astype(powers_of_two(b, 1)[:, 0] < 2.0**-500, xp.int64)
     zero = ~xp.any(not_zero(b), axis=1)
-    b = in_units(b, 0 * units_b, lift)
-    size = xp.max(exponents(b) - units_b[:, :, None], axis=1)
-    size = xp.where(size > ZERO // 2, size, 0)
-    moved = size - lift  # from there back to the caller's
+    b, moved = sides_in_units(b, units_b)
     if start is not None:
         start = xp.where(zero[:, None], 0 * b, in_units(start, -units_x, -moved))
     one = xp.ones_like(abs(b[: len(units_x), :, :1]))
     share = in_units(one, units_x - largest, 0 * largest)
-    y, bound = solve(in_units(b, -units_b, -size), share, start)
-    z = in_units(y, units_x - largest, 0 * size)
+    y, bound = solve(b, share, start)
+    z = in_units(y, units_x - largest, 0 * moved)
     x = in_units(z, largest + 0 * units_x, moved)
     again = in_units(x, -largest + 0 * units_x, -moved)  # what has not over- or underflown
     gamma, length = Arithmetic.of(b).gamma(n + 4), column_norms(again)
