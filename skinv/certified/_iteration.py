@@ -15,7 +15,7 @@ from .._linalg.workspace import copied, empty_like, indices, pieces
 from ..bounds._residual import measure
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
 from ._radius import bound_of_radius, radius_near, radius_with
-from ._sides import sides_in_units, take_better, unknown
+from ._sides import applied, sides_in_units, take_better, unknown
 
 # A contraction that is not below this proves too little.
 _CONTRACTION = 0.9
@@ -175,13 +175,13 @@ def _iterate(
     """
     xp, rows = namespace(b), None
     r, step = empty_like(b), empty_like(b)  # no fresh pages at each step
-    x = _applied(P, b, empty_like(b)) if start is None else copied(start)
+    x = applied(P, b) if start is None else copied(start)
     # Steps of this size or less are worth a proof: the leading term would do, as far as is known.
     wanted = tol * (1 / known.q - 1)[:, None] * column_norms(x if share is None else x * share)
     previous = float("inf")
     for k in range(_STEPS):
         xp.subtract(b, product(A, x, out=r), out=r)
-        x += _applied(P, r, step)
+        x += applied(P, r, step)
         size_step = column_norms(step)
         slow = ~(size_step < _PROGRESS * previous)
         previous = size_step
@@ -205,17 +205,6 @@ def _iterate(
             P = P if P.ndim == 2 else P[left]
             share = share if share is None or len(share) == 1 else share[left]
     return solutions, bounds
-
-
-def _applied(P: Any, r: Any, out: Any) -> Any:
-    """Return Pr in `out`, for one P, which makes it a product of two matrices, or for one each."""
-    if P.ndim == 3:
-        return product(P, r, out=out)
-    if r.shape[2] == 1:
-        product(r[:, :, 0], P.T, out=out[:, :, 0])
-    else:
-        namespace(r).matmul(P, r, out=out)
-    return out
 
 
 def _bound_of_step(

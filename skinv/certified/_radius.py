@@ -8,18 +8,20 @@ which these are the same numbers in whatever units they came.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .._arrays.conversion import as_double, as_given, namespace
+from .._arrays.conversion import as_double, as_given, is_complex, namespace
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.products import add_to_diagonal, column_norms, product
+from .._linalg.products import add_to_diagonal, column_norms, frobenius, product
 from .._linalg.scaling import in_units, not_zero, powers_of_two, times_power
 from .._linalg.units import in_common_units
-from .._linalg.workspace import full, pieces
-from ._anchor import UP, Anchor, piece_bytes
-from ._sides import sides_in_units
+from .._linalg.workspace import Workspace, full, indices, pieces
+from ._anchor import UP, Anchor, Contraction, contraction, piece_bytes
+from ._sides import applied, sides_in_units
 
 # Steps towards the weights with the smallest q.
 _STEPS = 3
@@ -30,32 +32,59 @@ _ROUNDINGS = 16
 def radius_near(anchor: Anchor, A: Any, b: Any, x: Any) -> Any:
     """Bound |x − A⁻¹b| entry by entry for matrices near a known one; inf where that proves nothing.
 
-    By |I − PA| <= |I − PA₀| + |P||A − A₀|, in O(n²) operations each. `b` and `x`, (m, n, k), are in
-    double precision.
+    By |I − PA| <= |I − PA₀| + |P||A − A₀|, or by norms, in O(n²) operations each as long as these
+    are enough. `b` and `x`, (m, n, k), are in double precision.
     """
-    out = _unknown(b)
+    xp, out, n, space = namespace(b), _unknown(b), b.shape[1], Workspace()
     with np.errstate(all="ignore"):
-        center, P, units_b, units_x = in_common_units(anchor.center[None], anchor.inverse[None])
-        if anchor.units is not None:
-            units_b, units_x = units_b + anchor.units[0], units_x + anchor.units[1]
-        gamma, n, size_P = Arithmetic.of(P).gamma(b.shape[1] + 2), b.shape[1], abs(P)
-        D = product(P, center)
-        add_to_diagonal(D, -1)
-        D = abs(D) + 2 * gamma * (product(size_P, abs(center)) + np.eye(n))
-        w = size_P.sum(axis=2, keepdims=True)
-        w = w / w.max()
-        given = (center, P, units_b, units_x, size_P, D, w)
-        center, P, units_b, units_x, size_P, D, w = (as_given(part, b) for part in given)
+        D, w, units_b, units_x = (as_given(part, b) for part in _weighted_center(anchor))
+        anchor = anchor.beside(b)
+        P, center = anchor.inverse, anchor.center
+        size_P, size_A = abs(P), abs(center)
         for piece in pieces(len(b), n, b.itemsize, piece_bytes(n)):
-            a = in_units(as_double(A[piece]), -units_b, units_x)
-            E = abs(a - center)
+            a = as_double(A[piece])
+            if anchor.units is not None:
+                a = in_units(a, -units_b, units_x)
+            E = xp.subtract(a, center, out=space.of(a, tuple(a.shape), "E"))
+            E = abs(E) if is_complex(E) else xp.abs(E, out=E)
+
+            def absolute(x: Any, E: Any = E) -> Any:  # at least |A|x
+                return product(E, x) + applied(size_A, x)
 
             def reach(w: Any, E: Any = E) -> Any:
-                return product(D, w) + product(size_P, product(E, w))
+                return applied(D, w) + applied(size_P, product(E, w))
 
-            sides = b[piece], x[piece]
-            out[piece] = _radius(reach, w, P, a, *sides, units_b, units_x)
+            rest = _rest_by_weights(reach, w + 0 * E[:, :, :1])
+            given = (P, a, b[piece], x[piece])
+            radius = _radius(rest, absolute, *given, units_b, units_x)
+            far = indices(xp.any(radius == np.inf, axis=(1, 2)))
+            if len(far):
+                rest = _rest_by_norms(contraction(anchor, a[far]), anchor.weights)
+                given = (P, a[far], b[piece][far], x[piece][far])
+                radius[far] = _radius(rest, partial(absolute, E=E[far]), *given, units_b, units_x)
+            out[piece] = radius
     return out
+
+
+def _weighted_center(anchor: Anchor) -> tuple[NDArray, ...]:
+    """Return a bound of |I − PA₀|, weights, and exponents of the anchor's units of b and x (1, n).
+
+    All is worked out in common units, and is the same then in whatever units A₀ came; and brought
+    back, exactly, where those of the anchor are the caller's.
+    """
+    center, P = anchor.center[None], anchor.inverse[None]
+    if anchor.units is None:
+        center, P, _, units_x = in_common_units(center, P)
+    n, D = center.shape[-1], product(P, center)
+    add_to_diagonal(D, -1)
+    D = abs(D) + 2 * Arithmetic.of(P).gamma(n + 2) * (product(abs(P), abs(center)) + np.eye(n))
+    w = abs(P).sum(axis=2, keepdims=True)
+    w = w / w.max()
+    if anchor.units is None:
+        zero = 0 * units_x
+        D, w = in_units(D, units_x, -units_x), in_units(w, units_x, zero[:, :1])
+        return D[0], w, zero, zero
+    return D[0], w, anchor.units[0][None], anchor.units[1][None]
 
 
 def radius_with(P: Any, A: Any, b: Any, x: Any) -> Any:
@@ -63,33 +92,77 @@ def radius_with(P: Any, A: Any, b: Any, x: Any) -> Any:
 
     All in double precision.
     """
-    out, (n, gamma) = _unknown(b), (b.shape[1], Arithmetic.of(b).gamma(b.shape[1]))
+    out, n = _unknown(b), b.shape[1]
     with np.errstate(all="ignore"):
         for piece in pieces(len(b), n, b.itemsize, piece_bytes(n)):
             a, p, units_b, units_x = in_common_units(A[piece], P[piece])
-            R = product(p, a)
-            add_to_diagonal(R, -1)
-            sizes = abs(R), abs(p), abs(a)
-
-            def reach(w: Any, sizes: Any = sizes) -> Any:
-                size_R, size_P, size_A = sizes
-                return product(size_R, w) + gamma * product(size_P, product(size_A, w))
-
-            w = namespace(b).ones_like(sizes[0][:, :, :1])
-            out[piece] = _radius(reach, w, p, a, b[piece], x[piece], units_b, units_x)
+            rest, absolute = _by_product(p, a)
+            out[piece] = _radius(rest, absolute, p, a, b[piece], x[piece], units_b, units_x)
     return out
+
+
+def _by_product(P: Any, A: Any) -> tuple[Callable, Callable]:
+    """Return what the product PA bounds, see :func:`_rest_by_weights`, and |A|x."""
+    R, gamma = product(P, A), Arithmetic.of(A).gamma(A.shape[1])
+    add_to_diagonal(R, -1)
+    size_R, size_P, size_A = abs(R), abs(P), abs(A)
+
+    def absolute(x: Any) -> Any:
+        return product(size_A, x)
+
+    def reach(w: Any) -> Any:
+        return product(size_R, w) + gamma * product(size_P, absolute(w))
+
+    return _rest_by_weights(reach, namespace(A).ones_like(size_A[:, :, :1])), absolute
 
 
 def _unknown(b: Any) -> Any:
     return full(b, tuple(b.shape), np.inf, namespace(b).float64)
 
 
+def _rest_by_weights(reach: Callable, w: Any) -> Callable:
+    """Return what bounds all terms of the series Σ (I − PA)ᵏs but the first, for |s| <= `s`.
+
+    |I − PA|w is at most what `reach` makes of weights w, its own rounding and underflow aside.
+    """
+
+    def rest(s: Any, up: float, lost: Any) -> Any:
+        xp, weights, least = namespace(s), w, namespace(s).full_like(s, np.inf)
+        for _ in range(_STEPS):  # each proves something
+            y = reach(weights) * up + lost * (1 + xp.max(weights, axis=1, keepdims=True))
+            q = xp.max(y / weights, axis=1, keepdims=True) * up
+            found = _series(q, weights, xp.max(s / weights, axis=1, keepdims=True), up)
+            least = xp.where(found < least, found, least)
+            weights = y
+        return least
+
+    return rest
+
+
+def _rest_by_norms(known: Contraction, weights: Any) -> Callable:
+    """Return the same by what is known of norms of I − PA."""
+
+    def rest(s: Any, up: float, lost: Any) -> Any:
+        xp, q, w = namespace(s), known.q[:, None, None], weights[None, :, None]
+        size = column_norms(s)[:, None] * up + lost**0.5
+        weighted = _series(q, w, xp.max(s / w, axis=1, keepdims=True), up)
+        plain = _series(q, xp.ones_like(w), size, up)
+        return xp.where(known.weighted[:, None, None], weighted, plain)
+
+    return rest
+
+
+def _series(q: Any, w: Any, size: Any, up: float) -> Any:
+    """Return q/(1 − q)·w·size rounded up; inf unless q < 1."""
+    return namespace(q).where(q < 1, q / (1 - q) * up * w * size * up, np.inf)
+
+
 def _radius(
-    reach: Callable, w: Any, P: Any, A: Any, b: Any, x: Any, units_b: Any, units_x: Any
+    rest: Callable, absolute: Callable, P: Any, A: Any, b: Any, x: Any, units_b: Any, units_x: Any
 ) -> Any:
     """Bound errors in the caller's units: P and A are in other ones already.
 
-    |I − PA|w is at most what `reach` makes of weights w, its own rounding and underflow aside.
+    |A|x is at most what `absolute` makes of x >= 0, its own rounding and underflow aside.
     """
     xp, n, arithmetic = namespace(b), b.shape[1], Arithmetic.of(b)
     gamma, up = arithmetic.gamma(n + 1), 1 + 2 * (n + _ROUNDINGS) * arithmetic.unit
@@ -97,27 +170,17 @@ def _radius(
     b, moved = sides_in_units(b, units_b)
     x = in_units(x, -units_x, -moved)
     r = b - product(A, x)
-    s = product(P, r)
-    size_A, size_P, size_x = abs(A), abs(P), abs(x)
+    s, size_P, size_x = applied(P, r), abs(P), abs(x)
     # What underflows, in products, sums of n of these, and scaling, is less than tiny each time.
-    largest = sum(
-        xp.max(size.reshape(len(size), -1), axis=1)[:, None, None]
-        for size in (size_A, size_P, xp.concat([size_x, xp.ones_like(size_x[:, :, :1])], axis=2))
-    )
-    lost = 4 * n * n * arithmetic.tiny * largest
-    off = gamma * (product(size_A, size_x) + abs(b)) * up + lost  # of r
-    s = (abs(s) + product(size_P, gamma * abs(r) + off) * up + lost) * up
-    least = xp.full_like(s, np.inf)
-    for _ in range(_STEPS):  # each proves something
-        y = reach(w) * up + lost
-        q = xp.max(y / w, axis=1, keepdims=True) * up
-        found = q / (1 - q) * up * w * xp.max(s / w, axis=1, keepdims=True) * up
-        least = xp.where((q < 1) & (found < least), found, least)
-        w = y / xp.max(y, axis=1, keepdims=True)
-    radius = in_units((s + least + lost) * up, units_x, moved)
+    largest = frobenius(A)[:, None, None] + column_norms(size_x.reshape(len(x), -1, 1))[..., None]
+    lost = 4 * n * n * arithmetic.tiny * (1 + largest + xp.max(size_P))
+    off = gamma * (absolute(size_x) + abs(b)) * up + lost  # of r
+    s = (abs(s) + applied(size_P, gamma * abs(r) + off) * up + lost) * up
+    later = rest(s, up, lost)
+    radius = in_units((s + later + lost) * up, units_x, moved)
     # What becomes subnormal is rounded, or flushed.
     radius = xp.where(empty, xp.zeros_like(radius), radius * up + 2 * arithmetic.tiny)
-    return xp.where((radius >= 0) & (least < np.inf), radius, np.inf)
+    return xp.where((radius >= 0) & (later < np.inf), radius, np.inf)
 
 
 def bound_of_radius(x: Any, radius: Any) -> Any:
