@@ -12,6 +12,7 @@ from test_units import FAMILIES, flushed  # noqa: F401
 from skinv import CertifiedInverse, LinearInverseApprox, PolynomialInverseApprox
 from skinv.certified import _anchor, _iteration, _solves
 from skinv.certified._anchor import Anchor, contraction
+from skinv.certified._iteration import solve_with
 from skinv.certified._radius import bound_of_radius, radius_near, radius_with
 from skinv.datasets import load_power_flow
 
@@ -194,6 +195,22 @@ def test_right_hand_sides_of_zero():
         radius = model.solve(A, b, return_radius=True)[1]
         assert (radius[0, :, 0] == 0).all()
         assert (radius[0, :, 1] > 0).all()
+
+
+@every_library
+def test_small_entries_of_huge_matrices(convert):
+    """They are not small in other units, and scaling by the largest entry would take them."""
+    A = np.array([[[2.0, 1.0], [1.0, 3.0]]]) * np.array([[1.0], [2.0**520]]) * [2.0**500, 2.0**-500]
+    P = np.array([[[0.6, -0.2], [-0.2, 0.4]]]) * [[2.0**-500], [2.0**500]] * [1.0, 2.0**-520]
+    b = np.array([[[2.0], [2.0**520]]])
+    x, bound = solve_with(convert(P), convert(A), convert(b), 1e-10)
+    np.testing.assert_allclose(np.asarray(x)[0, :, 0], [2.0**-500, 0.0], atol=1e-200)
+    radius = radius_with(convert(P), convert(A), convert(b), x)
+    assert violations(A, b, x, radius) == 0
+    assert 0 < bound_of_radius(x, radius)[0, 0]
+    errors = squared_errors(A[0], b[0, :, 0], np.asarray(x)[0, :, 0])
+    size = sum(Fraction(float(v)) ** 2 for v in np.asarray(x).ravel())
+    assert sum(errors) <= Fraction(min(float(bound[0, 0]), 1e300)) ** 2 * size
 
 
 def test_norms_follow():

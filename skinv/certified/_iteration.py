@@ -106,8 +106,8 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
         for rows in _rows_of(xp.any(~(bound <= tol), axis=1), b):
             first = None if start is None else start[rows]
             a, p, units_b = A[rows], P[rows], 0
-            if unit is not None:
-                power = powers_of_two(a, (1, 2))
+            if unit is not None:  # of subnormal matrices; of others it might take small entries
+                power = powers_of_two(a, (1, 2)).clip(max=1.0)
                 a, p = times_power(a, 1 / power), times_power(p, power)
                 units_b = exponents(power)[:, 0]
             a, p, more, units_x = in_common_units(a, p)
