@@ -207,7 +207,7 @@ def test_small_entries_of_huge_matrices(convert):
     np.testing.assert_allclose(np.asarray(x)[0, :, 0], [2.0**-500, 0.0], atol=1e-200)
     radius = radius_with(convert(P), convert(A), convert(b), x)
     assert violations(A, b, x, radius) == 0
-    assert 0 < bound_of_radius(x, radius)[0, 0]
+    assert bound_of_radius(x, radius)[0, 0] > 0
     errors = squared_errors(A[0], b[0, :, 0], np.asarray(x)[0, :, 0])
     size = sum(Fraction(float(v)) ** 2 for v in np.asarray(x).ravel())
     assert sum(errors) <= Fraction(min(float(bound[0, 0]), 1e300)) ** 2 * size

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double, as_given, namespace
+from .._arrays.conversion import as_double, as_given, is_tensor, namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import finite_rows, scales
 from .._linalg.products import column_norms, exact_inverse, product, product_error
 from .._linalg.scaling import exponents, in_units, not_zero, powers_of_two, times_power
 from .._linalg.units import in_common_units
-from .._linalg.workspace import copied, empty_like, indices, pieces
+from .._linalg.workspace import copied, empty_like, host_view, indices, on_host, pieces
 from ..bounds._residual import measure
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
 from ._radius import bound_of_radius, radius_near, radius_with
@@ -34,6 +34,10 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
     too far from the known one, and proven bounds (m, k) of ‖x − A⁻¹b‖₂ / ‖x‖₂ for each column, inf
     where nothing is proven; `tol` is what is aimed at.
     """
+    if is_tensor(b) and on_host(b):  # torch is slow with stacks of matrices times vectors
+        A = A if A.dtype.itemsize >= 4 else as_double(A)
+        x, bound = solve_near(anchor, host_view(A), host_view(b), tol)
+        return as_given(x, b), as_given(bound, b)
     (x, bound), known, anchor = unknown(b), anchor, anchor.beside(b)
     with np.errstate(all="ignore"):
         plain = _are_moderate(b)
