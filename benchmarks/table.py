@@ -134,6 +134,22 @@ def solve_table():
     return "\n".join(lines)
 
 
+def grid_table():
+    """Return the Markdown table of certified solves of families, to 1e-6."""
+    lines = [
+        "| family | n | certified, µs | of `numpy.linalg.solve` | with bounds of entries |",
+        "|---|---|---|---|---|",
+    ]
+    for case in load("solves")["solves"]:
+        time = case["microseconds"]["certified"]["median"]
+        shares = [
+            f"{row['median']:.2g} ({row['range'][0]:.2g}–{row['range'][1]:.2g})"
+            for row in case["ratio_to_numpy"].values()
+        ]
+        lines.append(f"| {case['family']} | {case['n']} | {time:.3g} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
 def region_table():
     """Return the Markdown table of worst errors over regions."""
     lines = [
@@ -309,6 +325,7 @@ def main():
         families_table(),
         inverse_table(),
         solve_table(),
+        grid_table(),
         region_table(),
         recipe_table(),
         budget_table(),

@@ -62,7 +62,8 @@ class SolvesMixin:
         return_bound : bool, default=False
             Whether to return the bounds too.
         return_radius : bool, default=False
-            Whether to return bounds of every entry too. They take about as long as solutions.
+            Whether to return bounds of every entry too. They take several times as long as
+            solutions, and may sharpen the bounds of norms.
 
         Returns
         -------
