@@ -577,7 +577,8 @@ def no_cubes(monkeypatch):
             if hasattr(library, name):
                 monkeypatch.setattr(library, name, _refuse)
     monkeypatch.setattr(torch.linalg, "inv_ex", _refuse)
-    monkeypatch.setattr(solving, "product_error", _refuse)
+    for room in (solving, anchors):
+        monkeypatch.setattr(room, "product_error", _refuse)
     monkeypatch.setattr(LinearInverseApprox, "predict", _refuse)
 
 
@@ -602,9 +603,10 @@ def test_regions_are_solved_by_their_centre(n, kind, convert, request):
     A, model = region_of(n, kind, n), model_of(n, 1e-9)
     b = np.random.RandomState(n).standard_normal((40, n, 2))
     request.getfixturevalue("no_cubes")
-    x, bound = model.solve(convert(A), convert(b), return_bound=True)
+    x, bound, radius = model.solve(convert(A), convert(b), True, return_radius=True)
     assert (bound <= 1e-9).all()
     assert violations(A, b, x, bound) == 0
+    assert (radius < 1e-9 * abs(x).max()).all()
 
 
 # Regressors of all kinds.
