@@ -16,7 +16,7 @@ from .._linalg.norms import scales
 from .._linalg.products import column_norms, exact_inverse, product, product_error
 from .._linalg.scaling import in_units
 from .._linalg.units import are_mixed, in_common_units
-from .._linalg.workspace import empty, full
+from .._linalg.workspace import empty
 from ..bounds._residual import measure
 
 # Bytes of matrices iterated on at once: what stays in the cache, but enough matrices to share calls
@@ -216,8 +216,10 @@ def _directions(P: NDArray, E: NDArray) -> NDArray:
 
 def _products_with(rows: Any, columns: Any) -> Any:
     """Multiply many rows by few columns, in pieces that BLAS takes for small: at once is slower."""
-    out = empty(rows, (len(rows), columns.shape[1]))
     step = max(1, _SMALL // math.prod(columns.shape))
+    if len(rows) <= step:
+        return rows @ columns
+    out = empty(rows, (len(rows), columns.shape[1]))
     for start in range(0, len(rows), step):
         product(rows[start : start + step], columns, out=out[start : start + step])
     return out
@@ -229,12 +231,12 @@ class Contraction(NamedTuple):
     q: Any  # at least ‖I − PA‖, in the 2-norm or in the weighted one
     weighted: Any  # which
     size_A: Any  # at least ‖A‖_F
-    spectral: Any  # at least ‖P‖₂
-    size_P: Any  # at least ‖P‖_F
+    spectral: Any  # at least ‖P‖₂, and
+    size_P: Any  # at least ‖P‖_F: a number, or (m, 1) of them
 
     def rows(self, index: Any) -> "Contraction":
         """Return the figures of some of the matrices."""
-        return Contraction(*(figure[index] for figure in self))
+        return Contraction(*(x if isinstance(x, float) else x[index] for x in self))
 
 
 def contraction(anchor: Anchor, A: Any) -> Contraction:
@@ -278,5 +280,4 @@ def contraction(anchor: Anchor, A: Any) -> Contraction:
         better = known.bound < q[far]
         weighted[far] &= ~better
         q[far] = xp.where(better, known.bound, q[far])
-    fixed = (full(q, (len(A),), figure) for figure in (anchor.spectral, anchor.size))
-    return Contraction(q, weighted, size_A * (1 + gamma), *fixed)
+    return Contraction(q, weighted, size_A * (1 + gamma), anchor.spectral, anchor.size)

@@ -40,31 +40,37 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
         return as_given(x, b), as_given(bound, b)
     (x, bound), known, anchor = unknown(b), anchor, anchor.beside(b)
     with np.errstate(all="ignore"):
-        plain = _are_moderate(b)
-        if anchor.units is None:
-            for rows in _rows_of(plain, b):
-                x[rows], bound[rows] = _near_piece(anchor, as_double(A[rows]), b[rows], tol)
-            units = as_given(np.zeros((2, 1, b.shape[1]), np.int64), b)
-        else:
-            units, plain = as_given(np.stack(anchor.units)[:, None], b), plain & False
-        for rows in _rows_of(~plain, b):
-            a = in_units(as_double(A[rows]), -units[0], units[1])
-            x[rows], bound[rows] = _in_units(
-                b[rows],
-                units[0],
-                units[1],
-                lambda b, share, _, a=a: _near_piece(anchor, a, b, tol, share),
-            )
+        plain = _are_moderate(b) & (anchor.units is None)
+        for rows in _rows_of(plain, b):
+            x[rows], bound[rows] = _near_piece(anchor, as_double(A[rows]), b[rows], tol)
+        if not bool(plain.all()):
+            _near_in_units(anchor, A, b, tol, x, bound, ~plain)
         _sharpen(x, bound, tol, lambda rows: radius_near(known, A[rows], b[rows], x[rows]))
     return x, bound
 
 
 def _sharpen(x: Any, bound: Any, tol: float, radius: Callable) -> None:
     """Bound solutions entry by entry, which proves and costs more, where norms prove too little."""
-    xp = namespace(x)
-    rows = indices(xp.any(xp.isfinite(x[:, 0]) & ~(bound <= tol), axis=1))
-    if len(rows):
+    xp, open_ = namespace(x), ~(bound <= tol)
+    if bool(open_.any()):
+        rows = indices(xp.any(xp.isfinite(x[:, 0]) & open_, axis=1))
         bound[rows] = xp.minimum(bound[rows], bound_of_radius(x[rows], radius(rows)))
+
+
+def _near_in_units(
+    anchor: Anchor, A: Any, b: Any, tol: float, x: Any, bound: Any, mask: Any
+) -> None:
+    """Fill in solutions and bounds where a mask is true, by the units of an anchor."""
+    units = np.zeros((2, b.shape[1]), np.int64) if anchor.units is None else np.stack(anchor.units)
+    units_b, units_x = as_given(units[:, None], b)
+    for rows in _rows_of(mask, b):
+        a = in_units(as_double(A[rows]), -units_b, units_x)
+        x[rows], bound[rows] = _in_units(
+            b[rows],
+            units_b,
+            units_x,
+            lambda b, share, _, a=a: _near_piece(anchor, a, b, tol, share),
+        )
 
 
 def _are_moderate(b: Any) -> Any:
@@ -76,7 +82,7 @@ def _are_moderate(b: Any) -> Any:
 def _rows_of(mask: Any, b: Any) -> Iterator[Any]:
     """Cut the rows where a mask is true into pieces for the cache: slices, if it is everywhere."""
     rows = None if bool(mask.all()) else indices(mask)
-    m, n = len(b) if rows is None else len(rows), b.shape[1]
+    m, n = len(b if rows is None else rows), b.shape[1]
     for piece in pieces(m, n, b.itemsize, piece_bytes(n)):
         yield piece if rows is None else rows[piece]
 
@@ -130,7 +136,7 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
 def _with_piece(P: Any, A: Any, b: Any, tol: float, share: Any, start: Any) -> tuple[Any, Any]:
     """Solve systems with an approximate inverse of each matrix."""
     found = measure(P, A, product_error(P, A), "fro")
-    known = Contraction(found.bound, found.bound < 0, found.X, found.A, found.A)
+    known = Contraction(found.bound, found.bound < 0, found.X, *[found.A[:, None]] * 2)
     return _iterate(P, A, b, known, tol, None, share, start)
 
 
@@ -192,7 +198,7 @@ def _iterate(
         open_ = xp.any(~((size_step <= wanted) | slow), axis=1)
         if int(open_.sum()) > _FEW * len(open_) and k < _STEPS - 1:
             continue
-        bound = _bound_of_step(b, r, step, x, known, weights, share)
+        bound = _bound_of_step(b, r, step, size_step, x, known, weights, share)
         open_ = open_ | xp.any(~((bound <= tol) | slow), axis=1)
         if rows is None:
             solutions, bounds = x, bound
@@ -212,7 +218,14 @@ def _iterate(
 
 
 def _bound_of_step(
-    b: Any, r: Any, step: Any, x: Any, known: Contraction, weights: Any, share: Any
+    b: Any,
+    r: Any,
+    step: Any,
+    size_step: Any,
+    x: Any,
+    known: Contraction,
+    weights: Any,
+    share: Any,
 ) -> Any:
     """Bound the relative errors of x, to which a step Pr from r = b − Ay has led.
 
@@ -222,8 +235,8 @@ def _bound_of_step(
     """
     xp, n, arithmetic = namespace(b), b.shape[1], Arithmetic.of(b)
     gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
-    q, _, size_A, spectral, size_P = (figure[:, None] for figure in known)
-    size_b, size_r, size_x, size_step = map(column_norms, (b, r, x, step))
+    q, size_A, spectral, size_P = known.q[:, None], known.size_A[:, None], *known[3:]
+    size_b, size_r, size_x = map(column_norms, (b, r, x))
     length = size_x if share is None else column_norms(x * share)
     rate, size_y = q / (1 - q), size_x + size_step
     off = gamma * (size_b + size_A * size_y) + lost * (1 + size_A + size_y)
