@@ -249,3 +249,23 @@ def test_learned_families():
         *(m.solve(A[300:350], b, True, True) for m in (model, again)), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((1, 2), (1, 2), (0, 2, 2)), ((2, 2), (3, 3), (0, 2, 2)), ((2, 2), (2, 2), (1, 4))],
+)
+def test_files_of_other_shapes(shapes):
+    """What a file says of an anchor is square, and of one size."""
+    with pytest.raises(ValueError, match=r"square matrices of one\s+size"):
+        Anchor.from_state(*map(np.ones, shapes))
+
+
+def test_false_directions_in_files():
+    """They may help nobody, but nothing is believed of them."""
+    A = np.array([[3.0, 1.0], [1.0, 2.0]])
+    false = np.array([np.full((2, 2), np.nan), 1e300 * A, A, A, 0 * A])
+    anchor = Anchor.from_state(A, np.linalg.inv(A), false)
+    E = np.random.default_rng(0).uniform(-0.3, 0.3, (50, 2, 2))
+    true = np.linalg.norm(np.linalg.inv(A) @ E, 2, axis=(1, 2))
+    assert (contraction(anchor, A + E).q >= true * (1 - 1e-12)).all()

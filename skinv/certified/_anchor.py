@@ -98,10 +98,8 @@ class Anchor:
         """Return the anchor of what a file says of one, of which no figure is believed."""
         A, P = (np.array(M, dtype=np.float64, order="C")[None] for M in (center, inverse))
         V = np.array(directions, dtype=np.float64)
-        if not (
-            A.ndim == P.ndim == V.ndim == 3
-            and len({*A.shape, *P.shape[1:], *V.shape[1:]} - {1}) <= 1
-        ):
+        square = A.ndim == 3 and A.shape[1] == A.shape[2]
+        if not (square and A.shape == P.shape == (1, *V.shape[1:])):
             raise ValueError(
                 f"Got a file with a center of shape {A.shape[1:]}, an inverse of shape "
                 f"{P.shape[1:]} and directions of shape {V.shape}, but square matrices of one "

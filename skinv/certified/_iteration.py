@@ -41,9 +41,10 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
     (x, bound), known, anchor = unknown(b), anchor, anchor.beside(b)
     with np.errstate(all="ignore"):
         plain = _are_moderate(b) & (anchor.units is None)
-        for rows in _rows_of(plain, b):
+        every = bool(plain.all())
+        for rows in _rows_of(None if every else plain, b):
             x[rows], bound[rows] = _near_piece(anchor, as_double(A[rows]), b[rows], tol)
-        if not bool(plain.all()):
+        if not every:
             _near_in_units(anchor, A, b, tol, x, bound, ~plain)
         _sharpen(x, bound, tol, lambda rows: radius_near(known, A[rows], b[rows], x[rows]))
     return x, bound
@@ -65,7 +66,7 @@ def _near_in_units(
     units_b, units_x = as_given(units[:, None], b)
     for rows in _rows_of(mask, b):
         a = in_units(as_double(A[rows]), -units_b, units_x)
-        x[rows], bound[rows] = _in_units(
+        x[rows], bound[rows] = _solve_in_units(
             b[rows],
             units_b,
             units_x,
@@ -80,8 +81,8 @@ def _are_moderate(b: Any) -> Any:
 
 
 def _rows_of(mask: Any, b: Any) -> Iterator[Any]:
-    """Cut the rows where a mask is true into pieces for the cache: slices, if it is everywhere."""
-    rows = None if bool(mask.all()) else indices(mask)
+    """Cut the rows where a mask is true into pieces for the cache: slices, if it is for all."""
+    rows = None if mask is None or bool(mask.all()) else indices(mask)
     m, n = len(b if rows is None else rows), b.shape[1]
     for piece in pieces(m, n, b.itemsize, piece_bytes(n)):
         yield piece if rows is None else rows[piece]
@@ -121,7 +122,7 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
                 a, p = times_power(a, 1 / power), times_power(p, power)
                 units_b = exponents(power)[:, 0]
             a, p, more, units_x = in_common_units(a, p)
-            found = _in_units(
+            found = _solve_in_units(
                 b[rows],
                 units_b + more,
                 units_x,
@@ -140,7 +141,7 @@ def _with_piece(P: Any, A: Any, b: Any, tol: float, share: Any, start: Any) -> t
     return _iterate(P, A, b, known, tol, None, share, start)
 
 
-def _in_units(
+def _solve_in_units(
     b: Any, units_b: Any, units_x: Any, solve: Callable, start: Any = None
 ) -> tuple[Any, Any]:
     """Solve systems in other units of b and x, powers of two, and carry solutions and bounds back.
@@ -249,8 +250,9 @@ def _bound_of_step(
     error = (ahead + off) * (1 + 2 * gamma) + 2 * arithmetic.unit * length
     bound = error / (length * (1 - 2 * gamma) - lost) * UP
     bound = xp.where((q < 1) & (bound >= 0), bound, np.inf)
-    zero = (size_b == 0) & (size_x == 0) & (q < 1)
-    return xp.where(zero, xp.zeros_like(bound), bound)
+    if share is not None:  # sides of 0 are not moderate, and so in other units
+        bound = xp.where((size_b == 0) & (size_x == 0) & (q < 1), xp.zeros_like(bound), bound)
+    return bound
 
 
 def solve_exactly(A: Any, b: Any, tol: float) -> tuple[Any, Any]:

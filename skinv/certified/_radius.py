@@ -35,7 +35,12 @@ def radius_near(anchor: Anchor, A: Any, b: Any, x: Any) -> Any:
     By |I − PA| <= |I − PA₀| + |P||A − A₀|, or by norms, in O(n²) operations each as long as these
     are enough. `b` and `x`, (m, n, k), are in double precision.
     """
-    xp, out, n, space = namespace(b), _unknown(b), b.shape[1], Workspace()
+    xp, out, n, space = (
+        namespace(b),
+        full(b, tuple(b.shape), np.inf, namespace(b).float64),
+        b.shape[1],
+        Workspace(),
+    )
     with np.errstate(all="ignore"):
         D, w, units_b, units_x = (as_given(part, b) for part in _weighted_center(anchor))
         anchor = anchor.beside(b)
@@ -92,7 +97,7 @@ def radius_with(P: Any, A: Any, b: Any, x: Any) -> Any:
 
     All in double precision.
     """
-    out, n = _unknown(b), b.shape[1]
+    out, n = full(b, tuple(b.shape), np.inf, namespace(b).float64), b.shape[1]
     with np.errstate(all="ignore"):
         for piece in pieces(len(b), n, b.itemsize, piece_bytes(n)):
             a, p, units_b, units_x = in_common_units(A[piece], P[piece])
@@ -114,10 +119,6 @@ def _by_product(P: Any, A: Any) -> tuple[Callable, Callable]:
         return product(size_R, w) + gamma * product(size_P, absolute(w))
 
     return _rest_by_weights(reach, namespace(A).ones_like(size_A[:, :, :1])), absolute
-
-
-def _unknown(b: Any) -> Any:
-    return full(b, tuple(b.shape), np.inf, namespace(b).float64)
 
 
 def _rest_by_weights(reach: Callable, w: Any) -> Callable:
