@@ -15,7 +15,7 @@ from .._linalg.inverses import scaled_condition_numbers
 from .._linalg.norms import scales
 from .._linalg.products import column_norms, exact_inverse, product, product_error
 from .._linalg.scaling import in_units
-from .._linalg.units import are_mixed, in_common_units
+from .._linalg.units import are_mixed, unit_exponents
 from .._linalg.workspace import empty
 from ..bounds._residual import measure
 
@@ -52,7 +52,8 @@ class Anchor:
 
     center: Any  # A₀
     inverse: Any  # P, the inverse of that
-    units: tuple[NDArray, NDArray] | None  # exponents of those of b and x; None for the caller's
+    units: tuple[NDArray, NDArray]  # exponents of common units of b and x (1, n), Ax = b
+    moved: bool  # whether all is in these, and not in the caller's
     probes: Any  # A₀, and directions V_j that are orthonormal but for rounding, as real columns
     offsets: Any  # ⟨V_j, A₀⟩
     effects: Any  # at least ‖PV_j‖₂
@@ -76,11 +77,11 @@ class Anchor:
             if not scaled_condition_numbers(A, P)[0] < 1e12:
                 return None
             # The same inverse, to the bit, whatever powers of two rows and columns came in.
-            a, _, b, x = in_common_units(A, P)
-            again = in_units(exact_inverse(a), x, -b)
+            b, x = _common_units(A, P)
+            again = in_units(exact_inverse(in_units(A, -b, x)), x, -b)
             P = again if np.isfinite(again).all() else P
-            A, P, E, units = _in_own_units(A, P, E)
-            return cls._measured(A, P, _directions(P[0], E), units)
+            A, P, E, *units = _in_own_units(A, P, E)
+            return cls._measured(A, P, _directions(P[0], E), *units)
 
     @cached_property
     def of_complex(self) -> "Anchor | None":
@@ -117,13 +118,15 @@ class Anchor:
         """Return centre, inverse and directions in the caller's units, as stacks."""
         A, P = self.center[None], self.inverse[None]
         V = self.probes[:, 1:].T.copy().view(A.dtype).reshape(-1, *self.center.shape)
-        if self.units is None:
+        if not self.moved:
             return A, P, V
-        b, x = (unit[None] for unit in self.units)
+        b, x = self.units
         return in_units(A, b, -x), in_units(P, x, -b), in_units(V, b, -x)
 
     @classmethod
-    def _measured(cls, A: NDArray, P: NDArray, V: NDArray, units: Any) -> "Anchor | None":
+    def _measured(
+        cls, A: NDArray, P: NDArray, V: NDArray, units: Any, moved: bool
+    ) -> "Anchor | None":
         """Return the anchor at A, a stack of one, with all figures worked out."""
         n, arithmetic = A.shape[-1], Arithmetic.of(A)
         gamma = arithmetic.gamma(n + 2)
@@ -159,7 +162,7 @@ class Anchor:
         for array in arrays.values():
             array.flags.writeable = False
         figures = {name: float(figure) for name, figure in figures.items()}
-        return cls(units=units, **arrays, **figures)
+        return cls(units=units, moved=moved, **arrays, **figures)
 
     def beside(self, b: Any) -> "Anchor":
         """Return the same anchor for computing with tensors, if `b` is one."""
@@ -176,12 +179,21 @@ def _real_rows(stack: Any) -> Any:
     return parts.reshape(len(stack), size)
 
 
-def _in_own_units(A: NDArray, P: NDArray, E: NDArray) -> tuple[NDArray, NDArray, NDArray, Any]:
-    """Return a matrix, its inverse and directions in units of its own, and those if needed."""
-    if not bool(are_mixed(A)[0]) and scales(A, SHARE) is None:
-        return A, P, E, None
-    A, P, b, x = in_common_units(A, P)
-    return A, P, in_units(E, -b, x), (b[0], x[0])
+def _in_own_units(A: NDArray, P: NDArray, E: NDArray) -> tuple[Any, ...]:
+    """Return a matrix, its inverse and directions in common units if they need it.
+
+    And exponents of these, and whether they did.
+    """
+    b, x = _common_units(A, P)
+    if bool(are_mixed(A)[0]) or scales(A, SHARE) is not None:
+        return in_units(A, -b, x), in_units(P, -x, b), in_units(E, -b, x), (b, x), True
+    return A, P, E, (b, x), False
+
+
+def _common_units(A: NDArray, P: NDArray) -> tuple[NDArray, NDArray]:
+    """Return exponents of common units of b and x (1, n) for a matrix and its inverse in stacks."""
+    rows, columns = unit_exponents(A[0], P[0])
+    return -rows[None], columns[None]
 
 
 def _directions(P: NDArray, E: NDArray) -> NDArray:

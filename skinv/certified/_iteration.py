@@ -40,7 +40,7 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
         return as_given(x, b), as_given(bound, b)
     (x, bound), known, anchor = unknown(b), anchor, anchor.beside(b)
     with np.errstate(all="ignore"):
-        plain = _are_moderate(b) & (anchor.units is None)
+        plain = _are_moderate(b) & (not anchor.moved)
         every = bool(plain.all())
         for rows in _rows_of(None if every else plain, b):
             x[rows], bound[rows] = _near_piece(anchor, as_double(A[rows]), b[rows], tol)
@@ -62,8 +62,7 @@ def _near_in_units(
     anchor: Anchor, A: Any, b: Any, tol: float, x: Any, bound: Any, mask: Any
 ) -> None:
     """Fill in solutions and bounds where a mask is true, by the units of an anchor."""
-    units = np.zeros((2, b.shape[1]), np.int64) if anchor.units is None else np.stack(anchor.units)
-    units_b, units_x = as_given(units[:, None], b)
+    units_b, units_x = (as_given(unit * anchor.moved, b) for unit in anchor.units)
     for rows in _rows_of(mask, b):
         a = in_units(as_double(A[rows]), -units_b, units_x)
         x[rows], bound[rows] = _solve_in_units(

@@ -48,7 +48,7 @@ def radius_near(anchor: Anchor, A: Any, b: Any, x: Any) -> Any:
         size_P, size_A = abs(P), abs(center)
         for piece in pieces(len(b), n, b.itemsize, piece_bytes(n)):
             a = as_double(A[piece])
-            if anchor.units is not None:
+            if anchor.moved:
                 a = in_units(a, -units_b, units_x)
             E = xp.subtract(a, center, out=space.of(a, tuple(a.shape), "E"))
             E = abs(E) if is_complex(E) else xp.abs(E, out=E)
@@ -77,19 +77,18 @@ def _weighted_center(anchor: Anchor) -> tuple[NDArray, ...]:
     All is worked out in common units, and is the same then in whatever units A₀ came; and brought
     back, exactly, where those of the anchor are the caller's.
     """
-    center, P = anchor.center[None], anchor.inverse[None]
-    if anchor.units is None:
-        center, P, _, units_x = in_common_units(center, P)
+    (units_b, units_x), center, P = anchor.units, anchor.center[None], anchor.inverse[None]
+    if not anchor.moved:
+        center, P = in_units(center, -units_b, units_x), in_units(P, -units_x, units_b)
     n, D = center.shape[-1], product(P, center)
     add_to_diagonal(D, -1)
     D = abs(D) + 2 * Arithmetic.of(P).gamma(n + 2) * (product(abs(P), abs(center)) + np.eye(n))
     w = abs(P).sum(axis=2, keepdims=True)
     w = w / w.max()
-    if anchor.units is None:
-        zero = 0 * units_x
-        D, w = in_units(D, units_x, -units_x), in_units(w, units_x, zero[:, :1])
-        return D[0], w, zero, zero
-    return D[0], w, anchor.units[0][None], anchor.units[1][None]
+    if anchor.moved:
+        return D[0], w, units_b, units_x
+    zero = 0 * units_x
+    return in_units(D, units_x, -units_x)[0], in_units(w, units_x, zero[:, :1]), zero, zero
 
 
 def radius_with(P: Any, A: Any, b: Any, x: Any) -> Any:
