@@ -269,3 +269,5 @@ def test_false_directions_in_files():
     E = np.random.default_rng(0).uniform(-0.3, 0.3, (50, 2, 2))
     true = np.linalg.norm(np.linalg.inv(A) @ E, 2, axis=(1, 2))
     assert (contraction(anchor, A + E).q >= true * (1 - 1e-12)).all()
+    assert Anchor.from_state(A * np.nan, A, false) is None
+    assert Anchor.from_state(A, A * np.inf, false) is None

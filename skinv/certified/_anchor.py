@@ -106,6 +106,8 @@ class Anchor:
                 f"{P.shape[1:]} and directions of shape {V.shape}, but square matrices of one "
                 f"size are expected."
             )
+        if not (np.isfinite(A).all() and np.isfinite(P).all()):
+            return None
         with np.errstate(all="ignore"):
             return cls._measured(*_in_own_units(A, P, V))
 
