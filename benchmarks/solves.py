@@ -3,7 +3,8 @@
 python benchmarks/solves.py [--quick]
 
 Real grids are known by one half of their matrices, and the other half is solved, over and over.
-Made ones have ‖(A − A₀)A₀⁻¹‖_F = 0.1 and a centre of condition number 5.
+Their rows and columns are in units off by up to 2^±60 once. Made ones have ‖(A − A₀)A₀⁻¹‖_F = 0.1
+and a centre of condition number 5.
 """
 
 import os
@@ -42,27 +43,39 @@ def near(n, m, dtype=float, q=0.1):
 
 
 def cases():
-    """Yield names, certified regressors, and matrices."""
+    """Yield names, certified regressors, matrices, and right-hand sides."""
     for case, m in (("case6ww", 4000), ("case9", 4000), ("case30", 500)):
         matrices = load_power_flow(case).matrices
         order = np.random.default_rng(0).permutation(len(matrices))
         known, unseen = matrices[order[::2]], matrices[order[1::2]]
+        A = np.resize(unseen, (m, *unseen.shape[1:]))
+        b = sides(A)
         for name, learner in LEARNERS.items():
-            model = CertifiedInverse(learner(), tol=TOL).fit(known)
-            yield f"{case}, {name}", model, np.resize(unseen, (m, *unseen.shape[1:]))
+            yield f"{case}, {name}", CertifiedInverse(learner(), tol=TOL).fit(known), A, b
+        rows, columns = np.ldexp(1.0, np.random.default_rng(1).integers(-60, 61, (2, len(A[0]))))
+        model = CertifiedInverse(LinearInverseApprox(), tol=TOL).fit(
+            rows[:, None] * known * columns
+        )
+        yield f"{case}, mixed units", model, rows[:, None] * A * columns, rows * b
     for n, m in ((14, 4000), (53, 500), (256, 24)):
         center, A = near(n, m)
-        yield "made", CertifiedInverse(LinearInverseApprox(center), tol=TOL).fit(), A
+        yield "made", CertifiedInverse(LinearInverseApprox(center), tol=TOL).fit(), A, sides(A)
     center, A = near(20, 1500, complex)
-    yield "made, complex", CertifiedInverse(LinearInverseApprox(), tol=TOL).fit(center[None]), A
+    model = CertifiedInverse(LinearInverseApprox(), tol=TOL).fit(center[None])
+    yield "made, complex", model, A, sides(A)
+
+
+def sides(A):
+    """Return right-hand sides of solutions with normally distributed entries."""
+    x = normal(np.random.default_rng(1), A.shape[:2], complex if np.iscomplexobj(A) else float)
+    return (A @ x[:, :, None])[:, :, 0]
 
 
 def main():
     torch.set_num_threads(1)
     quick, out = "--quick" in sys.argv, []
-    for name, model, A in cases():
-        A = A[: len(A) // 10 + 1] if quick else A
-        b = normal(np.random.default_rng(1), A.shape[:2], complex if np.iscomplexobj(A) else float)
+    for name, model, A, b in cases():
+        A, b = (part[: len(A) // 10 + 1] if quick else part for part in (A, b))
         methods = {
             "certified": partial(model.solve, A, b, return_bound=True),
             "certified, with entries": partial(model.solve, A, b, True, True),
