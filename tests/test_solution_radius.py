@@ -251,6 +251,18 @@ def test_learned_families():
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+def test_blocks():
+    """Of dask arrays they are dask arrays."""
+    da = pytest.importorskip("dask.array")
+    rng = np.random.default_rng(0)
+    A, b = 3 * np.eye(3) + 0.2 * rng.standard_normal((10, 3, 3)), rng.standard_normal((10, 3, 1))
+    model = CertifiedInverse(LinearInverseApprox()).fit(A)
+    x, radius = model.solve(da.from_array(A, chunks=(4, 3, 3)), b, return_radius=True)
+    x, radius = x.compute(), radius.compute()
+    assert (radius < 1e-6).all()
+    assert violations(A, b, x, radius) == 0
+
+
 @pytest.mark.parametrize(
     "shapes",
     [((1, 2), (1, 2), (0, 2, 2)), ((2, 2), (3, 3), (0, 2, 2)), ((2, 2), (2, 2), (1, 4))],

@@ -35,12 +35,8 @@ def radius_near(anchor: Anchor, A: Any, b: Any, x: Any) -> Any:
     By |I − PA| <= |I − PA₀| + |P||A − A₀|, or by norms, in O(n²) operations each as long as these
     are enough. `b` and `x`, (m, n, k), are in double precision.
     """
-    xp, out, n, space = (
-        namespace(b),
-        full(b, tuple(b.shape), np.inf, namespace(b).float64),
-        b.shape[1],
-        Workspace(),
-    )
+    xp, n, space = namespace(b), b.shape[1], Workspace()
+    out = full(b, tuple(b.shape), np.inf, xp.float64)
     with np.errstate(all="ignore"):
         D, w, units_b, units_x = (as_given(part, b) for part in _weighted_center(anchor))
         anchor = anchor.beside(b)
