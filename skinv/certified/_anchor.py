@@ -80,7 +80,7 @@ class Anchor:
             b, x = _common_units(A, P)
             again = in_units(exact_inverse(in_units(A, -b, x)), x, -b)
             P = again if np.isfinite(again).all() else P
-            A, P, E, *units = _in_own_units(A, P, E)
+            A, P, E, *units = _in_own_units(A, P, E, (b, x))
             return cls._measured(A, P, _directions(P[0], E), *units)
 
     @cached_property
@@ -181,12 +181,12 @@ def _real_rows(stack: Any) -> Any:
     return parts.reshape(len(stack), size)
 
 
-def _in_own_units(A: NDArray, P: NDArray, E: NDArray) -> tuple[Any, ...]:
+def _in_own_units(A: NDArray, P: NDArray, E: NDArray, units: Any = None) -> tuple[Any, ...]:
     """Return a matrix, its inverse and directions in common units if they need it.
 
     And exponents of these, and whether they did.
     """
-    b, x = _common_units(A, P)
+    b, x = _common_units(A, P) if units is None else units
     if bool(are_mixed(A)[0]) or scales(A, SHARE) is not None:
         return in_units(A, -b, x), in_units(P, -x, b), in_units(E, -b, x), (b, x), True
     return A, P, E, (b, x), False
