@@ -230,24 +230,44 @@ def _bound_of_step(
     and in the squares of norms is allowed for by `lost`.
     """
     xp, n, arithmetic = namespace(b), b.shape[1], Arithmetic.of(b)
-    gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
-    q, size_A, spectral, size_P = known.q[:, None], known.size_A[:, None], *known[3:]
+    q, size_A = known.q[:, None], known.size_A[:, None]
     size_b, size_r, size_x = map(column_norms, (b, r, x))
-    length = size_x if share is None else column_norms(x * share)
-    rate, size_y = q / (1 - q), size_x + size_step
-    off = gamma * (size_b + size_A * size_y) + lost * (1 + size_A + size_y)
-    off = gamma * size_P * size_r + spectral * off + lost * (1 + size_P)
+    length, rate = size_x if share is None else column_norms(x * share), q / (1 - q)
+    figures = known.spectral, known.size_P, size_b, size_r, size_x + size_step
+    off = rounding_of_step(arithmetic, n, size_A, *figures)
     ahead = rate * (size_step + off)
     if weights is not None and bool(known.weighted.any()):
         w = weights[:, None] if share is None else weights[:, None] * share[0]
         most = xp.max(abs(step) / weights[:, None], axis=1) + off / float(weights.min())
         ahead = xp.where(known.weighted[:, None], rate * column_norms(w[None]) * most, ahead)
-    error = (ahead + off) * (1 + 2 * gamma) + 2 * arithmetic.unit * length
-    bound = error / (length * (1 - 2 * gamma) - lost) * UP
+    bound = relative_error(arithmetic, n, ahead + off, length)
     bound = xp.where((q < 1) & (bound >= 0), bound, np.inf)
     if share is not None:  # sides of 0 are not moderate, and so in other units
         bound = xp.where((size_b == 0) & (size_x == 0) & (q < 1), xp.zeros_like(bound), bound)
     return bound
+
+
+def rounding_of_step(
+    arithmetic: Arithmetic,
+    n: int,
+    size_A: Any,
+    spectral: Any,
+    size_P: Any,
+    size_b: Any,
+    size_r: Any,
+    size_y: Any,
+) -> Any:
+    """Bound what the step Pr, r = b − Ay, is off, from norms."""
+    gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
+    off = gamma * (size_b + size_A * size_y) + lost * (1 + size_A + size_y)
+    return gamma * size_P * size_r + spectral * off + lost * (1 + size_P)
+
+
+def relative_error(arithmetic: Arithmetic, n: int, error: Any, length: Any) -> Any:
+    """Bound the relative error of x, of so large a norm, whose norms were computed."""
+    gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
+    error = error * (1 + 2 * gamma) + 2 * arithmetic.unit * length
+    return error / (length * (1 - 2 * gamma) - lost) * UP
 
 
 def solve_exactly(A: Any, b: Any, tol: float) -> tuple[Any, Any]:

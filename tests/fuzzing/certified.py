@@ -170,6 +170,24 @@ def fuzz_certified_singly(c):
     assert np.isfinite(bound) or np.isnan(inverse).any() or model.fallback == "keep"
 
 
+@entry("CertifiedInverse.solve_function")
+def fuzz_certified_solves_singly(c):
+    model, n = certified(c)
+    A = c.matrices(n, 1, layouts=("stack",))
+    if A.right and A.numbers.ndim == 3:
+        A = Given(A.value[0], A.numbers[0], "one")
+    shape = c.of((n,), (n, 2), (n, 1), (n + 1,), (1, n, 1))
+    b = c.dtyped(c.rng.standard_normal(shape))
+    found = attempt(model.solve_function(), A, Given(c.contained(b, frames=False), b))
+    if found is REFUSED or A.layout != "one":
+        return
+    x, bound, status = found
+    assert type(x) is np.ndarray
+    assert x.shape == b.shape
+    assert np.shape(bound) == b.shape[1:]
+    assert (status == "proven") == bool((np.asarray(bound) <= model.tol).all())
+
+
 def fit_without_family(c):
     params = c.options(
         tol=[partial(c.number, 1e-6, 1e-12)],
