@@ -5,8 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.conversion import as_double, namespace, not_a_number, to_host
+from .._arrays.conversion import (
+    as_double,
+    in_library_of,
+    is_tensor,
+    namespace,
+    not_a_number,
+    to_host,
+)
+from .._arrays.memory import host_view
 from .._arrays.progress import progress
+from .._arrays.results import InverseReport
 from .._linalg.norms import sizes
 from .._linalg.products import exact_inverse
 from .._linalg.scaling import in_units
@@ -206,3 +215,11 @@ def open_rows(bound: Any, tol: float) -> Any:
     """Return the rows that have a bound (m,) or (m, k) that is not within `tol`."""
     open_ = ~(bound <= tol)
     return indices(open_ if open_.ndim == 1 else open_.any(1))
+
+
+def radius_of(result: InverseReport, A: Any) -> Any:
+    """Bound every entry of the answers for matrices (m, n, n) in the units of that entry."""
+    inverse = result["inverse"]
+    radius = component_bound(host_view(A), host_view(inverse.reshape(A.shape)))
+    radius = in_library_of(A, radius) if is_tensor(A) and not is_tensor(radius) else radius
+    return radius.reshape(inverse.shape)
