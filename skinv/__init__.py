@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .certified._estimator import CertifiedInverse
+from .certified._functions import inv, solve
 from .geometry._sampler import FeasibleRegionSampler
 from .learn.free_numbers import StructuredInverse
 from .learn.linear import LinearInverseApprox
@@ -20,6 +21,8 @@ __all__ = [
     "PolynomialInverseApprox",
     "SingularDistanceScorer",
     "StructuredInverse",
+    "inv",
+    "solve",
 ]
 
 # Imported when they are first used: `skinv.datasets.load_robot_arm()` needs no import of its own.

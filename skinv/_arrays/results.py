@@ -113,6 +113,19 @@ class InverseReport(Result):
         return text + how + (f", {counted(counts)}" if counts else "")
 
 
+class SolutionReport(Result):
+    """What :func:`skinv.solve` returns with ``return_report=True``."""
+
+    _title = "Solutions"
+    solution: Any
+    bound: Any
+    radius: Any
+    status: NDArray[np.str_]
+
+    def _headline(self) -> str:
+        return counted(Counter(np.ravel(self["status"]).tolist()))
+
+
 class RegionCertificate(Result):
     """What :func:`skinv.geometry.region_certificate` returns."""
 

@@ -15,27 +15,32 @@ from .workspace import Workspace
 _CLOSED = 4
 # Past this order LAPACK is as fast.
 LARGEST = 8
-# Bytes of the matrices that are worked on at once: with what is computed on the way they stay in an
-# L2 cache.
-_PIECE = 2**17
+# Bytes of the matrices that are worked on at once: fewer would stay in a smaller cache, but calls
+# take their time, too.
+_PIECE = 2**19
 
 
 def small_inverses(A: NDArray, out: NDArray) -> None:
-    """Write inverses of matrices (m, n, n), n <= LARGEST, to `out`: infinite or NaN at a zero pivot.
+    """Write inverses of matrices (m, n, n), n <= LARGEST, to `out`; not finite at zero pivots.
 
     Of the precision of A, real or complex. Nothing is scaled: where powers of the entries over- or
     underflow the result is wrong.
     """
     m, n = A.shape[:2]
     space, step = Workspace.of_thread(), max(_PIECE // (n * n * A.itemsize), 1)
-    invert = _CLOSED_FORMS.get(n, _eliminate)
+    step -= 8 if step % 64 == 0 else 0  # vectors of 2^k bytes are in each other's way in caches
+    closed_form = _CLOSED_FORMS.get(n)
     with np.errstate(all="ignore"):
         for start in range(0, m, step):
-            block = A[start : start + step]
-            entries = (n, n, len(block))
-            T, X = (space.of(A, entries, name) for name in ("entries", "inverse entries"))
-            T[...] = block.transpose(1, 2, 0)
-            invert(T, X, space)
+            block = A[start : start + step].transpose(1, 2, 0)
+            X = space.of(A, block.shape, "inverse entries")
+            if closed_form is None:
+                X[...] = block
+                _eliminate(X, space)
+            else:
+                T = space.of(A, block.shape, "entries")
+                T[...] = block
+                closed_form(T, X, space)
             out[start : start + step] = X.transpose(2, 0, 1)
 
 
@@ -84,7 +89,7 @@ def _four(T: NDArray, X: NDArray, space: Workspace) -> None:
             single = T[column ^ 1]
             value = X[row, column]
             for step, k in enumerate(others):
-                pair = tuple(c for c in others if c != k)
+                pair = others[0 if k != others[0] else 1], others[2 if k != others[2] else 1]
                 term = value if step == 0 else work
                 np.multiply(single[k], minors[_PLACE[pair]], out=term)
                 if step == 1:
@@ -104,18 +109,16 @@ _PLACE = {pair: k for k, pair in enumerate(_PAIRS)}
 _CLOSED_FORMS: dict[int, Any] = {1: _one, 2: _two, 3: _three, 4: _four}
 
 
-def _eliminate(T: NDArray, X: NDArray, space: Workspace) -> None:
+def _eliminate(X: NDArray, space: Workspace) -> None:
     """Gauss-Jordan elimination, in place."""
-    n = len(T)
-    X[...] = T
-    work = space.of(T, (n, *T.shape[1:]), "work")
+    n = len(X)
+    work = space.of(X, X.shape, "work")
     for p in range(n):
         pivot = np.divide(1, X[p, p])
         X[p, p] = 1
         X[p] *= pivot
         for rows in (slice(0, p), slice(p + 1, n)):
-            if rows.start == rows.stop:
-                continue
-            factors = X[rows, p].copy()
-            X[rows, p] = 0
-            X[rows] -= np.multiply(factors[:, None], X[p], out=work[rows])
+            if rows.start < rows.stop:
+                factors = X[rows, p].copy()
+                X[rows, p] = 0
+                X[rows] -= np.multiply(factors[:, None], X[p], out=work[rows])

@@ -35,7 +35,7 @@ from ._anchor import Anchor
 from ._family import members
 from ._fitting import FitsMixin, final_of, is_by_row
 from ._guesses import OURS, guess
-from ._proofs import STATUSES, ProofTerms, certify_all, radius_of
+from ._proofs import STATUSES, ProofTerms, certify, certify_all, radius_of
 from ._singly import SinglyMixin
 from ._solves import SolvesMixin
 
@@ -290,14 +290,21 @@ class CertifiedInverse(
         terms = ProofTerms(
             self.tol, self.order, check_norm(self.norm), self.max_refine, self.fallback
         )
-        if type(final_of(ready.estimator_)) in OURS:
-            given, predicted = host_view(given), None
+        estimator, predicted = ready.estimator_, None
+        if type(final_of(estimator)) in OURS:
+            given = host_view(given)
         else:
             # They are asked once, whatever the blocks: what they say may depend on the batch.
             finite = finite_rows(A)
             index = None if bool(finite.all()) else indices(finite)
-            predicted = guess(ready.estimator_, given, A, index)
-        found = certify_all(A, given, predicted, ready.estimator_, terms, self.verbose)
+            predicted = guess(estimator, given, A, index)
+
+        def certify_block(block: Any, X: Any, where: Any, size: Any) -> Any:
+            if predicted is None:
+                guess(estimator, given, A, where, out=X)
+            return certify(block, X, terms, size)
+
+        found = certify_all(A, certify_block, predicted, self.verbose)
         result = InverseReport(**vars(found))
         result.status = STATUSES[result.status]
         moved = moved_rows(X)

@@ -1,5 +1,6 @@
 """Predictions refined and proven, and LAPACK where they cannot be."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -26,7 +27,6 @@ from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
 from ..structures import symmetric_rows
-from ._guesses import guess
 
 # Steps of refinement granted to LAPACK's inverse.
 POLISH = 2
@@ -55,12 +55,17 @@ class ProofTerms(NamedTuple):
 
 
 def certify_all(
-    A: Any, given: Any, predicted: Any, estimator: Any, terms: ProofTerms, verbose: int
+    A: Any,
+    certify_block: Callable[[Any, Any, Any, Any], SimpleNamespace],
+    predicted: Any = None,
+    verbose: int = 0,
 ) -> SimpleNamespace:
     """Certify the inverses of matrices, in blocks that stay in the cache, on several threads.
 
-    `predicted` are inverses of the finite ones, like A, in memory of their own, or None where the
-    estimator is asked for each block. The status is a place in STATUSES.
+    ``certify_block(A, X, where, size)`` is asked for the finite matrices of a block, which stand
+    at `where`, with their :func:`skinv._linalg.norms.sizes`, and may write their inverses to X.
+    `predicted` are inverses of all finite ones, like A, in memory of their own. The status is a
+    place in STATUSES.
     """
     result = _memory(A)
     if predicted is not None and len(predicted) == len(A):
@@ -78,9 +83,7 @@ def certify_all(
             block, size = A[where], size[finite]
         if len(block):
             X = result.inverse[where]
-            if predicted is None:
-                guess(estimator, given, A, where, out=X)
-            known = vars(certify(block, X, terms, size))
+            known = vars(certify_block(block, X, where, size))
             if known["inverse"] is X and where is taken:
                 del known["inverse"]  # which stands there
             _put(result, where, known)
@@ -139,7 +142,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
             bound[near] = proven(as_double(A[near]), as_double(X[near]), terms.norm)
         open_ = open_rows(bound, tol)
     if len(open_):
-        _in_own_units(A, result, open_, symmetric, terms)
+        prove_in_own_units(A, result, open_, symmetric, terms)
         open_ = open_rows(bound, tol)
     result.status = (to_host(n_refine) > 0).astype(np.uint8)  # predicted or refined
     if not len(open_):
@@ -158,7 +161,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
 
 
 @np.errstate(all="ignore")
-def _in_own_units(
+def prove_in_own_units(
     A: Any, result: SimpleNamespace, rows: Any, symmetric: Any, terms: ProofTerms
 ) -> None:
     """Refine and prove rows in units in which they are of one size, where that is better."""
@@ -199,7 +202,7 @@ def _fall_back(
     if len(weak):
         polished = full(bound, (len(a),), 0, namespace(bound).int64)
         inverses = SimpleNamespace(inverse=x, bound=bound, n_refine=polished)
-        _in_own_units(a, inverses, weak, symmetric[open_], terms)
+        prove_in_own_units(a, inverses, weak, symmetric[open_], terms)
     # Where LAPACK has no proof within tol either, an iterate may have the better one.
     known = result.bound[open_]
     kept = (bound > tol) & (known < bound)

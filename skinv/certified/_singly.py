@@ -76,7 +76,7 @@ class SinglyMixin:
         polish = terms._replace(max_refine=POLISH)
         exact = terms.fallback in ("exact", "exact-raise")
         predict = estimator.inverse_function() if type(estimator) in OURS else None
-        figures = {kind: _Figures(kind) for kind in (np.float64, np.complex128)}
+        figures = {kind: Figures(kind) for kind in (np.float64, np.complex128)}
         inv = np.linalg.inv
 
         def single(A: ArrayLike) -> tuple[NDArray, float, str]:
@@ -143,7 +143,7 @@ class SinglyMixin:
         estimator, tol = model.estimator_, model.tol
         predict = estimator.inverse_function() if type(estimator) in OURS else None
         exact = model.fallback in ("exact", "exact-raise")
-        figures = {kind: _Figures(kind) for kind in anchors}
+        figures = {kind: Figures(kind) for kind in anchors}
 
         def single(A: ArrayLike, b: ArrayLike) -> tuple[NDArray, Any, str]:
             A, b = (M if type(M) is np.ndarray else as_array(to_host(M)) for M in (A, b))
@@ -183,7 +183,7 @@ def _refuse_unsquare(A: NDArray) -> None:
         raise ValueError(f"Got an array of shape {A.shape}, but one matrix is (n, n).")
 
 
-class _Figures:
+class Figures:
     """The constants of proofs of single matrices in a precision."""
 
     def __init__(self, kind: Any):

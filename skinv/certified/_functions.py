@@ -1,0 +1,422 @@
+"""inv and solve: exact answers for stacks of matrices, each with a proof, without any fit."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from numbers import Real
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+from .._arrays.conversion import (
+    alike,
+    as_double,
+    floating,
+    in_library_of,
+    is_complex,
+    is_foreign,
+    is_narrow,
+    is_tensor,
+    namespace,
+    to_host,
+)
+from .._arrays.memory import host_view
+from .._arrays.results import PROVEN, InverseReport, SolutionReport
+from .._arrays.rows import list_rows
+from .._arrays.shapes import Leading, refuse_unsquare
+from .._linalg.norms import norm_bound
+from .._linalg.workspace import copied
+from ..bounds._residual import scaled
+from ..learn.linear import LinearInverseApprox
+from ._estimator import CertifiedInverse
+from ._exact import invert
+from ._proofs import STATUSES, ProofTerms, certify_all, radius_of
+from ._singly import Figures
+
+Fallback = Literal["exact", "exact-raise", "nan", "keep", "raise"]
+# What is aimed at near a known matrix, and, of solutions, without.
+_TOL = 1e-10
+# Bounds are computed in a few float64 operations.
+_UP = 1 + 2.0**-45
+_CHECKS: dict[str, list] = {
+    "tol": [Interval(Real, 0, None, closed="neither"), None],
+    "fallback": [StrOptions({"exact", "exact-raise", "nan", "keep", "raise"})],
+}
+# What single matrices are to be proven to, at once: others go the long way.
+_AT_ONCE = 1e-9
+_SINGLE = ProofTerms(_AT_ONCE, 2, "fro", 0, "exact")
+_FIGURES = {"d": Figures(np.float64), "D": Figures(np.complex128)}
+
+
+class Given(NamedTuple):
+    """Matrices as a caller passed them to a function, as a stack (m, n, n), and how they came."""
+
+    stack: Any
+    came: Leading
+    axes: tuple[int, int]
+
+    @classmethod
+    def of(cls, A: Any, axes: Sequence[int] = (-2, -1)) -> "Given":
+        """Look at what was passed."""
+        library = A if is_foreign(A) else None
+        (M,) = alike(A)
+        M = floating(M, not is_narrow(M))
+        i, j = axes
+        if M.ndim < 2 or i % M.ndim == j % M.ndim:
+            refuse_unsquare(M[..., None] if M.ndim < 2 else M[..., :1])
+        if is_tensor(M) and not is_tensor(host_view(M)):
+            library, M = M, host_view(M)
+        M = namespace(M).moveaxis(M, (i, j), (-2, -1))
+        refuse_unsquare(M)
+        n = M.shape[-1]
+        return cls(M.reshape(-1, n, n), Leading(tuple(M.shape[:-2]), library), (i, j))
+
+    def matrices(self, stack: Any) -> Any:
+        """Give matrices (m, n, n) back as these came."""
+        stack = self.came.matrices(stack)
+        return namespace(stack).moveaxis(stack, (-2, -1), self.axes)
+
+
+def inv(
+    A: Any,
+    *,
+    near: Any = None,
+    tol: float | None = None,
+    fallback: Fallback = "exact",
+    axes: tuple[int, int] = (-2, -1),
+    return_report: bool = False,
+) -> Any:
+    """Invert matrices, and prove of each inverse how far off it can be.
+
+    Like :func:`numpy.linalg.inv`, but that a singular matrix among others is answered by NaN and
+    spoils nothing, and nothing wrong comes back: what is not proven is NaN.
+
+    Parameters
+    ----------
+    A : array-like or tensor of shape (n, n) or (..., n, n)
+        Matrices, real or complex; NaN and infinity are allowed, and answered by NaN.
+    near : array-like of shape (n, n) or fitted estimator, default=None
+        A known matrix that all are near to, or a regressor of inverses fitted to such: what it
+        predicts is refined and proven, and only the others are inverted from scratch.
+    tol : float, default=None
+        Relative error ‖A⁻¹ − X‖_F / ‖A⁻¹‖_F to be proven. None takes whatever is, and 1e-10 of
+        what comes from `near`.
+    fallback : {"exact", "exact-raise", "nan", "keep", "raise"}, default="exact"
+        What becomes of matrices whose error could not be proven to be within `tol`, as of
+        :class:`skinv.CertifiedInverse`. Of these words "exact" and "nan" never raise for a matrix.
+    axes : tuple of two int, default=(-2, -1)
+        Where rows and columns are: (0, 1) for matrices of shape (n, n, ...).
+    return_report : bool, default=False
+        Whether to return all that is known.
+
+    Returns
+    -------
+    ndarray or tensor of the shape of `A`
+        Inverses; in single precision for single, else in double. Symmetric or Hermitian where the
+        matrices are. With `return_report` an InverseReport, as
+        :meth:`skinv.CertifiedInverse.report` describes it, with numbers of the shape of `A` without `axes`, and two more fields, found
+        out when they are first asked for: ``condition``, proven upper bounds of the condition
+        numbers ‖A‖_F ‖A⁻¹‖_F, and ``distance``, lower bounds of the distance to the nearest
+        singular matrix in the 2-norm, in the units of `A`.
+
+    Raises
+    ------
+    ValueError
+        For what holds no square matrices, for numbers that float64 cannot hold, and with
+        ``fallback="raise"`` or "exact-raise" if an error could not be proven to be within `tol`.
+
+    See Also
+    --------
+    skinv.solve : Solutions of linear systems.
+    skinv.CertifiedInverse : Around a regressor that learns a family of matrices.
+
+    Notes
+    -----
+    Up to order 8 inverses come from closed forms or from elimination without pivoting, entry by
+    entry over the whole batch, and from LAPACK where that loses digits; above from LAPACK. The
+    proof is that of :func:`skinv.bounds.residual_bound`.
+
+    Examples
+    --------
+    >>> A = np.array([[[2.0, 1.0], [1.0, 3.0]], [[1.0, 2.0], [2.0, 4.0]]])
+    >>> skinv.inv(A)
+    array([[[ 0.6, -0.2],
+            [-0.2,  0.4]],
+    <BLANKLINE>
+           [[ nan,  nan],
+            [ nan,  nan]]])
+    >>> report = skinv.inv(A, return_report=True)
+    >>> report.status, bool(report.bound[0] < 1e-14), float(report.distance[0].round(2))
+    (array(['exact', 'singular'], dtype='<U12'), True, 1.29)
+    """
+    if near is None and tol is None and fallback == "exact" and not return_report:
+        X = _single_inverse(A)
+        if X is not None:
+            return X
+    validate_parameter_constraints(_CHECKS, {"tol": tol, "fallback": fallback}, "inv")
+    given = Given.of(A, axes)
+    if near is not None:
+        model = _model_near(near, tol, fallback)
+        found = model.report(given.stack)
+    else:
+        found = _inverses(given, tol, fallback)
+    report = _shaped(found, given)
+    return report if return_report else report.inverse
+
+
+def _single_inverse(A: Any) -> Any:
+    """Return the inverse of one matrix in a few NumPy calls, or None."""
+    figures = _FIGURES.get(A.dtype.char) if type(A) is np.ndarray and A.dtype.isnative else None
+    if figures is None or A.ndim != 2 or not 0 < A.shape[0] == A.shape[1]:
+        return None
+    with np.errstate(all="ignore"), suppress(np.linalg.LinAlgError):
+        found = figures.refined(A, np.linalg.inv(A), _SINGLE)
+        return None if found is None else found[0]
+    return None
+
+
+def _inverses(given: Given, tol: float | None, fallback: str) -> InverseReport:
+    """Return the report of inverses from scratch."""
+    terms = ProofTerms(1.0 if tol is None else tol, 2, "fro", 2, fallback)
+
+    def certify_block(A: Any, X: Any, where: Any, size: Any) -> Any:
+        return invert(A, X, size, terms)
+
+    found = InverseReport(**vars(certify_all(given.stack, certify_block)))
+    found.status = STATUSES[found.status]
+    if "raise" in fallback:
+        _refuse(~np.isin(found.status, PROVEN), "inverses", terms.tol)
+    return found
+
+
+def _refuse(open_: Any, what: str, tol: float) -> None:
+    if open_.any():
+        raise ValueError(
+            f"The error of the {what} of matrices {list_rows(open_)} could not be proven to be "
+            f"within {tol}; leave these out, or use fallback='exact' or 'nan'."
+        )
+
+
+def _model_near(near: Any, tol: float | None, fallback: str) -> CertifiedInverse:
+    """Return what proves inverses near a known matrix, or those that a regressor predicts."""
+    if isinstance(near, CertifiedInverse):
+        estimator = near.estimator_ if hasattr(near, "estimator_") else near.estimator
+        tol = near.tol if tol is None else tol
+    elif hasattr(near, "predict"):
+        estimator = near
+    else:
+        estimator = LinearInverseApprox(near).fit()
+    return CertifiedInverse(estimator, tol=_TOL if tol is None else tol, fallback=fallback)
+
+
+def _shaped(found: InverseReport, given: Given) -> InverseReport:
+    """Return a report of a stack as of the matrices that it came from."""
+    came, report = given.came, InverseReport()
+    report.inverse = given.matrices(found.inverse)
+    for name in ("bound", "residual", "n_refine"):
+        report[name] = came.numbers(found[name])
+    report.status = found.status.reshape(came.shape)
+    kept = given._replace(stack=copied(given.stack))
+    for name, function in {
+        "radius": _radius,
+        "condition": _condition,
+        "distance": _distance,
+    }.items():
+        report._later(name, function, kept)
+    return report
+
+
+def _stack_of(report: InverseReport, given: Given) -> Any:
+    """Return the inverses in a report as a stack again, and their bounds."""
+    X, bound = report["inverse"], report["bound"]
+    X = namespace(X).moveaxis(X, given.axes, (-2, -1)).reshape(given.stack.shape)
+    X, bound = ((to_host(M) if is_foreign(M) else host_view(M)) for M in (X, bound))
+    return np.asarray(X) if not is_tensor(X) else X, bound.reshape(-1)
+
+
+def _radius(report: InverseReport, given: Given) -> Any:
+    X, _ = _stack_of(report, given)
+    return given.matrices(radius_of(InverseReport(inverse=X), given.stack))
+
+
+@np.errstate(all="ignore")
+def _condition(report: InverseReport, given: Given) -> Any:
+    size_A, size, _ = _norms(report, given)
+    return given.came.numbers(size_A * size * _UP)
+
+
+@np.errstate(all="ignore")
+def _distance(report: InverseReport, given: Given) -> Any:
+    _, size, unit = _norms(report, given)
+    return given.came.numbers(unit / (size * _UP))
+
+
+def _norms(report: InverseReport, given: Given) -> tuple[Any, Any, Any]:
+    """Bound ‖A‖_F/2^k and ‖A⁻¹‖_F 2^k from above; and return 2^k."""
+    X, bound = _stack_of(report, given)
+    a, x, unit = scaled(as_double(given.stack), as_double(X))
+    xp, size = namespace(x), norm_bound(x, "fro") / (1 - bound) * _UP
+    size = xp.where(bound < 1, size, np.inf)
+    return norm_bound(a, "fro"), size, 1.0 if unit is None else unit[:, 0, 0]
+
+
+def solve(
+    A: Any,
+    b: Any,
+    *,
+    near: Any = None,
+    tol: float | None = None,
+    fallback: Fallback = "exact",
+    return_report: bool = False,
+) -> Any:
+    """Solve linear systems A x = b, and prove of each solution how far off it can be.
+
+    Like :func:`numpy.linalg.solve`, but that a singular matrix among others is answered by NaN and
+    spoils nothing, and nothing wrong comes back: what is not proven is NaN.
+
+    Parameters
+    ----------
+    A : array-like or tensor of shape (n, n) or (..., n, n)
+        Matrices, real or complex; NaN and infinity are allowed, and answered by NaN.
+    b : array-like or tensor of shape (n,) or (..., n, k)
+        Right-hand sides: one vector, or matrices whose columns are vectors. Leading axes of `A` and
+        `b` broadcast; one matrix with many right-hand sides is inverted once.
+    near : array-like of shape (n, n) or fitted estimator, default=None
+        A known matrix that all are near to, or a regressor of inverses fitted to such, as for
+        :func:`skinv.inv`: O(n²) operations per system then.
+    tol : float, default=None
+        Relative error ‖x − A⁻¹b‖₂ / ‖x‖₂ to be proven. None takes whatever is, and 1e-10 near a
+        known matrix.
+    fallback : {"exact", "exact-raise", "nan", "keep", "raise"}, default="exact"
+        As for :func:`skinv.inv`.
+    return_report : bool, default=False
+        Whether to return all that is known.
+
+    Returns
+    -------
+    ndarray or tensor of shape (..., n) or (..., n, k)
+        Solutions, with the leading axes that `A` and `b` have together. With `return_report` a
+        Bunch: ``solution``; ``bound``, proven upper bounds of the relative errors, one for each
+        right-hand side, inf where nothing is proven; ``radius``, of the shape of the solutions,
+        bounds of the errors entry by entry; ``status``: "proven" to be within `tol`, "inaccurate"
+        or "rejected".
+
+    Raises
+    ------
+    ValueError
+        As :func:`skinv.inv`, and for shapes that do not match.
+
+    See Also
+    --------
+    skinv.CertifiedInverse.solve : Around a regressor that learns a family of matrices.
+
+    Examples
+    --------
+    >>> A = np.array([[[2.0, 1.0], [1.0, 3.0]], [[1.0, 2.0], [2.0, 4.0]]])
+    >>> skinv.solve(A, [3.0, 4.0])
+    array([[ 1.,  1.],
+           [nan, nan]])
+    >>> skinv.solve(A[0], [[3.0, 2.0], [4.0, 1.0]]).round(6)  # two right-hand sides
+    array([[1., 1.],
+           [1., 0.]])
+    """
+    if near is None and not return_report and tol is None and fallback == "exact":
+        x = _single_solution(A, b)
+        if x is not None:
+            return x
+    validate_parameter_constraints(_CHECKS, {"tol": tol, "fallback": fallback}, "solve")
+    stack, sides, finish = _systems(A, b)
+    if near is None:
+        model: Any = _FromScratch(stack, _AT_ONCE if tol is None else tol, fallback)
+    else:
+        model = _model_near(near, tol, fallback)
+    found = model.solve(stack, sides, return_bound=True, return_radius=return_report)
+    x, bound, *radius = (finish(values) for values in found)
+    if not return_report:
+        return x
+    tol = 1.0 if tol is None else tol
+    host = to_host(bound)
+    status = np.where(host <= tol, "proven", np.where(host < np.inf, "inaccurate", "rejected"))
+    return SolutionReport(solution=x, bound=bound, radius=radius[0], status=status)
+
+
+def _single_solution(A: Any, b: Any) -> Any:
+    """Return the solution of one system in a few NumPy calls, or None."""
+    plain = type(A) is type(b) is np.ndarray and A.dtype == b.dtype and A.dtype.isnative
+    figures = _FIGURES.get(A.dtype.char) if plain else None
+    if figures is None or b.ndim != 1 or A.shape != 2 * b.shape or not len(b):
+        return None
+    with np.errstate(all="ignore"), suppress(np.linalg.LinAlgError):
+        found = figures.solved(A, b, np.linalg.inv(A), _AT_ONCE)
+        return None if found is None else found[0]
+    return None
+
+
+class _FromScratch(CertifiedInverse):
+    """Systems that nothing is known of."""
+
+    def __init__(self, stack: Any, tol: float, fallback: str):
+        super().__init__(None, tol=tol, fallback=fallback)
+        self.estimator_: Any = None
+        self.n_features_in_ = stack.shape[-1] ** 2 * (4 if is_complex(stack) else 1)
+
+    def _ready(self) -> Any:
+        return self
+
+    def _find_anchor(self) -> None:
+        return None
+
+    def _others(self) -> tuple[bool, ...]:
+        return (True,)
+
+
+def _systems(A: Any, b: Any) -> tuple[Any, Any, Any]:
+    """Return matrices (m, n, n), right-hand sides (m, n, k), and what shapes answers.
+
+    The columns of many right-hand sides of one matrix stand beside each other.
+    """
+    library = next((M for M in (A, b) if is_foreign(M)), None)
+    A, b = alike(A, b)
+    given = Given.of(A)
+    n, (leading, tensor) = given.stack.shape[-1], given.came
+    library = tensor if library is None else library
+    b = host_view(floating(b, not is_narrow(b)))
+    vector = b.ndim == 1
+    sides = b[:, None] if vector else b
+    if b.ndim == 0 or sides.shape[-2] != n:
+        raise ValueError(
+            f"Got right-hand sides of shape {tuple(b.shape)} for matrices of order {n}, but ({n},) "
+            f"or (..., {n}, k) is expected."
+        )
+    xp, k = namespace(sides), sides.shape[-1]
+    try:
+        shape = np.broadcast_shapes(leading, tuple(sides.shape[:-2]))
+    except ValueError:
+        raise ValueError(
+            f"Got matrices with leading axes {leading} and right-hand sides with "
+            f"{tuple(sides.shape[:-2])}, which do not broadcast."
+        ) from None
+    single, stack = math.prod(leading) == 1, given.stack
+    if single:
+        columns = xp.broadcast_to(sides, (*shape, n, k))
+        sides = xp.moveaxis(columns, -2, 0).reshape(1, n, math.prod(shape) * k)
+    else:
+        stack = xp.broadcast_to(stack.reshape(*leading, n, n), (*shape, n, n)).reshape(-1, n, n)
+        sides = xp.broadcast_to(sides, (*shape, n, k)).reshape(-1, n, k)
+
+    def finish(values: Any) -> Any:
+        entries = (n,) if values.ndim == 3 else ()
+        if single:
+            values = values.reshape(*entries, *shape, k)
+            values = xp.moveaxis(values, 0, -2) if entries else values
+        else:
+            values = values.reshape(*shape, *entries, k)
+        values = values[..., 0] if vector else values
+        return values if library is None else in_library_of(library, values)
+
+    return stack, sides, finish
