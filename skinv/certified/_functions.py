@@ -119,10 +119,10 @@ def inv(
     ndarray or tensor of the shape of `A`
         Inverses; in single precision for single, else in double. Symmetric or Hermitian where the
         matrices are. With `return_report` an InverseReport, as
-        :meth:`skinv.CertifiedInverse.report` describes it, with numbers of the shape of `A` without `axes`, and two more fields, found
-        out when they are first asked for: ``condition``, proven upper bounds of the condition
-        numbers ‖A‖_F ‖A⁻¹‖_F, and ``distance``, lower bounds of the distance to the nearest
-        singular matrix in the 2-norm, in the units of `A`.
+        :meth:`skinv.CertifiedInverse.report` describes it, with numbers of the shape of `A` without
+        `axes`, and two more fields, found out when they are first asked for: ``condition``, proven
+        upper bounds of the condition numbers ‖A‖_F ‖A⁻¹‖_F, and ``distance``, lower bounds of the
+        distance to the nearest singular matrix in the 2-norm, in the units of `A`.
 
     Raises
     ------
@@ -143,6 +143,7 @@ def inv(
 
     Examples
     --------
+    >>> import skinv
     >>> A = np.array([[[2.0, 1.0], [1.0, 3.0]], [[1.0, 2.0], [2.0, 4.0]]])
     >>> skinv.inv(A)
     array([[[ 0.6, -0.2],
@@ -317,6 +318,7 @@ def solve(
 
     Examples
     --------
+    >>> import skinv
     >>> A = np.array([[[2.0, 1.0], [1.0, 3.0]], [[1.0, 2.0], [2.0, 4.0]]])
     >>> skinv.solve(A, [3.0, 4.0])
     array([[ 1.,  1.],
