@@ -18,10 +18,10 @@ from .products import add_to_diagonal, exact_inverse, product
 from .scaling import in_units, powers_of_two
 from .threads import in_threads
 from .units import in_common_units
-from .workspace import empty_like, indices, pieces
+from .workspace import empty, empty_like, indices, pieces
 
 # Bytes of a stack in a piece, of which two dozen are held at once.
-_PIECE = 2**18
+_PIECE = 2**17
 # Past this q the sum of two matrices is taken, and numbers are cut into a slice more.
 _FAR = 2.0**-6
 _FEW, _MANY = 2, 3
@@ -38,7 +38,7 @@ def corrections(A: Any, X: Any) -> tuple[Any, Any]:
     """
     m, n = A.shape[:2]
     D = empty_like(as_double(A))
-    radius = abs(D)
+    radius = empty(A, (m, n, n), namespace(A).float64)
 
     def correct(piece: slice) -> None:
         with np.errstate(all="ignore"):
@@ -72,7 +72,7 @@ def _far(A: Any, X: Any, R: Any) -> tuple[Any, Any, Any]:
     xp, unit = namespace(A), Arithmetic.of(A).unit
     add_to_diagonal(R, 1)
     Y = exact_inverse(xp.where(xp.isfinite(R), R, 0.0))
-    Z, low = _sum(*_products(Left.of(Y, _MANY), Right.of(X, _MANY)))
+    Z, low = _two_sum(*_sum(*_products(Left.of(Y, _MANY), Right.of(X, _MANY))))
     left, right = Left.of(Z, _MANY, low), Right.of(A, _MANY)
     C, radius, q = _enclosed(Z, _residual(left, right), left, right, _STEPS)
     C, step = C + left.low, Z - X
@@ -99,7 +99,7 @@ def _enclosed(X: Any, R: Any, left: "Left", right: "Right", steps: int) -> tuple
     Rw = product(size_R, w)
     lost = column + xp.max(left.size + Rw, axis=1, keepdims=True)
     lost = 64 * n * n * arithmetic.tiny * (1 + lost)  # what underflows
-    for _ in range(steps):  # each proves something
+    for step in range(steps):  # each proves something
         off = row * product(right.size, w) + diagonal * w + lost
         y = ((1 + 3 * unit) * Rw + off) * up
         q = xp.max(y / w, axis=1, keepdims=True) * up
@@ -111,8 +111,9 @@ def _enclosed(X: Any, R: Any, left: "Left", right: "Right", steps: int) -> tuple
         found = rest * alpha + w * (share * beta * up)
         least = xp.where((q < 1) & (found < least), found, least)
         best = xp.where(q < best, q, best)
-        w = y / xp.max(y, axis=1, keepdims=True)
-        Rw = product(size_R, w)
+        if step + 1 < steps:
+            w = y / xp.max(y, axis=1, keepdims=True)
+            Rw = product(size_R, w)
     return C, (least + lost) * up, best[:, 0, 0]
 
 
@@ -216,12 +217,12 @@ def _residual(left: Left, right: Right) -> Any:
 
 
 def _sum(S: Any, *others: Any) -> tuple[Any, Any]:
-    """Return a sum as one of two matrices, the second of which is less than the last bit."""
+    """Return a sum as one of two matrices, the second of which is small."""
     low = others[-1]
     for other in others[:-1]:
         S, off = _two_sum(S, other)
         low = low + off
-    return _two_sum(S, low)
+    return S, low
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
