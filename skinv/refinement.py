@@ -47,7 +47,7 @@ def newton_schulz(
     accumulate : {None, "double-double"}, default=None
         Precision of the residual; None is that of the data. "double-double" is twice that of
         float64: the result is right to a few roundings then, and for condition numbers past 1e16,
-        up to 1e21 or so, too, where a step takes an exact inverse as well. `order` must be 2.
+        up to 1e22 or so, too, where a step takes an exact inverse as well. `order` must be 2.
     overwrite_x : bool, default=False
         Whether the result may be written over `X`, if its dtype is that of the computation, and if
         its memory can be written to and is not that of `A`.

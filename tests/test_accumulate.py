@@ -71,9 +71,10 @@ def wrong_residuals(n, count, whole):
         rng.standard_normal((2, 12, n, n)) * 2.0 ** rng.integers(-40, 40, (12, n, n)) for _ in "MN"
     )
     M, N = (part[0] + 1j * part[1] if whole else part[0] for part in (M, N))
-    M[::3] = np.linalg.inv(N[::3])
+    N[::4] = np.eye(n) + N[::4] / abs(N[::4]).sum(axis=(1, 2), keepdims=True) / 2
+    M[::2] = np.linalg.inv(N[::2])
     if n > 1:  # [[p, q], [−b, a]] and [[a, −q], [b, p]] with ap + bq = 1: large, the product is I
-        for at in range(1, 12, 3):
+        for at in range(1, 12, 4):
             p, q = (int(v) * 2 + 1 for v in rng.integers(2**44, 2**45, 2))
             p = p if math.gcd(p, q) == 1 else p + 2
             a = pow(p, -1, q)
@@ -83,8 +84,7 @@ def wrong_residuals(n, count, whole):
     left = doubled.Left.of(M, count, M * 2.0**-54)
     right = doubled.Right.of(N, count)
     R = doubled._residual(left, right)
-    arithmetic, column = doubled.Arithmetic.of(M), right.size.max(2, keepdims=True)
-    row, diagonal = doubled._rounding(arithmetic, n, left, column)
+    row, diagonal = doubled._rounding(doubled.Arithmetic.of(M), n, left)
     allowed = 3 * 2.0**-53 * abs(R) + row * right.size + diagonal * np.eye(n)
     wrong = 0
     for m, low, a, r, most in zip(M, left.low, N, R, allowed, strict=True):
@@ -97,7 +97,7 @@ def wrong_residuals(n, count, whole):
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["real", "complex"])
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_residuals(n, count, whole):
     """They are off by no more than is said."""
@@ -111,7 +111,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_mistakes_show(name, count, monkeypatch):
     """The attack finds what is rounded and not accounted for."""
@@ -157,11 +157,14 @@ def test_tightness(n):
 
 @pytest.mark.parametrize("n", range(8, 16))
 def test_past_one_over_u(n):
-    """Hilbert matrices of integers: right to nine digits after two steps, and proven to be."""
+    """Hilbert matrices of integers: right after two steps, and proven to be."""
     A = hilbert(n)
     X = refined(A, np.linalg.inv(A), 2)
-    assert violations(A[0], X[0], radius_of(A, X)[0]) == 0
-    assert residual_bound(A, X, accumulate="double-double") < 1e-8
+    radius = radius_of(A, X)[0]
+    assert violations(A[0], X[0], radius) == 0
+    errors = np.sqrt(np.array(squared_errors(A[0], X[0]), dtype=float))
+    assert np.median(radius[errors > 0] / errors[errors > 0]) <= 30
+    assert residual_bound(A, X, accumulate="double-double") < 1e-12
     assert residual_bound(A, 1.01 * X, accumulate="double-double") == pytest.approx(0.01, rel=0.05)
     assert residual_bound(A, X) == np.inf or n < 13
 

@@ -22,9 +22,9 @@ from .workspace import empty, empty_like, indices, pieces
 
 # Bytes of a stack in a piece, of which two dozen are held at once.
 _PIECE = 2**17
-# Past this q the sum of two matrices is taken, and numbers are cut into a slice more.
-_FAR = 2.0**-6
-_FEW, _MANY = 2, 3
+# Past this q the sum of two matrices is taken, and numbers are cut into more slices.
+_FAR = 2.0**-14
+_FEW, _MANY = 2, 4
 # Steps towards the weights with the smallest q, where it is not small for weights of 1.
 _STEPS = 4
 # Sums of positive numbers are off by n + 16 roundings at most.
@@ -92,7 +92,7 @@ def _enclosed(X: Any, R: Any, left: "Left", right: "Right", steps: int) -> tuple
     C = -product(R, X)
     size_R, size_X, size_C = abs(R), abs(X), abs(C)
     column = xp.max(right.size, axis=2, keepdims=True)
-    row, diagonal = _rounding(arithmetic, n, left, column)
+    row, diagonal = _rounding(arithmetic, n, left)
     least: Any = np.inf
     best: Any = np.inf
     w = xp.ones_like(left.size)
@@ -180,25 +180,23 @@ def _cut(M: Any, axis: int, count: int, low: Any = None) -> tuple[Any, list[Any]
     return size, slices, rests
 
 
-def _rounding(arithmetic: Arithmetic, n: int, left: Left, column: Any) -> tuple[Any, Any]:
+def _rounding(arithmetic: Arithmetic, n: int, left: Left) -> tuple[Any, float]:
     """Return by what R = (M + low)N − I, as computed, is off, beside 3u|R|.
 
     By the first number of a row times the size of a column, the second on the diagonal, and what
     underflows. With s = 2^(−kβ − 1) times the sizes of a row and of a column, M₁ times what is left
     of N after k slices is at most ns, and so are M₂ times what is left after k − 1 of them, and all
     others; the last, where there is a low part and k = 2, at most 2ns. So their sum V is at most
-    (k + 2)ns and off by γ_{(k+1)n} of that. To it k numbers are added, by which sums of the other
-    products, all exact, are off: these are small beside uV and u|R|, but for that of (M₁N₁)_ii − 1,
-    which is at most 1, and un times the sizes. Of complex numbers the sizes are those of parts, and
-    moduli √2 times that.
+    (k + 2)ns and off by γ_{(k+1)n} of that. To it k − 1 numbers are added, by which sums of the
+    other products, all exact, are off: at most u times what is left of them, |I + R| and products
+    of less weight. So that is off by ku(|V| + ku|I + R|), and the rest of V's share that is
+    allowed for. Of complex numbers the sizes are those of parts, and moduli √2 times that.
     """
     count = left.slices.shape[2] // n - 1
-    parts = 2 if arithmetic.is_complex else 1
     least = 2.0 ** (-count * _bits(n, arithmetic.is_complex, count) - 1)
-    gamma = arithmetic.gamma((count + 1) * (n + 1)) * parts
-    diagonal = (2 * parts * n * arithmetic.unit * left.size * column).clip(0, 2)
+    gamma = arithmetic.gamma((count + 1) * (n + 2)) * (2 if arithmetic.is_complex else 1)
     row = left.size * (gamma * (count + 2) * n * least)
-    return row, 2 * count * arithmetic.unit * diagonal
+    return row, 2 * ((count + 1) * arithmetic.unit) ** 2
 
 
 def _products(left: Left, right: Right) -> list[Any]:
@@ -208,11 +206,8 @@ def _products(left: Left, right: Right) -> list[Any]:
 
 def _residual(left: Left, right: Right) -> Any:
     """Return MN − I, off by no more than :func:`_rounding` says."""
-    products = _products(left, right)
-    off = _two_sum(namespace(products[0]).linalg.diagonal(products[0]), -1.0)[1]
-    add_to_diagonal(products[0], -1)
-    add_to_diagonal(products[-1], off)
-    S, low = _sum(*products)
+    S, low = _sum(*_products(left, right))
+    add_to_diagonal(S, -1)
     return S + low
 
 
