@@ -57,7 +57,7 @@ def _correct_piece(A: Any, X: Any) -> tuple[Any, Any]:
     D, radius, q = _enclosed(X, R, left, right, 1)
     far = indices(~(q < _FAR))
     if len(far):
-        some, r, new = _far(A[far], X[far], R[far])
+        some, r, new = _of_two(A[far], X[far], R[far])
         better = ~(new >= q[far])[:, None, None]
         D[far] = xp.where(better, some, D[far])
         radius[far] = xp.where(better, r, radius[far])
@@ -67,12 +67,12 @@ def _correct_piece(A: Any, X: Any) -> tuple[Any, Any]:
     return D, xp.where((radius >= 0) & nearest, radius, np.inf)
 
 
-def _far(A: Any, X: Any, R: Any) -> tuple[Any, Any, Any]:
+def _of_two(A: Any, X: Any, R: Any) -> tuple[Any, Any, Any]:
     """Return corrections, radii and q by way of Z + low = YX, Y an inverse of XA = R + I."""
     xp, unit = namespace(A), Arithmetic.of(A).unit
     add_to_diagonal(R, 1)
     Y = exact_inverse(xp.where(xp.isfinite(R), R, 0.0))
-    Z, low = _two_sum(*_sum(*_products(Left.of(Y, _MANY), Right.of(X, _MANY))))
+    Z, low = _two_sum(*_added(*_by_level(Left.of(Y, _MANY), Right.of(X, _MANY))))
     left, right = Left.of(Z, _MANY, low), Right.of(A, _MANY)
     C, radius, q = _enclosed(Z, _residual(left, right), left, right, _STEPS)
     C, step = C + left.low, Z - X
@@ -199,19 +199,19 @@ def _rounding(arithmetic: Arithmetic, n: int, left: Left) -> tuple[Any, float]:
     return row, 2 * ((count + 1) * arithmetic.unit) ** 2
 
 
-def _products(left: Left, right: Right) -> list[Any]:
+def _by_level(left: Left, right: Right) -> list[Any]:
     """Return M₁N₁, M₁N₂ + M₂N₁, …, which are exact, and the rest of MN, which is not."""
     return [product(left.slices[:, :, : B.shape[1]], B) for B in right.stacks]
 
 
 def _residual(left: Left, right: Right) -> Any:
     """Return MN − I, off by no more than :func:`_rounding` says."""
-    S, low = _sum(*_products(left, right))
+    S, low = _added(*_by_level(left, right))
     add_to_diagonal(S, -1)
     return S + low
 
 
-def _sum(S: Any, *others: Any) -> tuple[Any, Any]:
+def _added(S: Any, *others: Any) -> tuple[Any, Any]:
     """Return a sum as one of two matrices, the second of which is small."""
     low = others[-1]
     for other in others[:-1]:
