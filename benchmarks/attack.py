@@ -34,6 +34,7 @@ from attack_exact import (
     matrices,
     mode_of,
     native,
+    wrong_entries,
     wrong_solution,
 )
 from attack_modules import Family, Hostile, doubled, flushed, refusals
@@ -273,14 +274,15 @@ def attack_solutions(score, rng, m):
     columns = b.shape[2] if b.ndim == 3 else 1
     try:
         with score.unchanged(family, mode, held, kept), flushed("flush" in mode):
-            x, bound = called(model, "solve", given, right, return_bound=True)
+            asked = {"return_bound": True, "return_radius": bool(rng.randint(2))}
+            x, bound, *radius = map(native, called(model, "solve", given, right, **asked))
     except Exception as error:  # the first letters say which
         score.refused(family, mode, columns * len(A), error)
         return
     if name == "family":
         A = members(model, A)
     A = embedded(A.astype(np.result_type(A.dtype, np.float16)))
-    x, bound = native(x), native(bound)
+    radius = radius[0].reshape(len(A), n, columns) if radius else None
     if cplx:
         b, x = (np.concatenate([v.real, v.imag], axis=1) for v in (b, x))
     b, x = (v.reshape(len(A), A.shape[-1], columns) for v in (b, x))
@@ -299,6 +301,14 @@ def attack_solutions(score, rng, m):
         ):
             data = {"A": A[i], "b": b[i, :, j], "x": x[i, :, j], "bound": bound[i, j], **context}
             score.violation(family, mode, "the bound is too small", **data)
+    for i, j in np.argwhere([] if radius is None else np.isfinite(radius).any(axis=1)):
+        known = finite[i] and finite_b[i, j] and np.isfinite(x[i, :, j]).all()
+        r = radius[i, :, j]
+        if not known or wrong_entries(matrix[i], sides[j][i], found[j][i], d, r, cplx):
+            data = {"A": A[i], "b": b[i, :, j], "x": x[i, :, j], "radius": r, **context}
+            score.violation(family, mode, "a bound of entries is too small", **data)
+    if radius is not None and not (radius >= 0).all():
+        score.violation(family, mode, "a radius is NaN or negative", **context)
     score.add(family, mode, good.size, int(good.sum()))
 
 

@@ -122,14 +122,32 @@ def wrong_inverse(M, X, n, bound, norm, cplx):
 
 def wrong_solution(M, b, x, n, bound):
     """Tell whether the bound of a solution, relative to what is given, does not hold."""
+    error, Y, d, _ = solution_error(M, b, x, n)
+    return d == 0 or exceeds(norm_of(error, n, "fro"), norm_of(Y, n, "fro"), bound, "fro")
+
+
+def wrong_entries(M, b, x, n, radius, cplx):
+    """Tell whether an entry of a solution is off by more than its finite bound."""
+    error, _, d, p = solution_error(M, b, x, n)
+    finite = np.isfinite(radius)
+    (R, r), squares = Exact(np.where(finite, radius, 0.0)[None])[0], [v * v for v in error]
+    if cplx:
+        squares = [u + v for u, v in zip(squares[: n // 2], squares[n // 2 :], strict=True)]
+    return (d == 0 and finite.any()) or any(
+        good and v << max(2 * (p - r), 0) > (d * m) ** 2 << max(2 * (r - p), 0)
+        for v, m, good in zip(squares, R, finite, strict=True)
+    )
+
+
+def solution_error(M, b, x, n):
+    """Return A⁻¹b − x and x as integers times 2**p / d, then d, 0 if A is singular, and p."""
     (A, a), (B, e), (Y, y) = M, b, x
     N, d = inverse(A, n)
     if d == 0:
-        return True
+        return [0] * n, Y, 0, 0
     S = [sum(N[i * n + j] * B[j] for j in range(n)) << max(e - a - y, 0) for i in range(n)]
     Y = [d * v << max(y - e + a, 0) for v in Y]
-    error = [u - v for u, v in zip(S, Y, strict=True)]
-    return exceeds(norm_of(error, n, "fro"), norm_of(Y, n, "fro"), bound, "fro")
+    return [u - v for u, v in zip(S, Y, strict=True)], Y, d, min(e - a, y)
 
 
 # -- matrices --------------------------------------------------------------------------------------

@@ -134,6 +134,51 @@ def solve_table():
     return "\n".join(lines)
 
 
+def prices_table():
+    """Return the Markdown table of what proofs cost, as multiples of what LAPACK takes without."""
+    results = load("prices")
+    lines = ["| proven, one thread | in times of plain LAPACK |", "|---|---|"]
+
+    def row(title, figures):
+        low, high = (short(value) for value in figures["range"])
+        lines.append(f"| {title} | {short(figures['median'])} ({low}–{high}) |")
+
+    for family, figures in results["learned"].items():
+        for tol in ("1e-04", "1e-08"):
+            row(f"learned, {family}, to {tol}", figures[f"to {tol}"])
+    for name, figures in results["series"].items():
+        row(f"series of order 2 near its centre, {name}", figures["certified"])
+    for name, figures in results["single"].items():
+        row(f"one matrix, {name}", figures)
+    for case in ("few", "garbage", "complex"):
+        for name, figures in results[case].items():
+            row(f"{EXPLAINED[case]}{name}", figures["certified"])
+    return "\n".join(lines)
+
+
+EXPLAINED = {
+    "few": "batch of ",
+    "garbage": "guesses that prove nothing, ",
+    "complex": "complex ",
+}
+
+
+def grid_table():
+    """Return the Markdown table of certified solves of families, to 1e-6."""
+    lines = [
+        "| family | n | certified, µs | of `numpy.linalg.solve` | with bounds of entries |",
+        "|---|---|---|---|---|",
+    ]
+    for case in load("solves")["solves"]:
+        time = case["microseconds"]["certified"]["median"]
+        shares = [
+            f"{row['median']:.2g} ({row['range'][0]:.2g}–{row['range'][1]:.2g})"
+            for row in case["ratio_to_numpy"].values()
+        ]
+        lines.append(f"| {case['family']} | {case['n']} | {time:.3g} | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
 def region_table():
     """Return the Markdown table of worst errors over regions."""
     lines = [
@@ -309,6 +354,8 @@ def main():
         families_table(),
         inverse_table(),
         solve_table(),
+        prices_table(),
+        grid_table(),
         region_table(),
         recipe_table(),
         budget_table(),
@@ -320,7 +367,12 @@ def main():
         print("\n\n".join(tables))
         return
     root = RESULTS.parents[1]
-    for page, mine in {"README.md": tables, "docs/guide/which_tool.md": [network_table()]}.items():
+    pages = {
+        "README.md": tables,
+        "docs/guide/which_tool.md": [network_table()],
+        "docs/guide/certificates.md": [prices_table()],
+    }
+    for page, mine in pages.items():
         text = (root / page).read_text(encoding="utf-8")
         for table in mine:
             text = rewritten(text, table)

@@ -162,6 +162,10 @@ class Structure:
         return violation
 
 
+# So many matrices are compared with their transposes at once.
+_FEW = 64
+
+
 def make_hermitian(stack: Any, which: Any) -> None:
     """Replace some matrices of a stack (m, n, n) by their symmetric or Hermitian parts."""
     for piece in pieces(len(stack), stack.shape[-1], stack.itemsize, piece_memory(stack) // 4):
@@ -189,26 +193,29 @@ def symmetric_rows(stack: Any) -> Any:
     >>> symmetric_rows(np.array([[[1.0, 2.0], [2.0, 1.0]], [[1.0, 2.0], [3.0, 1.0]]]))
     array([ True, False])
     """
-    xp, (m, n) = namespace(stack), stack.shape[:2]
+    if len(stack) <= _FEW:
+        return _equal_transposes(stack)
+    xp, n = namespace(stack), stack.shape[-1]
     i, j = _unlike(stack)
     symmetric = stack[:, i, j] == stack[:, j, i].conj()  # most that are not, are found here
-    if not bool(xp.any(symmetric)):
-        return symmetric
-    for piece in pieces(m, n, stack.itemsize, piece_memory(stack) // 4):
-        found = indices(symmetric[piece])
-        some = stack[piece] if len(found) == len(stack[piece]) else stack[piece][found]
-        same = some == some.swapaxes(-1, -2).conj()
-        if flushes():  # then subnormal numbers are equal to 0
-            tiny = subnormal(parts_of(some))
-            same = same & ~(tiny if tiny.ndim == 3 else xp.any(tiny, axis=-1))
-        symmetric[piece][found] = xp.all(same.reshape(-1, n * n), axis=1)
+    if bool(xp.any(symmetric)):
+        for piece in pieces(len(stack), n, stack.itemsize, piece_memory(stack) // 4):
+            found = indices(symmetric[piece])
+            some = stack[piece] if len(found) == len(stack[piece]) else stack[piece][found]
+            symmetric[piece][found] = _equal_transposes(some)
     return symmetric
+
+
+def _equal_transposes(stack: Any) -> Any:
+    xp, same = namespace(stack), stack == stack.swapaxes(-1, -2).conj()
+    if flushes():  # then subnormal numbers are equal to 0
+        tiny = subnormal(parts_of(stack))
+        same = same & ~(tiny if tiny.ndim == 3 else xp.any(tiny, axis=-1))
+    return xp.all(same.reshape(len(stack), stack.shape[-1] ** 2), axis=1)
 
 
 def _unlike(stack: Any) -> tuple[int, int]:
     """Return where the first matrix differs most from its transpose."""
-    if len(stack) == 0:
-        return 0, 0
     with np.errstate(all="ignore"):
         off = abs(stack[0] - stack[0].T.conj())
         return divmod(int(namespace(stack).argmax(off.reshape(-1))), stack.shape[1])

@@ -106,6 +106,36 @@ def test_what_raises(name):
             model.inverse_function()(A)
 
 
+@pytest.mark.parametrize("columns", [None, 2])
+@pytest.mark.parametrize("fallback", ["exact", "nan"])
+@pytest.mark.parametrize("name", CASES)
+def test_solutions_as_in_a_batch(name, fallback, columns):
+    """What is proven in a batch is proven of a single system, and holds by exact rationals."""
+    A = CASES[name][1]
+    model = CertifiedInverse(fitted(name), tol=1e-9, fallback=fallback)
+    stack = np.array(A)[None]
+    b = np.arange(1.0, 1 + stack.shape[1] * (columns or 1)).astype(stack.dtype)
+    b = b.reshape(-1, columns) if columns else b
+    x, bound, status = model.solve_function()(A, b)
+    expected, known = model.solve(stack, b[None], return_bound=True)
+    assert x.shape == b.shape
+    assert x.dtype == expected.dtype
+    assert np.shape(bound) == known[0].shape
+    assert (status == "proven") == bool((known <= 1e-9).all())
+    assert (status == "rejected") == bool(np.isnan(expected).any())
+    if not np.isfinite(bound).all():
+        return
+    given = [np.asarray(M) + 0.0 for M in (A, x, b)]
+    given = [M + 0j for M in given] if np.iscomplexobj(given[0]) else given
+    exact, found, sides = (hostile.rational(M.reshape(len(M), -1)) for M in given)
+    for k, most in enumerate(np.atleast_1d(bound)):
+        off, size = (
+            sum(Fraction(int(row[k].p), int(row[k].q)) ** 2 for row in M.tolist())
+            for M in (exact.inv() * sides - found, found)
+        )
+        assert Fraction(float(most)) ** 2 * size >= off
+
+
 def test_memory_and_threads():
     """Every call has memory of its own; threads do not get in each other's way; fits neither."""
     model = CertifiedInverse(LinearInverseApprox(CENTER), tol=1e-12).fit()
@@ -127,5 +157,10 @@ def test_what_is_refused():
     for shape in ((1, 4, 4), (4, 3), (16,), (3, 3)):
         with pytest.raises(ValueError, match="shape"):
             inverse(np.ones(shape))
-    with pytest.raises(ValueError, match="family"):
-        CertifiedInverse(Ridge(), family=np.diag).inverse_function()
+    for function in ("inverse_function", "solve_function"):
+        with pytest.raises(ValueError, match="family"):
+            getattr(CertifiedInverse(Ridge(), family=np.diag), function)()
+    solve = CertifiedInverse(LinearInverseApprox(CENTER)).fit().solve_function()
+    for sides in (np.ones(3), np.ones((4, 2, 2)), 1.0):
+        with pytest.raises(ValueError, match="shape"):
+            solve(CENTER, sides)

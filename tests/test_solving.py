@@ -267,7 +267,7 @@ def test_contraction(n):
     anchor = Anchor.of(center)
     q = np.r_[0, 10.0 ** np.arange(-17, 0.0), 0.3, 0.49, 0.51, 0.7, 0.9, 1.2, 5]
     A = np.array([around(center, value, rng) for value in np.repeat(q, 5)])
-    known = anchors.contraction(anchor, A, anchor.center, anchor.inverse, anchor.weights)
+    known = anchors.contraction(anchor, A)
     P, w = arb_mat(anchor.inverse.tolist()), anchor.weights
     for i, matrix in enumerate(A):
         with ctx.workprec(300):
@@ -577,7 +577,8 @@ def no_cubes(monkeypatch):
             if hasattr(library, name):
                 monkeypatch.setattr(library, name, _refuse)
     monkeypatch.setattr(torch.linalg, "inv_ex", _refuse)
-    monkeypatch.setattr(solving, "product_error", _refuse)
+    for room in (solving, anchors):
+        monkeypatch.setattr(room, "product_error", _refuse)
     monkeypatch.setattr(LinearInverseApprox, "predict", _refuse)
 
 
@@ -602,9 +603,10 @@ def test_regions_are_solved_by_their_centre(n, kind, convert, request):
     A, model = region_of(n, kind, n), model_of(n, 1e-9)
     b = np.random.RandomState(n).standard_normal((40, n, 2))
     request.getfixturevalue("no_cubes")
-    x, bound = model.solve(convert(A), convert(b), return_bound=True)
+    x, bound, radius = model.solve(convert(A), convert(b), True, return_radius=True)
     assert (bound <= 1e-9).all()
     assert violations(A, b, x, bound) == 0
+    assert (radius < 1e-9 * abs(x).max()).all()
 
 
 # Regressors of all kinds.
@@ -707,7 +709,7 @@ def test_anchor_with_a_wrong_inverse(error):
     rng = np.random.RandomState(0)
     center = center_of(4)
     P = np.linalg.inv(center) * (1 + error * rng.uniform(-1, 1, (4, 4)))
-    anchor = Anchor.of(center, P)
+    anchor = Anchor.from_state(center, P, center[None][:0])
     A = np.array([around(center, q, rng) for q in np.linspace(0, 1, 30)])
     b = rng.standard_normal((30, 4, 2))
     for tol in (1e-2, 1e-8):

@@ -49,7 +49,7 @@ def answers():
             yield np.asarray(model.predict(X))
     yield LinearInverseApprox(CENTER + 0.1j).fit().predict(MANY + 0.1j)
     for model in (series, learned):
-        report = CertifiedInverse(model, tol=1e-10).report(MANY, return_radius=True)
+        report = CertifiedInverse(model, tol=1e-10).report(MANY)
         yield from (report.inverse, report.bound, report.status, report.radius, report.n_refine)
     yield CertifiedInverse(series).solve(MANY, np.ones((len(MANY), 6)))
     X = np.linalg.inv(np.nan_to_num(MANY) + np.eye(6) / 3)

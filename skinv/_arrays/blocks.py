@@ -113,25 +113,37 @@ def _chunked(X: Any, rows: tuple[float, ...]) -> Any:
 
 def _parts(results: Any, example: Any) -> Any:
     """Take results of blocks apart into dask arrays like the arrays of an example."""
-    import dask.array as da
 
     def part(key: Any, values: NDArray) -> Any:
-        if not isinstance(values, np.ndarray):
-            raise ValueError(
-                f"Got results of type {type(values).__name__}, but the blocks of a dask array are "
-                f"arrays: set_output(transform='default')."
-            )
-        new = dict(zip("abc", values.shape[1:], strict=False))
-        index = "ijk"[: results.ndim]
-        return da.blockwise(
-            _take_part, ["i", *new], results, index, key, None, new_axes=new, meta=values
-        )
+        return _part(results, key, values)
 
     if isinstance(example, dict):
-        return type(example)(**{key: part(key, values) for key, values in example.items()})
+        found: Any = type(example)(**{key: part(key, values) for key, values in example.items()})
+        for key in vars(example).get("_unknown", ()):  # what takes time only if it is asked for
+            found._later(key, _later_part, results, example, key)
+        return found
     if isinstance(example, tuple):
         return tuple(part(key, values) for key, values in enumerate(example))
     return part(None, example)
+
+
+def _part(results: Any, key: Any, values: NDArray) -> Any:
+    import dask.array as da
+
+    if not isinstance(values, np.ndarray):
+        raise ValueError(
+            f"Got results of type {type(values).__name__}, but the blocks of a dask array are "
+            f"arrays: set_output(transform='default')."
+        )
+    new = dict(zip("abc", values.shape[1:], strict=False))
+    index = "ijk"[: results.ndim]
+    return da.blockwise(
+        _take_part, ["i", *new], results, index, key, None, new_axes=new, meta=values
+    )
+
+
+def _later_part(found: Any, results: Any, example: Any, key: str) -> Any:
+    return _part(results, key, copy.copy(example)[key])
 
 
 # -- what tasks do ---------------------------------------------------------------------------------

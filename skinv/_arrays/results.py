@@ -1,6 +1,7 @@
 """What functions return: Bunches that say what is in them."""
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from html import escape
 from typing import Any, ClassVar
@@ -35,6 +36,26 @@ class Result(Bunch):
     """
 
     _title: ClassVar[str] = ""
+
+    def _later(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Add a field that is found out when it is first asked for, from this and arguments.
+
+        By a function of a module, so that this can be pickled before.
+        """
+        self.__dict__.setdefault("_unknown", {})[name] = function, arguments
+
+    def __missing__(self, name: str) -> Any:
+        function, arguments = self.__dict__.get("_unknown", {}).get(name, (None, ()))
+        if function is None:
+            raise KeyError(name)
+        self[name] = function(self, *arguments)
+        return self[name]
+
+    def __dir__(self) -> list[str]:
+        return [*{*super().__dir__(), *self.__dict__.get("_unknown", ())}]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     def _headline(self) -> str:
         """Return what matters most; what is raised for fields of another kind leaves it out."""

@@ -10,7 +10,9 @@ from .._arrays.conversion import (
     FORMATS,
     as_double,
     decoded,
+    flushes,
     from_parts,
+    is_tensor,
     magnitudes,
     namespace,
     parts_of,
@@ -32,6 +34,8 @@ def times_power(stack: Any, unit: Any) -> Any:
     if parts is not stack:
         unit = unit[..., None]
     out = parts * unit
+    if not is_tensor(parts) and not flushes():  # NumPy multiplies in this thread
+        return out if parts is stack else from_parts(out)
     lost = subnormal(parts)
     if bool(lost.any()):
         exact = decoded(parts, as_double(unit) * 2.0 ** (1 - FORMATS[parts.dtype.itemsize][2]))

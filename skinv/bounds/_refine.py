@@ -111,6 +111,9 @@ def _refine_piece(
         reached = known.bound
         if step == 0:
             residual[...] = xp.where(reached >= 0, reached, np.inf)
+        if bool((reached <= tol).all()):  # which is quick to see
+            bound[rows] = xp.where(reached < 1, reached, np.inf)
+            return
         ahead = known.after_step(order, arithmetic, n)
         helps = (known.computed < _PROGRESS * previous) & (known.computed < n)
         last, more = _steps(known, ahead, helps, tol, order, handover)
@@ -187,6 +190,9 @@ def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, A
         largest, least = xp.max(abs(xp.linalg.diagonal(X)), axis=1), Arithmetic.of(X).tiny ** 0.25
         alone = (largest > least) & (norm == "fro") & (X.dtype.itemsize > 2)
         moved = (bound + 3 * Arithmetic.of(X).unit * (1 + bound)) * (1 + 2.0**-46)
+        if bool((symmetric & alone).all()):
+            make_hermitian(X, symmetric)
+            return X, moved
         rows = indices(symmetric & ~alone)
         before = as_double(X[rows])
         make_hermitian(X, symmetric)

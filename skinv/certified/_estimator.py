@@ -28,15 +28,14 @@ from .._arrays.training import training_rows
 from .._arrays.validation import take, take_as_is
 from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
-from .._linalg.workspace import indices
-from ..bounds._components import component_bound
+from .._linalg.workspace import copied, indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..refinement import ORDERS
 from ._anchor import Anchor
 from ._family import members
 from ._fitting import FitsMixin, final_of, is_by_row
 from ._guesses import OURS, guess
-from ._proofs import STATUSES, ProofTerms, certify_all
+from ._proofs import STATUSES, ProofTerms, certify_all, radius_of
 from ._singly import SinglyMixin
 from ._solves import SolvesMixin
 
@@ -245,15 +244,13 @@ class CertifiedInverse(
         result = self.report(X)
         return (result.inverse, result.bound) if return_bound else result.inverse
 
-    def report(self, X: Any, return_radius: bool = False) -> InverseReport:
+    def report(self, X: Any) -> InverseReport:
         """Return inverses with all that is known of them.
 
         Parameters
         ----------
         X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
             Matrices.
-        return_radius : bool, default=False
-            Whether to bound every entry by itself, too, for the price of several products.
 
         Returns
         -------
@@ -261,10 +258,10 @@ class CertifiedInverse(
             A Bunch. ``inverse``: as :meth:`predict`. ``bound`` (n_samples,): proven upper bounds of
             the relative errors. ``residual`` (n_samples,): bounds of ‖I − AX‖ of the regressor's
             own prediction, NaN where there is none. ``n_refine`` (n_samples,): refinement steps
-            taken. ``radius``, if asked for, of the shape of the inverses, float64: numbers that
-            are at least ``|A⁻¹ − X|`` entry by entry, in the units of that entry, inf where nothing
-            is proven; see :func:`skinv.bounds.residual_bound`. ``status`` (n_samples,), an array of
-            str:
+            taken. ``radius``, of the shape of the inverses, float64: numbers that are at least
+            ``|A⁻¹ − X|`` entry by entry, in the units of that entry, inf where nothing is proven;
+            worked out when it is first asked for, for the price of several products (see
+            :func:`skinv.bounds.residual_bound`). ``status`` (n_samples,), an array of str:
 
             * "predicted": the prediction itself is within `tol`;
             * "refined": within `tol` after ``n_refine`` steps;
@@ -286,7 +283,7 @@ class CertifiedInverse(
             As :meth:`predict`.
         """
         if is_dask(X):
-            return by_blocks(self, "report", X, return_radius=return_radius)
+            return by_blocks(self, "report", X)
         ready = self._ready()
         given, taken = ready._take(X)
         A = host_view(taken.stack)
@@ -300,31 +297,29 @@ class CertifiedInverse(
             finite = finite_rows(A)
             index = None if bool(finite.all()) else indices(finite)
             predicted = guess(ready.estimator_, given, A, index)
-        result = certify_all(A, given, predicted, ready.estimator_, terms, self.verbose)
+        found = certify_all(A, given, predicted, ready.estimator_, terms, self.verbose)
+        result = InverseReport(**vars(found))
         result.status = STATUSES[result.status]
-        if return_radius:
-            result.radius = component_bound(A, result.inverse)
         moved = moved_rows(X)
         if moved.size:
             result.inverse[moved], result.bound[moved] = not_a_number(A), float("inf")
             result.status[moved] = "projected"
-            if return_radius:
-                result.radius[moved] = np.inf
         if "raise" in self.fallback:
             self._refuse(~np.isin(result.status, PROVEN), "inverses")
-        for name in {"inverse", "bound", "residual", "n_refine", "radius"} & set(result):
-            if is_tensor(taken.stack) and not is_tensor(A):
+        if is_tensor(taken.stack) and not is_tensor(A):
+            for name in ("inverse", "bound", "residual", "n_refine"):
                 result[name] = in_library_of(taken.stack, result[name])
-            if name in ("inverse", "radius"):
-                result[name] = taken.restored(result[name])
+        result.inverse = taken.restored(result.inverse)
+        # Of what was given now, and of the answers as they are then.
+        result._later("radius", radius_of, copied(taken.stack))
         return result
 
     def _take(self, X: Any) -> tuple[Any, Matrices]:
         """Return what the regressor is asked with, and the matrices, NaN and infinity included."""
         if self.family is not None:
             return members(self, X, False)
-        known = isinstance(X, np.ndarray) and hasattr(self, "n_features_in_")
-        taken = (take_as_is(self, X) if known else None) or take(self, X, exact=True)
+        plain = isinstance(X, np.ndarray) and X.itemsize >= 4 and hasattr(self, "n_features_in_")
+        taken = (take_as_is(self, X) if plain else None) or take(self, X, exact=True)
         if taken.numbers.ndim == 3 and not taken.is_complex:
             taken = taken._replace(numbers=X.reshape(len(X), self.n_features_in_))
         return (X if hasattr(X, "columns") else taken.numbers), taken

@@ -21,6 +21,7 @@ from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..geometry._sampler import FeasibleRegionSampler
 from ..learn.free_numbers import StructuredInverse
 from ..learn.regressor import InverseRegressorMixin
+from ._anchor import SAMPLE
 from ._family import members
 
 
@@ -128,7 +129,7 @@ class FitsMixin(InverseRegressorMixin):
             given = restore_layout(rows, Layout.COMPLEX)
         if rows.dtype == np.float32 and is_of_others(self.estimator):
             targets = targets.astype(np.float32)  # networks of one precision take no other
-        self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
+        self._remember(rows)
         self.estimator_ = fitted(self.estimator, given, targets, fit_params)
 
     def _fit_family(self, X: Any, y: Any, fit_params: dict) -> None:
@@ -146,11 +147,17 @@ class FitsMixin(InverseRegressorMixin):
                     "out to have them computed."
                 )
             check_inverse_targets(as_stack(rows), as_stack(targets))
-        self._mean = as_stack(rows.mean(axis=0)[None])[0]
+        self._remember(rows)
         if isinstance(self.estimator, FrozenEstimator):
             self.estimator_ = clone(self.estimator)
         else:
             self.estimator_ = fitted(self.estimator, given, targets, fit_params)
+
+    def _remember(self, rows: NDArray) -> None:
+        """Keep the mean of the training matrices, and for solutions near it a few of them."""
+        self._mean = as_stack(rows.mean(axis=0, dtype=np.float64)[None])[0]
+        few = np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))
+        self._sample = as_stack(rows[few].astype(np.float64))
 
     def _adopt_features(self, estimator: Any) -> None:
         for name in ("n_features_in_", "feature_names_in_"):

@@ -1,35 +1,28 @@
 """Solutions of linear systems near a known matrix, and by an approximate inverse, proven."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double, like, namespace
+from .._arrays.conversion import as_double, as_given, namespace
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.norms import finite_rows
-from .._linalg.products import column_norms, exact_inverse, product_error
-from .._linalg.scaling import (
-    ZERO,
-    exponents,
-    in_units,
-    not_zero,
-    powers_of_two,
-    shifted,
-    times_power,
-)
+from .._linalg.norms import finite_rows, scales
+from .._linalg.products import column_norms, exact_inverse, product, product_error
+from .._linalg.scaling import exponents, in_units, not_zero, powers_of_two, times_power
 from .._linalg.units import in_common_units
-from .._linalg.workspace import full, indices, pieces
-from ..bounds._residual import measure, scaled
+from .._linalg.workspace import copied, empty_like, indices, pieces
+from ..bounds._residual import measure
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
-from ._sides import take_better, unknown
+from ._radius import bound_of_radius, radius_near, radius_with
+from ._sides import applied, sides_in_units, take_better, unknown
 
 # A contraction that is not below this proves too little.
 _CONTRACTION = 0.9
 # Steps at most, and the share of a correction that the next one must not exceed.
 _STEPS, _PROGRESS = 40, 0.7
-# Share of the tolerance that solutions are to meet in other units than the caller's.
-_SPARE = 2.0**-10
+# Share of the systems that others may wait for.
+_FEW = 0.25
 # Right-hand sides of norms between these are not scaled, see SHARE.
 _MODERATE = 1e-70, 1e70
 
@@ -41,29 +34,65 @@ def solve_near(anchor: Anchor, A: Any, b: Any, tol: float) -> tuple[Any, Any]:
     too far from the known one, and proven bounds (m, k) of ‖x − A⁻¹b‖₂ / ‖x‖₂ for each column, inf
     where nothing is proven; `tol` is what is aimed at.
     """
-    x, bound = unknown(b)
-    center, P, weights = (like(a, b) for a in (anchor.center, anchor.inverse, anchor.weights))
-
-    def apply(r: Any) -> Any:
-        return (r[:, :, 0] @ P.T)[:, :, None] if r.shape[2] == 1 else P @ r
-
+    (x, bound), known, anchor = unknown(b), anchor, anchor.beside(b)
     with np.errstate(all="ignore"):
-        for piece in pieces(len(b), b.shape[1], b.itemsize, piece_bytes(b.shape[1])):
-            a, rhs = as_double(A[piece]), b[piece]
-            if anchor.unit != 1.0:
-                a = times_power(a, full(bound, (), 1 / anchor.unit))
-            known = contraction(anchor, a, center, P, weights)
-            near = known.q < _CONTRACTION
-            if not bool(near.all()):
-                index = indices(near)
-                a, rhs, known = a[index], rhs[index], known.rows(index)
-            else:
-                index = slice(None)
-            if len(rhs):
-                scale = None if anchor.unit == 1.0 else like(np.array(anchor.unit), a)
-                x[piece][index], bound[piece][index] = _iterate(
-                    a, rhs, apply, anchor.spectral, anchor.size, known, weights, tol, scale
-                )
+        plain = _are_moderate(b) & (not anchor.moved)
+        every = bool(plain.all())
+        for rows in _rows_of(None if every else plain, b):
+            x[rows], bound[rows] = _near_piece(anchor, as_double(A[rows]), b[rows], tol)
+        if not every:
+            _near_in_units(anchor, A, b, tol, x, bound, ~plain)
+        _sharpen(x, bound, tol, lambda rows: radius_near(known, A[rows], b[rows], x[rows]))
+    return x, bound
+
+
+def _sharpen(x: Any, bound: Any, tol: float, radius: Callable) -> None:
+    """Bound solutions entry by entry, which proves and costs more, where norms prove too little."""
+    xp, open_ = namespace(x), ~(bound <= tol)
+    if bool(open_.any()):
+        rows = indices(xp.any(xp.isfinite(x[:, 0]) & open_, axis=1))
+        bound[rows] = xp.minimum(bound[rows], bound_of_radius(x[rows], radius(rows)))
+
+
+def _near_in_units(
+    anchor: Anchor, A: Any, b: Any, tol: float, x: Any, bound: Any, mask: Any
+) -> None:
+    """Fill in solutions and bounds where a mask is true, by the units of an anchor."""
+    units_b, units_x = (as_given(unit * anchor.moved, b) for unit in anchor.units)
+    for rows in _rows_of(mask, b):
+        a = in_units(as_double(A[rows]), -units_b, units_x)
+        x[rows], bound[rows] = _solve_in_units(
+            b[rows],
+            units_b,
+            units_x,
+            lambda b, share, _, a=a: _near_piece(anchor, a, b, tol, share),
+        )
+
+
+def _are_moderate(b: Any) -> Any:
+    """Tell of which rows no right-hand side is huge, tiny or zero."""
+    size = column_norms(b)
+    return namespace(b).all((size > _MODERATE[0]) & (size < _MODERATE[1]), axis=1)
+
+
+def _rows_of(mask: Any, b: Any) -> Iterator[Any]:
+    """Cut the rows where a mask is true into pieces for the cache: slices, if it is for all."""
+    rows = None if mask is None or bool(mask.all()) else indices(mask)
+    m, n = len(b if rows is None else rows), b.shape[1]
+    for piece in pieces(m, n, b.itemsize, piece_bytes(n)):
+        yield piece if rows is None else rows[piece]
+
+
+def _near_piece(anchor: Anchor, A: Any, b: Any, tol: float, share: Any = None) -> tuple[Any, Any]:
+    """Solve systems in the units of an anchor."""
+    known, fixed = contraction(anchor, A), (anchor.weights, share)
+    near = known.q < _CONTRACTION
+    if bool(near.all()):
+        return _iterate(anchor.inverse, A, b, known, tol, *fixed)
+    (x, bound), rows = unknown(b), indices(near)
+    if len(rows):
+        known = known.rows(rows)
+        x[rows], bound[rows] = _iterate(anchor.inverse, A[rows], b[rows], known, tol, *fixed)
     return x, bound
 
 
@@ -72,147 +101,173 @@ def solve_with(P: Any, A: Any, b: Any, tol: float, start: Any = None) -> tuple[A
 
     Once more, where nothing is proven, in units in which rows and columns are of one size.
     """
-    x, bound = _solve_as_given(P, A, b, tol, start)
-    rows = indices(namespace(b).any(~(bound <= tol), axis=1))
-    if len(rows):
-        start = None if start is None else start[rows]
-        take_better(x, bound, rows, *_solve_in_units(P[rows], A[rows], b[rows], tol, start))
-    return x, bound
-
-
-def _solve_in_units(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any, Any]:
-    """Solve systems with rows and columns scaled by powers of two.
-
-    ‖x − A⁻¹b‖₂ is at most that of the scaled solutions times the largest power of a column, 1 here.
-    """
-    xp = namespace(b)
+    xp, (x, bound) = namespace(b), unknown(b)
     with np.errstate(all="ignore"):
-        A, P, units_b, units_x = in_common_units(A, P)
-        largest = xp.max(units_x, axis=1, keepdims=True)
-        # So that of right-hand sides only what is 2^-1000 of the largest entry underflows.
-        lift = 500 * xp.astype(powers_of_two(b, 1)[:, 0] < 2.0**-500, xp.int64)
-        zero = ~xp.any(not_zero(b), axis=1)
-        b = in_units(b, 0 * units_b, lift)
-        size = xp.max(exponents(b) - units_b[:, :, None], axis=1)
-        size = xp.where(size > ZERO // 2, size, 0)
-        moved = size - lift  # from there back to the caller's
-        if start is not None:
-            start = in_units(start, -units_x, -moved)
-        y, bound = _solve_as_given(P, A, in_units(b, -units_b, -size), tol * _SPARE, start)
-        z = in_units(y, units_x - largest, 0 * size)
-        largest = largest + 0 * units_x
-        x = in_units(z, largest, moved)
-        again = in_units(x, -largest, -moved)  # what has not over- or underflown
-        gamma = Arithmetic.of(b).gamma(b.shape[1] + 4)
-        error = (bound * column_norms(y) + column_norms(again - z)) * (1 + 4 * gamma)
-        found = (error / (column_norms(again) * (1 - gamma)) + 2.0**-900) * UP
-        bound = xp.where(zero, bound, found)  # that of 0 is 0 in any units
-        good = (bound < 1) & xp.isfinite(column_norms(again)) & xp.all(xp.isfinite(x), axis=1)
-    return x, xp.where(good, bound, np.inf)
-
-
-def _solve_as_given(P: Any, A: Any, b: Any, tol: float, start: Any) -> tuple[Any, Any]:
-    x, bound = unknown(b)
-    with np.errstate(all="ignore"):
-        for piece in pieces(len(b), b.shape[1], b.itemsize, piece_bytes(b.shape[1])):
-            a, p, unit = scaled(A[piece], P[piece], SHARE)
-            known = measure(p, a, product_error(p, a), "fro")
-            x[piece], bound[piece] = _iterate(
-                a,
-                b[piece],
-                p.__matmul__,
-                known.A[:, None],
-                known.A[:, None],
-                Contraction(known.bound, known.bound < 0, known.X),
-                None,
-                tol,
-                unit,
-                None if start is None else start[piece],
+        unit, plain = scales(A, SHARE), _are_moderate(b)
+        if unit is not None:
+            plain = plain & (unit[:, 0, 0] == 1)
+        for rows in _rows_of(plain, b):
+            first = None if start is None else start[rows]
+            x[rows], bound[rows] = _with_piece(P[rows], A[rows], b[rows], tol, None, first)
+        for rows in _rows_of(xp.any(~(bound <= tol), axis=1), b):
+            first = None if start is None else start[rows]
+            a, p, units_b = A[rows], P[rows], 0
+            if unit is not None:  # of subnormal matrices; of others it might take small entries
+                power = powers_of_two(a, (1, 2)).clip(max=1.0)
+                a, p = times_power(a, 1 / power), times_power(p, power)
+                units_b = exponents(power)[:, 0]
+            a, p, more, units_x = in_common_units(a, p)
+            found = _solve_in_units(
+                b[rows],
+                units_b + more,
+                units_x,
+                lambda b, share, first, a=a, p=p: _with_piece(p, a, b, tol, share, first),
+                first,
             )
+            take_better(x, bound, rows, *found)
+        _sharpen(x, bound, tol, lambda rows: radius_with(P[rows], A[rows], b[rows], x[rows]))
     return x, bound
+
+
+def _with_piece(P: Any, A: Any, b: Any, tol: float, share: Any, start: Any) -> tuple[Any, Any]:
+    """Solve systems with an approximate inverse of each matrix."""
+    found = measure(P, A, product_error(P, A), "fro")
+    known = Contraction(found.bound, found.bound < 0, found.X, *[found.A[:, None]] * 2)
+    return _iterate(P, A, b, known, tol, None, share, start)
+
+
+def _solve_in_units(
+    b: Any, units_b: Any, units_x: Any, solve: Callable, start: Any = None
+) -> tuple[Any, Any]:
+    """Solve systems in other units of b and x, powers of two, and carry solutions and bounds back.
+
+    ``solve(b, share, start)`` bounds the errors of y by those of share·y, which is the solution in
+    the caller's units but for one power of two.
+    """
+    xp, n = namespace(b), b.shape[1]
+    largest = xp.max(units_x, axis=1, keepdims=True)
+    zero = ~xp.any(not_zero(b), axis=1)
+    b, moved = sides_in_units(b, units_b)
+    if start is not None:
+        start = xp.where(zero[:, None], 0 * b, in_units(start, -units_x, -moved))
+    one = xp.ones_like(abs(b[: len(units_x), :, :1]))
+    share = in_units(one, units_x - largest, 0 * largest)
+    y, bound = solve(b, share, start)
+    z = in_units(y, units_x - largest, 0 * moved)
+    x = in_units(z, largest + 0 * units_x, moved)
+    again = in_units(x, -largest + 0 * units_x, -moved)  # what has not over- or underflown
+    gamma, length = Arithmetic.of(b).gamma(n + 4), column_norms(again)
+    error = (bound * column_norms(z) + column_norms(again - z)) * (1 + 4 * gamma)
+    found = (error / (length * (1 - gamma)) + 2.0**-900) * UP
+    found = xp.where(zero, bound, found)  # that of 0 is 0 in any units
+    good = (found < 1) & xp.isfinite(length) & xp.all(xp.isfinite(x), axis=1)
+    return x, xp.where(good, found, np.inf)
 
 
 def _iterate(
+    P: Any,
     A: Any,
     b: Any,
-    apply: Callable,
-    spectral: Any,
-    size_P: Any,
     known: Contraction,
-    weights: Any,
     tol: float,
-    scale: Any = None,
+    weights: Any = None,
+    share: Any = None,
     start: Any = None,
 ) -> tuple[Any, Any]:
     """Iterate x ← x + P(b − Ax) until the relative errors are proven to be within `tol`.
 
-    With r = b − Ax, A⁻¹b − x = (PA)⁻¹Pr, so A⁻¹b − x − Pr is at most q/(1 − q)·‖Pr‖, which is the
-    error after the step. The computed r is off by γ(|b| + |A||x|), and the computed Pr by γ|P||r|.
-    A stands for A/scale, whose norm is moderate; b and so x are scaled by powers of two to moderate
-    size, too. Then what underflows, in sums and in the squares of norms, is allowed for by `lost`.
+    Norms of A and b, unless that is 0, are moderate. Relative errors are those of x times a `share`
+    of at most 1 for each entry.
     """
-    xp = namespace(b)
-    n = b.shape[1]
-    arithmetic = Arithmetic.of(b)
-    gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
-    size_b = column_norms(b)
-    least, largest = _MODERATE
-    plain = scale is None and bool(((size_b > least) & (size_b < largest)).all())
-    if plain:
-        zero = size_b < 0  # none
-        x = apply(b) if start is None else start
-    else:
-        if scale is None:
-            scale = full(size_b, (), 1.0)
-        unit = powers_of_two(b, 1)
-        b = times_power(b, 1 / unit)
-        size_b = column_norms(b)
-        zero = ~xp.any(b != 0, axis=1)
-        x = apply(b) if start is None else shifted(start, scale, unit)
-    q, size_A = known.q[:, None], known.size_A[:, None]
-    rate = q / (1 - q)
-    size_x, previous = column_norms(x), float("inf")
+    xp, rows = namespace(b), None
+    r, step = empty_like(b), empty_like(b)  # no fresh pages at each step
+    x = applied(P, b) if start is None else copied(start)
+    # Steps of this size or less are worth a proof: the leading term would do, as far as is known.
+    wanted = tol * (1 / known.q - 1)[:, None] * column_norms(x if share is None else x * share)
+    previous = float("inf")
     for k in range(_STEPS):
-        r = b - A @ x
-        step = apply(r)
-        x = x + step
-        size_old, size_x, size_step = size_x, column_norms(x), column_norms(step)
+        xp.subtract(b, product(A, x, out=r), out=r)
+        x += applied(P, r, step)
+        size_step = column_norms(step)
         slow = ~(size_step < _PROGRESS * previous)
         previous = size_step
-        # The proof is worth its while when the leading term would do, or nothing more is gained.
-        if bool(((rate * size_step > tol * size_x) & ~slow).any()) and k < _STEPS - 1:
+        open_ = xp.any(~((size_step <= wanted) | slow), axis=1)
+        if int(open_.sum()) > _FEW * len(open_) and k < _STEPS - 1:
             continue
-        off = gamma * (size_b + size_A * size_old) + lost * (1 + size_A + size_old)
-        off = gamma * size_P * column_norms(r) + spectral * off + lost * (1 + size_P)
-        ahead = rate * (size_step + off)
-        if weights is not None and bool(known.weighted.any()):
-            length, small = float((weights**2).sum() ** 0.5), float(weights.min())
-            ratio = abs(step) / weights[:, None]
-            other = rate * length * (xp.max(ratio, axis=1) + off / small)
-            ahead = xp.where(known.weighted[:, None], other, ahead)
-        error = (ahead + off) * (1 + 2 * gamma) + 2 * arithmetic.unit * size_x
-        bound = error / (size_x * (1 - 2 * gamma) - lost) * UP
-        if bool(((bound <= tol) | slow).all()):
+        bound = _bound_of_step(b, r, step, size_step, x, known, weights, share)
+        open_ = open_ | xp.any(~((bound <= tol) | slow), axis=1)
+        if rows is None:
+            solutions, bounds = x, bound
+        else:
+            solutions[rows], bounds[rows] = x, bound
+        if k == _STEPS - 1 or not bool(open_.any()):
             break
+        left = indices(open_)
+        if len(left) < len(b):
+            rows = left if rows is None else rows[left]
+            known, previous = known.rows(left), previous[left]
+            A, b, x, wanted = A[left], b[left], x[left], wanted[left]
+            r, step = r[: len(left)], step[: len(left)]
+            P = P if P.ndim == 2 else P[left]
+            share = share if share is None or len(share) == 1 else share[left]
+    return solutions, bounds
+
+
+def _bound_of_step(
+    b: Any,
+    r: Any,
+    step: Any,
+    size_step: Any,
+    x: Any,
+    known: Contraction,
+    weights: Any,
+    share: Any,
+) -> Any:
+    """Bound the relative errors of x, to which a step Pr from r = b − Ay has led.
+
+    A⁻¹b − y = (PA)⁻¹Pr, so A⁻¹b − x is at most q/(1 − q)·‖Pr‖. The computed r is off by
+    γ(|b| + |A||y|), and the computed Pr by γ|P||r|. As norms are moderate, what underflows in sums
+    and in the squares of norms is allowed for by `lost`.
+    """
+    xp, n, arithmetic = namespace(b), b.shape[1], Arithmetic.of(b)
+    q, size_A = known.q[:, None], known.size_A[:, None]
+    size_b, size_r, size_x = map(column_norms, (b, r, x))
+    length, rate = size_x if share is None else column_norms(x * share), q / (1 - q)
+    figures = known.spectral, known.size_P, size_b, size_r, size_x + size_step
+    off = rounding_of_step(arithmetic, n, size_A, *figures)
+    ahead = rate * (size_step + off)
+    if weights is not None and bool(known.weighted.any()):
+        w = weights[:, None] if share is None else weights[:, None] * share[0]
+        most = xp.max(abs(step) / weights[:, None], axis=1) + off / float(weights.min())
+        ahead = xp.where(known.weighted[:, None], rate * column_norms(w[None]) * most, ahead)
+    bound = relative_error(arithmetic, n, ahead + off, length)
     bound = xp.where((q < 1) & (bound >= 0), bound, np.inf)
-    bound = xp.where(zero & (q < 1), xp.zeros_like(bound), bound)  # b = 0, x = 0
-    if plain:
-        return x, bound
-    return _back_in_scale(x, bound, unit, scale, zero, 2 * gamma, lost)
+    if share is not None:  # sides of 0 are not moderate, and so in other units
+        bound = xp.where((size_b == 0) & (size_x == 0) & (q < 1), xp.zeros_like(bound), bound)
+    return bound
 
 
-def _back_in_scale(
-    x: Any, bound: Any, unit: Any, scale: Any, zero: Any, gamma: float, lost: float
-) -> tuple[Any, Any]:
-    """Return solutions in their own scale, in which entries may over- or underflow, and bounds."""
-    xp = namespace(x)
-    back = shifted(x, unit, scale)
-    again = shifted(back, scale, unit)
-    size = column_norms(again) * (1 - gamma) - lost
-    total = (bound * column_norms(x) + column_norms(again - x) + lost) * (1 + gamma) * UP / size
-    total = xp.where(zero, bound, total)
-    good = (total >= 0) & xp.isfinite(column_norms(again))
-    return back, xp.where(good, total, np.inf)
+def rounding_of_step(
+    arithmetic: Arithmetic,
+    n: int,
+    size_A: Any,
+    spectral: Any,
+    size_P: Any,
+    size_b: Any,
+    size_r: Any,
+    size_y: Any,
+) -> Any:
+    """Bound what the step Pr, r = b − Ay, is off, from norms."""
+    gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
+    off = gamma * (size_b + size_A * size_y) + lost * (1 + size_A + size_y)
+    return gamma * size_P * size_r + spectral * off + lost * (1 + size_P)
+
+
+def relative_error(arithmetic: Arithmetic, n: int, error: Any, length: Any) -> Any:
+    """Bound the relative error of x, of so large a norm, whose norms were computed."""
+    gamma, lost = arithmetic.gamma(n + 4), 8 * n * arithmetic.tiny**0.5
+    error = error * (1 + 2 * gamma) + 2 * arithmetic.unit * length
+    return error / (length * (1 - 2 * gamma) - lost) * UP
 
 
 def solve_exactly(A: Any, b: Any, tol: float) -> tuple[Any, Any]:

@@ -1,10 +1,19 @@
 """Predictions refined and proven, and LAPACK where they cannot be."""
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.conversion import as_double, namespace, not_a_number, to_host
+from .._arrays.conversion import (
+    as_double,
+    in_library_of,
+    is_tensor,
+    namespace,
+    not_a_number,
+    to_host,
+)
+from .._arrays.memory import host_view
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
 from .._linalg.norms import sizes
@@ -47,7 +56,7 @@ class ProofTerms(NamedTuple):
 
 def certify_all(
     A: Any, given: Any, predicted: Any, estimator: Any, terms: ProofTerms, verbose: int
-) -> InverseReport:
+) -> SimpleNamespace:
     """Certify the inverses of matrices, in blocks that stay in the cache, on several threads.
 
     `predicted` are inverses of the finite ones, like A, in memory of their own, or None where the
@@ -71,7 +80,7 @@ def certify_all(
             X = result.inverse[where]
             if predicted is None:
                 guess(estimator, given, A, where, out=X)
-            known = certify(block, X, terms, size)
+            known = vars(certify(block, X, terms, size))
             if known["inverse"] is X and where is taken:
                 del known["inverse"]  # which stands there
             _put(result, where, known)
@@ -84,10 +93,10 @@ def certify_all(
     return result
 
 
-def _memory(A: Any) -> InverseReport:
+def _memory(A: Any) -> SimpleNamespace:
     """Return memory for what is found out of the inverses of matrices."""
     m, double = (len(A),), namespace(A).float64
-    return InverseReport(
+    return SimpleNamespace(
         inverse=empty(A, tuple(A.shape)),
         bound=empty(A, m, double),
         residual=empty(A, m, double),
@@ -102,13 +111,13 @@ def _nothing(A: Any) -> dict[str, Any]:
     return known | {"n_refine": 0, "status": NOT_FINITE}
 
 
-def _put(result: InverseReport, where: Any, known: Any) -> None:
+def _put(result: SimpleNamespace, where: Any, known: dict[str, Any]) -> None:
     for name, values in known.items():
         place = where if name != "status" or isinstance(where, slice) else to_host(where)
-        result[name][place] = values
+        getattr(result, name)[place] = values
 
 
-def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> InverseReport:
+def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
     """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten.
 
     `size` is :func:`skinv._linalg.norms.sizes` of A. Answers are symmetric or Hermitian where the
@@ -121,7 +130,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> InverseReport:
     symmetric, tol = symmetric_rows(A), terms.tol
     bound, residual, n_refine = refine(A, X, size=size, **terms.refinement())
     X, bound = with_symmetry(*rounded(X, dtype, bound, terms.norm), terms.norm, symmetric)
-    result = InverseReport(inverse=X, bound=bound, residual=residual, n_refine=n_refine)
+    result = SimpleNamespace(inverse=X, bound=bound, residual=residual, n_refine=n_refine)
     open_ = open_rows(bound, tol)
     if len(open_):
         # A sharper proof for those that rounding, or a loose bound, kept from theirs.
@@ -150,7 +159,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> InverseReport:
 
 @np.errstate(all="ignore")
 def _in_own_units(
-    A: Any, result: InverseReport, rows: Any, symmetric: Any, terms: ProofTerms
+    A: Any, result: SimpleNamespace, rows: Any, symmetric: Any, terms: ProofTerms
 ) -> None:
     """Refine and prove rows in units in which they are of one size, where that is better."""
     X, bound, n_refine = result.inverse, result.bound, result.n_refine
@@ -173,7 +182,7 @@ def _in_own_units(
 
 
 def _fall_back(
-    A: Any, result: InverseReport, open_: Any, symmetric: Any, terms: ProofTerms
+    A: Any, result: SimpleNamespace, open_: Any, symmetric: Any, terms: ProofTerms
 ) -> None:
     """Replace rows by LAPACK's inverses, polished and proven in double precision."""
     norm, tol = terms.norm, terms.tol
@@ -189,7 +198,7 @@ def _fall_back(
     weak = indices(~(bound <= tol) & ~singular)
     if len(weak):
         polished = full(bound, (len(a),), 0, namespace(bound).int64)
-        inverses = InverseReport(inverse=x, bound=bound, n_refine=polished)
+        inverses = SimpleNamespace(inverse=x, bound=bound, n_refine=polished)
         _in_own_units(a, inverses, weak, symmetric[open_], terms)
     # Where LAPACK has no proof within tol either, an iterate may have the better one.
     known = result.bound[open_]
@@ -206,3 +215,11 @@ def open_rows(bound: Any, tol: float) -> Any:
     """Return the rows that have a bound (m,) or (m, k) that is not within `tol`."""
     open_ = ~(bound <= tol)
     return indices(open_ if open_.ndim == 1 else open_.any(1))
+
+
+def radius_of(result: InverseReport, A: Any) -> Any:
+    """Bound every entry of the answers for matrices (m, n, n) in the units of that entry."""
+    inverse = result["inverse"]
+    radius = component_bound(host_view(A), host_view(inverse.reshape(A.shape)))
+    radius = in_library_of(A, radius) if is_tensor(A) and not is_tensor(radius) else radius
+    return radius.reshape(inverse.shape)

@@ -13,7 +13,8 @@ from .._arrays.conversion import (
     not_a_number,
     refuse_inexact,
 )
-from .._linalg.products import column_norms
+from .._linalg.products import column_norms, product
+from .._linalg.scaling import ZERO, exponents, in_units, powers_of_two
 from .._linalg.workspace import full
 
 
@@ -46,6 +47,33 @@ def right_hand_sides(b: Any, A: Any) -> Any:
         refuse_inexact(b, wide)
         b = wide
     return as_complex(b) if is_complex(A) else b
+
+
+def sides_in_units(b: Any, units: Any) -> tuple[Any, Any]:
+    """Return right-hand sides (m, n, k) in other units, and divided by powers of two of their own.
+
+    These, exponents (m, k) in the caller's units, make the largest entry of each a number near 1.
+    """
+    xp = namespace(b)
+    # So that only what is 2^-1000 of the largest entry underflows.
+    lift = 500 * xp.astype(powers_of_two(b, 1)[:, 0] < 2.0**-500, xp.int64)
+    b = in_units(b, 0 * units, lift)
+    size = xp.max(exponents(b) - units[:, :, None], axis=1)
+    size = xp.where(size > ZERO // 2, size, 0)
+    return in_units(b, -units, -size), size - lift
+
+
+def applied(P: Any, r: Any, out: Any = None) -> Any:
+    """Return Pr for stacks r (m, n, k), and one P for all, or one each, into `out` if given.
+
+    One P for all, and one column each, are a single product of two matrices.
+    """
+    if P.ndim == 3 or r.shape[2] != 1:
+        return product(P, r, out=out)
+    if out is None:
+        return product(r[:, :, 0], P.T)[:, :, None]
+    product(r[:, :, 0], P.T, out=out[:, :, 0])
+    return out
 
 
 def take_better(x: Any, bound: Any, rows: Any, new_x: Any, new_bound: Any) -> None:

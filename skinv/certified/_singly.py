@@ -1,22 +1,30 @@
 """One matrix at a time, with as few NumPy calls as there can be."""
 
+import copy
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._arrays.conversion import as_double, flushes, to_host
+from .._arrays.conversion import as_array, as_double, flushes, to_host
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import check_norm, norm_bound
 from ..bounds._refine import rounded
 from ..bounds._residual import ResidualNorms, rounding_of
+from ._anchor import UP, Anchor
 from ._guesses import OURS, guess
+from ._iteration import relative_error, rounding_of_step
 from ._proofs import POLISH, ProofTerms
 
 # Nothing that is squared here may over- or underflow, see :func:`skinv._linalg.norms.scales`.
 _LEAST, _LARGEST = 1e-70, 1e70
+# A contraction by a centre that is not below this is worth more work for a better one.
+_GOOD = 0.5
+# Steps of a solution, at most.
+_STEPS = 40
 
 
 class SinglyMixin:
@@ -30,6 +38,7 @@ class SinglyMixin:
     family: Any
     report: Any
     _ready: Any
+    solve: Any
 
     def inverse_function(self) -> Callable[[ArrayLike], tuple[NDArray, float, str]]:
         """Return prediction, refinement, proof and fallback as a function of one matrix.
@@ -59,11 +68,7 @@ class SinglyMixin:
         (array([[0.4 , 0.  ],
                [0.  , 0.25]]), True, 'refined')
         """
-        if self.family is not None:
-            raise ValueError(
-                "Matrices of a family come from parameters: pass these to report, in batches."
-            )
-        model = self._ready()
+        model = self._one_by_one()
         estimator, report = model.estimator_, model.report
         terms = ProofTerms(
             model.tol, model.order, check_norm(model.norm), model.max_refine, model.fallback
@@ -75,9 +80,8 @@ class SinglyMixin:
         inv = np.linalg.inv
 
         def single(A: ArrayLike) -> tuple[NDArray, float, str]:
-            A = np.asarray(to_host(A))
-            if A.ndim != 2 or A.shape[0] != A.shape[1]:
-                raise ValueError(f"Got an array of shape {A.shape}, but one matrix is (n, n).")
+            A = A if type(A) is np.ndarray else as_array(to_host(A))
+            _refuse_unsquare(A)
             wide = as_double(A) if A.dtype.char in "dDfF" else A
             known = figures.get(wide.dtype.type)
             if known is not None:
@@ -105,6 +109,78 @@ class SinglyMixin:
             return found.inverse[0], float(found.bound[0]), str(found.status[0])
 
         return single
+
+    def solve_function(self) -> Callable[[ArrayLike, ArrayLike], tuple[NDArray, Any, str]]:
+        """Return :meth:`solve` as a function of one matrix and its right-hand side.
+
+        Returns
+        -------
+        function
+            Takes arrays of shapes (n, n) and (n,), or (n, k), real or complex, of any strides, and
+            returns ``(x, bound, status)``: the solution, proven upper bounds of its relative error
+            ‖x − A⁻¹b‖₂ / ‖x‖₂, one for each right-hand side, and "proven" where these are within
+            `tol`, "inaccurate" where something is proven, and else "rejected", as in :meth:`solve`.
+            It may be called from several threads, and does not follow the estimator when that is
+            fitted again.
+
+        Raises
+        ------
+        ValueError
+            For a family, whose matrices come from parameters.
+
+        Examples
+        --------
+        >>> from skinv import CertifiedInverse, LinearInverseApprox
+        >>> model = CertifiedInverse(LinearInverseApprox([[2.0, 0.0], [0.0, 4.0]])).fit()
+        >>> solve = model.solve_function()
+        >>> x, bound, status = solve([[2.5, 0.0], [0.0, 4.0]], [5.0, 2.0])
+        >>> x.round(5), bool(bound <= 1e-6), status
+        (array([2. , 0.5]), True, 'proven')
+        """
+        model = self._one_by_one()
+        anchor = model._anchor if hasattr(model, "_anchor") else model._find_anchor()
+        anchors = {np.float64: anchor, np.complex128: anchor and anchor.of_complex}
+        estimator, tol = model.estimator_, model.tol
+        predict = estimator.inverse_function() if type(estimator) in OURS else None
+        exact = model.fallback in ("exact", "exact-raise")
+        figures = {kind: _Figures(kind) for kind in anchors}
+
+        def single(A: ArrayLike, b: ArrayLike) -> tuple[NDArray, Any, str]:
+            A, b = (M if type(M) is np.ndarray else as_array(to_host(M)) for M in (A, b))
+            _refuse_unsquare(A)
+            known = figures.get(A.dtype.type) if A.dtype.isnative else None
+            if known is not None and b.dtype == A.dtype and b.shape == A.shape[:1]:
+                near = anchors[A.dtype.type]
+                with np.errstate(all="ignore"):
+                    found = known.solved_near(A, b, near, tol)
+                    if found is None and predict is not None:
+                        found = known.solved(A, b, predict(A), tol)
+                    if found is None and exact:
+                        with suppress(np.linalg.LinAlgError):
+                            found = known.solved(A, b, np.linalg.inv(A), tol)
+                if found is not None:
+                    return *found, "proven"
+            x, bound = model.solve(A[None], b[None], return_bound=True)
+            proven = np.isfinite(bound).all() and (bound <= tol).all()
+            rejected = np.isnan(x).any()
+            status = "proven" if proven else "rejected" if rejected else "inaccurate"
+            return x[0], float(bound[0]) if b.ndim == 1 else bound[0], status
+
+        return single
+
+    def _one_by_one(self) -> Any:
+        """Return this estimator, ready, and not to follow it."""
+        if self.family is not None:
+            raise ValueError(
+                "Matrices of a family come from parameters: pass these to report or solve, in "
+                "batches."
+            )
+        return copy.copy(self._ready())
+
+
+def _refuse_unsquare(A: NDArray) -> None:
+    if A.ndim != 2 or A.shape[0] != A.shape[1]:
+        raise ValueError(f"Got an array of shape {A.shape}, but one matrix is (n, n).")
 
 
 class _Figures:
@@ -151,6 +227,73 @@ class _Figures:
             ahead = known.stepped(terms.order, arithmetic, n)
             if ahead <= terms.tol:
                 return self._symmetric(a, x, ahead, step + 1, terms)
+        return None
+
+    def solved_near(
+        self, a: NDArray, b: NDArray, anchor: Anchor | None, tol: float
+    ) -> tuple[NDArray, float] | None:
+        """Solve one system by the inverse of a centre; None where that does not lead there."""
+        if anchor is None or anchor.moved or a.shape != anchor.center.shape:
+            return None
+        n, arithmetic = len(a), self._arithmetic
+        up, lost = 1 + arithmetic.gamma(n * n + 4), 2 * n * arithmetic.tiny**0.5
+        off = _frobenius(a - anchor.center) * up * (1 + 2 * arithmetic.unit) + lost
+        q = (anchor.defect + anchor.spectral * off) * UP
+        if not q < _GOOD:
+            return None
+        return self._iterated(a, b, anchor.inverse, q, anchor.spectral, anchor.size, tol)
+
+    def solved(
+        self, a: NDArray, b: NDArray, P: NDArray, tol: float
+    ) -> tuple[NDArray, float] | None:
+        """Solve one system by an approximate inverse of the matrix."""
+        n, arithmetic = len(a), self._arithmetic
+        up, lost = 1 + arithmetic.gamma(n * n + 4), 2 * n * arithmetic.tiny**0.5
+        D = P.dot(a)
+        D -= self._identity_of(n)
+        sizes = [_frobenius(M) for M in (a, P)]
+        if not all(_LEAST < size < _LARGEST for size in sizes):
+            return None
+        size_A, size_P = (size * up + lost for size in sizes)
+        size_D = _frobenius(D) * up + lost
+        q = size_D + rounding_of(arithmetic, n, size_D, size_A * size_P, size_A, size_P)
+        q *= UP
+        return self._iterated(a, b, P, q, size_P, size_P, tol) if q < 0.9 else None
+
+    def _iterated(
+        self,
+        a: NDArray,
+        b: NDArray,
+        P: NDArray,
+        q: float,
+        spectral: float,
+        size_P: float,
+        tol: float,
+    ) -> tuple[NDArray, float] | None:
+        """Iterate x ← x + P(b − ax), ‖I − Pa‖ <= q, as :mod:`skinv.certified._iteration` does."""
+        n, arithmetic = len(a), self._arithmetic
+        size_b, size_A = _frobenius(b), _frobenius(a)
+        if not (_LEAST < size_b < _LARGEST and _LEAST < size_A < _LARGEST):
+            return None
+        size_A *= 1 + arithmetic.gamma(n * n + 8)
+        x, previous = P.dot(b), math.inf
+        for _ in range(_STEPS):
+            r = b - a.dot(x)
+            step = P.dot(r)
+            x = x + step
+            size_x, size_step = _frobenius(x), _frobenius(step)
+            slow = not size_step < 0.7 * previous
+            previous = size_step
+            if q * size_step > tol * (1 - q) * size_x and not slow:
+                continue
+            size_r, size_y = _frobenius(r), size_x + size_step
+            figures = (size_A, spectral, size_P, size_b, size_r, size_y)
+            off = rounding_of_step(arithmetic, n, *figures)
+            bound = relative_error(arithmetic, n, q / (1 - q) * (size_step + off) + off, size_x)
+            if 0 <= bound <= tol:
+                return x, bound
+            if slow or not bound >= 0:
+                return None
         return None
 
     def _identity_of(self, n: int) -> NDArray:

@@ -152,6 +152,42 @@ def fuzz_certified_report(c):
     assert (bound[lost] == np.inf).all()
 
 
+@entry("CertifiedInverse.inverse_function")
+def fuzz_certified_singly(c):
+    model, n = certified(c)
+    A = c.matrices(n, 1, layouts=("stack",))
+    if A.right and A.numbers.ndim == 3:
+        A = Given(A.value[0], A.numbers[0], "one")
+    found = attempt(model.inverse_function(), A)
+    if found is REFUSED or A.layout != "one":
+        return
+    inverse, bound, status = found
+    assert type(inverse) is np.ndarray
+    assert inverse.shape == A.numbers.shape
+    check_relative(A.numbers[None], on_host(inverse)[None], np.array([bound]), str(model.norm))
+    proven = status in ("predicted", "refined", "exact")
+    assert not proven or bound <= model.tol + (A.eps / 2 if inverse.itemsize < 4 else 0)
+    assert np.isfinite(bound) or np.isnan(inverse).any() or model.fallback == "keep"
+
+
+@entry("CertifiedInverse.solve_function")
+def fuzz_certified_solves_singly(c):
+    model, n = certified(c)
+    A = c.matrices(n, 1, layouts=("stack",))
+    if A.right and A.numbers.ndim == 3:
+        A = Given(A.value[0], A.numbers[0], "one")
+    shape = c.of((n,), (n, 2), (n, 1), (n + 1,), (1, n, 1))
+    b = c.dtyped(c.rng.standard_normal(shape))
+    found = attempt(model.solve_function(), A, Given(c.contained(b, frames=False), b))
+    if found is REFUSED or A.layout != "one":
+        return
+    x, bound, status = found
+    assert type(x) is np.ndarray
+    assert x.shape == b.shape
+    assert np.shape(bound) == b.shape[1:]
+    assert (status == "proven") == bool((np.asarray(bound) <= model.tol).all())
+
+
 def fit_without_family(c):
     params = c.options(
         tol=[partial(c.number, 1e-6, 1e-12)],
@@ -239,10 +275,12 @@ def right_hand_sides(c, X, n):
     return Given(c.contained(b), b, "stack" if b.ndim == 3 else "rows")
 
 
-def check_solutions(A, b, x, bound):
-    """Hold bounds of ‖x − A⁻¹b‖₂ / ‖x‖₂ against ball arithmetic."""
-    assert not (bound < 0).any()
-    assert not np.isnan(bound).any()
+def check_solutions(A, b, x, bound, radius):
+    """Hold bounds of ‖x − A⁻¹b‖₂ / ‖x‖₂, and of |x − A⁻¹b|, against ball arithmetic."""
+    for values in (bound, radius):
+        assert not (values < 0).any()
+        assert not np.isnan(values).any()
+    assert (np.isfinite(radius).all(axis=1) <= np.isfinite(bound)).all()
     for i, j in zip(*np.nonzero(np.isfinite(bound)), strict=True):
         known = oracle(A[i])
         assert not known.singular
@@ -253,6 +291,10 @@ def check_solutions(A, b, x, bound):
             length = sum(arb(float(v)) ** 2 for v in x[i, :, j]).sqrt()
             off = sum(e.abs_lower() ** 2 for e in error).sqrt()
             assert not off > arb(float(bound[i, j])) * length
+            for k, r in enumerate(radius[i, :, j].tolist()):
+                parts = error[k :: radius.shape[1]]  # two of a complex number
+                off = sum(e.abs_lower() ** 2 for e in parts).sqrt()
+                assert not off > arb(r)
 
 
 @entry("CertifiedInverse.solve")
@@ -261,10 +303,11 @@ def fuzz_solve(c):
     X = matrices_for(c, n)
     order = X.stack.shape[-1] if X.right else n
     b = right_hand_sides(c, X, order)
-    found = attempt(model.solve, X, b, return_bound=True)
+    found = attempt(model.solve, X, b, return_bound=True, return_radius=True)
     if found is REFUSED or not X.right or b.numbers is None:
         return
-    x, bound = found
+    x, bound, radius = found
+    assert radius.shape == x.shape
     assert isinstance(x, torch.Tensor if X.is_tensor else np.ndarray)
     assert tuple(x.shape) == b.numbers.shape
     assert tuple(bound.shape) == (len(x), *b.numbers.shape[2:])
@@ -280,6 +323,7 @@ def fuzz_solve(c):
         wide[:, :, None] if one else wide,
         x[:, :, None] if one else x,
         on_host(bound)[:, None] if one else on_host(bound),
+        on_host(radius)[:, :, None] if one else on_host(radius),
     )
 
 
