@@ -45,6 +45,8 @@ CASES = {
     },
     "residual_bound, plain": Case(partial(residual_bound, sharp=False), "float64"),
     "residual_bound, wide": Case(partial(residual_bound, accumulate="float64"), "float64"),
+    "residual_bound, doubled": Case(partial(residual_bound, accumulate="double-double"), "float64"),
+    "newton_schulz, doubled": Case(partial(newton_schulz, accumulate="double-double"), "kept"),
     **{
         f"newton_schulz, order {order}": Case(partial(newton_schulz, order=order), "kept")
         for order in (2, 3, 4)

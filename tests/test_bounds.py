@@ -392,7 +392,9 @@ def test_unknown_norms(norm):
 
 def test_unknown_precision():
     """The message names what was given and what there is."""
-    with pytest.raises(ValueError, match=r"Got accumulate='float32'.*None or 'float64'"):
+    with pytest.raises(
+        ValueError, match=r"Got accumulate='float32'.*None, 'float64' or 'double-double'"
+    ):
         residual_bound([[1.0]], [[1.0]], accumulate="float32")
 
 

@@ -48,7 +48,7 @@ def embedded_pair(A, X):
 def fuzz_residual_bound(c):
     A, X = a_pair(c)
     norm = c.choice("fro", "inf", "1", np.inf, 1)
-    accumulate = partial(c.rather, (None, "float64"), ("float16", 1))
+    accumulate = partial(c.rather, (None, "float64", "double-double"), ("float16", 1))
     options = c.options(sharp=(True, False), accumulate=[accumulate])
     bound = attempt(bounds.residual_bound, A, X, norm, **options)
     if bound is REFUSED or not (A.right and X.right):
