@@ -1,4 +1,4 @@
-"""skinv.inv and skinv.solve: NumPy's answers with proofs, whatever comes, and no silent wrong one."""
+"""skinv.inv and skinv.solve: NumPy's answers with proofs, whatever comes."""
 
 from fractions import Fraction
 
@@ -46,7 +46,7 @@ def test_inverses(kind, n):
     report = skinv.inv(A, return_report=True)
     X, bound = report.inverse, report.bound
     np.testing.assert_array_equal(X, skinv.inv(A))
-    assert X.dtype == (np.float32 if kind == "single" else np.linalg.inv(A[:1] + 0).dtype)
+    assert X.dtype == np.result_type(A.dtype, np.float32 if kind == "single" else np.float64)
     good = np.isfinite(bound)
     assert (np.isnan(X).all(axis=(1, 2)) == ~good).all()
     assert (np.isin(report.status, ["singular", "rejected"]) == ~good).all()
@@ -82,7 +82,7 @@ def test_small_inverses(n):
 
 
 def test_hostile_matrices():
-    """Whatever is finite is a proof: graded, nearly singular, huge, tiny, subnormal, mixed units."""
+    """Whatever is finite is a proof: graded, nearly singular, huge, tiny, subnormal, mixed."""
     for n in (2, 3, 4, 6, 8):
         for seed in range(3):
             for dtype in (np.float64, np.float32):
@@ -141,8 +141,7 @@ def test_one_bad_matrix_spoils_nothing():
 
 def test_tolerance():
     """What is not within `tol` is said to be, NaN or an error, as the fallback says."""
-    A = np.linalg.inv(hostile.hilbert(8))[None] if hasattr(hostile, "hilbert") else None
-    A = np.concatenate([A, np.eye(8)[None]])
+    A = np.stack([1 / (np.arange(8)[:, None] + np.arange(8) + 1), np.eye(8)])
     kept = skinv.inv(A, tol=1e-13, return_report=True)
     assert list(kept.status) == ["inaccurate", "exact"]
     assert np.isfinite(kept.inverse).all()
@@ -231,5 +230,5 @@ def test_what_is_refused():
         for function in (skinv.inv, lambda A, **more: skinv.solve(A, np.ones(2), **more)):
             with pytest.raises(ValueError, match=next(iter(named))):
                 function(np.eye(2), **named)
-    with pytest.raises(ValueError, match="2\\*\\*53|exact|float64"):
+    with pytest.raises(ValueError, match="float64"):
         skinv.inv(np.array([[2**53 + 1, 0], [0, 1]]))

@@ -408,8 +408,9 @@ def _systems(A: Any, b: Any) -> tuple[Any, Any, Any]:
         columns = xp.broadcast_to(sides, (*shape, n, k))
         sides = xp.moveaxis(columns, -2, 0).reshape(1, n, math.prod(shape) * k)
     else:
-        stack = xp.broadcast_to(stack.reshape(*leading, n, n), (*shape, n, n)).reshape(-1, n, n)
-        sides = xp.broadcast_to(sides, (*shape, n, k)).reshape(-1, n, k)
+        m, matrices = math.prod(shape), stack.reshape(*leading, n, n)
+        stack = xp.broadcast_to(matrices, (*shape, n, n)).reshape(m, n, n)
+        sides = xp.broadcast_to(sides, (*shape, n, k)).reshape(m, n, k)
 
     def finish(values: Any) -> Any:
         entries = (n,) if values.ndim == 3 else ()
