@@ -213,6 +213,40 @@ def test_systems_broadcast(first, second, whole):
     np.testing.assert_allclose(tensors.numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_gradients(dtype):
+    """Those of the functions, of first and second order, and 0 of what is answered by NaN."""
+    torch.manual_seed(0)
+    A = (3 * torch.eye(2, dtype=dtype) + torch.randn(4, 2, 2, dtype=dtype)).requires_grad_()
+    b = torch.randn(4, 2, 1, dtype=dtype, requires_grad=True)
+    for function, given in (
+        (skinv.inv, (A,)),
+        (lambda M: skinv.inv(M, axes=(0, 1)), (A[0],)),
+        (lambda M: skinv.inv(M, near=M[0].detach().numpy(), tol=1e-13), (A,)),
+        (skinv.solve, (A, b)),
+        (skinv.solve, (A[0], b)),
+        (skinv.solve, (A, b[0])),
+        (skinv.solve, (A, b[0, :, 0])),
+    ):
+        assert torch.autograd.gradcheck(function, given)
+        assert torch.autograd.gradgradcheck(function, given)
+    bad = A.detach().clone()
+    bad[1] = 1
+    bad.requires_grad_()
+    report = skinv.inv(bad, return_report=True)
+    (g,) = torch.autograd.grad(abs(report.inverse[[0, 2, 3]]).sum(), bad)
+    (h,) = torch.autograd.grad(abs(skinv.inv(bad)).nansum(), bad)
+    assert (g[1] == 0).all()
+    assert torch.isfinite(h).all()
+    torch.testing.assert_close(g, h)
+    solved = skinv.solve(bad, b)
+    both = torch.autograd.grad(abs(solved).nansum(), (bad, b))
+    assert all(torch.isfinite(part).all() and (part[1] == 0).all() for part in both)
+    with torch.no_grad():
+        assert not skinv.inv(A).requires_grad
+    assert not skinv.inv(A.detach()).requires_grad
+
+
 def test_what_is_refused():
     """Shapes, numbers and words that mean nothing, each with what is expected."""
     for bad in (3.0, np.ones(4), np.ones((2, 3)), np.ones((2, 3, 4))):

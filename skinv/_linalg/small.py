@@ -14,10 +14,10 @@ from .workspace import Workspace
 # Up to this order closed forms take less time than elimination, and lose less.
 _CLOSED = 4
 # Past this order LAPACK is as fast.
-LARGEST = 8
+LARGEST = 16
 # Bytes of the matrices that are worked on at once: fewer would stay in a smaller cache, but calls
 # take their time, too.
-_PIECE = 2**19
+_PIECE = 2**20
 
 
 def small_inverses(A: NDArray, out: NDArray) -> None:

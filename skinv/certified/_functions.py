@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from numbers import Real
 from typing import Any, Literal, NamedTuple
 
@@ -34,8 +35,7 @@ from .._linalg.workspace import copied
 from ..bounds._residual import scaled
 from ..learn.linear import LinearInverseApprox
 from ._estimator import CertifiedInverse
-from ._exact import invert
-from ._proofs import STATUSES, ProofTerms, certify_all, radius_of
+from ._proofs import STATUSES, ProofTerms, certify_all, invert, radius_of
 from ._singly import Figures
 
 Fallback = Literal["exact", "exact-raise", "nan", "keep", "raise"]
@@ -137,9 +137,11 @@ def inv(
 
     Notes
     -----
-    Up to order 8 inverses come from closed forms or from elimination without pivoting, entry by
-    entry over the whole batch, and from LAPACK where that loses digits; above from LAPACK. The
-    proof is that of :func:`skinv.bounds.residual_bound`.
+    Tensors that ask for gradients get them, −XᴴGXᴴ, and 0 for matrices that are answered by NaN.
+
+    Up to order 16 inverses come from closed forms (n <= 4) or from elimination without pivoting,
+    entry by entry over the whole batch, and from LAPACK where that loses digits; above from LAPACK.
+    The proof is that of :func:`skinv.bounds.residual_bound`.
 
     Examples
     --------
@@ -167,7 +169,19 @@ def inv(
     else:
         found = _inverses(given, tol, fallback)
     report = _shaped(found, given)
+    if _with_gradients(A):
+        from ._gradients import inverse_of
+
+        report.inverse = inverse_of(A, report.inverse, given.axes)
     return report if return_report else report.inverse
+
+
+def _with_gradients(*given: Any) -> bool:
+    if not any(map(is_tensor, given)):
+        return False
+    from ._gradients import wanted
+
+    return wanted(*given)
 
 
 def _single_inverse(A: Any) -> Any:
@@ -339,6 +353,10 @@ def solve(
         model = _model_near(near, tol, fallback)
     found = model.solve(stack, sides, return_bound=True, return_radius=return_report)
     x, bound, *radius = (finish(values) for values in found)
+    if _with_gradients(A, b):
+        from ._gradients import solution_of
+
+        x = solution_of(A, b, x, partial(solve, near=near, tol=tol))
     if not return_report:
         return x
     tol = 1.0 if tol is None else tol

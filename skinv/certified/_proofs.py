@@ -18,18 +18,20 @@ from .._arrays.memory import host_view
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
 from .._linalg.norms import sizes
-from .._linalg.products import exact_inverse
 from .._linalg.scaling import in_units
 from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed, in_common_units
-from .._linalg.workspace import empty, full, indices
+from .._linalg.workspace import empty, empty_like, full, indices
 from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
 from ..structures import symmetric_rows
+from ._exact import exact_inverses
 
 # Steps of refinement granted to LAPACK's inverse.
 POLISH = 2
+# Bounds of exact inverses past this are worth more work.
+_WEAK = 2.0**-30
 # Bytes of a block that is predicted and proven at once.
 _BLOCK = 2**22
 # What becomes of a matrix: see :meth:`skinv.CertifiedInverse.report`.
@@ -190,12 +192,14 @@ def _fall_back(
     """Replace rows by LAPACK's inverses, polished and proven in double precision."""
     norm, tol = terms.norm, terms.tol
     a = as_double(A[open_])
-    x = exact_inverse(a)
+    x = empty_like(a)
+    bound = exact_inverses(a, x, norm)
     singular = namespace(x).isnan(x[:, 0, 0])
-    bound, _, _ = refine(a, x, **terms.refinement())
     weak = indices(~(bound <= tol) & ~singular)
     if len(weak):
-        bound[weak] = proven(a[weak], x[weak], norm)
+        y = x[weak]
+        refined, _, _ = refine(a[weak], y, **terms.refinement())
+        x[weak], bound[weak] = y, namespace(x).minimum(refined, proven(a[weak], y, norm))
     x, bound = rounded(x, result.inverse.dtype, bound, norm)
     x, bound = with_symmetry(x, bound, norm, symmetric[open_])
     weak = indices(~(bound <= tol) & ~singular)
@@ -212,6 +216,38 @@ def _fall_back(
     status = np.where(to_host(bound) <= tol, EXACT, INACCURATE)
     status[to_host(singular & ~kept)] = SINGULAR
     result.status[to_host(open_)] = status
+
+
+def invert(A: Any, X: Any, size: Any, terms: ProofTerms) -> SimpleNamespace:
+    """Invert finite matrices, and prove it.
+
+    `size` is :func:`skinv._linalg.norms.sizes` of A, and X memory for inverses. Answers are
+    symmetric or Hermitian where the matrices are. See :func:`skinv.certified._proofs.certify`.
+    """
+    a = as_double(A)
+    x, norm = X if X.dtype == a.dtype else empty_like(a), terms.norm
+    bound = exact_inverses(a, x, norm, size if a is A else None)
+    singular = namespace(x).isnan(x[:, 0, 0])
+    open_ = indices(~(bound <= min(_WEAK, terms.tol)) & ~singular)
+    if len(open_):
+        bound[open_] = proven(a[open_], x[open_], norm)
+    symmetric = symmetric_rows(A)
+    X, bound = with_symmetry(*rounded(x, A.dtype, bound, norm), norm, symmetric)
+    result = SimpleNamespace(inverse=X, bound=bound, residual=bound + 0)
+    result.n_refine = full(bound, bound.shape, 0, namespace(bound).int64)
+    open_ = indices(~(bound <= terms.tol) & ~singular)
+    if len(open_):
+        prove_in_own_units(A, result, open_, symmetric, terms)
+    result.status = np.full(len(bound), EXACT, np.uint8)
+    open_ = to_host(~(bound <= terms.tol))
+    result.status[open_] = np.where(to_host(bound[open_]) < 1, INACCURATE, REJECTED)
+    result.status[to_host(singular)] = SINGULAR
+    if terms.fallback != "keep":
+        lost = indices(~(bound <= terms.tol) if terms.fallback == "nan" else ~(bound < 1))
+        result.inverse[lost], bound[lost] = not_a_number(X), np.inf
+        host = to_host(lost)
+        result.status[host[result.status[host] == INACCURATE]] = REJECTED
+    return result
 
 
 def open_rows(bound: Any, tol: float) -> Any:

@@ -1,0 +1,116 @@
+"""skinv.inv with proofs against inverses without any: ratios, side by side, one thread.
+
+python benchmarks/front.py [--quick] [--rounds 7]
+
+Random matrices, float64, in batches of up to 10⁵; the methods in turns on the same ones, a ratio is
+that of one turn. `closed form` is what skinv.inv starts from, without the proof, up to order 16.
+JAX and numba are measured where they are installed. Writes results/front.json.
+"""
+
+import argparse
+import os
+from functools import partial
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+import machine
+import numpy as np
+import scipy.linalg
+import torch
+from timing import in_turns, microseconds, near, ratio
+
+import skinv
+from skinv._linalg.small import LARGEST, small_inverses
+
+ORDERS = (2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64)
+PLAIN = "numpy.linalg.inv"
+
+
+def peers(A):
+    """Return what else inverts stacks here: {name: function}."""
+    tensor = torch.from_numpy(A)
+    found = {
+        PLAIN: partial(np.linalg.inv, A),
+        "torch.linalg.inv": partial(torch.linalg.inv, tensor),
+        "torch.linalg.inv_ex": partial(torch.linalg.inv_ex, tensor),
+    }
+    if np.lib.NumpyVersion(scipy.__version__) >= "1.17.0":
+        found["scipy.linalg.inv"] = partial(scipy.linalg.inv, A)
+    try:
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        inverse = jax.jit(jax.numpy.linalg.inv)
+        found["jax.numpy.linalg.inv, jitted"] = lambda: np.asarray(inverse(A))
+    except ImportError:
+        pass
+    return found
+
+
+def order(n, rounds, quick):
+    m = min(100_000, 2**26 // (n * n * 8)) // (20 if quick else 1)
+    A = np.random.default_rng(n).standard_normal((m, n, n))
+    methods = {"skinv.inv": partial(skinv.inv, A)}
+    if n <= LARGEST:
+        out = np.empty_like(A)
+        methods["closed form"] = partial(small_inverses, A, out)
+    methods |= peers(A)
+    report = skinv.inv(A, return_report=True)
+    taken = in_turns(methods, m, rounds)
+    figures = {
+        name: {other: ratio(taken, name, other) for other in (PLAIN, "torch.linalg.inv")}
+        for name in methods
+        if name != PLAIN
+    }
+    print(n, {name: {k: v["median"] for k, v in row.items()} for name, row in figures.items()})
+    return {
+        "matrices": m,
+        "proven": float(np.isfinite(report.bound).mean()),
+        "median_bound": float(np.median(report.bound)),
+        "microseconds": microseconds(taken),
+        "ratios": figures,
+    }
+
+
+def singly(rounds, quick):
+    """One matrix, and one system, at a time."""
+    _, A = near(6, 1)
+    b, calls = np.ones(6), 100 if quick else 2000
+    taken = in_turns(
+        {
+            "skinv.inv": partial(skinv.inv, A[0]),
+            PLAIN: partial(np.linalg.inv, A[0]),
+            "skinv.solve": partial(skinv.solve, A[0], b),
+            "numpy.linalg.solve": partial(np.linalg.solve, A[0], b),
+        },
+        1,
+        rounds,
+        calls,
+    )
+    figures = {
+        "skinv.inv": ratio(taken, "skinv.inv", PLAIN),
+        "skinv.solve": ratio(taken, "skinv.solve", "numpy.linalg.solve"),
+    }
+    print("one 6 x 6", {name: row["median"] for name, row in figures.items()})
+    return {"microseconds": microseconds(taken), "ratios": figures}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = {
+        "threads": 1,
+        "one 6 x 6": singly(options.rounds, options.quick),
+        "orders": {n: order(n, options.rounds, options.quick) for n in ORDERS},
+    }
+    if not options.quick:
+        machine.write("front", results)
+
+
+if __name__ == "__main__":
+    main()
