@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from numbers import Real
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from .._arrays.conversion import (
     to_host,
 )
 from .._arrays.memory import host_view
-from .._arrays.results import PROVEN, InverseReport, SolutionReport
+from .._arrays.results import InverseReport, SolutionReport
 from .._arrays.rows import list_rows
 from .._arrays.shapes import Leading, refuse_unsquare
 from .._linalg.norms import norm_bound
@@ -35,7 +36,7 @@ from .._linalg.workspace import copied
 from ..bounds._residual import scaled
 from ..learn.linear import LinearInverseApprox
 from ._estimator import CertifiedInverse
-from ._proofs import STATUSES, ProofTerms, certify_all, invert, radius_of
+from ._proofs import EXACT, STATUSES, ProofTerms, certify_all, invert, radius_of
 from ._singly import Figures
 
 Fallback = Literal["exact", "exact-raise", "nan", "keep", "raise"]
@@ -163,17 +164,18 @@ def inv(
             return X
     validate_parameter_constraints(_CHECKS, {"tol": tol, "fallback": fallback}, "inv")
     given = Given.of(A, axes)
+    found: Any
     if near is not None:
         model = _model_near(near, tol, fallback)
         found = model.report(given.stack)
     else:
         found = _inverses(given, tol, fallback)
-    report = _shaped(found, given)
+    inverse = given.matrices(found.inverse)
     if _with_gradients(A):
         from ._gradients import inverse_of
 
-        report.inverse = inverse_of(A, report.inverse, given.axes)
-    return report if return_report else report.inverse
+        inverse = inverse_of(A, inverse, given.axes)
+    return _report_of(found, inverse, given) if return_report else inverse
 
 
 def _with_gradients(*given: Any) -> bool:
@@ -195,17 +197,16 @@ def _single_inverse(A: Any) -> Any:
     return None
 
 
-def _inverses(given: Given, tol: float | None, fallback: str) -> InverseReport:
-    """Return the report of inverses from scratch."""
+def _inverses(given: Given, tol: float | None, fallback: str) -> SimpleNamespace:
+    """Return what is found out of inverses from scratch."""
     terms = ProofTerms(1.0 if tol is None else tol, 2, "fro", 2, fallback)
 
     def certify_block(A: Any, X: Any, where: Any, size: Any) -> Any:
         return invert(A, X, size, terms)
 
-    found = InverseReport(**vars(certify_all(given.stack, certify_block)))
-    found.status = STATUSES[found.status]
+    found = certify_all(given.stack, certify_block)
     if "raise" in fallback:
-        _refuse(~np.isin(found.status, PROVEN), "inverses", terms.tol)
+        _refuse(found.status > EXACT, "inverses", terms.tol)
     return found
 
 
@@ -229,13 +230,13 @@ def _model_near(near: Any, tol: float | None, fallback: str) -> CertifiedInverse
     return CertifiedInverse(estimator, tol=_TOL if tol is None else tol, fallback=fallback)
 
 
-def _shaped(found: InverseReport, given: Given) -> InverseReport:
-    """Return a report of a stack as of the matrices that it came from."""
-    came, report = given.came, InverseReport()
-    report.inverse = given.matrices(found.inverse)
+def _report_of(found: Any, inverse: Any, given: Given) -> InverseReport:
+    """Return what was found out of a stack, as of the matrices that it came from."""
+    came, report = given.came, InverseReport(inverse=inverse)
     for name in ("bound", "residual", "n_refine"):
-        report[name] = came.numbers(found[name])
-    report.status = found.status.reshape(came.shape)
+        report[name] = came.numbers(getattr(found, name))
+    status = found.status if found.status.dtype.kind == "U" else STATUSES[found.status]
+    report.status = status.reshape(came.shape)
     kept = given._replace(stack=copied(given.stack))
     for name, function in {
         "radius": _radius,
