@@ -119,11 +119,12 @@ def inv(
     -------
     ndarray or tensor of the shape of `A`
         Inverses; in single precision for single, else in double. Symmetric or Hermitian where the
-        matrices are. With `return_report` an InverseReport, as
-        :meth:`skinv.CertifiedInverse.report` describes it, with numbers of the shape of `A` without
-        `axes`, and two more fields, found out when they are first asked for: ``condition``, proven
-        upper bounds of the condition numbers ‖A‖_F ‖A⁻¹‖_F, and ``distance``, lower bounds of the
-        distance to the nearest singular matrix in the 2-norm, in the units of `A`.
+        matrices are. With `return_report` an InverseReport: ``inverse``; ``bound``, proven upper
+        bounds of the relative errors, and ``status``, as :meth:`skinv.CertifiedInverse.report`
+        describes them, of the shape of `A` without `axes`; and, found out when they are first asked
+        for, ``radius``, bounds of the errors entry by entry; ``condition``, proven upper bounds of
+        the condition numbers ‖A‖_F ‖A⁻¹‖_F; ``distance``, lower bounds of the distance to the
+        nearest singular matrix in the 2-norm, in the units of `A`.
 
     Raises
     ------
@@ -204,7 +205,7 @@ def _inverses(given: Given, tol: float | None, fallback: str) -> SimpleNamespace
     def certify_block(A: Any, X: Any, where: Any, size: Any) -> Any:
         return invert(A, X, size, terms)
 
-    found = certify_all(given.stack, certify_block)
+    found = certify_all(given.stack, certify_block, more=False)
     if "raise" in fallback:
         _refuse(found.status > EXACT, "inverses", terms.tol)
     return found
@@ -232,11 +233,9 @@ def _model_near(near: Any, tol: float | None, fallback: str) -> CertifiedInverse
 
 def _report_of(found: Any, inverse: Any, given: Given) -> InverseReport:
     """Return what was found out of a stack, as of the matrices that it came from."""
-    came, report = given.came, InverseReport(inverse=inverse)
-    for name in ("bound", "residual", "n_refine"):
-        report[name] = came.numbers(getattr(found, name))
+    report = InverseReport(inverse=inverse, bound=given.came.numbers(found.bound))
     status = found.status if found.status.dtype.kind == "U" else STATUSES[found.status]
-    report.status = status.reshape(came.shape)
+    report.status = status.reshape(given.came.shape)
     kept = given._replace(stack=copied(given.stack))
     for name, function in {
         "radius": _radius,

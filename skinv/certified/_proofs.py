@@ -61,15 +61,16 @@ def certify_all(
     certify_block: Callable[[Any, Any, Any, Any], SimpleNamespace],
     predicted: Any = None,
     verbose: int = 0,
+    more: bool = True,
 ) -> SimpleNamespace:
     """Certify the inverses of matrices, in blocks that stay in the cache, on several threads.
 
     ``certify_block(A, X, where, size)`` is asked for the finite matrices of a block, which stand
     at `where`, with their :func:`skinv._linalg.norms.sizes`, and may write their inverses to X.
     `predicted` are inverses of all finite ones, like A, in memory of their own. The status is a
-    place in STATUSES.
+    place in STATUSES; residuals and steps are known if there are `more` than bounds.
     """
-    result = _memory(A)
+    result = _memory(A, more)
     if predicted is not None and len(predicted) == len(A):
         result.inverse = predicted
     elif predicted is not None:
@@ -98,16 +99,14 @@ def certify_all(
     return result
 
 
-def _memory(A: Any) -> SimpleNamespace:
+def _memory(A: Any, more: bool) -> SimpleNamespace:
     """Return memory for what is found out of the inverses of matrices."""
     m, double = (len(A),), namespace(A).float64
-    return SimpleNamespace(
-        inverse=empty(A, tuple(A.shape)),
-        bound=empty(A, m, double),
-        residual=empty(A, m, double),
-        n_refine=empty(A, m, namespace(A).int64),
-        status=np.empty(m, dtype=np.uint8),
-    )
+    found = SimpleNamespace(inverse=empty(A, tuple(A.shape)), bound=empty(A, m, double))
+    found.status = np.empty(m, dtype=np.uint8)
+    if more:
+        found.residual, found.n_refine = empty(A, m, double), empty(A, m, namespace(A).int64)
+    return found
 
 
 def _nothing(A: Any) -> dict[str, Any]:
@@ -117,9 +116,9 @@ def _nothing(A: Any) -> dict[str, Any]:
 
 
 def _put(result: SimpleNamespace, where: Any, known: dict[str, Any]) -> None:
-    for name, values in known.items():
+    for name in vars(result).keys() & known.keys():
         place = where if name != "status" or isinstance(where, slice) else to_host(where)
-        getattr(result, name)[place] = values
+        getattr(result, name)[place] = known[name]
 
 
 def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
@@ -233,10 +232,10 @@ def invert(A: Any, X: Any, size: Any, terms: ProofTerms) -> SimpleNamespace:
         bound[open_] = proven(a[open_], x[open_], norm)
     symmetric = symmetric_rows(A)
     X, bound = with_symmetry(*rounded(x, A.dtype, bound, norm), norm, symmetric)
-    result = SimpleNamespace(inverse=X, bound=bound, residual=bound + 0)
-    result.n_refine = full(bound, bound.shape, 0, namespace(bound).int64)
+    result = SimpleNamespace(inverse=X, bound=bound)
     open_ = indices(~(bound <= terms.tol) & ~singular)
     if len(open_):
+        result.n_refine = full(bound, bound.shape, 0, namespace(bound).int64)
         prove_in_own_units(A, result, open_, symmetric, terms)
     result.status = np.full(len(bound), EXACT, np.uint8)
     open_ = to_host(~(bound <= terms.tol))
