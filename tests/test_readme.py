@@ -18,7 +18,7 @@ def test_examples_run(capsys, tmp_path, monkeypatch):
     """The examples of the README run one after another and print what they promise."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     rng = np.random.default_rng(0)
     family = 5 * np.eye(4) + 0.3 * rng.standard_normal((800, 4, 4))
     family[700] = 1.0  # singular

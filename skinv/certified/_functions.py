@@ -20,7 +20,6 @@ from .._arrays.conversion import (
     as_double,
     floating,
     in_library_of,
-    is_complex,
     is_foreign,
     is_narrow,
     is_tensor,
@@ -30,7 +29,7 @@ from .._arrays.conversion import (
 from .._arrays.memory import host_view
 from .._arrays.results import InverseReport, SolutionReport
 from .._arrays.rows import list_rows
-from .._arrays.shapes import Leading, refuse_unsquare
+from .._arrays.shapes import Leading, Matrices, refuse_unsquare
 from .._linalg.norms import norm_bound
 from .._linalg.workspace import copied
 from ..bounds._residual import scaled
@@ -38,6 +37,7 @@ from ..learn.linear import LinearInverseApprox
 from ._estimator import CertifiedInverse
 from ._proofs import EXACT, STATUSES, ProofTerms, certify_all, invert, radius_of
 from ._singly import Figures
+from ._solves import SolvesMixin
 
 Fallback = Literal["exact", "exact-raise", "nan", "keep", "raise"]
 # What is aimed at near a known matrix, and, of solutions, without.
@@ -348,7 +348,7 @@ def solve(
     validate_parameter_constraints(_CHECKS, {"tol": tol, "fallback": fallback}, "solve")
     stack, sides, finish = _systems(A, b)
     if near is None:
-        model: Any = _FromScratch(stack, _AT_ONCE if tol is None else tol, fallback)
+        model: Any = _FromScratch(_AT_ONCE if tol is None else tol, fallback)
     else:
         model = _model_near(near, tol, fallback)
     found = model.solve(stack, sides, return_bound=True, return_radius=return_report)
@@ -377,22 +377,28 @@ def _single_solution(A: Any, b: Any) -> Any:
     return None
 
 
-class _FromScratch(CertifiedInverse):
+class _FromScratch(SolvesMixin):
     """Systems that nothing is known of."""
 
-    def __init__(self, stack: Any, tol: float, fallback: str):
-        super().__init__(None, tol=tol, fallback=fallback)
-        self.estimator_: Any = None
-        self.n_features_in_ = stack.shape[-1] ** 2 * (4 if is_complex(stack) else 1)
+    family = estimator_ = None
+
+    def __init__(self, tol: float, fallback: str):
+        self.tol, self.fallback = tol, fallback
 
     def _ready(self) -> Any:
         return self
+
+    def _take(self, X: Any) -> tuple[None, Matrices]:
+        return None, Matrices.of(X)
 
     def _find_anchor(self) -> None:
         return None
 
     def _others(self) -> tuple[bool, ...]:
         return (True,)
+
+    def _refuse(self, open_: Any, what: str) -> None:
+        _refuse(to_host(open_).any(axis=1), what, self.tol)
 
 
 def _systems(A: Any, b: Any) -> tuple[Any, Any, Any]:
