@@ -3,7 +3,8 @@
 Bounds of inverses and of solutions, from hostile matrices, regressors, families, memory layouts and
 floating-point modes; those of distances, regions and series (attack_regions.py), of models and
 failures (attack_failures.py); certificates of networks (attack_modules.py). Every finite bound is
-compared with the exact error, in integers made of the bits of what was given.
+compared with the exact error, in integers made of the bits of what was given. Bounds of entries and
+of single matrices in units of their own: attack_units.py.
 
 Modes: subnormal numbers as they are ("gradual"), or flushed to zero during the call ("flush");
 "converted" where float32 numbers are to be widened on the way in then, as those of lists, of data
@@ -20,6 +21,7 @@ import warnings
 import attack_failures
 import attack_modules
 import attack_regions
+import attack_units
 import numpy as np
 import torch
 from attack_exact import (
@@ -316,6 +318,7 @@ ATTACKS = {
     "residual_bound": (attack_residuals, 1_000_000, BATCH),
     "predict": (attack_inverses, 1_000_000, BATCH),
     "solve": (attack_solutions, 1_000_000, BATCH),
+    **attack_units.ATTACKS,
     **attack_regions.ATTACKS,
     **attack_failures.ATTACKS,
     **attack_modules.ATTACKS,

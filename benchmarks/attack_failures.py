@@ -12,6 +12,7 @@ from attack_regions import (
     flat,
     inverted,
     number,
+    own_units,
     perturbations,
     rational,
     series,
@@ -111,10 +112,19 @@ def attack_models(score, rng, m):
                 series = [None, "taylor", "taylor2", "taylor3"][rng.randint(4)]
                 model = LinearInverseApprox(method="lstsq")
                 model = StructuredInverse(model, baseline=series).fit(X, Y)
+            own = own_units(rng, center)
+            if model.__class__ is LinearInverseApprox and norm in ("linf", "mahalanobis"):
+                if (own != 1).any():
+                    center = center * own
+                    order = int(rng.randint(1, 4))
+                    model = LinearInverseApprox(center, order=order).fit()
+                    radius = radius if norm == "mahalanobis" else radius * own
+            else:
+                own = np.ones_like(own)
             if norm == "mahalanobis":
                 z = rng.standard_normal((9, 2)) @ rng.standard_normal((2, n * n))
                 region = FeasibleRegionSampler(center, 0.1, norm=norm)
-                region.fit(center.ravel() + 0.3 * unit * z)
+                region.fit(center.ravel() + 0.3 * unit * z * own.ravel())
                 axes, radius = region.axes_, region.radius_
             else:
                 region = FeasibleRegionSampler(center, radius, norm=norm, structure=structure).fit()
@@ -149,11 +159,14 @@ def attack_models(score, rng, m):
             score.violation(family, mode, "the witness errs by less", **data)
         away = np.abs(found.witness - region.center_)
         size = {"linf": away.max(), "l1": away.sum(), "l2": math.hypot(*(away / unit).flat) * unit}
+        if np.ndim(radius):
+            away = away - 4 * np.finfo(float).eps * np.abs(region.center_)
+            size, radius, unit = {"linf": (away / radius).max()}, 1.0, 1.0
         if found.lower > 0 and norm in size and size[norm] > radius * (1 + 1e-12) + 1e-15 * unit:
             score.violation(family, mode, "the witness is outside", **data)
         score.add(family, mode, 1, int(math.isfinite(found.upper)))
         if math.isfinite(found.upper):
-            for E in perturbations(rng, region.center_, radius, norm, axes, 8):
+            for E in perturbations(rng, region.center_, region.radius_, norm, axes, 8):
                 if structure:
                     E = [(u + v) / 2 for u, v in zip(E, flat(square(E).transpose()), strict=True)]
                 at = error_at([a + e for a, e in zip(A, E, strict=True)])

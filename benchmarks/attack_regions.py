@@ -138,6 +138,17 @@ def a_center(rng, n):
         return np.ldexp(A, unit), unit
 
 
+def own_units(rng, center):
+    """Return what rows and columns are multiplied with, as a matrix, most often ones."""
+    far = int(rng.choice([0, 0, 0, 20, 60, 200, 500]))
+    rows, columns = rng.randint(-far, far + 1, (2, len(center)))
+    with np.errstate(all="ignore"):
+        unit = np.ldexp(1.0, rows[:, None] + columns)
+        size = np.abs(center * unit)
+    kept = (size < 1e300) & ((size > 1e-300) | (center == 0))
+    return unit if kept.all() else np.ones_like(unit)
+
+
 def a_region(rng, n, norm):
     """Return a centre, a radius near the largest possible one, axes, and a distance to keep."""
     center, unit = a_center(rng, n)
@@ -162,6 +173,12 @@ def a_region(rng, n, norm):
         if norm == "linf" and rng.randint(2):
             widths = rng.uniform(size=(n, n)) * (rng.uniform(size=(n, n)) < 0.7)
             radius, keep = radius * widths * rng.choice([1, 2]), keep * 0.1
+    unit = own_units(rng, center) if norm in ("linf", "mahalanobis") else np.ones((n, n))
+    if (unit != 1).any():
+        with np.errstate(all="ignore"):
+            center, keep = center * unit, 0.0
+            axes = None if axes is None else axes * unit.ravel()
+            radius = radius if norm == "mahalanobis" else radius * unit
     return center, radius, axes, keep
 
 

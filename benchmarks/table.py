@@ -147,7 +147,7 @@ def prices_table():
         for tol in ("1e-04", "1e-08"):
             row(f"learned, {family}, to {tol}", figures[f"to {tol}"])
     for name, figures in results["series"].items():
-        row(f"series of order 2 near its centre, {name}", figures["certified"])
+        row(f"series near its centre, {name}", figures["certified"])
     for name, figures in results["single"].items():
         row(f"one matrix, {name}", figures)
     for case in ("few", "garbage", "complex"):

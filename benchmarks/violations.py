@@ -5,9 +5,10 @@ ones claim nothing. From order 16 on, where that is slow, the rest of the matric
 unimodular ones, whose inverses are known exactly.
 
 Then the families of attack.py: hostile regressors, pipelines and functions, solutions, regions,
-certificates and modules, of all magnitudes and in both floating-point modes, against exact numbers.
+certificates and modules, of all magnitudes and in both floating-point modes, and entries of real
+and complex matrices in units up to 1e±200 apart, against exact numbers.
 
-python benchmarks/violations.py [matrices per order and dtype]
+python benchmarks/violations.py [matrices per order and dtype] [--quick]
 """
 
 import sys
@@ -31,6 +32,8 @@ ORDERS = (1, 2, 3, 5, 8, 16, 32)
 # Share of the matrices that ball arithmetic checks.
 SHARES = {16: 0.3, 32: 0.1}
 BLOCK = 5000
+# Matrices per order and dtype, in full and quickly.
+FULL, QUICK = 100_000, 300
 # Errors well above rounding, at which the tightness is measured.
 VISIBLE = {np.float64: 1e-10, np.float32: 1e-3}
 
@@ -65,17 +68,20 @@ def certified(A, X, norm, order):
     return model.report(A)
 
 
-def by_oracle(A, X, Y, bounds, bound_Y):
-    """Return errors of X and of Y, lower bounds where a bound is finite and 0 elsewhere."""
-    errors = np.zeros((2, len(A), 3))
+def by_oracle(A, X, Y, bounds, radius, bound_Y):
+    """Return lower bounds of errors of X and of Y, and of entries of X; 0 if there is no bound."""
+    errors, entries = np.zeros((2, len(A), 3)), np.zeros(A.shape)
     finite = np.isfinite(list(bounds.values())).any(axis=0)
-    for i in np.flatnonzero(finite | np.isfinite(bound_Y)):
+    some = np.isfinite(radius).any(axis=(1, 2))
+    for i in np.flatnonzero(finite | some | np.isfinite(bound_Y)):
         oracle = hostile.Oracle(A[i])
         if finite[i]:
             errors[0, i] = oracle.errors(X[i])
+        if some[i]:
+            entries[i] = oracle.entry_errors(X[i])
         if np.isfinite(bound_Y[i]):
             errors[1, i] = oracle.errors(Y[i])
-    return errors
+    return *errors, entries
 
 
 def known(rng, m, n, dtype):
@@ -100,7 +106,12 @@ def known_errors(B, X):
     return np.where(np.isnan(errors), np.inf, errors)
 
 
-def main(m=100_000):
+def below(E):
+    """Return magnitudes of rounded differences, less their rounding; inf for NaN."""
+    return np.nan_to_num(np.abs(E) * (1 - 2.0**-50), nan=np.inf, posinf=np.inf)
+
+
+def main(m=FULL):
     warnings.simplefilter("error")
     results, total = {}, 0
     for n in ORDERS:
@@ -118,27 +129,30 @@ def main(m=100_000):
                     A = hostile.matrices(n, size, dtype, seed)
                 X = hostile.approximations(A, seed)
                 bounds = all_bounds(A, X)
+                radius = residual_bound(A, X, componentwise=True)
                 norm, order = k % 3, 2 + k // 3 % 3
                 result = certified(A, X.copy(), hostile.NORMS[norm], order)
                 with np.errstate(all="ignore"):
                     errors = (
-                        np.array([known_errors(B, X), known_errors(B, result.inverse)])
+                        (known_errors(B, X), known_errors(B, result.inverse), below(B - X))
                         if exact
-                        else by_oracle(A, X, result.inverse, bounds, result.bound)
+                        else by_oracle(A, X, result.inverse, bounds, radius, result.bound)
                     )
                 counts["matrices"] += len(A)
                 counts["by known inverses" if exact else "by ball arithmetic"] += len(A)
                 for (name, sharp), bound in bounds.items():
-                    error = errors[0, :, hostile.NORMS.index(name)]
+                    error = errors[0][:, hostile.NORMS.index(name)]
                     key = "sharp" if sharp else "cheap"
                     counts[f"finite {key} bounds"] += int(np.isfinite(bound).sum())
                     counts[f"violations {key}"] += hostile.count_violations(bound, error)
                     if sharp:
                         at = np.isfinite(bound) & (error >= VISIBLE[dtype])
                         ratios.append(bound[at] / error[at])
+                counts["finite bounds of entries"] += int(np.isfinite(radius).sum())
+                counts["violations of entries"] += hostile.count_violations(radius, errors[2])
                 counts["finite certified bounds"] += int(np.isfinite(result.bound).sum())
                 counts["violations certified"] += hostile.count_violations(
-                    result.bound, errors[1, :, norm]
+                    result.bound, errors[1][:, norm]
                 )
                 statuses.update(result.status.tolist())
             ratios = np.concatenate(ratios)
@@ -150,15 +164,19 @@ def main(m=100_000):
                     f"{q} %": round(float(np.percentile(ratios, q)), 3) for q in (50, 90, 99)
                 },
             }
-            total += sum(counts[f"violations {x}"] for x in ("cheap", "sharp", "certified"))
+            words = ("cheap", "sharp", "of entries", "certified")
+            total += sum(counts[f"violations {word}"] for word in words)
             print(key, results[key], flush=True)
-    score, violations = attack.main()
-    machine.write(
-        "violations",
-        {"violations": total + violations, "by_order_and_dtype": results}
-        | {"by_family_and_mode": score.counts, "found": score.found},
-    )
+    score, violations = attack.main(min(1.0, m / FULL))
+    print(total + violations, "violations in all")
+    if m >= FULL:
+        machine.write(
+            "violations",
+            {"violations": total + violations, "by_order_and_dtype": results}
+            | {"by_family_and_mode": score.counts, "found": score.found},
+        )
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    counts = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    main(*([QUICK] if "--quick" in sys.argv else counts))

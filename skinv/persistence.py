@@ -19,9 +19,9 @@ def __dir__() -> list[str]:
 
 
 # Raised whenever the state of an estimator changes so that another version would misread it.
-FORMAT = 2
+FORMAT = 3
 # The oldest format that is still read.
-OLDEST = 2
+OLDEST = 3
 
 #: All that ``skops.io.load(file, trusted=TRUSTED_TYPES)`` needs to load the estimators of skinv.
 #: For a single one its own name is enough, with those of the estimators in it. What comes from
@@ -56,7 +56,7 @@ def saved_by(estimator: Any) -> dict[str, Any] | None:
     >>> from skinv import LinearInverseApprox
     >>> model = pickle.loads(pickle.dumps(LinearInverseApprox().fit([[2.0]])))
     >>> saved_by(model)["format"], saved_by(model)["dtype"]
-    (2, 'float64')
+    (3, 'float64')
     """
     return getattr(estimator, "_saved_by", None)
 

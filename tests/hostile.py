@@ -269,13 +269,26 @@ class Oracle:
         """
         if self.singular or not np.isfinite(X).all():
             return (np.inf,) * 3
+        low = self._lower(X)
+        with ctx.workprec(self.bits):
+            return self._ratios(low, embeds)
+
+    def entry_errors(self, X):
+        """Return proven lower bounds of |A⁻¹ − X|, entry by entry."""
+        if self.singular or not np.isfinite(X).all():
+            return np.full(X.shape, np.inf)
+        found = [float(arb(low).lower()) for low in self._lower(X)]
+        return np.nextafter(found, -1.0).clip(0.0).reshape(X.shape)
+
+    def _lower(self, X):
+        """Return lower bounds of the entries of |A⁻¹ − X|."""
         X = arb_mat(np.asarray(X, dtype=np.float64).tolist())
         while True:
             with ctx.workprec(self.bits):
                 E = (self.inverse - X).entries()
                 low = [e.abs_lower() for e in E]
                 if self.bits >= 4096 or sum(e.rad() for e in E) < sum(low) * 1e-6 + 1e-290:
-                    return self._ratios(low, embeds)
+                    return low
             self.bits *= 2
             self._invert()
 

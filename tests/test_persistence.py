@@ -278,7 +278,7 @@ def test_files_say_what_wrote_them(name, dtype, trained):
     for loaded in (pickle.loads(pickle.dumps(model)), roundtrip(model), skops_file):
         said = saved_by(loaded)
         assert said["version"] == skinv.__version__
-        assert said["format"] == 2
+        assert said["format"] == 3
         assert said["dtype"] == dtype
     assert saved_by(ALL[name][0].__class__(**model.get_params(deep=False))) is None
 
@@ -286,7 +286,7 @@ def test_files_say_what_wrote_them(name, dtype, trained):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"format": 3, "version": "7.1.0"}, r"by skinv 7\.1\.0 in format 3.*skinv>=7\.1\.0"),
+        ({"format": 4, "version": "7.1.0"}, r"by skinv 7\.1\.0 in format 4.*skinv>=7\.1\.0"),
         ({"format": 1, "version": "0.0.1"}, r"by skinv 0\.0\.1 in format 1.*fit it again"),
         (None, r"before formats were named.*fit it again"),
     ],

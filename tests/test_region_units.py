@@ -3,6 +3,8 @@
 The oracles are the same matrices in other units, bit by bit, and rational arithmetic.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from flint import fmpq, fmpq_mat
@@ -10,6 +12,7 @@ from hostile import rational
 from test_units import covariances, designs, every_family, in_other_units
 
 from skinv import FeasibleRegionSampler, LinearInverseApprox, SingularDistanceScorer
+from skinv.bounds import certify_region, taylor_bound
 from skinv.geometry import distance_to_singularity, region_certificate
 from skinv.matrices import extract_complex
 
@@ -154,3 +157,48 @@ def test_what_is_symmetric():
     np.testing.assert_array_equal(sampler.is_feasible(off), np.arange(40) > 0)
     with pytest.raises(ValueError, match=r"rows \[0\] \(1 of 40\) are not symmetric"):
         fitted(off, "linf", structure="symmetric")
+
+
+@every_family
+@pytest.mark.parametrize("norm", ["linf", "mahalanobis"])
+def test_errors_over_regions(family, norm):
+    """Bounds of the largest entry, in the caller's units, are close where regions are certified."""
+    rng = np.random.default_rng(4)
+    A = family(rng)[:30]
+    for M in (A, in_other_units(A, rng)[0]):
+        region, model = fitted(M, norm), LinearInverseApprox().fit(M)
+        proof = certify_region(model, region, max_boxes=8, max_time=None)
+        closed = taylor_bound(
+            region.center_,
+            region.radius_,
+            norm=region.certificate_.norm,
+            axes=getattr(region, "axes_", None),
+        )
+        if not region.is_certified_:
+            assert proof.upper == closed.max_error == np.inf
+            continue
+        assert 0 < proof.lower <= proof.upper < 5 * proof.lower
+        assert proof.lower * (1 - 1e-6) <= closed.max_error < 30 * proof.upper
+        witness = proof.witness.reshape(1, -1)
+        predicted = LinearInverseApprox(region.center_).fit().predict(witness)[0]
+        off = rational(predicted.reshape(region.center_.shape)) - rational(proof.witness).inv()
+        error = max(abs(float(int(v.p) / int(v.q))) for row in off.tolist() for v in row)
+        assert proof.lower * (1 - 1e-6) <= error <= proof.upper * (1 + 1e-6)
+
+
+def test_regular_after_scaling():
+    """A centre that is the identity once it is scaled is no singular one, though its box is."""
+    center = np.diag([1.0, 1e-300])
+    assert taylor_bound(center, 0.5).max_error == np.inf
+    tight = taylor_bound(center, np.abs(center) / 4)
+    assert 1 / 12 * 1e300 <= tight.max_error <= (1 + 1e-10) / 12 * 1e300
+
+
+def test_lower_bounds_at_the_end_of_the_range():
+    """Where twice an error overflows, that of the witness is no less than the bound, too."""
+    center, radius = np.array([[2.928419636046545e-306]]), 2.9192956212800004e-306
+    model = LinearInverseApprox(center).fit()
+    region = FeasibleRegionSampler(center, radius).fit()
+    proof = certify_region(model, region, 0.3, 8, max_time=None)
+    a, b, c = (Fraction(float(M[0, 0])) for M in (proof.witness, model.inverse_, center))
+    assert proof.lower <= abs(b - b * (a - c) * b - 1 / a) <= proof.upper

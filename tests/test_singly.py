@@ -10,6 +10,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from skinv import CertifiedInverse, LinearInverseApprox, PolynomialInverseApprox
+from skinv._arrays.shapes import flatten_stack
 
 rng = np.random.default_rng(0)
 CENTER = 3 * np.eye(4) + rng.standard_normal((4, 4)) / 4
@@ -42,6 +43,7 @@ def cases():
     yield "one entry", LinearInverseApprox([[2.0]]), [[2.5]]
     yield "learned", PolynomialInverseApprox(), NEAR[0]
     yield "of others", Ridge(), NEAR[0]
+    yield "of others, complex", Ridge(), NEAR[0] + 0.1j
 
 
 CASES = {name: (model, A) for name, model, A in cases()}
@@ -51,6 +53,9 @@ CASES = {name: (model, A) for name, model, A in cases()}
 def fitted(name):
     """The regressor of a case."""
     estimator, _ = CASES[name]
+    if name == "of others, complex":
+        W = NEAR + 0.1j
+        return estimator.fit(*(flatten_stack(stack)[0] for stack in (W, np.linalg.inv(W))))
     if hasattr(estimator, "center"):
         return estimator.fit()
     return estimator.fit(*(stack.reshape(len(NEAR), -1) for stack in (NEAR, np.linalg.inv(NEAR))))
@@ -134,6 +139,18 @@ def test_solutions_as_in_a_batch(name, fallback, columns):
             for M in (exact.inv() * sides - found, found)
         )
         assert Fraction(float(most)) ** 2 * size >= off
+
+
+def test_tolerances_past_1_prove_nothing():
+    """A residual of norm 1 or more leaves a matrix singular, for all that is known."""
+    A = np.tile([0.0665056473071828, 0.46203455323406134], (2, 1))
+    for tol in (1.0, 1.295, 1e300):
+        model = CertifiedInverse(LinearInverseApprox(np.eye(2)), tol=tol, max_refine=0).fit()
+        X, bound, status = model.inverse_function()(A)
+        assert bound == np.inf
+        assert status in ("singular", "rejected")
+        assert np.isnan(X).all()
+        assert model.solve_function()(A, np.ones(2))[1] == np.inf
 
 
 def test_memory_and_threads():

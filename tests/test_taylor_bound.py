@@ -397,7 +397,6 @@ def test_what_is_said():
         ((np.ones((2, 2)), 0.5), "singular"),
         ((np.ones((2, 3)), 0.5), "square matrix"),
         ((np.diag([1.0, np.nan]), 0.5), "NaN or infinity"),
-        ((np.diag([1.0, 1e-300]), 0.5), "singular"),
     ],
 )
 def test_bad_input(args, match):

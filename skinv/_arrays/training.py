@@ -79,12 +79,16 @@ def _missing(X: NDArray, y: Any) -> NDArray[np.bool_]:
 def targets_are_inverses(rows: NDArray, targets: NDArray) -> bool:
     """Tell whether targets are the inverses of rows (m, n*n), and not another quantity.
 
-    They are if for at least half of the rows the largest entry of I − AY is below 1e-3: a
-    heuristic, but one that noise in the last digits or a few ill-conditioned rows do not fool.
+    They are if for at least half of the rows the largest entry of R = I − AY is below 1e-3, once
+    rows are scaled: a heuristic, but one that noise in the last digits or a few ill-conditioned
+    rows do not fool. No scaling changes R_ij R_ji, nor |R| beside |A||Y|.
     """
     n = math.isqrt(rows.shape[1])
     if targets.shape != rows.shape or n * n != rows.shape[1]:
         return False
+    A, Y = as_stack(rows), as_stack(targets)
     with np.errstate(all="ignore"):
-        residual = as_stack(rows) @ as_stack(targets) - np.eye(n)
-    return bool(np.mean(np.abs(residual).max(axis=(1, 2)) < 1e-3) >= 0.5)
+        residual = np.abs(A @ Y - np.eye(n))
+        near = residual <= 1e-3 * (np.abs(A) @ np.abs(Y))
+        near &= residual * residual.swapaxes(1, 2) < 1e-6
+    return bool(np.mean(near.all(axis=(1, 2))) >= 0.5)

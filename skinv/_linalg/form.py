@@ -92,6 +92,29 @@ class ReducedMap:
             size=None if self.size is None else self.size @ np.abs(unpack),
         )
 
+    def in_units(self, x: NDArray, y: NDArray) -> "ReducedMap":
+        """Return the map of rows and outputs that are multiplied with 2^-x and 2^-y."""
+        layers, coef, basis = self.layers, self.coef, self.basis
+        if basis is None:
+            coef = np.ldexp(coef, -y)
+            layers = layers[:-1] + [
+                (np.ldexp(W, -y[:, None]), np.ldexp(b, -y)) for W, b in layers[-1:]
+            ]
+        else:
+            basis = np.ldexp(basis, -y)
+        return replace(
+            self,
+            origin=np.ldexp(self.origin, -x),
+            projection=np.ldexp(self.projection, x[:, None]),
+            outside=np.ldexp(self.outside, x[:, None]),
+            constant=np.ldexp(self.constant, -y),
+            coef=coef,
+            layers=layers,
+            basis=basis,
+            single=None if self.single is None else self.single.in_units(x, y),
+            size=None if self.size is None else np.ldexp(self.size, -x),
+        )
+
     def to_state(self) -> dict[str, Any]:
         """Return numbers, strings, arrays, lists and dictionaries that say it all."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -142,6 +165,29 @@ class ModelForm:
             return []
         (W, b), *others = self.layers
         return [(W / self.x_scale, b + W @ ((point - self.x_mean) / self.x_scale)), *others]
+
+    def in_units(self, x: NDArray, y: NDArray) -> "ModelForm":
+        """Return the model of rows and outputs that are multiplied with 2^-x and 2^-y."""
+        linear, taylor = self.linear, self.taylor
+        if taylor is not None:
+            center, inverse, order = taylor
+            taylor = (
+                np.ldexp(center, -x.reshape(center.shape)),
+                np.ldexp(inverse, -y.reshape(inverse.shape)),
+                order,
+            )
+        return replace(
+            self,
+            constant=np.ldexp(self.constant, -y),
+            origin=np.ldexp(self.origin, -x),
+            linear=None if linear is None else np.ldexp(linear, x[:, None] - y),
+            taylor=taylor,
+            layers=self.layers[:-1]
+            + [(np.ldexp(W, -y[:, None]), np.ldexp(b, -y)) for W, b in self.layers[-1:]],
+            x_mean=np.ldexp(self.x_mean, -x) if self.layers else self.x_mean,
+            x_scale=np.ldexp(self.x_scale, -x) if self.layers else self.x_scale,
+            reduced=None if self.reduced is None else self.reduced.in_units(x, y),
+        )
 
     @classmethod
     def affine(cls, origin: NDArray, constant: NDArray, matrix: NDArray) -> "ModelForm":

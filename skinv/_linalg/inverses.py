@@ -10,12 +10,15 @@ from .._arrays.embedding import embed_complex
 from .._arrays.rows import list_rows, refuse_nonfinite
 from .._arrays.shapes import as_stack, matrix_order
 from .products import exact_inverse
-from .units import in_common_units
+from .scaling import ZERO
+from .units import in_common_units, unit_exponents
 
 # Past this condition number a float64 inverse has lost more than half of its digits.
 MAX_CONDITION = 1.0 / math.sqrt(np.finfo(np.float64).eps)
 # Steps towards the best scaling.
 _POWER_STEPS = 4
+# Numbers of matrices that are inverted at once.
+_AT_ONCE = 2**18
 
 
 def condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64]:
@@ -63,7 +66,11 @@ def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
     fit then serves that matrix alone. The limit is a condition number of 1/√eps, 6.7e7, once rows
     and columns are scaled.
     """
-    kappa = scaled_condition_numbers(A, inverse)
+    _refuse(scaled_condition_numbers(A, inverse))
+
+
+def _refuse(kappa: NDArray) -> None:
+    """Raise a ValueError that names training matrices with too large condition numbers."""
     bad = ~(kappa <= MAX_CONDITION)
     if bad.any():
         raise ValueError(
@@ -102,27 +109,53 @@ def check_center(center: ArrayLike, *, embed: bool = False) -> NDArray[np.float6
     return embed_complex(A) if embed and not given_complex else A
 
 
-def regular_inverse(center: NDArray, magnitude: float = 0.0) -> NDArray[np.float64]:
+def regular_inverse(center: NDArray, magnitude: ArrayLike = 0.0) -> NDArray[np.float64]:
     """Invert one matrix, the centre of a series; a ValueError past condition number 1/√eps.
 
-    `magnitude` is the largest entry of the matrices whose mean it is, if it is one: a mean that is
-    nothing but their rounding is as good as zero.
+    `magnitude` is the largest entries of the matrices whose mean it is, if it is one: a mean that
+    is nothing but their rounding is as good as zero.
     """
-    inverse = exact_inverse(center)
-    kappa = scaled_condition_numbers(center[None], inverse[None])[0]
-    if np.abs(center).max() <= 1e-12 * magnitude:
-        kappa = np.inf
-    if not kappa <= MAX_CONDITION:
+    inverse, kappa = _inverted_in_units(center[None], *unit_exponents(center))
+    if (np.abs(center).ravel() <= 1e-12 * np.ravel(magnitude)).all():
+        kappa[0] = np.inf
+    if not kappa[0] <= MAX_CONDITION:
         raise ValueError(
-            f"The center is singular or nearly so (condition number {kappa:.2g}); the Taylor "
+            f"The center is singular or nearly so (condition number {kappa[0]:.2g}); the Taylor "
             f"series needs a regular one. Pass another center, or matrices whose mean is regular."
         )
-    return inverse
+    return inverse[0]
 
 
 def training_inverses(rows: NDArray) -> NDArray[np.float64]:
     """Return the exact inverses of training rows (m, n*n), refusing what must not be fitted."""
     stack = as_stack(rows)
-    inverse = exact_inverse(stack)
-    check_inverse_targets(stack, inverse)
+    units = unit_exponents(as_stack(root_mean_square(rows)[None])[0])
+    step = max(_AT_ONCE // rows.shape[1], 1)
+    parts = [
+        _inverted_in_units(stack[start : start + step], *units)
+        for start in range(0, len(stack), step)
+    ]
+    inverse, kappa = (np.concatenate(part) for part in zip(*parts, strict=True))
+    _refuse(kappa)
     return inverse.reshape(rows.shape)
+
+
+def root_mean_square(rows: NDArray) -> NDArray[np.float64]:
+    """Return that of each column, whatever units the others are in."""
+    largest = np.abs(rows).max(axis=0, initial=0.0)
+    return np.sqrt(np.mean((rows / np.where(largest > 0, largest, 1.0)) ** 2, axis=0)) * largest
+
+
+def _inverted_in_units(A: NDArray, r: NDArray, c: NDArray) -> tuple[NDArray, NDArray]:
+    """Invert matrices (m, n, n) scaled by 2^r and 2^c; return condition numbers of these, too.
+
+    And by a power of two each, so that they may be of very different sizes.
+    """
+    power = r[:, None] + c
+    exponent = np.where(A != 0, np.frexp(A)[1] + power, ZERO).max(axis=(1, 2), keepdims=True)
+    size = np.where(exponent > ZERO, exponent, 0)
+    with np.errstate(all="ignore"):
+        scaled = np.ldexp(A, power - size)
+        inverse = exact_inverse(scaled)
+        kappa = scaled_condition_numbers(scaled, inverse)
+        return np.ldexp(inverse, c[:, None] + r - size), kappa

@@ -24,6 +24,8 @@ _LEAST = ZERO // 2
 _MIXED = 2.0**10
 # Times that rows and columns are then scaled to their largest entries.
 _ROUNDS = 2
+# Exponents of entries are at most so large.
+_FAR = 1000
 
 
 def unit_exponents(
@@ -32,10 +34,10 @@ def unit_exponents(
     """Return exponents (rows, columns) of powers of two that scale a finite matrix.
 
     ``np.ldexp(A, rows[:, None] + columns)`` has entries below 1 and, in every column that is not
-    zero, one of at least 1/2. If `symmetric`, for symmetric and Hermitian matrices with a diagonal
-    that is not zero, both are the same, and that diagonal is between 1/4 and 1. Only magnitudes
-    count. With the inverse of a square matrix entries count by a_ij (A⁻¹)_ji, which no scaling
-    changes, so that noise in the place of zeros does no harm.
+    zero, one of at least 1/2. If `symmetric`, for symmetric and Hermitian matrices, both are the
+    same, and the diagonal is between 1/4 and 1, or 0. Only magnitudes count. With the inverse of a
+    square matrix entries count by a_ij (A⁻¹)_ji, which no scaling changes, so that noise in the
+    place of zeros does no harm.
 
     The row potentials are the least-squares fit of log₂|a_ij| ≈ −r_i − c_j over the entries that
     are not zero (Curtis and Reid 1972, "On the automatic scaling of matrices for Gaussian
@@ -45,24 +47,45 @@ def unit_exponents(
     scaled to their largest entries in turn.
     """
     size = np.abs(A)
+    exponent = np.where(size > 0, np.frexp(size)[1].astype(np.int64), ZERO)
     if symmetric:
-        exponents = -((np.frexp(np.diagonal(size))[1] + 1) // 2)
-        exponents[np.diagonal(size) == 0] = 0
-        return exponents, exponents
+        units = _of_symmetric(exponent)
+        return units, units
     rows = np.zeros(len(A), dtype=int)
     i, j = np.nonzero(size)
     if len(i):
-        mantissa, exponent = np.frexp(size[i, j])
+        mantissa = np.frexp(size[i, j])[0]
         weight = np.ones(len(i))
         if inverse is not None:
             weight = np.abs(A[i, j] * inverse[j, i]) + _UNIMPORTANT
-        rows = _row_potentials(i, j, weight, np.log2(mantissa), exponent, size.shape)
-    exponent = np.where(size > 0, np.frexp(size)[1].astype(np.int64), ZERO)
+        rows = _row_potentials(i, j, weight, np.log2(mantissa), exponent[i, j], size.shape)
     columns = _to_largest(exponent + rows[:, None], axis=0)
     for _ in range(_ROUNDS):  # of what is the same matrix now, in whatever units it came
         rows = rows + _to_largest(exponent + rows[:, None] + columns, axis=1)
         columns = columns + _to_largest(exponent + rows[:, None] + columns, axis=0)
     return rows, columns
+
+
+def entry_exponents(r: NDArray, c: NDArray) -> tuple[NDArray, NDArray]:
+    """Return exponents, from those of rows and columns, of flat matrices and of their inverses.
+
+    All are 0 if some powers of two would be no normal numbers.
+    """
+    x, y = (r[:, None] + c).ravel(), -(c[:, None] + r).ravel()
+    far = np.abs(x).max(initial=0) > _FAR
+    return (0 * x, 0 * y) if far else (x, y)
+
+
+def _of_symmetric(exponent: NDArray) -> NDArray:
+    """Return exponents that make the diagonal 1, or entries beside others where it is 0."""
+    known = np.diagonal(exponent) > ZERO
+    units = np.where(known, -((np.diagonal(exponent) + 1) // 2), 0)
+    while True:
+        largest = np.where(known, exponent + units, ZERO).max(axis=1, initial=ZERO)
+        found = ~known & (largest > _LEAST)
+        if not found.any():
+            return units
+        units, known = np.where(found, -largest, units), known | found
 
 
 def _to_largest(exponent: NDArray, axis: int) -> NDArray:

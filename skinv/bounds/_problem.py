@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .._arrays.shapes import matrix_order
@@ -19,14 +19,25 @@ _PIECE = 2**19
 _LARGEST = 2**22
 # No error is bounded by less: intermediate results may underflow.
 _LEAST = 1e-280
+# Smaller weights are as none.
+_NEGLIGIBLE = 2.0**-900
 _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
 
 class Problem:
-    """f(A) − A⁻¹ over a region A = center + z @ directions, ‖z‖_p <= 1."""
+    """f(A) − A⁻¹ over a region A = center + z @ directions, ‖z‖_p <= 1.
+
+    Entries of errors are multiplied with weights <= 1, powers of two.
+    """
 
     def __init__(
-        self, form: ModelForm, center: NDArray, directions: NDArray, norm: str, device: Any
+        self,
+        form: ModelForm,
+        center: NDArray,
+        directions: NDArray,
+        norm: str,
+        device: Any,
+        weight: ArrayLike = 1.0,
     ):
         def tensor(array: NDArray) -> Tensor:
             return torch.tensor(np.asarray(array), dtype=torch.float64, device=device)
@@ -34,6 +45,10 @@ class Problem:
         self.p, self.device = {"linf": math.inf, "l2": 2.0, "l1": 1.0}[norm], device
         self.n, self.d = matrix_order(center.size), len(directions)
         self.center, self.directions = tensor(center), tensor(directions)
+        # Those that are smaller are rounded up, or to 0.
+        weight = np.broadcast_to(weight, center.shape)
+        self._weight = tensor(weight.clip(_NEGLIGIBLE))
+        self._least = tensor(np.where(weight < _NEGLIGIBLE, 0.0, weight))
         self._value = tensor(form.constant + (center - form.origin) @ form.matrix)
         self._gradient = tensor(directions @ form.matrix)
         # What intermediate results can amount to, before anything cancels.
@@ -79,7 +94,7 @@ class Problem:
         self._step = max(1, _PIECE // numbers)
 
     def errors(self, z: Tensor) -> Tensor:
-        """Return f(A) − A⁻¹ at points z (b, d), as rows (b, n*n)."""
+        """Return f(A) − A⁻¹ at points z (b, d), weighted, as rows (b, n*n)."""
         A = (self.center + z @ self.directions).reshape(-1, self.n, self.n)
         value = self._value + z @ self._gradient
         if self._series is not None:
@@ -88,7 +103,8 @@ class Problem:
             for _ in range(order):
                 X = inverse - inverse @ ((A - point) @ X)
             value = value + X.reshape(len(z), -1)
-        return value + self.network(z) - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
+        error = value + self.network(z) - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
+        return error * self._least
 
     def project(self, z: Tensor) -> Tensor:
         """Return points of the region near given ones."""
@@ -115,7 +131,7 @@ class Problem:
         return torch.linalg.vector_norm(nearest, self.p, dim=1) > 1 + 1e-9
 
     def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bound the largest absolute entry of the error over boxes, each by (upper, side, corner).
+        """Bound the largest weighted entry of the error over boxes, each by (upper, side, corner).
 
         The bound is proven, and inf where a box could not be shown to be regular; the halving of
         the side promises most; at the corner (b, d) the expansion expects the largest error.
@@ -152,14 +168,14 @@ class Problem:
             high, low = self._extremes(boxes, value, gradient, curvature, part)
             both = torch.minimum(both, torch.cat((high, low), 1))
             slopes = gradient + (part.low_gradient + part.high_gradient) / 2
-        both = torch.nan_to_num(both + remainder.repeat(1, 2), nan=torch.inf, posinf=torch.inf)
-        upper, which = both.max(1)
+        # What could not be computed is not bounded.
+        both = both + remainder.repeat(1, 2) + self._slack + rounding[:, None]
+        both = torch.nan_to_num(both, nan=torch.inf, posinf=torch.inf)
+        upper, which = (both * self._weight.repeat(2)).max(1)
         output, sign = which % o, torch.where(which < o, 1.0, -1.0).to(z)
         slope = slopes[torch.arange(b, device=z.device), :, output]
         side = self._side(boxes, inverse.value, output, slope)
         corner = torch.nan_to_num(z + half * slope.sign() * sign[:, None])
-        # What could not be computed is not bounded.
-        upper = torch.nan_to_num(upper + self._slack + rounding, nan=torch.inf, posinf=torch.inf)
         return upper, side, corner
 
     def _extremes(

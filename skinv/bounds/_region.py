@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,10 +16,15 @@ from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
 from .._arrays.results import RegionError
 from .._linalg.form import ModelForm, on_entries
+from .._linalg.units import are_mixed, entry_exponents
 from ..geometry._drawing import check_sampler
-from ..geometry._scaled import check_region
+from ..geometry._enclosure import common_units
+from ..geometry._rounding import EPS, TINY, scaled_down, scaled_up
+from ..geometry._scaled import scaled
 from ._taylor import taylor_bound
 
+# Centres of series that differ by less than this share of the largest entry do so by rounding.
+_NEAR = 1e-6
 _CONSTRAINTS: dict[str, list] = {
     "rtol": [Interval(Real, 0, None, closed="left")],
     "max_boxes": [Interval(Integral, 1, None, closed="left")],
@@ -98,11 +104,13 @@ def certify_region(
     neural network robustness certification with general activation functions"). The maximum of the
     difference, in which most of either cancels, is bounded in closed form. Balls and ellipsoids
     are searched in boxes of their own coordinates, of which sides that were never halved stay
-    bound by the ball. The number of boxes grows steeply with the number of directions in the
-    region: two-by-two and three-by-three boxes take seconds, for more than a dozen directions
-    expect little more than the bound of the whole region. The model is taken as the function it
-    is in real arithmetic; rounding in this computation is covered by a term of some hundred units
-    in the last place of the largest intermediate result.
+    bound by the ball. Where rows or columns of the centre are of very different sizes all is
+    searched in units in which these are alike, and errors are weighted, so that the bounds are
+    those of the largest entry in the caller's units. The number of boxes grows steeply with the
+    number of directions in the region: two-by-two and three-by-three boxes take seconds, for more
+    than a dozen directions expect little more than the bound of the whole region. The model is
+    taken as the function it is in real arithmetic; rounding in this computation is covered by a
+    term of some hundred units in the last place of the largest intermediate result.
 
     Examples
     --------
@@ -140,12 +148,21 @@ def certify_region(
     from ._problem import Problem
     from ._search import Search
 
-    problem = Problem(form, center, directions, norm, _place(device))
-    cap = _closed_form(form, sampler, problem)
+    units = _Units.of(sampler.center_)
+    problem = Problem(
+        form.in_units(-units.x, -units.y),
+        np.ldexp(center, units.x),
+        np.ldexp(directions, units.x),
+        norm,
+        _place(device),
+        np.ldexp(1.0, -units.y - units.top),
+    )
+    cap = _closed_form(form, sampler, directions, units)
     search = Search(problem, cap, float(real_array(rtol, "rtol")), int(max_boxes), end)
     search.run(check_random_state(random_state), bool(verbose))
     n = problem.n
-    lower, upper = search.proven_lower(), search.upper()
+    lower = float(scaled_down(search.proven_lower(), units.top))
+    upper = float(scaled_up(search.upper(), units.top))
     return RegionError(
         lower=lower,
         upper=upper,
@@ -183,25 +200,60 @@ def _place(device: str) -> Any:
     return place
 
 
-def _closed_form(form: ModelForm, sampler: Any, problem: Any) -> float:
-    """Return what `taylor_bound` says if the model is a series at the centre of the region.
+@dataclass(frozen=True)
+class _Units:
+    """Exponents of the powers of two that a region, and what is bounded, are scaled with."""
 
-    The model's inverse of the centre is off by some share of it, and each of its factors in the
-    series likewise.
+    r: NDArray  # of rows and columns
+    c: NDArray
+    x: NDArray  # of the entries of matrices, and of inverses
+    y: NDArray
+    top: int  # errors are bounded in 2^top
+
+    @classmethod
+    def of(cls, center: NDArray) -> "_Units":
+        """Return those that bring rows and columns to one size, if they are of very different ones.
+
+        Errors are bounded in the caller's units, weighted.
+        """
+        r, c = np.zeros((2, len(center)), dtype=np.int64)
+        if bool(are_mixed(center[None])[0]):
+            r, c = common_units(center)
+        x, y = entry_exponents(r, c)
+        r, c = (0 * r, 0 * c) if not x.any() else (r, c)
+        return cls(r, c, x, y, int((-y).max()))
+
+
+def _closed_form(form: ModelForm, sampler: Any, directions: NDArray, units: _Units) -> float:
+    """Return what `taylor_bound` says if the model is a series about the centre of the region.
+
+    That is X ← B − BEX, in which the model's B and E may be off by their rounding.
     """
     if form.taylor is None or form.layers or form.linear is not None:
         return math.inf
-    center, inverse, order = form.taylor
-    if not np.array_equal(center, sampler.center_):
+    center, n = sampler.center_, len(sampler.center_)
+    point, inverse, order = form.taylor
+    apart = np.ldexp(np.abs(center - point), units.x.reshape(n, n))
+    if apart.max() > _NEAR * np.ldexp(np.abs(center), units.x.reshape(n, n)).max():
         return math.inf
     axes, norm = getattr(sampler, "axes_", None), sampler.certificate_.norm
+    up, least = 1 + 8 * (n + 2) * EPS, 8 * n * TINY
     with np.errstate(over="ignore", invalid="ignore"):
         closed = taylor_bound(center, sampler.radius_, order, norm, axes=axes).max_error
-        scaled = check_region(center, 0.0, "linf", None)
-        exact = scaled.center
-        off = np.abs(np.ldexp(inverse, scaled.unit) - exact.B) + exact.error
-        share = float((off.sum(axis=1) / np.abs(exact.B).sum(axis=1)).max()) + 1e-15
-        total = closed + 2 * (order + 1) * share * problem.magnitude + 2.0**-1021
+        exact = scaled(center, np.zeros(()), None, scaling=(units.r, units.c))
+        known = np.ldexp(inverse, units.y.reshape(n, n) + exact.unit)
+        off = (np.abs(known - exact.center.B) + exact.center.error) * up + least
+        reach = np.abs(directions).sum(axis=0) * (1 + len(directions) * EPS)
+        reach = np.ldexp(reach, units.x - exact.unit).reshape(n, n) + TINY
+        apart = np.ldexp(apart, -exact.unit) * up + TINY
+        B = (np.abs(known) + off) * up
+        size, lost = B, off
+        for _ in range(order):
+            turned = off @ reach @ size + B @ (reach @ lost + apart @ size)
+            lost = off + turned * up**3 + least
+            size = (B + B @ (reach + apart) @ size) * up**3 + least
+        lost = scaled_up(lost * up, -units.y.reshape(n, n) - exact.unit).max()
+        total = float(scaled_up((closed + lost) * up + TINY, -units.top))
     return total if total == total else math.inf
 
 

@@ -92,7 +92,7 @@ class Search:
             return 0.0
         here = self.witness[None]
         bound, _, _ = self.problem.bound(here, torch.zeros_like(here))
-        return max(0.0, min(self.lower, 2 * self.lower - float(bound[0])))
+        return max(0.0, self.lower - max(0.0, float(bound[0]) - self.lower))
 
     def run(self, rng: np.random.RandomState, verbose: bool) -> None:
         """Halve boxes until the gap is closed."""

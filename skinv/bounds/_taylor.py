@@ -1,6 +1,6 @@
 """Proven errors of the Taylor series of the inverse over a region, in closed form."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
 
@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.results import TaylorBound
+from .._linalg.units import are_mixed
 from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
+from ..geometry._enclosure import common_units
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
 from ..geometry._rounding import EPS, SQUARED, TINY, scaled_up
-from ..geometry._scaled import ScaledRegion, check_region
+from ..geometry._scaled import LARGEST_INVERSE, ScaledRegion, checked, refuse_singular, scaled
 
 # Bounds, in units of the centre's largest entry, to which intermediate results may underflow.
 _LEAST = 1e-250
@@ -76,9 +78,11 @@ def taylor_bound(
       positive map with ‖GEH‖₂ <= s; see :func:`skinv.geometry.region_certificate`.
 
     The contraction in the first three is the exact condition for a regular region (Poljak and Rohn
-    1993). Every region is tried in the 2-norm, too. The inverse of the centre is enclosed and all
-    is rounded up; of LAPACK's spectral norms a relative error of some n eps is assumed. L_k
-    is the series with the exact inverse.
+    1993). Every region is tried in the 2-norm, too. Boxes and ellipsoids whose centre has rows or
+    columns of very different sizes are tried in units in which these are alike, too, and errors are
+    weighted, so that the bound is that of the largest entry in the units of `center`. The inverse
+    of the centre is enclosed and all is rounded up; of LAPACK's spectral norms a relative error of
+    some n eps is assumed. L_k is the series with the exact inverse.
 
     Examples
     --------
@@ -90,17 +94,16 @@ def taylor_bound(
     """
     if not isinstance(order, Integral) or order < 1:
         raise ValueError(f"Got order={order!r}, but an integer >= 1 is expected.")
-    region = check_region(center, radius, norm, axes)
     found: dict[str, tuple[float, float]] = {}
-    with np.errstate(all="ignore"):
-        for test, q, error in _candidates(region, norm, int(order)):
-            if q < 1 and error < found.get(test, (np.inf, 0.0))[0]:
-                found[test] = float(error), float(q)
+    for region, tests in _in_units(*checked(center, radius, norm, axes), norm):
         up = 1 + 64 * (region.center.n + order) * EPS
-        for name, (error, q) in found.items():
-            # No error is 0, though numbers may underflow on the way, but that of the centre alone.
-            error = max(error, _LEAST) * up if region.radius.any() else 0.0
-            found[name] = float(scaled_up(error, -region.unit)), q
+        with np.errstate(all="ignore"):
+            for test, q, error in tests(region, norm, int(order)):
+                # No error is 0, though numbers may underflow on the way, but that of the centre.
+                error = max(float(error), _LEAST) * up if region.radius.any() else 0.0
+                error = float(scaled_up(error, -region.step))
+                if q < 1 and error < found.get(test, (np.inf, 0.0))[0]:
+                    found[test] = error, float(q)
     errors = {name: error for name, (error, _) in found.items()}
     test = min(errors, key=errors.__getitem__, default="none")
     error, q = found.get(test, (np.inf, np.inf))
@@ -109,23 +112,51 @@ def taylor_bound(
     )
 
 
+def _in_units(
+    A: NDArray, radius: NDArray, axes: NDArray | None, norm: str
+) -> Iterator[tuple[ScaledRegion, Callable]]:
+    """Yield a region in the caller's units and, if these are mixed, in common ones, with tests.
+
+    Boxes and ellipsoids are such in all units, and what is bounded is weighted there.
+    """
+    regions = [scaled(A, radius, axes)]
+    if norm in ("linf", "mahalanobis") and bool(are_mixed(A[None])[0]):
+        half_widths = np.broadcast_to(radius, A.shape) if axes is None else radius
+        regions.append(scaled(A, half_widths, axes, scaling=common_units(A)))
+    refuse_singular(regions[-1].center)
+    for region, tests in zip(regions, (_candidates, _in_all_units), strict=False):
+        if region.center.absolute.max() < LARGEST_INVERSE:
+            yield region, tests
+
+
+def _in_all_units(region: ScaledRegion, norm: str, k: int) -> Iterator[tuple[str, float, float]]:
+    """Yield the tests, see `_candidates`, of boxes and ellipsoids that know of units."""
+    center, radius, S, up = region.center, region.radius, region.axes, region.center.round_up
+    unit = np.outer(*region.units[::-1])
+    if norm == "linf":
+        half_widths = np.broadcast_to(radius, unit.shape) * up
+        yield "entry by entry", *_entrywise(center.absolute, half_widths, k, unit)
+        return
+    yield from _metrics(region, k)
+    up += (len(S) + 4) * EPS
+    half_widths = float(radius) * (np.sqrt(np.sum(S**2, axis=0)) * up + SQUARED)
+    yield "entry by entry (bounding box)", *_entrywise(center.absolute, half_widths, k, unit)
+
+
 def _candidates(region: ScaledRegion, norm: str, k: int) -> Iterator[tuple[str, float, float]]:
     """Yield (test, q, bound of the largest entry), of which those with q < 1 hold."""
-    center, radius, S = region.center, region.radius, region.axes
-    n, B, up = center.n, center.absolute, center.round_up  # B >= |A₀⁻¹|
+    if norm in ("linf", "mahalanobis"):
+        yield from _in_all_units(region, norm, k)
     if norm == "mahalanobis":
-        yield from _metrics(region, k)
-        up += (len(S) + 4) * EPS
-        half_widths = float(radius) * (np.sqrt(np.sum(S**2, axis=0)) * up + SQUARED)
-        yield "entry by entry (bounding box)", *_entrywise(B, half_widths, k)
         return
+    center, radius = region.center, region.radius
+    n, B, up = center.n, center.absolute, center.round_up  # B >= |A₀⁻¹|
     largest = radius.max()  # NumPy's, of which powers overflow to inf
     # ‖E‖_F over the region
     length = largest
     if norm == "linf":
         relative = np.broadcast_to(radius / (largest or 1.0), (n, n))
         length = largest * float(np.linalg.norm(relative)) * up
-        yield "entry by entry", *_entrywise(B, np.broadcast_to(radius, (n, n)) * up, k)
         if n <= EXACT_ORDER:
             q = largest * float(inf_to_one_norm(center.B[None])[0][0] + center.error.sum()) * up
             size = B.sum(axis=1).max() * B.sum(axis=0).max() * up
@@ -144,8 +175,8 @@ def _power(q: float, k: int) -> float:
     return max(q**k, TINY)
 
 
-def _entrywise(B: NDArray, half_widths: NDArray, k: int) -> tuple[float, float]:
-    """Return a bound of the spectral radius of Q = Δ|B|, and of max |B|Q^{k+1}(I − Q)⁻¹."""
+def _entrywise(B: NDArray, half_widths: NDArray, k: int, unit: NDArray) -> tuple[float, float]:
+    """Return a bound of the spectral radius of Q = Δ|B|, and of max |B|Q^{k+1}(I − Q)⁻¹·unit."""
     n = len(B)
     up = 1 + 4 * (n + 2) * EPS
     Q = half_widths @ B * up
@@ -166,7 +197,7 @@ def _entrywise(B: NDArray, half_widths: NDArray, k: int) -> tuple[float, float]:
     T = np.maximum(N + off * up, 0.0)
     for _ in range(k + 1):
         T = Q @ T * up + 4 * n * TINY
-    return theta, float((B @ T).max() * up)
+    return theta, float((B @ T * unit).max() * up)
 
 
 def _metrics(region: ScaledRegion, k: int) -> Iterator[tuple[str, float, float]]:
@@ -182,5 +213,7 @@ def _metrics(region: ScaledRegion, k: int) -> Iterator[tuple[str, float, float]]
         s = radius * (slope + loss * region.axes_lost)
         if fixed + s < 1:
             q = s / (1 - fixed)
-            size = np.linalg.norm(H, axis=1).max() * np.linalg.norm(G, axis=0).max()
+            rows, columns = region.units
+            size = (columns * np.linalg.norm(H, axis=1)).max()
+            size *= (rows * np.linalg.norm(G, axis=0)).max()
             yield "completely positive map", q, size * _power(q, k + 1) / (1 - fixed - s)

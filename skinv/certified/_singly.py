@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._arrays.conversion import as_array, as_double, flushes, to_host
+from .._arrays.conversion import as_array, as_double, flushes, is_complex, to_host
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import check_norm, norm_bound
 from ..bounds._refine import rounded
@@ -87,7 +87,8 @@ class SinglyMixin:
             if known is not None:
                 with np.errstate(all="ignore"):
                     if predict is None:
-                        x = guess(estimator, wide[None].reshape(1, -1), wide[None])[0]
+                        given = wide[None] if is_complex(wide) else wide.reshape(1, -1)
+                        x = guess(estimator, given, wide[None])[0]
                     else:
                         x = predict(wide)
                     proven = known.refined(wide, x, terms)
@@ -103,7 +104,7 @@ class SinglyMixin:
                     if A.dtype == wide.dtype:
                         return x, bound, status
                     narrow, moved = rounded(x[None], A.dtype, np.array([bound]), terms.norm)
-                    if moved[0] <= terms.tol:
+                    if moved[0] <= terms.tol and moved[0] < 1:
                         return narrow[0], float(moved[0]), status
             found = report(A[None])
             return found.inverse[0], float(found.bound[0]), str(found.status[0])
@@ -216,7 +217,7 @@ class Figures:
             rounding = rounding_of(arithmetic, n, size_D, size_A * size_X, size_A, size_X)
             known = ResidualNorms(size_D, rounding, size_A, size_X)
             bound = known.bound
-            if bound <= terms.tol:
+            if bound <= terms.tol and bound < 1:
                 return self._symmetric(a, x, bound, step, terms)
             if not size_D < min(0.9 * previous, 0.9) or step == terms.max_refine:
                 return None
@@ -225,7 +226,7 @@ class Figures:
                 y = x - y.dot(D)
             x = y
             ahead = known.stepped(terms.order, arithmetic, n)
-            if ahead <= terms.tol:
+            if ahead <= terms.tol and ahead < 1:
                 return self._symmetric(a, x, ahead, step + 1, terms)
         return None
 
@@ -312,7 +313,7 @@ class Figures:
                     return None
                 x = (x + x.T.conj()) * 0.5
                 bound = (bound + 3 * self._arithmetic.unit * (1 + bound)) * (1 + 2.0**-46)
-                if not bound <= terms.tol:
+                if not (bound <= terms.tol and bound < 1):
                     return None
         return x, bound, steps
 

@@ -32,6 +32,7 @@ from ..structures import Structure, packed_order, refuse_unstructured
 from .linear import LinearInverseApprox, taylor
 from .regressor import InverseRegressorMixin, WrapsRegressorMixin
 from .training.preparation import SERIES
+from .units import FitUnits, times_powers
 
 __all__ = ["StructuredInverse"]
 
@@ -44,6 +45,7 @@ class StructuredInverse(
     A symmetric matrix has n(n + 1)/2 free numbers, a complex one 2n² in an embedding of 4n²
     entries. The regressor gets these as features and those of the inverses as targets, about half
     of either, and answers are put together from its predictions: they have the structure exactly.
+    It gets them in units, of powers of two, in which rows and columns are of one size.
 
     Parameters
     ----------
@@ -102,6 +104,7 @@ class StructuredInverse(
     }
 
     center_ = Fitted()
+    _powers = Fitted()  # of two that matrices, and inverses, are multiplied with
 
     def __init__(
         self,
@@ -166,30 +169,35 @@ class StructuredInverse(
         rows = validate_rows(self, rows, reset=True, square=not self.packed)
         self._kind, self._packed = self.structure, self.packed
         self._is_complex = layout == Layout.COMPLEX or self.structure == "complex"
-        full = self._full(rows)
-        structure = self._structure
+        full, structure = self._full(rows), self._structure
+        units = FitUnits.of_structured(full, structure)
+        full = np.ldexp(full, units.x, dtype=np.float64)
         refuse_unstructured(structure, full)
         full = structure.project(full)
         if y is None:
-            inverse = training_inverses(full.astype(np.float64, copy=False))
+            inverse = training_inverses(full)
         else:
             inverse = real_array(flatten_stack(to_host(y))[0], "y")
             inverse = inverse if inverse.shape == full.shape else self._full(inverse)
+            inverse = np.ldexp(inverse, units.y)
             if not targets_are_inverses(full, inverse):
                 raise ValueError(
                     "Got targets that are not the inverses of the matrices, but an inverse is what "
                     "has their structure; leave y out to have it computed."
                 )
         inverse = structure.project(inverse)
-        self._own(center_=as_stack(full.mean(axis=0, dtype=np.float64)[None])[0])
-        targets = self._targets(full, inverse)
+        center = as_stack(full.mean(axis=0)[None])[0]
+        powers = (units.x.reshape(center.shape), units.y.reshape(center.shape))
+        self._own(center_=np.ldexp(center, -powers[0]), _powers=np.stack(powers))
+        targets = self._targets(full, inverse, center)
         if y is None and not self.packed:
             warn_of_single(X)
-        self.estimator_ = clone(self.estimator).fit(structure.pack(full), targets, **fit_params)
+        features = structure.pack(full).astype(rows.dtype, copy=False)
+        self.estimator_ = clone(self.estimator).fit(features, targets, **fit_params)
         return self
 
-    def _targets(self, full: NDArray, inverse: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Choose the baseline, and return what the regressor is to learn."""
+    def _targets(self, full: NDArray, inverse: NDArray, center: NDArray) -> NDArray[np.float64]:
+        """Choose the baseline, and return what the regressor is to learn, in units of the fit."""
         self.baseline_ = None if self.baseline == "auto" else self.baseline
         if self._kind == "positive_definite":
             # The free numbers of the upper factors R of inverses RᴴR.
@@ -205,8 +213,8 @@ class StructuredInverse(
         if self.baseline is None:
             return targets
         order = SERIES[self.baseline_ or "taylor2"]
-        self._series = self.center_, regular_inverse(self.center_), order
-        rest = targets - self._structure.pack(taylor(full.astype(np.float64), *self._series))
+        self._series = center, regular_inverse(center), order
+        rest = targets - self._structure.pack(taylor(full, *self._series))
         if self.baseline == "auto":
             if not np.sum(rest**2) <= np.sum((targets - targets.mean(axis=0)) ** 2):
                 return targets
@@ -255,7 +263,8 @@ class StructuredInverse(
         return values if self._packed else restore_layout(values, layout)
 
     def _predict_rows(self, rows: Any) -> Any:
-        full, structure = self._full(rows), self._structure
+        structure, (x, y) = self._structure, self._powers.reshape(2, -1)
+        full = times_powers(self._full(rows), x)
         features = structure.pack(full)
         ours = isinstance(unwrapped(self.estimator_, pipelines=True), InverseRegressorMixin)
         given = features if ours else to_host(features)
@@ -277,8 +286,8 @@ class StructuredInverse(
         elif self.baseline_ is not None:
             numbers = numbers + structure.pack(taylor(full, *self._series))
         if self._packed:
-            return numbers
-        values = structure.unpack(numbers)
+            return times_powers(numbers, -y[structure.first])
+        values = times_powers(structure.unpack(numbers), -y)
         bad = structure.violation(to_host(full)) > 0
         if bad.any():
             values[bad] = float("nan")
@@ -328,7 +337,7 @@ class StructuredInverse(
             layers[0] = layers[0][0] @ P.T, layers[0][1]
             W, b = layers[-1]
             layers[-1] = U.T @ W, b @ U
-        return ModelForm(
+        whole = ModelForm(
             form.constant @ U,
             form.origin @ U,
             None if form.linear is None else P @ form.linear @ U,
@@ -339,3 +348,4 @@ class StructuredInverse(
             np.ones(U.shape[1]),
             None if form.reduced is None else form.reduced.unpacked(P, U),
         )
+        return whole.in_units(*self._powers.reshape(2, -1))

@@ -19,9 +19,11 @@ from .._arrays.training import targets_are_inverses, training_rows
 from .._arrays.warned import warn
 from .._linalg.form import ModelForm
 from .._linalg.inverses import check_center, regular_inverse
+from .._linalg.units import unit_exponents
 from ..persistence import Fitted
 from .inference.engine import Engine
 from .inference.predictor import EnginePredictorMixin
+from .units import FitUnits
 
 __all__ = ["LinearInverseApprox"]
 
@@ -75,7 +77,8 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
     spectral radius of BE is below 1 (Neumann). In the first order the map is affine, with matrix
     −B ⊗ Bᵀ on flattened rows and constant 2·vec B. Predictions are computed by Horner's rule as
     B(I + N(I + N(…))) with N = −EB, in k + 1 products, or up to n = 8 as that affine map. A
-    refinement step on the first order is the third order, but for rounding.
+    refinement step on the first order is the third order, but for rounding. ``method="lstsq"``
+    fits inverses in units in which rows and columns of the training matrices are of one size.
 
     Examples
     --------
@@ -154,7 +157,9 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
                 rows, targets, self._inverse_targets = self._validate_training(X, y)
                 weight, scaled = _checked_weight(sample_weight, rows), self._inverse_targets
                 rcond = _VARIATION if scaled else None
-                x_mean, y_mean, matrix = affine_fit(rows, targets, weight, rcond, scaled=scaled)
+                units = FitUnits.of(rows, targets, scaled)
+                fitted = affine_fit(*units.scaled(rows, targets), weight, rcond, scaled=scaled)
+                x_mean, y_mean, matrix = units.undone(*fitted)
                 self._own(_x_mean=x_mean, _y_mean=y_mean, _map=matrix)
             else:
                 self._fit_taylor(X, y, sample_weight)
@@ -189,7 +194,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         elif X is None:
             raise ValueError("Got neither center nor data: pass center=..., or matrices to fit.")
         n = matrix_order(center.size)
-        magnitude = 0.0 if X is None else float(np.abs(rows).max())
+        magnitude = 0.0 if X is None else np.abs(rows).max(axis=0)
         inverse = regular_inverse(center.reshape(n, n), magnitude)
         self._own(center_=center.reshape(n, n), inverse_=inverse)
         self._y_ndim, self._inverse_targets = 2, True
@@ -201,7 +206,8 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         n = len(self.center_)
         some = rows[:: -(-len(rows) // _LOOKED_AT)].reshape(-1, n, n)
         with np.errstate(all="ignore"):
-            N = self.inverse_ @ (some - self.center_)
+            c = unit_exponents(self.center_, self.inverse_)[1]
+            N = np.ldexp(self.inverse_ @ (some - self.center_), c - c[:, None])
             far = ~(np.einsum("kij,kij->k", N, N) < 1)  # the norm bounds the spectral radius
             far[far] = [
                 not np.isfinite(E).all() or np.abs(np.linalg.eigvals(E)).max() >= 1 for E in N[far]
@@ -269,8 +275,8 @@ def taylor(rows: Any, center: NDArray, inverse: NDArray, order: int = 1) -> Any:
 def center_and_inverse(rows: NDArray, center: NDArray | None = None) -> tuple[NDArray, NDArray]:
     """Return a centre of matrices, their mean if None, and its inverse; singular ones raise."""
     n = matrix_order(rows.shape[1])
-    center = rows.mean(axis=0).reshape(n, n) if center is None else center
-    return center, regular_inverse(center, float(np.abs(rows).max()))
+    center = rows.mean(axis=0, dtype=np.float64).reshape(n, n) if center is None else center
+    return center, regular_inverse(center, np.abs(rows).max(axis=0))
 
 
 def varies(mean: NDArray, deviation: NDArray) -> NDArray[np.bool_]:

@@ -173,8 +173,10 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
     training: Adam without autograd (in a CUDA graph where there is a GPU), and steps of
     Levenberg-Marquardt from analytic normal matrices with geodesic acceleration (Transtrum and
     Sethna 2012, "Improvements to the Levenberg-Marquardt algorithm for nonlinear least-squares
-    minimization"). A fit that is interrupted from the keyboard warns, and leaves the best model so
-    far. A pickled model holds NumPy arrays only.
+    minimization"). Of inverses the loss is the squared Frobenius error in units, of powers of two,
+    in which rows and columns of the training matrices are of one size, so that a fit does not
+    depend on those of the caller; R² is in those of the caller. A fit that is interrupted from the
+    keyboard warns, and leaves the best model so far. A pickled model holds NumPy arrays only.
 
     Examples
     --------

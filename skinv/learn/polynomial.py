@@ -17,6 +17,7 @@ from ..persistence import Fitted
 from .extrapolation import ExtrapolationMixin
 from .linear import center_and_inverse
 from .selection import fit_polynomial
+from .units import FitUnits
 
 __all__ = ["PolynomialInverseApprox"]
 
@@ -154,18 +155,18 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
                 self.__dict__.pop(name, None)
             factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
             rows, targets, self._inverse_targets = self._validate_training(X, y)
-            rows = rows.astype(np.float64, copy=False)
             with np.errstate(all="ignore"):  # of numbers of very different size
+                units = FitUnits.of(rows, targets, self._inverse_targets)
+                scaled = units.scaled(rows, targets)
                 found = fit_polynomial(
-                    rows,
-                    targets,
+                    *scaled,
                     inverses=self._inverse_targets,
                     n_components=None if self.n_components == "auto" else int(self.n_components),
                     degree=None if self.degree == "auto" else int(self.degree),
                     max_terms=int(self.max_terms),
                 )
                 if found is not None:
-                    self._map = found.to_map(rows, targets, factor)
+                    self._map = found.to_map(*scaled, factor).in_units(units.x, units.y)
                     self.n_components_ = self._map.projection.shape[1]
                     self.n_terms_ = len(found.monomials) + 1
                     self.degree_ = max(map(len, found.monomials), default=0)

@@ -1,11 +1,11 @@
 """Reduced coordinates of a family of matrices: the few directions in which it moves its inverses.
 
 With B the inverse of the mean, a deviation E of a matrix moves the inverse by −BEB, to first order.
-The coordinates are the principal directions of these effects over the training matrices, in units
-in which rows and columns of the inverses are of a common size: what matters is what moves the
-inverse. For other quantities than inverses they are those of the standardized features. What a few
-coordinates do not see is looked at through a few random directions of the rest (a sketch), so that
-a prediction can tell when it is asked for what the training never showed.
+The coordinates are the principal directions of these effects over the training matrices, which are
+in units in which rows and columns are of a common size: what matters is what moves the inverse. For
+other quantities than inverses they are those of the standardized features. What a few coordinates
+do not see is looked at through a few random directions of the rest (a sketch), so that a prediction
+can tell when it is asked for what the training never showed.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from sklearn.utils.extmath import randomized_svd
 
 from .._arrays.shapes import matrix_order
 from .._linalg.inverses import regular_inverse
-from .._linalg.units import unit_exponents
 from .linear import varies
 
 # Directions that are looked for, and those of the rest through which that is looked at.
@@ -85,7 +84,7 @@ class Directions:
         by_features: bool = False,
     ):
         self.origin = rows.mean(axis=0)
-        effects = Effects.of_inverses(rows, targets, self.origin) if inverses else None
+        effects = Effects.of_inverses(rows, self.origin) if inverses else None
         if effects is None or by_features:
             unit = None if effects is None else effects.y_unit
             effects = Effects.of_features(rows, targets, unit)
@@ -148,18 +147,15 @@ class Effects:
     varying: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of_inverses(cls, rows: NDArray, targets: NDArray, origin: NDArray) -> "Effects | None":
+    def of_inverses(cls, rows: NDArray, origin: NDArray) -> "Effects | None":
         """Return the effects on inverses, or None if the mean is singular."""
         n = matrix_order(origin.size)
         center = origin.reshape(n, n)
         try:
-            B = regular_inverse(center, float(np.abs(rows).max(initial=0.0)))
+            B = regular_inverse(center, np.abs(rows).max(axis=0, initial=0.0))
         except ValueError:
             return None
-        usual = [_root_mean_square(values).reshape(n, n) for values in (rows, targets)]
-        r, c = unit_exponents(*usual)
-        unit = np.ldexp(1.0, np.clip(-(c[:, None] + r), -1000, 1000)).ravel()
-        return cls(unit, inverse=B)
+        return cls(np.ones(n * n), inverse=B)
 
     @classmethod
     def of_features(
@@ -169,12 +165,10 @@ class Effects:
         x_unit, varying = _standardizing(rows)
         if y_unit is None:
             y_unit, _ = _standardizing(targets)
-        else:  # in the units of A, changes of its constant entries count as those of others
-            n = matrix_order(x_unit.size)
-            still = (1 / y_unit).reshape(n, n).T.ravel()
-            if varying.any():
-                still *= np.exp(np.mean(np.log(x_unit[varying] / still[varying])))
-            x_unit = np.where(varying, x_unit, still)
+        elif varying.any():  # changes of constant entries of matrices count as those of others
+            x_unit = np.where(varying, x_unit, np.exp(np.mean(np.log(x_unit[varying]))))
+        else:
+            x_unit = np.ones_like(x_unit)
         return cls(y_unit, x_unit=x_unit, varying=varying)
 
     def of(self, E: NDArray) -> NDArray[np.float64]:
@@ -228,11 +222,6 @@ def _standardizing(values: NDArray) -> tuple[NDArray[np.float64], NDArray[np.boo
     # What holds nothing but rounding counts by what is usual elsewhere: that it changes is seen.
     size = np.where(varying, deviation, usual)
     return 1 / np.maximum(size, np.finfo(np.float64).tiny), varying
-
-
-def _root_mean_square(values: NDArray) -> NDArray[np.float64]:
-    largest = np.abs(values).max(axis=0, initial=0.0)  # of each, whatever units the others are in
-    return np.sqrt(np.mean((values / _positive(largest)) ** 2, axis=0)) * largest
 
 
 def _positive(size: NDArray) -> NDArray[np.float64]:

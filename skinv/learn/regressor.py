@@ -24,6 +24,7 @@ from .._arrays.validation import validate_rows
 from .._arrays.warned import warn
 from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..persistence import PersistentMixin
+from .units import FitUnits
 
 
 class WrapsRegressorMixin:
@@ -94,7 +95,8 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             return rows, training_inverses(rows.astype(np.float64, copy=False)), True
         inverses = targets_are_inverses(rows, targets)
         if inverses:
-            check_inverse_targets(as_stack(rows), as_stack(targets))
+            scaled = FitUnits.of(rows, targets).scaled(rows, targets)
+            check_inverse_targets(*map(as_stack, scaled))
         return rows, targets, inverses
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -114,7 +116,8 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         -------
         float
             R² over all outputs, each weighted by its variance, so that entries of the inverse that
-            do not vary count for nothing. NaN if no matrix is answered.
+            do not vary count for nothing, and those in small units hardly. NaN if no matrix is
+            answered.
 
         Raises
         ------

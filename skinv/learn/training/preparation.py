@@ -17,6 +17,7 @@ from ..._arrays.conversion import like
 from ..._linalg.form import Layers, ModelForm
 from ..._linalg.inverses import regular_inverse
 from ..linear import affine_fit, center_and_inverse, taylor, varies
+from ..units import FitUnits
 from .residual import Residual
 
 # Directions of the inputs that vary by less than this share of the largest keep the tangent.
@@ -107,6 +108,26 @@ class Preparation:
         # The affine fit was made on these samples; others it would miss by more.
         better = left_by_series * max(n_samples - n_fitted, 0) < left * n_samples
         return series if better else self
+
+    def in_units(self, units: FitUnits) -> "Preparation":
+        """Return the same for training data that were scaled to these units."""
+        x, y = units.x[self.kept], units.y
+        center, affine = self.center, self.affine
+        if center is not None:
+            shape = center[0].shape
+            center = (
+                np.ldexp(center[0], -units.x.reshape(shape)),
+                np.ldexp(center[1], -y.reshape(shape)),
+            )
+        return replace(
+            self,
+            x_mean=np.ldexp(self.x_mean, -x),
+            x_scale=np.ldexp(self.x_scale, -x),
+            y_mean=np.ldexp(self.y_mean, -y),
+            y_scale=np.ldexp(self.y_scale, -y),
+            affine=None if affine is None else units.undone(*affine, self.kept),
+            center=center,
+        )
 
     @classmethod
     def from_state(cls, **state: Any) -> "Preparation | Residual":

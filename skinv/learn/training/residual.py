@@ -10,6 +10,7 @@ from ..._arrays.conversion import like
 from ..._linalg.form import Layers, ModelForm, ReducedMap
 from ..least_squares import Polynomial, design, limits_of, output_basis
 from ..reduction import leading_directions
+from ..units import FitUnits
 
 # Principal directions of what is left that are learned, at most, and the share of its square that
 # may be left out.
@@ -87,6 +88,11 @@ class Residual:
         """Tell whether rounding is all that is left."""
         largest = float(np.abs(targets * self.y_unit).max(initial=0.0))
         return bool(self.y_scale[0] <= _ROUNDING * largest)
+
+    def in_units(self, units: FitUnits) -> "Residual":
+        """Return the same for training data that were scaled to these units."""
+        baseline = self.baseline.in_units(units.x, units.y)
+        return replace(self, baseline=baseline, y_unit=np.ldexp(self.y_unit, units.y))
 
     @property
     def n_outputs(self) -> int:

@@ -14,6 +14,7 @@ from ..._arrays.shapes import as_stack
 from ..._arrays.warned import warn
 from ..reduction import Directions
 from ..selection import fit_polynomial
+from ..units import FitUnits
 from .preparation import SERIES, Preparation, random_layers, taylor_layers
 from .residual import Residual
 
@@ -46,7 +47,8 @@ def start_reduced(
         )
     if model.n_components is None or on_entries or (model.baseline is None and not stated):
         return None
-    rows = rows.astype(np.float64, copy=False)
+    units = FitUnits.of(rows, targets, inverses)
+    rows, targets = units.scaled(rows, targets)
     if not stated and looks:
         some = slice(None, None, max(len(rows) // _LOOKED_AT, 1))
         directions = Directions(rows[some], targets[some], inverses=inverses)
@@ -67,7 +69,7 @@ def start_reduced(
         series = Preparation.fit(rows, targets, "taylor", inverses=True)
         sizes = [len(series.kept), 1, n_outputs]
         layers = [(np.zeros((n, m)), np.zeros(n)) for m, n in pairwise(sizes)]
-        _set_out(model, inverses, n_outputs, series, layers)
+        _set_out(model, inverses, n_outputs, series.in_units(units), layers)
         return False
     prepared = Residual.of(
         found,
@@ -82,7 +84,7 @@ def start_reduced(
     width = int((len(rows) * _TRAINED * m / _NUMBERS - m) / (k + 1 + m))
     hidden = [min(max(width, 1), _UNITS)] if free else hidden_sizes(model, k, m)
     layers = random_layers([k, *hidden, m], model._rng)
-    _set_out(model, inverses, n_outputs, prepared, layers)
+    _set_out(model, inverses, n_outputs, prepared.in_units(units), layers)
     nothing = k == 0 or prepared.is_rounding(targets)
     return not free or (width >= _FEWEST and not nothing)
 
@@ -105,6 +107,10 @@ def start(
             f"{'' if inverses else ' and targets that are not inverses'}: pass "
             f"activation='relu', baseline=None and no y, or init='default'."
         )
+    units = FitUnits.of(rows, targets, inverses)
+    rows, targets = units.scaled(rows, targets)
+    if center is not None:
+        center = np.ldexp(center, units.x.reshape(center.shape))
     with np.errstate(all="ignore"):
         prepared = Preparation.fit(rows, targets, model.baseline, inverses=inverses, center=center)
     sizes = len(prepared.kept), targets.shape[1]
@@ -121,7 +127,7 @@ def start(
         layers = taylor_layers(prepared, rows, center, hidden[0], model._rng)
     else:
         layers = random_layers([len(prepared.kept), *hidden, targets.shape[1]], model._rng)
-    _set_out(model, inverses, targets.shape[1], prepared, layers)
+    _set_out(model, inverses, targets.shape[1], prepared.in_units(units), layers)
 
 
 def _set_out(
