@@ -114,7 +114,8 @@ def series(rounds, quick):
                 m,
                 rounds,
             )
-            out[f"order {order}, n = {n}, {dtype.__name__}, to {tol:.0e}"] = figures | {"proven": shares}
+            name = f"order {order}, n = {n}, {dtype.__name__}, to {tol:.0e}"
+            out[name] = figures | {"proven": shares}
     return out
 
 
