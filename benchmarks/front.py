@@ -1,4 +1,4 @@
-"""What functions of the front door cost, against NumPy's, which prove nothing: ratios, side by side.
+"""What functions of the front door cost, against NumPy's, which prove nothing: side by side.
 
 python benchmarks/front.py [--rounds 9]
 
