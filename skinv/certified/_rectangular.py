@@ -277,7 +277,7 @@ def _by_normal_equations(A: Any, weight: Any) -> tuple[Any, Any, Any]:
     outside = outside * (1 + d) + step
     low, high = _norms(Y)
     bound = (residual + outside * (1 + residual) / (low - outside)) * _UP
-    return Y, *_kept(bound, (low > outside) & (residual < 1), 1 / high)
+    return Y, *_kept(bound, low > outside, 1 / high)
 
 
 def _inverses(G: Any) -> Any:
