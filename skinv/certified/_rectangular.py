@@ -29,7 +29,7 @@ from .._linalg.products import add_to_diagonal, column_norms, exact_inverse, fro
 from .._linalg.scaling import not_zero, powers_of_two, times_power
 from .._linalg.small import LARGEST, small_inverses
 from .._linalg.threads import in_threads
-from .._linalg.workspace import copied, empty, empty_like, indices, pieces
+from .._linalg.workspace import copied, empty, empty_like, indices, piece_memory, pieces
 from ..bounds._refine import rounded
 from ._exact import invert
 from ._functions import _CHECKS, Fallback, _refuse
@@ -247,7 +247,7 @@ def _proven(A: Any, weight: Any) -> tuple[Any, Any, Any]:
                 x = x.swapaxes(1, 2)
             X[piece], bound[piece] = x, namespace(A).where(off < 1, off, np.inf)
 
-    in_threads(prove, pieces(k, n, as_double(A[:0]).itemsize), A)
+    in_threads(prove, pieces(k, n, as_double(A[:0]).itemsize, piece_memory(A)), A)
     return X, bound, distance
 
 
