@@ -168,6 +168,9 @@ def test_deficient_matrices():
         assert (report.bound < 1).all() or (report.bound == np.inf).all()
         assert (report.distance == 0).all()
         assert (report.rank == -1).all()
+    tiny = skinv.pinv(A * 1e-180, damping=[0.0, 1e-181] * 25, return_report=True)
+    assert (tiny.bound[::2] == np.inf).all()
+    assert (tiny.bound[1::2] < 1e-9).all()
     zero = skinv.pinv(np.zeros((3, 2)), damping=1e-3, return_report=True)
     assert (zero.inverse == 0).all()
     assert zero.bound == 0
@@ -219,6 +222,7 @@ def test_layouts(convert):
     assert tuple(report.bound.shape) == tuple(report.distance.shape) == (2, 3)
     assert report.status.shape == report.rank.shape == (2, 3)
     assert skinv.pinv(convert(A[0, 0])).shape == (5, 4)
+    assert skinv.pinv(convert(A[0, 0]), damping=0.1, return_report=True).rank == 4
     assert skinv.pinv(convert(A[:0])).shape == (0, 3, 5, 4)
     np.testing.assert_array_equal(np.asarray(given), A)
 

@@ -42,7 +42,7 @@ _UP = 1 + 2.0**-45
 # Rows that are so much larger than the smallest are taken for that much larger.
 _SMALL = 2.0**-500
 _TINY = 2.0**-1000
-_KEPT = ProofTerms(1.0, 2, "fro", 2, "keep")
+_LENIENT = ProofTerms(1.0, 2, "fro", 2, "keep")
 
 
 def pinv(
@@ -292,7 +292,7 @@ def _inverses(G: Any) -> Any:
 
 def _by_inverse(A: Any) -> tuple[Any, Any, Any]:
     """Return inverses of square matrices, in whatever units their rows and columns are."""
-    found = invert(A, empty_like(A), sizes(A), _KEPT)
+    found = invert(A, empty_like(A), sizes(A), _LENIENT)
     unit = powers_of_two(found.inverse, (1, 2))
     far = 1 / _norms(times_power(found.inverse, 1 / unit))[1] / unit[:, 0, 0]
     return found.inverse, *_kept(found.bound, found.bound < 1, far)
@@ -304,14 +304,13 @@ def _by_factors(A: Any, weight: Any) -> tuple[Any, Any, Any]:
     With D of powers of two (DB)⁺ = B⁺D⁻¹, column by column.
     """
     xp, (m, n) = namespace(A), A.shape[1:]
-    unit = powers_of_two(A, 2)
-    if weight is not None:
-        unit = xp.maximum(unit, powers_of_two(weight)[:, None, None])
-    B = times_power(A, 1 / unit)
+    B = A
     if weight is not None:
         W = xp.zeros_like(A[:, :, :m])
-        add_to_diagonal(W, times_power(weight[:, None], 1 / unit[:, :, 0]))
-        B = xp.concat([B, W], axis=2)
+        W[:, range(m), range(m)] = xp.astype(weight[:, None], W.dtype)
+        B = xp.concat([A, W], axis=2)
+    unit = powers_of_two(B, 2)
+    B = times_power(B, 1 / unit)
     Q, T = xp.linalg.qr(copied(_adjoint(B)))
     X = product(Q, _adjoint(exact_inverse(T)))
     error, columns = _column_errors(B, X, n)
