@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .certified._estimator import CertifiedInverse
 from .certified._functions import inv, solve
+from .certified._rectangular import pinv
 from .geometry._sampler import FeasibleRegionSampler
 from .learn.free_numbers import StructuredInverse
 from .learn.linear import LinearInverseApprox
@@ -22,6 +23,7 @@ __all__ = [
     "SingularDistanceScorer",
     "StructuredInverse",
     "inv",
+    "pinv",
     "solve",
 ]
 

@@ -51,7 +51,7 @@ def test_figures_are_those_of_the_result_files():
         check=True,
     ).stdout
     tables = printed.strip().split("\n\n")
-    assert len(tables) == 10
+    assert len(tables) == 11
     text = README.read_text(encoding="utf-8")
     for table in tables:
         assert table.strip() in text

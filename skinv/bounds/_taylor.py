@@ -94,11 +94,12 @@ def taylor_bound(
     """
     if not isinstance(order, Integral) or order < 1:
         raise ValueError(f"Got order={order!r}, but an integer >= 1 is expected.")
+    order = int(order)  # of NumPy's they might overflow
     found: dict[str, tuple[float, float]] = {}
     for region, tests in _in_units(*checked(center, radius, norm, axes), norm):
         up = 1 + 64 * (region.center.n + order) * EPS
         with np.errstate(all="ignore"):
-            for test, q, error in tests(region, norm, int(order)):
+            for test, q, error in tests(region, norm, order):
                 # No error is 0, though numbers may underflow on the way, but that of the centre.
                 error = max(float(error), _LEAST) * up if region.radius.any() else 0.0
                 error = float(scaled_up(error, -region.step))
@@ -107,9 +108,7 @@ def taylor_bound(
     errors = {name: error for name, (error, _) in found.items()}
     test = min(errors, key=errors.__getitem__, default="none")
     error, q = found.get(test, (np.inf, np.inf))
-    return TaylorBound(
-        max_error=error, q=q, test=test, max_errors=errors, order=int(order), norm=norm
-    )
+    return TaylorBound(max_error=error, q=q, test=test, max_errors=errors, order=order, norm=norm)
 
 
 def _in_units(

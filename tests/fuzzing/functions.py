@@ -61,3 +61,21 @@ def fuzz_solve(c):
     for k in np.flatnonzero(np.isfinite(bound)):
         M = embedded(A.stack[k][None].astype(complex))[0]
         assert np.isfinite(oracle(M).errors(np.zeros_like(M))).all()  # it is regular
+
+
+@entry("pinv")
+def fuzz_pinv(c):
+    A = c.matrices(c.of(1, 2, 3), layouts=("stack",))
+    if A.right and A.numbers.ndim == 3 and c.one_in(2):
+        A = Given(A.value[..., :1], A.numbers[..., :1], "some")
+    options, lam = some_options(c), c.rather((0.0, 0.1, 1e-200), (-1.0, np.nan, "a"))
+    found = attempt(skinv.pinv, A, damping=lam, return_report=True, **options)
+    if found is REFUSED or not A.right or A.numbers.ndim != 3:
+        return
+    X, bound = on_host(found.inverse), on_host(found.bound)
+    assert X.shape == A.numbers.swapaxes(1, 2).shape
+    assert bound.shape == found.status.shape == X.shape[:1]
+    assert (bound >= 0).all()
+    lost = bound == np.inf
+    assert np.isnan(X[lost]).all() or options.get("fallback") == "keep"
+    assert (on_host(found.distance) >= 0).all()
