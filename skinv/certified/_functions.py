@@ -248,7 +248,7 @@ def _report_of(found: Any, inverse: Any, given: Given) -> InverseReport:
 
 def _stack_of(report: InverseReport, given: Given) -> Any:
     """Return the inverses in a report as a stack again, and their bounds."""
-    X, bound = report["inverse"], report["bound"]
+    X, bound = (M.detach() if is_tensor(M) else M for M in (report["inverse"], report["bound"]))
     X = namespace(X).moveaxis(X, given.axes, (-2, -1)).reshape(given.stack.shape)
     X, bound = ((to_host(M) if is_foreign(M) else host_view(M)) for M in (X, bound))
     return np.asarray(X) if not is_tensor(X) else X, bound.reshape(-1)

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from .._arrays.conversion import as_tensor
+
 
 class _Inverse(torch.autograd.Function):
     """X = A⁻¹ has the derivative −X dA X: by its own numbers, for any order."""
@@ -56,7 +58,8 @@ def inverse_of(A: torch.Tensor, X: torch.Tensor, axes: tuple[int, int]) -> torch
 
 def solution_of(A: Any, b: Any, x: torch.Tensor, solve: Callable) -> torch.Tensor:
     """Return the solutions x of Ax = b with gradients; `solve` finds those that these take."""
-    A, b = (torch.as_tensor(M, dtype=x.dtype, device=x.device) for M in (A, b))
+    A, b = (M if isinstance(M, torch.Tensor) else as_tensor(M) for M in (A, b))
+    A, b = (M.to(x.device, x.dtype) for M in (A, b))
     vector = b.ndim == 1
     b, x = (b[:, None], x[..., None]) if vector else (b, x)
     leading, n = x.shape[:-2], A.shape[-1]
