@@ -105,7 +105,8 @@ class SolvesMixin:
         at most q/(1 − q) times the step, rounding aside. Near the centre A₀, with P its inverse, q
         is at most ‖P‖₂‖A − A₀‖_F, or ``max (|P||A − A₀|w)/w`` in a weighted maximum norm. A family
         that moves in few directions V_j, A = A₀ + Σ z_j V_j + F, has
-        ``Σ |z_j|‖PV_j‖₂ + ‖P‖₂‖F‖_F`` instead. Where rows or columns of A₀ are in different units all this is in others.
+        ``Σ |z_j|‖PV_j‖₂ + ‖P‖₂‖F‖_F`` instead. Where rows or columns of A₀ are in different units
+        all this is in others.
 
         With ``|I − PA|w <= qw`` for some w > 0 and s = P(b − Ax) the radius is
         ``|s| + q/(1 − q) w max(|s|/w)`` (Rump 2010, "Verification methods: rigorous results using
