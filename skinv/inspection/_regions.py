@@ -152,12 +152,12 @@ def activation_regions(
     >>> regions = activation_regions(net, box, 10_000, patterns="all")
     >>> regions[["pattern", "share", "coefficient_gap"]].round(2)
       pattern  share  coefficient_gap
-    0      11   0.69             0.17
-    1      01   0.16             0.25
-    2      00   0.09             0.36
+    0      11   0.67             0.17
+    1      01   0.17             0.25
+    2      00   0.10             0.36
     3      10   0.06             0.23
     >>> maps = regions.attrs["maps"]
-    >>> maps.maximizers[2, 0].reshape(2, 2)  # where |f − L| of entry 0 is 0.13
+    >>> maps.maximizers[2, 0].reshape(2, 2)  # where |f − L| of entry 0 is 0.12
     array([[3.5, 0.5],
            [0.5, 2.5]])
     """
