@@ -116,6 +116,9 @@ def test_layouts(convert):
         assert tuple(report.bound.shape) == report.status.shape == (2, 3)
     np.testing.assert_allclose(np.asarray(skinv.inv(convert(A[0, 0]))), expected[0, 0], rtol=1e-12)
     assert skinv.inv(convert(A[:0])).shape == (0, 3, 4, 4)
+    report = skinv.inv(given, return_report=True)
+    for name in ("radius", "condition", "distance"):
+        assert type(report[name]) is type(given)
     np.testing.assert_array_equal(np.asarray(given), A)
 
 
@@ -245,6 +248,37 @@ def test_gradients(dtype):
     with torch.no_grad():
         assert not skinv.inv(A).requires_grad
     assert not skinv.inv(A.detach()).requires_grad
+
+
+def test_what_is_asked_for_later():
+    """Of the answers as they are then, in whatever library; without a tolerance all is taken."""
+    for A in (np.diag([1.0, 1e-3]), np.diag([1.0, 1e-3])[None]):
+        report = skinv.inv(A, return_report=True)
+        report.inverse *= 0.01
+        assert (report.distance <= 1e-3).all()
+        assert (report.condition >= 1e3).all()
+    n = np.arange(9)
+    hilbert, b = 1 / (n[:, None] + n + 1), np.ones(9)
+    x = skinv.solve(hilbert, b)
+    for fallback in ("nan", "raise", "exact-raise"):
+        np.testing.assert_array_equal(skinv.solve(hilbert, b, fallback=fallback), x)
+    with pytest.raises(ValueError, match="could not be proven"):
+        skinv.solve(np.ones((2, 2)), np.ones(2), fallback="raise")
+    assert skinv.solve(hilbert, b, near=np.eye(9), return_report=True).status == "inaccurate"
+    tiny = np.diag([1e-310] * 6) + 1e-311
+    assert skinv.inv(tiny[None], return_report=True).status[0] == "rejected"
+
+
+def test_gradients_of_columns():
+    """A bad right-hand side has none, its neighbours have; what comes as NaN goes on as NaN."""
+    A = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    b = torch.tensor([[1.0, np.nan], [2.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    skinv.solve(A, b)[:, 0].sum().backward()
+    torch.testing.assert_close(A.grad, torch.tensor([[-0.08, -0.24], [-0.04, -0.12]]).double())
+    assert (b.grad[:, 1] == 0).all()
+    A.grad = None
+    (skinv.solve(A, torch.ones(2, dtype=torch.float64)) * torch.inf).sum().backward()
+    assert torch.isnan(A.grad).any()
 
 
 def test_what_is_refused():

@@ -302,3 +302,13 @@ def test_what_is_refused():
             skinv.pinv(np.ones((2, 3)), **named)
     with pytest.raises(ValueError, match="float64"):
         skinv.pinv(np.array([[2**53 + 1, 0]]))
+
+
+def test_damping_of_others_changes_nothing():
+    """A matrix without damping is proven as if it were alone."""
+    A = np.array([[[3.0, 1e-20], [1.0, 2e-20]], np.eye(2)])
+    alone = skinv.pinv(A, return_report=True)
+    beside = skinv.pinv(A, damping=[0.0, 0.1], return_report=True)
+    assert list(beside.status) == list(alone.status) == ["exact", "exact"]
+    np.testing.assert_array_equal(beside.inverse[0], alone.inverse[0])
+    assert beside.bound[0] == alone.bound[0]

@@ -1,6 +1,8 @@
 """Several threads: the same bits, the caller's warnings and errors, and nothing left behind."""
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -147,3 +149,25 @@ def test_as_many_as_the_process_gives():
         assert skinv._linalg.threads._n_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_half_precision_in_inference_mode(several):
+    """Workers are not in the mode of the caller, and write to its memory."""
+    model = CertifiedInverse(LinearInverseApprox(CENTER)).fit()
+    A = torch.from_numpy(np.nan_to_num(MANY)).half()
+    with torch.inference_mode():
+        inside = model.report(A * 1)
+    assert (inside.bound == model.report(A).bound).all()
+
+
+def test_after_the_end_of_the_main_thread():
+    """There are no workers any more; the caller's thread does all by itself."""
+    code = """
+import atexit, numpy as np, skinv
+import skinv._linalg.threads as threads
+threads._n_threads = lambda: 2
+A = np.random.default_rng(0).standard_normal((60_000, 9, 9))
+atexit.register(lambda: print(np.isfinite(skinv.inv(A)).all()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "True", done.stderr

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .conversion import is_tensor
+from .conversion import is_tensor, to_host
 from .warned import warn
 
 _NAME = "_skinv_moved"
@@ -41,7 +41,10 @@ def remember(result: Any, moved: NDArray[np.intp]) -> Any:
 def moved_rows(X: Any) -> NDArray[np.intp]:
     """Return which rows were moved into a region, if they are still what they were moved to."""
     moved, before = getattr(X, _NAME, (_NONE, None))
-    return moved if moved.size and bool((X[moved] == before).all()) else _NONE
+    if not moved.size:
+        return _NONE
+    same = (X[moved] == before).reshape(len(moved), -1).all(1)
+    return moved[np.asarray(to_host(same))]
 
 
 def warn_of_projection(moved: NDArray) -> None:

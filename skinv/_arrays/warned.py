@@ -1,6 +1,7 @@
 """Warnings at the line of whoever called skinv."""
 
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from sklearn.utils import _set_output
 
 # What stands between a caller and the function that warns.
-_BETWEEN = (str(Path(__file__).parents[1]), contextlib.__file__, _set_output.__file__)
+_BETWEEN = (str(Path(__file__).parents[1]) + os.sep, contextlib.__file__, _set_output.__file__)
 # Where warnings of a worker are kept, and the number of its piece.
 _KEPT: ContextVar[tuple[list, int] | None] = ContextVar("kept", default=None)
 

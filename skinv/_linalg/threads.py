@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
 from functools import cache
 from threading import Lock
@@ -54,9 +54,11 @@ def _run(work: Callable[[slice], Any], todo: list[slice], count: int) -> None:
                 errors[number] = error
         Workspace.of_thread().trim()
 
-    others = []
+    others: list[Future] = []
     if count > 1:
-        others = [_STATE.pool.submit(copy_context().run, share) for _ in range(count - 1)]
+        with suppress(RuntimeError):  # at the end of the process there are no workers any more
+            for _ in range(count - 1):
+                others.append(_STATE.pool.submit(copy_context().run, share))
     share()
     for other in others:
         other.result()

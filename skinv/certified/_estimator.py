@@ -19,6 +19,7 @@ from .._arrays.conversion import (
     real_array,
     to_host,
 )
+from .._arrays.estimators import unwrapped
 from .._arrays.memory import host_view
 from .._arrays.projected import moved_rows
 from .._arrays.results import PROVEN, InverseReport
@@ -33,7 +34,7 @@ from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..refinement import ORDERS
 from ._anchor import Anchor
 from ._family import members
-from ._fitting import FitsMixin, final_of, is_by_row
+from ._fitting import FitsMixin, is_by_row
 from ._guesses import OURS, guess
 from ._proofs import STATUSES, ProofTerms, certify, certify_all, radius_of
 from ._singly import SinglyMixin
@@ -291,7 +292,7 @@ class CertifiedInverse(
             self.tol, self.order, check_norm(self.norm), self.max_refine, self.fallback
         )
         estimator, predicted = ready.estimator_, None
-        if type(final_of(estimator)) in OURS:
+        if type(unwrapped(estimator)) in OURS:
             given = host_view(given)
         else:
             # They are asked once, whatever the blocks: what they say may depend on the batch.

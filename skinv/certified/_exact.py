@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.conversion import namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.norms import norm_bound, scales, sizes
 from .._linalg.products import exact_inverse, product_error
@@ -32,6 +33,16 @@ def exact_inverses(A: Any, X: Any, norm: str, size: Any = None) -> Any:
         Y = exact_inverse(A[weak])
         X[weak], bound[weak] = Y, _bound(A[weak], Y, norm)
     return bound
+
+
+def has_zero_pivot(A: Any, X: Any) -> Any:
+    """Tell at which matrices LAPACK met a zero pivot: others, too, have inverses that overflow."""
+    xp, singular = namespace(A), namespace(A).isnan(X[:, 0, 0])
+    rows = indices(singular)
+    if len(rows):  # the sign of the determinant comes from the very same factorisation
+        with np.errstate(all="ignore"):
+            singular[rows] = xp.linalg.slogdet(A[rows])[0] == 0
+    return singular
 
 
 def _bound(A: Any, X: Any, norm: str, size: Any = None) -> Any:

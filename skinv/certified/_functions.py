@@ -32,7 +32,7 @@ from .._arrays.rows import list_rows
 from .._arrays.shapes import Leading, Matrices, refuse_unsquare
 from .._linalg.norms import norm_bound
 from .._linalg.workspace import copied
-from ..bounds._residual import scaled
+from ..bounds._residual import proven, scaled
 from ..learn.linear import LinearInverseApprox
 from ._estimator import CertifiedInverse
 from ._proofs import EXACT, STATUSES, ProofTerms, certify_all, invert, radius_of
@@ -247,15 +247,15 @@ def _report_of(found: Any, inverse: Any, given: Given) -> InverseReport:
 
 
 def _stack_of(report: InverseReport, given: Given) -> Any:
-    """Return the inverses in a report as a stack again, and their bounds."""
-    X, bound = (M.detach() if is_tensor(M) else M for M in (report["inverse"], report["bound"]))
+    """Return the inverses in a report, as they are now, as a stack again."""
+    X = report["inverse"]
+    X = X.detach() if is_tensor(X) else np.asarray(to_host(X))
     X = namespace(X).moveaxis(X, given.axes, (-2, -1)).reshape(given.stack.shape)
-    X, bound = ((to_host(M) if is_foreign(M) else host_view(M)) for M in (X, bound))
-    return np.asarray(X) if not is_tensor(X) else X, bound.reshape(-1)
+    return host_view(X)
 
 
 def _radius(report: InverseReport, given: Given) -> Any:
-    X, _ = _stack_of(report, given)
+    X = _stack_of(report, given)
     return given.matrices(radius_of(InverseReport(inverse=X), given.stack))
 
 
@@ -273,8 +273,8 @@ def _distance(report: InverseReport, given: Given) -> Any:
 
 def _norms(report: InverseReport, given: Given) -> tuple[Any, Any, Any]:
     """Bound ‖A‖_F/2^k and ‖A⁻¹‖_F 2^k from above; and return 2^k."""
-    X, bound = _stack_of(report, given)
-    a, x, unit = scaled(as_double(given.stack), as_double(X))
+    A, X = as_double(given.stack), as_double(_stack_of(report, given))
+    bound, (a, x, unit) = proven(A, X, "fro"), scaled(A, X)
     xp, size = namespace(x), norm_bound(x, "fro") / (1 - bound) * _UP
     size = xp.where(bound < 1, size, np.inf)
     return norm_bound(a, "fro"), size, 1.0 if unit is None else unit[:, 0, 0]
@@ -347,11 +347,17 @@ def solve(
             return x
     validate_parameter_constraints(_CHECKS, {"tol": tol, "fallback": fallback}, "solve")
     stack, sides, finish = _systems(A, b)
+    enough = 1.0 if tol is None else tol
     if near is None:
-        model: Any = _FromScratch(_AT_ONCE if tol is None else tol, fallback)
+        # Without a tolerance something is aimed at, and whatever is proven is taken.
+        named = "exact" if tol is None and fallback != "keep" else fallback
+        model: Any = _FromScratch(_AT_ONCE if tol is None else tol, named)
     else:
         model = _model_near(near, tol, fallback)
+        enough = model.tol
     found = model.solve(stack, sides, return_bound=True, return_radius=return_report)
+    if "raise" in fallback:
+        _refuse(~(to_host(found[1]) <= enough).all(axis=1), "solutions", enough)
     x, bound, *radius = (finish(values) for values in found)
     if _with_gradients(A, b):
         from ._gradients import solution_of
@@ -359,9 +365,8 @@ def solve(
         x = solution_of(A, b, x, partial(solve, near=near, tol=tol))
     if not return_report:
         return x
-    tol = 1.0 if tol is None else tol
     host = to_host(bound)
-    status = np.where(host <= tol, "proven", np.where(host < np.inf, "inaccurate", "rejected"))
+    status = np.where(host <= enough, "proven", np.where(host < np.inf, "inaccurate", "rejected"))
     return SolutionReport(solution=x, bound=bound, radius=radius[0], status=status)
 
 

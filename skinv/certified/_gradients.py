@@ -20,7 +20,7 @@ class _Inverse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         (X,) = ctx.saved_tensors
-        good = _answered(X)
+        good = X.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
         Xh = torch.where(good, X, 0).mH
         return -(Xh @ torch.where(good, grad, 0) @ Xh), None
 
@@ -40,14 +40,9 @@ class _Solution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
         A, x = ctx.saved_tensors
-        good = _answered(x)
-        found = ctx.solve(A.mH, torch.where(good, grad, 0))
-        found = torch.where(good & _answered(found), found, 0)
+        good = x.isfinite().all(-2, keepdim=True)  # column by column
+        found = torch.where(good, ctx.solve(A.mH, torch.where(good, grad, 0)), 0)
         return -(found @ torch.where(good, x, 0).mH), found, None, None
-
-
-def _answered(X: torch.Tensor) -> torch.Tensor:
-    return X.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
 
 
 def inverse_of(A: torch.Tensor, X: torch.Tensor, axes: tuple[int, int]) -> torch.Tensor:

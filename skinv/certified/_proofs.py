@@ -26,7 +26,7 @@ from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
 from ..structures import symmetric_rows
-from ._exact import exact_inverses
+from ._exact import exact_inverses, has_zero_pivot
 
 # Steps of refinement granted to LAPACK's inverse.
 POLISH = 2
@@ -130,7 +130,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
     xp, dtype = namespace(A), A.dtype
     if dtype.itemsize < 4:  # half precision
         A, X = xp.astype(A, xp.float32), xp.astype(X, xp.float32)
-        terms = terms._replace(tol=terms.tol + xp.finfo(dtype).eps / 2)
+        terms, size = terms._replace(tol=terms.tol + xp.finfo(dtype).eps / 2), None
     symmetric, tol = symmetric_rows(A), terms.tol
     bound, residual, n_refine = refine(A, X, size=size, **terms.refinement())
     X, bound = with_symmetry(*rounded(X, dtype, bound, terms.norm), terms.norm, symmetric)
@@ -193,7 +193,7 @@ def _fall_back(
     a = as_double(A[open_])
     x = empty_like(a)
     bound = exact_inverses(a, x, norm)
-    singular = namespace(x).isnan(x[:, 0, 0])
+    singular = has_zero_pivot(a, x)
     weak = indices(~(bound <= tol) & ~singular)
     if len(weak):
         y = x[weak]
@@ -226,7 +226,7 @@ def invert(A: Any, X: Any, size: Any, terms: ProofTerms) -> SimpleNamespace:
     a = as_double(A)
     x, norm = X if X.dtype == a.dtype else empty_like(a), terms.norm
     bound = exact_inverses(a, x, norm, size if a is A else None)
-    singular = namespace(x).isnan(x[:, 0, 0])
+    singular = has_zero_pivot(a, x)
     open_ = indices(~(bound <= min(_WEAK, terms.tol)) & ~singular)
     if len(open_):
         bound[open_] = proven(a[open_], x[open_], norm)

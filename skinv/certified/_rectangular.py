@@ -29,7 +29,15 @@ from .._linalg.products import add_to_diagonal, column_norms, exact_inverse, fro
 from .._linalg.scaling import not_zero, powers_of_two, times_power
 from .._linalg.small import LARGEST, small_inverses
 from .._linalg.threads import in_threads
-from .._linalg.workspace import copied, empty, empty_like, indices, piece_memory, pieces
+from .._linalg.workspace import (
+    copied,
+    empty,
+    empty_like,
+    full,
+    indices,
+    piece_memory,
+    pieces,
+)
 from ..bounds._refine import rounded
 from ._functions import _CHECKS, Fallback, _refuse
 from ._proofs import (
@@ -86,13 +94,14 @@ def pinv(
     Returns
     -------
     ndarray or tensor of shape (..., n, m)
-        Pseudo-inverses; in single precision for single, else in double. With `return_report` an
-        InverseReport: ``inverse``; ``bound``, proven upper bounds of the relative errors, inf where
-        nothing is proven; ``status``: "exact" where within `tol`, "inaccurate", "rejected" or
-        "not finite"; ``distance``, proven lower bounds of the smallest singular value of `A`, which
-        is the distance in the 2-norm to the nearest matrix without full rank, in the units of `A`,
-        0 where nothing is proven; and ``rank``, min(m, n) where that is proven, else -1. With
-        damping these two, which are of `A` without it, are found out when they are first asked for.
+        Pseudo-inverses, without gradients; in single precision for single, else in double. With
+        `return_report` an InverseReport: ``inverse``; ``bound``, proven upper bounds of the
+        relative errors, inf where nothing is proven; ``status``: "exact" where within `tol`,
+        "inaccurate", "rejected" or "not finite"; ``distance``, proven lower bounds of the smallest
+        singular value of `A`, which is the distance in the 2-norm to the nearest matrix without
+        full rank, in the units of `A`, 0 where nothing is proven; and ``rank``, min(m, n) where
+        that is proven, else -1. With damping these two, which are of `A` without it, are found out
+        when they are first asked for.
 
     Raises
     ------
@@ -241,13 +250,18 @@ def _proven(A: Any, weight: Any) -> tuple[Any, Any, Any]:
             x, off, far = _by_normal_equations(a, w)
             weak = indices(~(off <= _WEAK) & finite_rows(a))
             if len(weak):
-                if m == n and w is None:
-                    y, other, further = _by_inverse(a[weak])
-                else:
-                    y, other, further = _by_factors(a[weak], None if w is None else w[weak])
-                better = (other < off[weak]) | (off[weak] == np.inf)
-                rows = weak[better]
-                x[rows], off[rows], far[rows] = y[better], other[better], further[better]
+                plain = full(off, (len(weak),), 1.0) > 0 if w is None else w[weak] == 0
+                easy = plain.reshape(len(weak)) & (m == n)  # whatever the damping of others
+                for rows, by_inverse in ((weak[easy], True), (weak[~easy], False)):
+                    if not len(rows):
+                        continue
+                    if by_inverse:
+                        y, other, further = _by_inverse(a[rows])
+                    else:
+                        y, other, further = _by_factors(a[rows], None if w is None else w[rows])
+                    better = (other < off[rows]) | (off[rows] == np.inf)
+                    rows = rows[better]
+                    x[rows], off[rows], far[rows] = y[better], other[better], further[better]
             distance[piece] = far
             if X.dtype != x.dtype:  # norms there are of matrices that are not tall
                 x, off = rounded(copied(x.swapaxes(1, 2)), X.dtype, off, "fro")

@@ -101,9 +101,10 @@ class SinglyMixin:
                             proven = None
                 if proven is not None:
                     x, bound, _ = proven
-                    if A.dtype == wide.dtype:
+                    dtype = A.dtype.newbyteorder("=")
+                    if dtype == wide.dtype:
                         return x, bound, status
-                    narrow, moved = rounded(x[None], A.dtype, np.array([bound]), terms.norm)
+                    narrow, moved = rounded(x[None], dtype, np.array([bound]), terms.norm)
                     if moved[0] <= terms.tol and moved[0] < 1:
                         return narrow[0], float(moved[0]), status
             found = report(A[None])
@@ -188,8 +189,13 @@ class Figures:
     """The constants of proofs of single matrices in a precision."""
 
     def __init__(self, kind: Any):
-        self._arithmetic = Arithmetic.of(np.empty(0, kind))
+        self._none = np.empty(0, kind)
         self._identity = np.zeros((0, 0))
+
+    @property
+    def _arithmetic(self) -> Arithmetic:
+        """The constants in the direction of rounding that is set now."""
+        return Arithmetic.of(self._none)
 
     def refined(
         self, a: NDArray, x: NDArray, terms: ProofTerms
@@ -298,9 +304,10 @@ class Figures:
         return None
 
     def _identity_of(self, n: int) -> NDArray:
-        if len(self._identity) != n:
-            self._identity = np.eye(n)
-        return self._identity
+        identity = self._identity  # of whatever order another thread has asked for
+        if len(identity) != n:
+            identity = self._identity = np.eye(n)
+        return identity
 
     def _symmetric(
         self, a: NDArray, x: NDArray, bound: float, steps: int, terms: ProofTerms
