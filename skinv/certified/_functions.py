@@ -32,7 +32,7 @@ from .._arrays.rows import list_rows
 from .._arrays.shapes import Leading, Matrices, refuse_unsquare
 from .._linalg.norms import norm_bound
 from .._linalg.workspace import copied
-from ..bounds._residual import proven, scaled
+from ..bounds._residual import scaled
 from ..learn.linear import LinearInverseApprox
 from ._estimator import CertifiedInverse
 from ._proofs import EXACT, STATUSES, ProofTerms, certify_all, invert, radius_of
@@ -121,10 +121,10 @@ def inv(
         Inverses; in single precision for single, else in double. Symmetric or Hermitian where the
         matrices are. With `return_report` an InverseReport: ``inverse``; ``bound``, proven upper
         bounds of the relative errors, and ``status``, as :meth:`skinv.CertifiedInverse.report`
-        describes them, of the shape of `A` without `axes`; and, found out when they are first asked
-        for, ``radius``, bounds of the errors entry by entry; ``condition``, proven upper bounds of
+        describes them, of the shape of `A` without `axes`; ``condition``, proven upper bounds of
         the condition numbers ‖A‖_F ‖A⁻¹‖_F; ``distance``, lower bounds of the distance to the
-        nearest singular matrix in the 2-norm, in the units of `A`.
+        nearest singular matrix in the 2-norm, in the units of `A`; and ``radius``, bounds of the
+        errors entry by entry, found out when it is first asked for.
 
     Raises
     ------
@@ -236,13 +236,9 @@ def _report_of(found: Any, inverse: Any, given: Given) -> InverseReport:
     report = InverseReport(inverse=inverse, bound=given.came.numbers(found.bound))
     status = found.status if found.status.dtype.kind == "U" else STATUSES[found.status]
     report.status = status.reshape(given.came.shape)
-    kept = given._replace(stack=copied(given.stack))
-    for name, function in {
-        "radius": _radius,
-        "condition": _condition,
-        "distance": _distance,
-    }.items():
-        report._later(name, function, kept)
+    figures = _condition_and_distance(given.stack, found.inverse, found.bound)
+    report.condition, report.distance = map(given.came.numbers, figures)
+    report._later("radius", _radius, given._replace(stack=copied(given.stack)))
     return report
 
 
@@ -260,24 +256,13 @@ def _radius(report: InverseReport, given: Given) -> Any:
 
 
 @np.errstate(all="ignore")
-def _condition(report: InverseReport, given: Given) -> Any:
-    size_A, size, _ = _norms(report, given)
-    return given.came.numbers(size_A * size * _UP)
-
-
-@np.errstate(all="ignore")
-def _distance(report: InverseReport, given: Given) -> Any:
-    _, size, unit = _norms(report, given)
-    return given.came.numbers(unit / (size * _UP))
-
-
-def _norms(report: InverseReport, given: Given) -> tuple[Any, Any, Any]:
-    """Bound ‖A‖_F/2^k and ‖A⁻¹‖_F 2^k from above; and return 2^k."""
-    A, X = as_double(given.stack), as_double(_stack_of(report, given))
-    bound, (a, x, unit) = proven(A, X, "fro"), scaled(A, X)
+def _condition_and_distance(A: Any, X: Any, bound: Any) -> tuple[Any, Any]:
+    """Bound ‖A‖_F ‖A⁻¹‖_F from above, and 1/‖A⁻¹‖_F, which is no further than singular matrices."""
+    a, x, unit = scaled(as_double(A), as_double(X))
     xp, size = namespace(x), norm_bound(x, "fro") / (1 - bound) * _UP
     size = xp.where(bound < 1, size, np.inf)
-    return norm_bound(a, "fro"), size, 1.0 if unit is None else unit[:, 0, 0]
+    unit = 1.0 if unit is None else unit[:, 0, 0]
+    return norm_bound(a, "fro") * size * _UP, unit / (size * _UP)
 
 
 def solve(

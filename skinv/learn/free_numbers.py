@@ -179,7 +179,8 @@ class StructuredInverse(
         else:
             inverse = real_array(flatten_stack(to_host(y))[0], "y")
             inverse = inverse if inverse.shape == full.shape else self._full(inverse)
-            inverse = np.ldexp(inverse, units.y)
+            if inverse.shape == full.shape:  # others are no inverses
+                inverse = np.ldexp(inverse, units.y)
             if not targets_are_inverses(full, inverse):
                 raise ValueError(
                     "Got targets that are not the inverses of the matrices, but an inverse is what "
