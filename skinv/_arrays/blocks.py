@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,10 +114,7 @@ def _chunked(X: Any, rows: tuple[float, ...]) -> Any:
 
 def _parts(results: Any, example: Any) -> Any:
     """Take results of blocks apart into dask arrays like the arrays of an example."""
-
-    def part(key: Any, values: NDArray) -> Any:
-        return _part(results, key, values)
-
+    part = partial(_part, results)
     if isinstance(example, dict):
         found: Any = type(example)(**{key: part(key, values) for key, values in example.items()})
         for key in vars(example).get("_unknown", ()):  # what takes time only if it is asked for

@@ -20,8 +20,8 @@ def check_pair(A: Any, X: Any) -> tuple[Any, Any, Leading]:
 
     Of one dtype: single precision if neither holds more, complex if one is. One tensor makes both
     tensors, of which those on the host are seen as arrays, but for half precision; arrays of other
-    libraries are brought to the host. Views where nothing had to be
-    converted. Raises a ValueError for shapes that do not match or are not square.
+    libraries are brought to the host. Views where nothing had to be converted. Raises a ValueError
+    for shapes that do not match or are not square.
     """
     library = next((M for M in (A, X) if is_foreign(M)), None)
     A, X = alike(A, X)

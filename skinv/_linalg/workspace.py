@@ -93,13 +93,7 @@ class Workspace:
         size, key = math.prod(shape), (name, example.dtype)
         held = self._held.get(key)
         if held is None or held.shape[0] < size:
-            if is_tensor(example):
-                # What is made in inference mode cannot be written to out of it.
-                with namespace(example).inference_mode(False):
-                    held = example.new_empty(size)
-            else:
-                held = np.empty(size, example.dtype)
-            self._held[key] = held
+            held = self._held[key] = empty(example, (size,))
         return held[:size].reshape(shape)
 
     def trim(self) -> None:

@@ -95,9 +95,9 @@ def residual_bound(
     of two matrices (XA)⁻¹X (Rump 1990, "Rigorous sensitivity analysis for systems of linear and
     nonlinear equations"); products are those of slices of few bits, which are exact (Ozaki, Ogita,
     Oishi & Rump 2012, "Error-free transformations of matrix multiplication by using fast routines
-    of matrix multiplication"). On torch tensors products are taken to be
-    those of IEEE arithmetic: where ``torch.get_float32_matmul_precision()`` is not "highest",
-    residuals in single precision are computed in double.
+    of matrix multiplication"). On the host products are NumPy's, of tensors, too; on a device they
+    are taken to be those of IEEE arithmetic, and residuals in single precision are computed in
+    double where ``torch.get_float32_matmul_precision()`` is not "highest".
 
     Examples
     --------

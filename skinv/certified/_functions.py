@@ -1,12 +1,10 @@
 """inv and solve: exact answers for stacks of matrices, each with a proof, without any fit."""
 
-import math
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from numbers import Real
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils._param_validation import (
@@ -16,31 +14,28 @@ from sklearn.utils._param_validation import (
 )
 
 from .._arrays.conversion import (
-    alike,
     as_double,
-    floating,
-    in_library_of,
-    is_foreign,
-    is_narrow,
     is_tensor,
+    loaded_torch,
     namespace,
     to_host,
 )
 from .._arrays.memory import host_view
 from .._arrays.results import InverseReport, SolutionReport
 from .._arrays.rows import list_rows
-from .._arrays.shapes import Leading, Matrices, refuse_unsquare
+from .._arrays.shapes import Matrices
 from .._linalg.norms import norm_bound
 from .._linalg.workspace import copied
 from ..bounds._residual import scaled
 from ..learn.linear import LinearInverseApprox
 from ._estimator import CertifiedInverse
+from ._given import Given, systems
 from ._proofs import EXACT, STATUSES, ProofTerms, certify_all, invert, radius_of
 from ._singly import Figures
 from ._solves import SolvesMixin
 
 Fallback = Literal["exact", "exact-raise", "nan", "keep", "raise"]
-# What is aimed at near a known matrix, and, of solutions, without.
+# What is aimed at near a known matrix.
 _TOL = 1e-10
 # Bounds are computed in a few float64 operations.
 _UP = 1 + 2.0**-45
@@ -48,39 +43,11 @@ _CHECKS: dict[str, list] = {
     "tol": [Interval(Real, 0, None, closed="neither"), None],
     "fallback": [StrOptions({"exact", "exact-raise", "nan", "keep", "raise"})],
 }
-# What single matrices are to be proven to, at once: others go the long way.
+# What single matrices are to be proven to, at once: others go the long way. And what is aimed at in
+# solutions.
 _AT_ONCE = 1e-9
 _SINGLE = ProofTerms(_AT_ONCE, 2, "fro", 0, "exact")
 _FIGURES = {"d": Figures(np.float64), "D": Figures(np.complex128)}
-
-
-class Given(NamedTuple):
-    """Matrices as a caller passed them to a function, as a stack (m, n, n), and how they came."""
-
-    stack: Any
-    came: Leading
-    axes: tuple[int, int]
-
-    @classmethod
-    def of(cls, A: Any, axes: Sequence[int] = (-2, -1)) -> "Given":
-        """Look at what was passed."""
-        library = A if is_foreign(A) else None
-        (M,) = alike(A)
-        M = floating(M, not is_narrow(M))
-        i, j = axes
-        if M.ndim < 2 or i % M.ndim == j % M.ndim:
-            refuse_unsquare(M[..., None] if M.ndim < 2 else M[..., :1])
-        if is_tensor(M) and not is_tensor(host_view(M)):
-            library, M = M, host_view(M)
-        M = namespace(M).moveaxis(M, (i, j), (-2, -1))
-        refuse_unsquare(M)
-        n = M.shape[-1]
-        return cls(M.reshape(-1, n, n), Leading(tuple(M.shape[:-2]), library), (i, j))
-
-    def matrices(self, stack: Any) -> Any:
-        """Give matrices (m, n, n) back as these came."""
-        stack = self.came.matrices(stack)
-        return namespace(stack).moveaxis(stack, (-2, -1), self.axes)
 
 
 def inv(
@@ -180,11 +147,9 @@ def inv(
 
 
 def _with_gradients(*given: Any) -> bool:
-    if not any(map(is_tensor, given)):
-        return False
-    from ._gradients import wanted
-
-    return wanted(*given)
+    """Tell whether gradients are asked for."""
+    wanted = any(is_tensor(M) and M.requires_grad for M in given)
+    return wanted and bool(loaded_torch().is_grad_enabled())
 
 
 def _single_inverse(A: Any) -> Any:
@@ -331,12 +296,12 @@ def solve(
         if x is not None:
             return x
     validate_parameter_constraints(_CHECKS, {"tol": tol, "fallback": fallback}, "solve")
-    stack, sides, finish = _systems(A, b)
+    stack, sides, finish = systems(A, b)
     enough = 1.0 if tol is None else tol
     if near is None:
         # Without a tolerance something is aimed at, and whatever is proven is taken.
-        named = "exact" if tol is None and fallback != "keep" else fallback
-        model: Any = _FromScratch(_AT_ONCE if tol is None else tol, named)
+        taken = fallback == "keep" or (fallback == "nan" and tol is not None)
+        model: Any = _FromScratch(_AT_ONCE if tol is None else tol, fallback if taken else "exact")
     else:
         model = _model_near(near, tol, fallback)
         enough = model.tol
@@ -386,54 +351,3 @@ class _FromScratch(SolvesMixin):
 
     def _others(self) -> tuple[bool, ...]:
         return (True,)
-
-    def _refuse(self, open_: Any, what: str) -> None:
-        _refuse(to_host(open_).any(axis=1), what, self.tol)
-
-
-def _systems(A: Any, b: Any) -> tuple[Any, Any, Any]:
-    """Return matrices (m, n, n), right-hand sides (m, n, k), and what shapes answers.
-
-    The columns of many right-hand sides of one matrix stand beside each other.
-    """
-    library = next((M for M in (A, b) if is_foreign(M)), None)
-    A, b = alike(A, b)
-    given = Given.of(A)
-    n, (leading, tensor) = given.stack.shape[-1], given.came
-    library = tensor if library is None else library
-    b = host_view(floating(b, not is_narrow(b)))
-    vector = b.ndim == 1
-    sides = b[:, None] if vector else b
-    if b.ndim == 0 or sides.shape[-2] != n:
-        raise ValueError(
-            f"Got right-hand sides of shape {tuple(b.shape)} for matrices of order {n}, but ({n},) "
-            f"or (..., {n}, k) is expected."
-        )
-    xp, k = namespace(sides), sides.shape[-1]
-    try:
-        shape = np.broadcast_shapes(leading, tuple(sides.shape[:-2]))
-    except ValueError:
-        raise ValueError(
-            f"Got matrices with leading axes {leading} and right-hand sides with "
-            f"{tuple(sides.shape[:-2])}, which do not broadcast."
-        ) from None
-    single, stack = math.prod(leading) == 1, given.stack
-    if single:
-        columns = xp.broadcast_to(sides, (*shape, n, k))
-        sides = xp.moveaxis(columns, -2, 0).reshape(1, n, math.prod(shape) * k)
-    else:
-        m, matrices = math.prod(shape), stack.reshape(*leading, n, n)
-        stack = xp.broadcast_to(matrices, (*shape, n, n)).reshape(m, n, n)
-        sides = xp.broadcast_to(sides, (*shape, n, k)).reshape(m, n, k)
-
-    def finish(values: Any) -> Any:
-        entries = (n,) if values.ndim == 3 else ()
-        if single:
-            values = values.reshape(*entries, *shape, k)
-            values = xp.moveaxis(values, 0, -2) if entries else values
-        else:
-            values = values.reshape(*shape, *entries, k)
-        values = values[..., 0] if vector else values
-        return values if library is None else in_library_of(library, values)
-
-    return stack, sides, finish

@@ -60,10 +60,3 @@ def solution_of(A: Any, b: Any, x: torch.Tensor, solve: Callable) -> torch.Tenso
     leading, n = x.shape[:-2], A.shape[-1]
     x = _Solution.apply(A.expand(*leading, n, n), b.expand(*x.shape), x, solve)
     return x[..., 0] if vector else x
-
-
-def wanted(*given: Any) -> bool:
-    """Tell whether gradients are asked for."""
-    return torch.is_grad_enabled() and any(
-        isinstance(M, torch.Tensor) and M.requires_grad for M in given
-    )

@@ -7,20 +7,14 @@ import numpy as np
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from .._arrays.conversion import (
-    alike,
     as_double,
     as_given,
-    floating,
     is_complex,
-    is_foreign,
-    is_narrow,
-    is_tensor,
     namespace,
     not_a_number,
     real_array,
     to_host,
 )
-from .._arrays.memory import host_view
 from .._arrays.results import PROVEN, InverseReport
 from .._arrays.shapes import Leading
 from .._linalg.arithmetic import Arithmetic
@@ -40,6 +34,7 @@ from .._linalg.workspace import (
 )
 from ..bounds._refine import rounded
 from ._functions import _CHECKS, Fallback, _refuse
+from ._given import opened
 from ._proofs import (
     EXACT,
     INACCURATE,
@@ -182,16 +177,12 @@ class _Given(NamedTuple):
     @classmethod
     def of(cls, A: Any) -> "_Given":
         """Look at what was passed."""
-        library = A if is_foreign(A) else None
-        (M,) = alike(A)
-        M = floating(M, not is_narrow(M))
+        M, library = opened(A)
         if M.ndim < 2 or 0 in M.shape[-2:]:
             raise ValueError(
                 f"Got an array of shape {tuple(M.shape)}, but a matrix (m, n) or a stack "
                 f"(..., m, n) of them is expected, with at least one row and one column."
             )
-        if is_tensor(M) and not is_tensor(host_view(M)):
-            library, M = M, host_view(M)
         m, n = M.shape[-2:]
         count = math.prod(M.shape[:-2])
         stack = M.reshape(count, m, n)

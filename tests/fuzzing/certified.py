@@ -152,12 +152,18 @@ def fuzz_certified_report(c):
     assert (bound[lost] == np.inf).all()
 
 
+def one_matrix(c, n):
+    """Return a Given of a single matrix of order n, mostly."""
+    A = c.matrices(n, 1, layouts=("stack",))
+    if A.right and A.numbers.ndim == 3:
+        return Given(A.value[0], A.numbers[0], "one")
+    return A
+
+
 @entry("CertifiedInverse.inverse_function")
 def fuzz_certified_singly(c):
     model, n = certified(c)
-    A = c.matrices(n, 1, layouts=("stack",))
-    if A.right and A.numbers.ndim == 3:
-        A = Given(A.value[0], A.numbers[0], "one")
+    A = one_matrix(c, n)
     found = attempt(model.inverse_function(), A)
     if found is REFUSED or A.layout != "one":
         return
@@ -173,9 +179,7 @@ def fuzz_certified_singly(c):
 @entry("CertifiedInverse.solve_function")
 def fuzz_certified_solves_singly(c):
     model, n = certified(c)
-    A = c.matrices(n, 1, layouts=("stack",))
-    if A.right and A.numbers.ndim == 3:
-        A = Given(A.value[0], A.numbers[0], "one")
+    A = one_matrix(c, n)
     shape = c.of((n,), (n, 2), (n, 1), (n + 1,), (1, n, 1))
     b = c.dtyped(c.rng.standard_normal(shape))
     found = attempt(model.solve_function(), A, Given(c.contained(b, frames=False), b))
