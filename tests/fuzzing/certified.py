@@ -155,9 +155,7 @@ def fuzz_certified_report(c):
 def one_matrix(c, n):
     """Return a Given of a single matrix of order n, mostly."""
     A = c.matrices(n, 1, layouts=("stack",))
-    if A.right and A.numbers.ndim == 3:
-        return Given(A.value[0], A.numbers[0], "one")
-    return A
+    return Given(A.value[0], A.numbers[0], "one") if A.right and A.numbers.ndim == 3 else A
 
 
 @entry("CertifiedInverse.inverse_function")
