@@ -48,6 +48,19 @@ def warn_of_single(X: Any) -> None:
         )
 
 
+def rectangular_shape(X: Any) -> tuple[int, int] | None:
+    """Return the shape (m, n) of the matrices of a stack if they are not square, else None."""
+    shape = getattr(X, "shape", None)
+    if shape is None:
+        try:
+            shape = np.shape(X) if isinstance(X, (list, tuple)) else ()
+        except ValueError:  # a ragged list
+            return None
+    if len(shape) != 3 or shape[1] == shape[2] or 0 in shape[1:]:
+        return None
+    return int(shape[1]), int(shape[2])
+
+
 def refuse_unsquare(X: Any) -> None:
     """Raise a ValueError unless an array is a matrix (n, n) or a stack (..., n, n) of them."""
     shape = tuple(X.shape)
@@ -58,6 +71,24 @@ def refuse_unsquare(X: Any) -> None:
     raise ValueError(
         f"Got an array of shape {shape}, but a matrix (n, n) or a stack (..., n, n) of them is "
         f"expected; reshape rows of flattened matrices with X.reshape(-1, {n_named}, {n_named})."
+    )
+
+
+def refuse_flattened(X: Any) -> None:
+    """Raise a ValueError unless an array is a matrix (m, n) or a stack (..., m, n) of them.
+
+    And for one that may be rows of square matrices.
+    """
+    shape = tuple(X.shape)
+    n = math.isqrt(shape[1]) if len(shape) == 2 else 0
+    are_rows = n > 1 and n * n == shape[1] != shape[0]
+    if len(shape) > 1 and 0 not in shape[-2:] and not are_rows:
+        return
+    one = "; one matrix of this shape is A[None]" if are_rows else ""
+    named = str(n) if are_rows else "n"
+    raise ValueError(
+        f"Got an array of shape {shape}, but a matrix (m, n) or a stack (..., m, n) of them is "
+        f"expected; reshape rows of flattened matrices with X.reshape(-1, {named}, {named}){one}."
     )
 
 
