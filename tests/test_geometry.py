@@ -384,7 +384,7 @@ def test_nearest_singular_that_overflows(norm):
 
 
 @pytest.mark.parametrize("function", [distance_to_singularity, nearest_singular])
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (5, 9), (4, 3, 2), (0, 0), (5, 0, 0)])
+@pytest.mark.parametrize("shape", [(), (3,), (5, 9), (3, 0), (0, 0), (5, 0, 0)])
 def test_wrong_shapes(function, shape):
     """The message shows the shape and says how to reshape rows."""
     with pytest.raises(

@@ -28,7 +28,7 @@ def embed_complex(Z: Any) -> Any:
 
     Parameters
     ----------
-    Z : array-like or tensor of shape (..., m, n)
+    Z : array-like or tensor of shape (..., n, n) or (k, ..., m, n)
         Matrices, complex or real.
 
     Returns
@@ -39,7 +39,7 @@ def embed_complex(Z: Any) -> Any:
     Raises
     ------
     ValueError
-        For what is no matrix, or stack of matrices.
+        If the matrices are not square, but in a stack.
 
     See Also
     --------
@@ -62,8 +62,11 @@ def embed_complex(Z: Any) -> Any:
     else:
         Z = as_array(Z)
     shape = tuple(Z.shape)
-    if len(shape) < 2:
-        raise ValueError(f"Got an array of shape {shape}, but matrices (..., m, n) are expected.")
+    if len(shape) < 2 or (len(shape) == 2 and shape[0] != shape[1]):
+        raise ValueError(
+            f"Got an array of shape {shape}, but square matrices (..., n, n), or a stack (k, ..., "
+            f"m, n) of other ones, are expected; a single one is Z[None]."
+        )
     m, n = shape[-2:]
     real = Z.real
     if not is_tensor(Z):
@@ -84,7 +87,7 @@ def extract_complex(X: Any) -> Any:
 
     Parameters
     ----------
-    X : array-like or tensor of shape (..., 2m, 2n)
+    X : array-like or tensor of shape (..., 2n, 2n) or (k, ..., 2m, 2n)
         Real matrices, embeddings of complex ones up to errors.
 
     Returns
@@ -96,7 +99,8 @@ def extract_complex(X: Any) -> Any:
     Raises
     ------
     ValueError
-        If a number of rows or columns is odd, or the matrices are not real.
+        If the matrices are not real, if a number of rows or columns is odd, or if they are not
+        square, but in a stack.
 
     See Also
     --------
@@ -114,10 +118,12 @@ def extract_complex(X: Any) -> Any:
     else:
         X = np.asarray(X)
     shape = tuple(X.shape)
-    if len(shape) < 2 or shape[-2] % 2 or shape[-1] % 2 or is_complex(X):
+    unlike = len(shape) < 2 or (len(shape) == 2 and shape[0] != shape[1])
+    if unlike or shape[-2] % 2 or shape[-1] % 2 or is_complex(X):
         raise ValueError(
-            f"Got an array of shape {shape} and {X.dtype}, but real matrices (..., 2m, 2n) are "
-            f"expected, as embed_complex returns them."
+            f"Got an array of shape {shape} and {X.dtype}, but real matrices of even order "
+            f"(..., 2n, 2n), or a stack (k, ..., 2m, 2n) of other ones, are expected, as "
+            f"embed_complex returns them."
         )
     m, n = shape[-2] // 2, shape[-1] // 2
     if is_tensor(X):

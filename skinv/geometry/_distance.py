@@ -112,7 +112,7 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     if norm == "l2" and is_complex(A):
         A = np.asarray(to_host(A))
         refuse_flattened(A)
-        A = embed_complex(A)
+        A = embed_complex(A[None])[0]
     stack, shape = check_stack(A)
     m, n = stack.shape[1:]
     good = np.isfinite(stack).all(axis=(1, 2))
