@@ -1023,7 +1023,7 @@ def test_certificate_fields():
         ({"center": with_singular_values([1.0, 0.5, 1e-17])}, "center is singular"),
         ({"center": np.diag([1.0, np.nan])}, "NaN or infinity"),
         ({"center": np.diag([1.0, np.inf])}, "NaN or infinity"),
-        ({"center": np.ones((2, 3))}, r"center of shape \(2, 3\)"),
+        ({"center": np.ones((2, 3, 3))}, r"center of shape \(2, 3, 3\)"),
         ({"center": np.ones((1, 2, 2))}, r"center of shape \(1, 2, 2\)"),
         ({"center": np.ones(3)}, "3 entries"),
         ({"center": np.empty((0, 0))}, "0 entries"),

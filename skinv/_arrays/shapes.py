@@ -1,6 +1,7 @@
 """Shapes of what callers pass: one matrix or many, rows or a stack, of which order."""
 
 import math
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -50,15 +51,15 @@ def warn_of_single(X: Any) -> None:
 
 def rectangular_shape(X: Any) -> tuple[int, int] | None:
     """Return the shape (m, n) of the matrices of a stack if they are not square, else None."""
-    shape = getattr(X, "shape", None)
-    if shape is None:
-        try:
-            shape = np.shape(X) if isinstance(X, (list, tuple)) else ()
-        except ValueError:  # a ragged list
-            return None
+    shape: tuple[int, ...] = ()
+    if hasattr(X, "shape"):
+        shape = tuple(X.shape)
+    elif isinstance(X, (list, tuple)):
+        with suppress(ValueError):  # of ragged ones
+            shape = np.shape(X)
     if len(shape) != 3 or shape[1] == shape[2] or 0 in shape[1:]:
         return None
-    return int(shape[1]), int(shape[2])
+    return shape[1], shape[2]
 
 
 def refuse_unsquare(X: Any) -> None:
@@ -139,7 +140,8 @@ def matrix_order(n_features: int) -> int:
     if n == 0 or n * n != n_features:
         raise ValueError(
             f"Got rows of {n_features} entries, but a flattened n × n matrix has n*n of them "
-            f"(1, 4, 9, 16, ...); pass rows of shape (n_samples, n*n) or a stack (n_samples, n, n)."
+            f"(1, 4, 9, 16, ...); pass rows (n_samples, n*n) or a stack (n_samples, n, n), "
+            f"and matrices that are not square as a stack (n_samples, m, n)."
         )
     return n
 

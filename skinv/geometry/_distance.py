@@ -1,9 +1,10 @@
 """How far a matrix is from the nearest one without full rank, and which one that is.
 
-Of square matrices these are the singular ones. All norms are of the flattened matrix: l1 the sum of absolute entries, l2 the Frobenius norm, linf
-the largest absolute entry. A nearest singular matrix differs from A by a matrix of rank one, which
-gives closed forms for l1 and l2, and for linf a maximum over sign vectors. Of matrices that are not
-square only l2 has one, and the same numbers of a one-sided inverse are lower bounds for the others.
+Of square matrices these are the singular ones. All norms are of the flattened matrix: l1 the sum of
+absolute entries, l2 the Frobenius norm, linf the largest absolute entry. A nearest singular matrix
+differs from A by a matrix of rank one, which gives closed forms for l1 and l2, and for linf a
+maximum over sign vectors. Of matrices that are not square only l2 has one, and the same numbers of
+a one-sided inverse are lower bounds for the others.
 """
 
 import math
@@ -93,10 +94,10 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     values by those of the decomposition. In l2 the distance itself is taken from LAPACK, and only
     if it is within a backward error of 8 n eps σ_max is the matrix asked to be shown regular.
 
-    Of a matrix (m, n) that is not square the smallest singular value is the distance in l2, too. For
-    any one-sided inverse B, AB = I or BA = I, E of norm below ``1 / max |B|`` in l1, or 1 / ‖B‖ from
-    linf to l1 in linf, leaves the rank full, by the same argument: here B is near the
-    pseudo-inverse. The upper bounds are √(mn) σ_min and σ_min.
+    Of a matrix (m, n) that is not square the smallest singular value is the distance in l2, too. In
+    l1 and linf the same numbers of any one-sided inverse B, AB = I or BA = I, are lower bounds, by
+    the same argument: here B is near the pseudo-inverse. The upper bounds are √(mn) σ_min and
+    σ_min.
 
     Examples
     --------

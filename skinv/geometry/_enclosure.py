@@ -96,8 +96,9 @@ def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
 
     With R = I − AB, |fl(R) − R| <= γ_{n+1}(|A||B| + I) (Higham 2002, section 3.5), and ρ a bound of
     ‖R‖_F: if ρ < 1, A has full rank, and with A⁻¹ = B(I − R)⁻¹, a right inverse, A⁻¹ − B = A⁻¹R =
-    BR + (A⁻¹ − B)R, and so |A⁻¹ − B| <= |B||R| + ‖B‖_F ρ²/(1 − ρ). A last factor covers the rounding of the bound itself, and what is added in
-    units of the smallest normal number all underflow, gradual or not.
+    BR + (A⁻¹ − B)R, and so |A⁻¹ − B| <= |B||R| + ‖B‖_F ρ²/(1 − ρ). A last factor covers the
+    rounding of the bound itself, and what is added in units of the smallest normal number all
+    underflow, gradual or not.
     """
     m, n = A.shape[1:]
     eye = np.eye(m)
@@ -196,7 +197,8 @@ class Center:
 
     def __init__(self, A: NDArray, B: NDArray, error: NDArray, lost: float = 0.0):
         self.A, self.B, self.lost = A, B, lost
-        self.n = len(A)
+        self.n = len(A)  # the larger number, of rows
+        self.is_square = A.shape[0] == A.shape[1]
         self.sigma = float(smallest_singular_values(A[None])[0][0])
         self.round_up = 1 + 16 * self.n * self.n * UNIT
         if lost:  # A₀⁻¹ − A⁻¹ = −A₀⁻¹FA⁻¹, and no entry of A₀⁻¹ is above m / (1 − lost·m)

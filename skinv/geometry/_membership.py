@@ -10,10 +10,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from .._arrays.blocks import by_blocks
 from .._arrays.conversion import as_given, is_dask, to_host
 from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
-from .._arrays.shapes import Layout, flatten_stack
+from .._arrays.shapes import Layout
 from .._arrays.validation import refuse_other_order, validate_rows
 from .._arrays.warned import warn
 from ._drawing import FittedRegion
+from ._shapes import matrix_rows, refuse_other_shape
 
 
 class MembershipMixin(FittedRegion):
@@ -149,6 +150,9 @@ class MembershipMixin(FittedRegion):
 
     def _validated(self, X: Any) -> tuple[NDArray, Layout]:
         check_is_fitted(self)
-        rows, layout = flatten_stack(to_host(X))
+        given = to_host(X)
+        rows, layout, shape = matrix_rows(given)
         refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
-        return validate_rows(self, rows, reset=False, allow_nonfinite=True), layout
+        refuse_other_shape(given, shape, self.center_.shape, self._is_complex)
+        rows = validate_rows(self, rows, reset=False, square=False, allow_nonfinite=True)
+        return rows, layout

@@ -12,18 +12,18 @@ from sklearn.utils.metaestimators import available_if
 
 from .._arrays.blocks import by_blocks
 from .._arrays.conversion import as_given, is_complex, is_dask, real_array, to_host
-from .._arrays.embedding import embed_complex
+from .._arrays.embedding import embed_complex, extract_complex
 from .._arrays.projected import moved_rows, remember, warn_of_projection
-from .._arrays.shapes import Layout, flatten_stack, matrix_order, restore_layout, warn_of_single
+from .._arrays.shapes import Layout, warn_of_single
 from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.draws import private_generator
-from .._linalg.inverses import check_center
 from ..structures import Structure, refuse_unstructured
 from ._drawing import DrawsMixin, entry_units
 from ._membership import MembershipMixin
 from ._regions import SHAPES, Ellipsoid, Region, principal_axes
 from ._rounding import EPS
+from ._shapes import Shape, find_center, matrix_rows
 
 __all__ = ["FeasibleRegionSampler"]
 
@@ -191,36 +191,41 @@ class FeasibleRegionSampler(
 
     def _fit(self, X: Any, y: Any) -> "FeasibleRegionSampler":
         self._validate_params()
-        rows, eps = None, EPS
+        rows, eps, shape = None, EPS, None
         self._is_complex = self.center is not None and is_complex(self.center)
         self._is_symmetric = self.structure == "symmetric"
         if X is None:
             self.__dict__.pop("feature_names_in_", None)  # of an earlier fit
         else:
-            rows, layout = flatten_stack(to_host(X))
+            rows, layout, shape = matrix_rows(to_host(X))
             self._is_complex |= layout == Layout.COMPLEX
-            rows = validate_rows(self, rows, reset=True)
+            rows = validate_rows(self, rows, reset=True, square=False)
             eps = float(np.finfo(rows.dtype).eps)
             rows = rows.astype(np.float64, copy=False)
-        center = _find_center(self.center, rows, embed=self._is_complex)
+        matrix = find_center(self.center, rows, shape, embed=self._is_complex)
+        shape, center = matrix.shape, matrix.ravel()
+        if self._is_symmetric and shape[0] != shape[1]:
+            raise ValueError(
+                f"Got structure='symmetric' for matrices of shape {shape}, but symmetric ones are "
+                f"square: leave structure out."
+            )
         self.n_features_in_ = center.size
-        n = matrix_order(center.size)
-        power = entry_units(center.reshape(n, n))
-        structure = self._structure
+        power = entry_units(matrix)
+        structure = self._structure_of(shape)
         if structure is not None:
             if rows is not None:
                 refuse_unstructured(structure, rows, power=power)
             refuse_unstructured(structure, center[None], "The center, as a matrix", power)
             center = structure.project(center[None])[0]
             rows = None if rows is None else structure.project(rows)
-        region = _find_region(center, self.radius, self.norm, rows, eps, structure, power)
+        region = _find_region(center, self.radius, self.norm, rows, eps, structure, power, shape)
 
         for name in ("axes_", "thickness_", "_proof", "_power"):  # of an earlier fit
             self.__dict__.pop(name, None)
-        radius = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
-        self._own(center_=center.reshape(n, n), radius_=radius)
+        radius = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(shape)
+        self._own(center_=center.reshape(shape), radius_=radius)
         if isinstance(region, Ellipsoid):
-            self._own(axes_=region.axes, thickness_=region.thickness.reshape(n, n))
+            self._own(axes_=region.axes, thickness_=region.thickness.reshape(shape))
         self._norm = self.norm
         self._min_distance = float(real_array(self.min_distance, "min_distance"))
         self._rng = private_generator(self.random_state)
@@ -261,30 +266,22 @@ class FeasibleRegionSampler(
             if moved.size:
                 warn_of_projection(moved)
             return treated  # what makes data frames takes no tensors
-        result = as_given(restore_layout(treated, layout), X)
+        result = as_given(self._restored(treated, layout), X)
         return remember(result, moved) if moved.size else result
+
+    def _restored(self, rows: NDArray, layout: Layout) -> NDArray:
+        """Give rows back as matrices came."""
+        if layout == Layout.ROWS:
+            return rows
+        stack = self._stack(rows)
+        restored: NDArray = extract_complex(stack) if layout == Layout.COMPLEX else stack
+        return restored
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self.on_infeasible == "nan"
         return tags
-
-
-def _find_center(center: ArrayLike | None, rows: NDArray | None, *, embed: bool) -> NDArray:
-    """Return a centre as a row, the mean of the rows if none is given; embed a real one too."""
-    if center is None:
-        if rows is None:
-            raise ValueError("Got neither center nor data: pass center=..., or matrices to fit.")
-        # The mean of equal numbers may differ from them in the last place.
-        return np.where(np.ptp(rows, axis=0) == 0, rows[0], rows.mean(axis=0))
-    found = check_center(center, embed=embed).ravel()
-    if rows is not None and rows.shape[1] != found.size:
-        raise ValueError(
-            f"Got a center of {found.size} entries, but rows of X have {rows.shape[1]}; pass "
-            f"a center of their size, or center=None for their mean."
-        )
-    return found
 
 
 def _find_region(
@@ -295,6 +292,7 @@ def _find_region(
     eps: float,
     structure: Structure | None,
     power: NDArray,
+    shape: Shape,
 ) -> Region:
     """Return the region around a centre, the smallest that holds the rows for the radius "data".
 
@@ -306,7 +304,7 @@ def _find_region(
             f"A region with radius={radius!r} and norm={norm!r} is made from data, "
             f"and there are none: pass matrices to fit, or a number as radius in another norm."
         )
-    size: Any = 0.0 if from_data else _check_radius(radius, norm, center.size)
+    size: Any = 0.0 if from_data else _check_radius(radius, norm, shape)
     if np.ndim(size) and structure is not None:
         size = structure.smallest(size)
     if norm == "mahalanobis":
@@ -316,16 +314,16 @@ def _find_region(
     return region.enclosing(rows - center) if from_data else region
 
 
-def _check_radius(given: Any, norm: str, n_features: int) -> Any:
+def _check_radius(given: Any, norm: str, shape: Shape) -> Any:
     """Return a radius as a number, or half-widths as a row."""
     radius = to_host(given)
     if is_complex(radius):  # half-widths of real and imaginary parts
-        radius = embed_complex(radius)
-        n = len(radius) // 2
-        radius[:n, n:] *= -1
+        (radius,) = embed_complex(np.asarray(radius)[None])
+        m, n = (k // 2 for k in radius.shape)
+        radius[:m, n:] *= -1
     else:
         radius = real_array(radius, "radius")
-    if radius.ndim and (norm != "linf" or radius.size != n_features):
+    if radius.ndim and (norm != "linf" or radius.shape not in (shape, (shape[0] * shape[1],))):
         raise ValueError(
             f"Got a radius of shape {radius.shape} with norm={norm!r}, but "
             f"half-widths per entry go with norm='linf' and have the shape of the center; "
