@@ -96,7 +96,14 @@ def taylor_bound(
         raise ValueError(f"Got order={order!r}, but an integer >= 1 is expected.")
     order = int(order)  # of NumPy's they might overflow
     found: dict[str, tuple[float, float]] = {}
-    for region, tests in _in_units(*checked(center, radius, norm, axes), norm):
+    given = checked(center, radius, norm, axes)
+    if given[0].shape[0] != given[0].shape[1]:
+        raise ValueError(
+            f"Got a center of shape {given[0].shape}, but one square matrix is expected, whose "
+            f"inverse has the series; skinv.pinv and CertifiedInverse bound the errors of "
+            f"pseudo-inverses one by one."
+        )
+    for region, tests in _in_units(*given, norm):
         up = 1 + 64 * (region.center.n + order) * EPS
         with np.errstate(all="ignore"):
             for test, q, error in tests(region, norm, order):

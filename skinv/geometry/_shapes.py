@@ -82,8 +82,8 @@ def refuse_other_shape(X: Any, shape: Shape | None, expected: Shape, whole: bool
     given = tuple(np.shape(X))
     if len(given) == 2 and given == expected and expected[0] != expected[1]:
         raise ValueError(
-            f"Got an array of shape {given}, but matrices are expected as rows of "
-            f"{expected[0] * expected[1]} numbers or as a stack (n_samples, *{expected}). It seems "
+            f"Got an array of shape {given}, but rows of {expected[0] * expected[1]} numbers, or a "
+            f"stack (n_samples, {expected[0]}, {expected[1]}) of matrices, are expected. It seems "
             f"to be one matrix A: pass A[None]."
         )
     if shape in (None, expected) or (shape[0] == shape[1] and expected[0] == expected[1]):
