@@ -118,7 +118,7 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     m, n = stack.shape[1:]
     good = np.isfinite(stack).all(axis=(1, 2))
     scaled, exponent, lost = unit_scale(stack[good])
-    exact = norm == "l2" or (m == n and (norm == "l1" or n <= EXACT_ORDER))
+    exact = _is_exact(norm, m, n)
     lower = np.full(len(stack), np.nan)
     if return_bounds:
         upper = lower.copy()
@@ -216,6 +216,11 @@ def check_stack(A: ArrayLike) -> tuple[NDArray[np.float64], tuple[int, ...]]:
     return A.reshape(-1, *A.shape[-2:]), A.shape[:-2]
 
 
+def _is_exact(norm: str, m: int, n: int) -> bool:
+    """Whether distances of matrices (m, n) are known, and not only bounds."""
+    return norm == "l2" or (m == n and (norm == "l1" or n <= EXACT_ORDER))
+
+
 def _shaped(values: NDArray[np.float64], shape: tuple[int, ...]) -> Any:
     return float(values[0]) if shape == () else values.reshape(shape)
 
@@ -243,7 +248,7 @@ def distance_bounds(A: NDArray, lost: NDArray, norm: str) -> tuple[NDArray, NDAr
     upper = np.where(zero, lost, above(upper + lost))
     lower = np.maximum(np.where(np.isfinite(lower), lower, 0.0), 0.0)
     upper = np.where(np.isnan(upper), np.inf, upper)
-    if norm == "linf" and n > EXACT_ORDER:
+    if not _is_exact(norm, m, n):
         distance = lower
     return np.where(lower > 0, np.clip(distance, lower, upper), 0.0), lower, upper
 
@@ -290,7 +295,7 @@ def _inverse_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
         ratio = (1 / wide, 1) if norm == "linf" else (1, wide)
         lower[unsure] = np.fmax(lower[unsure], below(sigma * ratio[0]) * (1 - 4 * UNIT))
         upper[unsure] = np.fmin(upper[unsure], above(most * ratio[1]) * (1 + 4 * UNIT))
-    return lower if m > n else distance, lower, upper
+    return distance, lower, upper
 
 
 def _reciprocal_above(low: NDArray) -> NDArray:

@@ -16,7 +16,7 @@ from .._arrays.conversion import real_array, subnormal
 from .._arrays.results import RegionCertificate
 from ._boxes import LEAST, VERTEX_ORDER, beeck_margin, vertex_margin
 from ._distance import EXACT_ORDER, distance_bounds
-from ._enclosure import Center, common_units, spectral_norms
+from ._enclosure import Center, spectral_norms
 from ._positive_map import (
     contraction,
     loss_in,
@@ -27,7 +27,7 @@ from ._positive_map import (
     weights_in,
 )
 from ._rounding import EPS, SQUARED, TINY, below, scaled_down, scaled_up
-from ._scaled import LARGEST_INVERSE, ScaledRegion, checked, refuse_singular, scaled
+from ._scaled import LARGEST_INVERSE, ScaledRegion, checked, refuse_singular, region_units, scaled
 from ._subdivision import subdivided_margin
 
 # Shares of the identity in the metrics that are tried, from the l2 norm to nearly the best one.
@@ -146,9 +146,10 @@ def region_certificate(
     only a test in a fixed norm shows it; distances, and radii of balls, are in the caller's units.
 
     Of matrices that are not square, which are looked at with at least as many rows as columns,
-    transposed if need be, B is a left inverse near the pseudo-inverse. All tests are the same but
-    those by determinants, and sufficient only; 1/‖B‖₂ is in the place of the second σ_min(A₀), and
-    the distance of the centre in l1 and linf is a lower bound.
+    transposed if need be, B is a left inverse: the pseudo-inverse, up to rounding, in the caller's
+    units, or where rows are scaled such that deviations in them are of one size. All tests are the
+    same but those by determinants, and sufficient only; 1/‖B‖₂ is in the place of the second
+    σ_min(A₀), and the distance of the centre in l1 and linf is a lower bound.
 
     Inverse and singular values of the centre are enclosed, not guessed, and every margin is rounded
     down, in any floating-point mode, so a region that touches the singular set is not certified. Of
@@ -189,7 +190,7 @@ def prove_region(
     told = given[1]
     if given[0].shape[0] < given[0].shape[1]:
         given, thickness = _transposed(*given), np.transpose(thickness)
-    plain, common = scaled(*given, thickness), scaled(*given, thickness, common_units(given[0]))
+    plain, common = scaled(*given, thickness), scaled(*given, thickness, region_units(*given))
     refuse_singular(common.center)
     with np.errstate(all="ignore"):
         of = _of_ellipsoid if norm == "mahalanobis" else _of_ball

@@ -7,16 +7,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.conversion import real_array
+from .._linalg.scaling import ZERO
 from ._distance import check_distance_norm
-from ._enclosure import Center, enclosed_inverse
+from ._enclosure import Center, common_units, enclosed_inverse
 from ._positive_map import Units
-from ._rounding import EPS, TINY, scaled_up, unit_scale
+from ._rounding import EPS, TINY, row_exponents, scaled_up, unit_scale
 from ._shapes import check_matrix
 
 # Inverses with larger entries, in units of the centre's largest one, are not worked with.
 LARGEST_INVERSE = 1e150
 # Powers of two of units of rows, or columns, are at most so far apart.
 _FAR = 500
+# Deviations in a row are taken for no smaller than its entries by this power of two.
+_QUIET = 10
 
 
 @dataclass
@@ -119,6 +122,23 @@ def scaled(
         units=(_powers_down(rows), _powers_down(columns)),
         step=int(unit - rows.max() - columns.max()),
     )
+
+
+def region_units(A: NDArray, radius: NDArray, S: NDArray | None) -> tuple[NDArray, NDArray]:
+    """Return exponents of powers of two for rows and columns of a square or tall region.
+
+    Those that bring rows and columns of a square centre to one size. Which left inverse of a tall
+    one is near the pseudo-inverse depends on the units of its rows: what brings the deviations in
+    them to one size weights them as least squares of such errors does (Aitken 1936, "On least
+    squares and linear combination of observations").
+    """
+    rows, columns = common_units(A)
+    size = radius if S is None else np.abs(S).max(axis=0, initial=0.0)
+    if A.shape[0] == A.shape[1] or size.ndim == 0:
+        return rows, columns
+    quiet = row_exponents(A, columns) - _QUIET
+    rows = -np.maximum(row_exponents(size, columns), quiet)
+    return np.where(rows < -ZERO // 2, rows, 0), columns
 
 
 def _powers_down(exponents: NDArray) -> NDArray:

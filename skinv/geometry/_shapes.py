@@ -45,10 +45,11 @@ def check_matrix(
         return check_center(center, embed=embed)
     whole = is_complex(center)
     A = as_array(to_host(center)) if whole else real_array(center, "center")
-    refuse_nonfinite(A.reshape(1, -1), "center")
     A = A.reshape(own)
-    embed = whole or (embed and len(given.shape) == 2)
-    return real_array(embed_complex(A[None])[0] if embed else A, "center")
+    if whole or (embed and len(given.shape) == 2):
+        A = real_array(embed_complex(A[None])[0], "center")
+    refuse_nonfinite(A.reshape(1, -1), "center")
+    return A
 
 
 def find_center(

@@ -38,7 +38,7 @@ _SHARE, _SHARES = 1e-3, (0.01, 0.03, 0.1, 0.3)
 _STEPS = 5
 # Pieces, the pieces to go on to once all are proven, and about how many operations at most.
 _MOST_PIECES, _FINE_PIECES, _MOST_WORK = 128, 64, 2e10
-# Smallest singular values of this share of the largest are taken for 0.
+# Smallest singular values of this share of the centre's norm are taken for 0.
 _DEFICIENT = 1e-8
 
 
@@ -166,9 +166,10 @@ class _Search:
         The gradient of σ_min is uᵀS_kv.
         """
         z, least = np.zeros(len(self.S)), np.inf
+        low = _DEFICIENT * np.linalg.norm(self.A)
         for _ in range(50):
             U, s, Vt = np.linalg.svd(self.center(z), full_matrices=False)
-            if s[-1] <= _DEFICIENT * s[0]:
+            if s[-1] <= low:
                 return True
             gradient = np.einsum("i,kij,j->k", U[:, -1], self.S, Vt[-1])
             square = gradient @ gradient
