@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.results import TaylorBound
 from .._linalg.units import are_mixed
-from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
 from ..geometry._enclosure import common_units
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
 from ..geometry._rounding import EPS, SQUARED, TINY, scaled_up
 from ..geometry._scaled import LARGEST_INVERSE, ScaledRegion, checked, refuse_singular, scaled
+from ..geometry._signs import EXACT_ORDER, inf_to_one_norm
 
 # Bounds, in units of the centre's largest entry, to which intermediate results may underflow.
 _LEAST = 1e-250

@@ -28,7 +28,7 @@ class MembershipMixin(FittedRegion):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed.
 
         Returns
@@ -48,7 +48,7 @@ class MembershipMixin(FittedRegion):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed, and infeasible.
 
         Returns
@@ -80,14 +80,14 @@ class MembershipMixin(FittedRegion):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Matrices.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets, resampled alongside.
 
         Returns
         -------
-        X_resampled : array-like of shape (n_kept, n*n) or (n_kept, n, n)
+        X_resampled : array-like of shape (n_kept, n*n), (n_kept, n, n) or (n_kept, m, n)
         y_resampled : array-like or None
             Only the kept rows, in the container they came in.
 

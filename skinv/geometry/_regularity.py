@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._arrays.conversion import real_array, subnormal
 from .._arrays.results import RegionCertificate
 from ._boxes import LEAST, VERTEX_ORDER, beeck_margin, vertex_margin
-from ._distance import EXACT_ORDER, distance_bounds
+from ._distance import distance_bounds
 from ._enclosure import Center, spectral_norms
 from ._positive_map import (
     contraction,
@@ -28,6 +28,7 @@ from ._positive_map import (
 )
 from ._rounding import EPS, SQUARED, TINY, below, scaled_down, scaled_up
 from ._scaled import LARGEST_INVERSE, ScaledRegion, checked, refuse_singular, region_units, scaled
+from ._signs import EXACT_ORDER
 from ._subdivision import subdivided_margin
 
 # Shares of the identity in the metrics that are tried, from the l2 norm to nearly the best one.

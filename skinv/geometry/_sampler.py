@@ -39,9 +39,9 @@ class FeasibleRegionSampler(
 
     Parameters
     ----------
-    center : array-like of shape (n, n) or (n*n,), default=None
+    center : array-like of shape (n, n) or (n*n,), or (m, n), default=None
         Centre of the region. None takes the mean of the data.
-    radius : float, array-like of shape (n, n) or "data", default="data"
+    radius : float, array-like of shape (n, n) or (m, n), or "data", default="data"
         Radius in `norm`; an array gives half-widths per entry (``norm="linf"`` only); "data" is the
         smallest region of that norm around the centre that holds the data (per entry in linf).
     norm : {"linf", "l2", "l1", "mahalanobis"}, default="linf"
@@ -69,20 +69,20 @@ class FeasibleRegionSampler(
 
     Attributes
     ----------
-    center_ : ndarray of shape (n, n)
+    center_ : ndarray of shape (n, n) or (m, n)
         The centre; of complex matrices its real embedding, of twice their order, as in all that
         follows. It and all below but the last are read-only, as proofs rest on them.
-    radius_ : float or ndarray of shape (n, n)
+    radius_ : float or ndarray of the shape of ``center_``
         The radius, or the half-widths.
-    axes_ : ndarray of shape (rank, n*n)
+    axes_ : ndarray of shape (rank, n_features_in_)
         Semi-axes of the ellipsoid of radius 1, perpendicular to each other in the units of
         ``thickness_``. Only for ``norm="mahalanobis"``.
-    thickness_ : ndarray of shape (n, n)
+    thickness_ : ndarray of the shape of ``center_``
         Standard deviation granted to directions in which the data do not vary, a numerical
         tolerance, in the units of each entry. Only for ``norm="mahalanobis"``.
     distance_ : float
         Distance of the centre to the singular matrices in `norm`; a proven lower bound in linf for
-        n > 20 and for "mahalanobis".
+        n > 20, in linf and l1 for matrices that are not square, and for "mahalanobis".
     margin_ : float
         Proven lower bound on what is left of the distance between the region and the singular
         matrices after `min_distance`; negative: not proven.
@@ -91,7 +91,7 @@ class FeasibleRegionSampler(
     certificate_ : RegionCertificate
         The test that decided, with its numbers; see :func:`skinv.geometry.region_certificate`.
     n_features_in_ : int
-        n*n.
+        n*n, or m*n.
 
     See Also
     --------
@@ -107,6 +107,11 @@ class FeasibleRegionSampler(
     directions, membership and, with ``min_distance=0``, certificates are those of matrices scaled
     by powers of two to a common size. Radii of balls, `min_distance` and `margin_` are in the units
     of the entries.
+
+    Matrices (m, n) that are not square are taken as stacks, and as rows where `center` has their
+    shape or they are what the region was fitted to. Where singular matrices are spoken of, those
+    without full rank are meant, samples come with pseudo-inverses, and proofs are sufficient only:
+    more of these regions are not certified than need be. There is no `structure`.
 
     With ``on_infeasible="project"`` in a pipeline before a regressor leave `y` out, so that the
     inverses learned are those of the projected matrices.
@@ -129,6 +134,16 @@ class FeasibleRegionSampler(
            [3. , 1. , 1. , 2.2]])
     >>> np.array(sampler.set_params(on_infeasible="project").transform([[3.0, 1.0, 1.0, 9.0]]))
     array([[3. , 1. , 1. , 2.5]])
+
+    Jacobians with a column more than rows, in a box that holds none without full rank:
+
+    >>> wide = FeasibleRegionSampler([[3.0, 1.0, 0.0], [1.0, 2.0, 1.0]], 0.5, random_state=0).fit()
+    >>> wide.is_certified_, wide.is_feasible([[[3.4, 1.0, 0.0], [1.0, 2.0, 1.6]]])
+    (True, array([False]))
+    >>> J, P = wide.sample(5)  # rows of matrices (2, 3) and of their pseudo-inverses (3, 2)
+    >>> (J.reshape(5, 2, 3) @ P.reshape(5, 3, 2)).round(9)[0]
+    array([[1., 0.],
+           [0., 1.]])
     """
 
     _parameter_constraints: dict[str, list] = {
@@ -165,7 +180,7 @@ class FeasibleRegionSampler(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+        X : array-like of shape (n_samples, n*n) or (n_samples, m, n), default=None
             Matrices. May be left out if `center` and `radius` are given and the norm is not
             "mahalanobis".
         y : object
@@ -178,8 +193,8 @@ class FeasibleRegionSampler(
         Raises
         ------
         ValueError
-            For non-square or non-finite rows, a singular centre, a negative radius, or if data are
-            needed and missing.
+            For rows that are no square matrices, nor of the shape of the centre, or not finite, a
+            singular centre, a negative radius, or if data are needed and missing.
 
         Warns
         -----
@@ -239,12 +254,12 @@ class FeasibleRegionSampler(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices.
+        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, n, n)
+            Matrices, or (n_samples, m, n).
 
         Returns
         -------
-        ndarray or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        ndarray or tensor of the shape of `X`
             Matrices in the region come back as they were, in memory of their own and the layout
             they came in (rows where ``set_output`` asks for a data frame). The region is tested on
             the host; of a dask array later, block by block. Where matrices were projected the
