@@ -187,6 +187,7 @@ def test_centres_that_are_taken():
         ((4, 9), np.ones((5, 9, 4)), r"shape \(9, 4\), but those of the region.*\(4, 9\)"),
         ((4, 9), np.ones((5, 4, 9)) * 1j, "Got complex matrices"),
         ((4, 9), np.ones((4, 9)), r"one matrix A: pass A\[None\]"),
+        ((4, 9), np.ones((2, 5, 4, 9)), r"stack of stacks: pass X\.reshape\(-1, 4, 9\)"),
         ((4, 9), np.ones((5, 35)), "35 features"),
         ((6, 6), np.ones((5, 4, 9)), r"shape \(4, 9\), but those of the region.*\(6, 6\)"),
     ],

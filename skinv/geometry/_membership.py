@@ -152,7 +152,7 @@ class MembershipMixin(FittedRegion):
         check_is_fitted(self)
         given = to_host(X)
         rows, layout, shape = matrix_rows(given)
-        refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
         refuse_other_shape(given, shape, self.center_.shape, self._is_complex)
+        refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
         rows = validate_rows(self, rows, reset=False, square=False, allow_nonfinite=True)
         return rows, layout

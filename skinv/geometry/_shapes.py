@@ -80,12 +80,13 @@ def refuse_other_shape(X: Any, shape: Shape | None, expected: Shape, whole: bool
     `whole` tells whether these, of the shape `expected`, are embeddings. Square matrices for a
     region of such ones are left to scikit-learn.
     """
-    given = tuple(np.shape(X))
-    if len(given) == 2 and given == expected and expected[0] != expected[1]:
+    given, (m, n) = tuple(np.shape(X)), expected
+    if m != n and (given == expected or len(given) > 3):
+        what = f"a stack of stacks: pass X.reshape(-1, {m}, {n})"
         raise ValueError(
-            f"Got an array of shape {given}, but rows of {expected[0] * expected[1]} numbers, or a "
-            f"stack (n_samples, {expected[0]}, {expected[1]}) of matrices, are expected. It seems "
-            f"to be one matrix A: pass A[None]."
+            f"Got an array of shape {given}, but rows of {m * n} numbers, or a stack (n_samples, "
+            f"{m}, {n}) of matrices, are expected. It seems to be "
+            f"{what if len(given) > 3 else 'one matrix A: pass A[None]'}."
         )
     if shape in (None, expected) or (shape[0] == shape[1] and expected[0] == expected[1]):
         return
