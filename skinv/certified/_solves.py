@@ -44,6 +44,7 @@ class SolvesMixin:
     family: Any
     tol: float
     fallback: str
+    _shape: tuple[int, int] | None
     _ready: Any
     _refuse: Any
     _take: Any
@@ -220,6 +221,8 @@ class SolvesMixin:
         """Return the centre of the regressor, of a region before it, or of the training data."""
         final = final_of(self.estimator_)
         mean, sample = getattr(self, "_mean", None), self.__dict__.pop("_sample", None)
+        if self._shape is not None:
+            return None
         if self.family is None:  # or else the regressor has seen parameters only
             if hasattr(final, "inverse_") and hasattr(final, "center_"):
                 return Anchor.of(final.center_, sample)
