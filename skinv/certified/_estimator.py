@@ -20,7 +20,7 @@ from .._arrays.conversion import (
     to_host,
 )
 from .._arrays.estimators import unwrapped
-from .._arrays.memory import host_view
+from .._arrays.memory import host_view, warn_of_gradients
 from .._arrays.projected import moved_rows
 from .._arrays.results import PROVEN, InverseReport
 from .._arrays.rows import list_rows
@@ -177,7 +177,7 @@ class CertifiedInverse(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n), default=None
+        X : array-like of shape (n_samples, n*n) or (n_samples, m, n), default=None
             Training matrices. May be left out where the regressor needs none.
         y : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
             Their inverses; None computes them.
@@ -295,6 +295,7 @@ class CertifiedInverse(
         """
         if is_dask(X):
             return by_blocks(self, "report", X)
+        warn_of_gradients(X)
         ready = self._ready()
         if ready._shape is not None:
             return report_pseudo_inverses(ready, X)

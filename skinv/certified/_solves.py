@@ -17,7 +17,7 @@ from .._arrays.conversion import (
     namespace,
     not_a_number,
 )
-from .._arrays.memory import host_view
+from .._arrays.memory import host_view, warn_of_gradients
 from .._arrays.projected import moved_rows
 from .._linalg.norms import finite_rows
 from .._linalg.products import exact_inverse
@@ -127,6 +127,8 @@ class SolvesMixin:
         if is_dask(X) or is_dask(b):
             asked = {"return_bound": return_bound, "return_radius": return_radius}
             return by_blocks(self, "solve", X, b, **asked)
+        warn_of_gradients(X)
+        warn_of_gradients(b)
         ready = self._ready()
         given, taken = ready._take(X)
         b = right_hand_sides(b, taken.stack)

@@ -118,7 +118,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n), default=None
+        X : array-like of shape (n_samples, n*n) or (n_samples, m, n), default=None
             Training matrices. May be left out if `center` is given and ``method="taylor"``. With
             ``method="lstsq"`` and `y`, any features.
         y : array-like of shape (n_samples, n_targets) or (n_samples,), default=None

@@ -36,12 +36,12 @@ class RectangularMixin:
 
     def _squared_center(self, center: Any, reset: bool) -> Any:
         """Return one matrix, or its Gram matrix if it is not square."""
-        stack = to_host(center)[None] if np.ndim(to_host(center)) == 2 else None
-        if rectangular_shape(stack) is None:
+        host = to_host(center)
+        if rectangular_shape([host]) is None:
             if reset:
                 self._shape = None
             return center
-        return self._squared(stack, None, reset)[0][0]
+        return self._squared(np.asarray(host)[None], None, reset)[0][0]
 
     def _refuse_other_shape(self, shape: tuple[int, int] | None) -> None:
         if shape == self._shape:

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..._arrays.blocks import by_blocks
 from ..._arrays.conversion import is_dask, to_host
 from ..._arrays.embedding import as_pairs, from_pairs
-from ..._arrays.memory import result_memory, writes_over
+from ..._arrays.memory import result_memory, warn_of_gradients, writes_over
 from ..._arrays.shapes import Layout, Matrices, rectangular_shape
 from ..._arrays.validation import take, take_as_is
 from ..._linalg.form import OTHER_TARGETS, ModelForm
@@ -72,7 +72,8 @@ class EnginePredictorMixin(InverseRegressorMixin):
         ndarray or tensor of the shape of `X`, or (n_samples, n_outputs) or (n_samples,)
             Predictions, pseudo-inverses (n_samples, n, m) of matrices that are not square, in the
             dtype of `X` if that is a floating-point one, in native byte order, else in float64; a
-            tensor, on its device and without gradients, for a tensor; for a dask array one that is
+            tensor, on its device and without gradients (see :func:`skinv.inv`, and
+            :func:`skinv.export.to_module`), for a tensor; for a dask array one that is
             computed later, block by block. Of half precision the arithmetic
             is in float32. NaN for matrices that are not finite (or infinity, where an infinite one
             came in a tensor); what overflows is inf or NaN.
@@ -91,6 +92,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
             return by_blocks(self, "predict", X, outputs=outputs, out=out)
         if not self.__sklearn_is_fitted__():
             check_is_fitted(self)
+        warn_of_gradients(X)
         shape = rectangular_shape(X)
         self._refuse_other_shape(shape)
         if shape is not None:
