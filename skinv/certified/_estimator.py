@@ -337,7 +337,7 @@ class CertifiedInverse(
 
     def _take(self, X: Any) -> tuple[Any, Matrices]:
         """Return what the regressor is asked with, and the matrices, NaN and infinity included."""
-        self._refuse_rectangular()
+        self._refuse_rectangular("take predict(X) @ b, or skinv.pinv(A) @ b")
         if self.family is not None:
             return members(self, X, False)
         plain = isinstance(X, np.ndarray) and X.itemsize >= 4 and hasattr(self, "n_features_in_")

@@ -178,7 +178,7 @@ class SinglyMixin:
                 "batches."
             )
         ready = self._ready()
-        ready._refuse_rectangular()
+        ready._refuse_rectangular("take report(A[None]), or skinv.pinv(A)")
         return copy.copy(ready)
 
 

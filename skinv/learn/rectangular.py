@@ -58,12 +58,15 @@ class RectangularMixin:
             f"(n_samples, *{expected})."
         )
 
-    def _refuse_rectangular(self) -> None:
+    def _refuse_rectangular(self, instead: str = "") -> None:
         if self._shape is not None:
+            instead = instead or (
+                "pass one that is fitted to Gram matrices, A @ A.T for m <= n, whose inverses "
+                "Z make pseudo-inverses A.T @ Z"
+            )
             raise ValueError(
                 f"Got a {type(self).__name__} of matrices of shape {self._shape}, but this knows "
-                f"square ones only: pass one that is fitted to their Gram matrices, A @ A.T for "
-                f"m <= n, whose inverses Z make pseudo-inverses A.T @ Z."
+                f"square ones only: {instead}."
             )
 
     def _pseudo_inverses(self, X: Any, inverses: Callable[[Any], Any], **other: Any) -> Any:
