@@ -190,7 +190,8 @@ class Matrices(NamedTuple):
         if X.shape[1] != X.shape[2]:
             raise ValueError(
                 f"Got a stack of shape {tuple(X.shape)}, but its matrices must be square: "
-                f"(n_samples, n, n)."
+                f"(n_samples, n, n). Those that are not have pseudo-inverses, which skinv.pinv, "
+                f"CertifiedInverse and the learned approximations answer with."
             )
         if is_complex(X):  # of subclasses, as masked arrays are, the numbers
             return cls(X if is_tensor(X) else np.asarray(X), Layout.COMPLEX)

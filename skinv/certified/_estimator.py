@@ -20,11 +20,11 @@ from .._arrays.conversion import (
     to_host,
 )
 from .._arrays.estimators import unwrapped
-from .._arrays.memory import host_view
+from .._arrays.memory import host_view, warn_of_gradients
 from .._arrays.projected import moved_rows
 from .._arrays.results import PROVEN, InverseReport
 from .._arrays.rows import list_rows
-from .._arrays.shapes import Matrices
+from .._arrays.shapes import Matrices, rectangular_shape
 from .._arrays.training import training_rows
 from .._arrays.validation import take, take_as_is
 from .._linalg.inverses import training_inverses
@@ -37,6 +37,7 @@ from ._family import members
 from ._fitting import FitsMixin, is_by_row
 from ._guesses import OURS, guess
 from ._proofs import STATUSES, ProofTerms, certify, certify_all, radius_of
+from ._pseudo_inverses import fit_pseudo_inverses, report_pseudo_inverses
 from ._singly import SinglyMixin
 from ._solves import SolvesMixin
 
@@ -113,6 +114,10 @@ class CertifiedInverse(
     rigorous results using floating-point arithmetic"). float32 matrices are refined in float32
     while that helps, then in float64 if `tol` needs it, and rounded.
 
+    Matrices A (m, n) of full rank that are not square come as a stack, and are answered by
+    pseudo-inverses with the proofs of :func:`skinv.pinv`, which is the fallback, too; regressors of
+    other libraries get rows of m*n entries and predict rows of n*m.
+
     Examples
     --------
     >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
@@ -172,7 +177,7 @@ class CertifiedInverse(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+        X : array-like of shape (n_samples, n*n) or (n_samples, m, n), default=None
             Training matrices. May be left out where the regressor needs none.
         y : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
             Their inverses; None computes them.
@@ -200,7 +205,12 @@ class CertifiedInverse(
         m = len(X) if hasattr(X, "__len__") else -1
         by_row = [name for name, value in fit_params.items() if is_by_row(value, m)]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
-            self._fit(X, y, {**fit_params, **dict(zip(by_row, values, strict=True))})
+            fit_params |= dict(zip(by_row, values, strict=True))
+            self._shape = None if self.family is not None else rectangular_shape(X)
+            if self._shape is None:
+                self._fit(X, y, fit_params)
+            else:
+                fit_pseudo_inverses(self, X, y, fit_params)
         self._anchor = self._find_anchor()
         return self
 
@@ -221,7 +231,7 @@ class CertifiedInverse(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed, and answered by NaN.
         return_bound : bool, default=False
             Whether to return the bounds too.
@@ -250,7 +260,7 @@ class CertifiedInverse(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Matrices.
 
         Returns
@@ -285,7 +295,10 @@ class CertifiedInverse(
         """
         if is_dask(X):
             return by_blocks(self, "report", X)
+        warn_of_gradients(X)
         ready = self._ready()
+        if ready._shape is not None:
+            return report_pseudo_inverses(ready, X)
         given, taken = ready._take(X)
         A = host_view(taken.stack)
         terms = ProofTerms(
@@ -324,6 +337,7 @@ class CertifiedInverse(
 
     def _take(self, X: Any) -> tuple[Any, Matrices]:
         """Return what the regressor is asked with, and the matrices, NaN and infinity included."""
+        self._refuse_rectangular("take predict(X) @ b, or skinv.pinv(A) @ b")
         if self.family is not None:
             return members(self, X, False)
         plain = isinstance(X, np.ndarray) and X.itemsize >= 4 and hasattr(self, "n_features_in_")

@@ -126,14 +126,14 @@ def _as_stack(estimator: Any, predicted: Any, A: Any) -> Any:
     predicted = numbers_like(predicted, A, "predictions")
     if getattr(final, "packed", False) and A.shape[1] > 1:
         predicted = unpack_symmetric(predicted)
-    m, n, _ = A.shape
+    m, n, k = A.shape
     size = math.prod(predicted.shape)
-    embedded = is_complex(A) and not is_complex(predicted) and size == 4 * m * n * n
-    order = 2 * n if embedded else n
-    shapes = (m, order * order), (m, order, order)
-    if tuple(predicted.shape) not in shapes and (order > 1 or len(predicted) != m):
+    embedded = is_complex(A) and not is_complex(predicted) and size == 4 * m * n * k
+    rows, columns = (2 * n, 2 * k) if embedded else (n, k)
+    shapes = (m, rows * columns), (m, rows, columns)
+    if tuple(predicted.shape) not in shapes and (rows * columns > 1 or len(predicted) != m):
         raise ValueError(
-            f"Got predictions of shape {tuple(predicted.shape)} for {m} matrices of {n * n} "
+            f"Got predictions of shape {tuple(predicted.shape)} for {m} matrices of {n * k} "
             f"entries, but inverses of the same size are expected: is {estimator!r} a "
             f"regressor of inverses?"
         )
@@ -142,7 +142,7 @@ def _as_stack(estimator: Any, predicted: Any, A: Any) -> Any:
             f"Got complex predictions for real matrices, but real inverses are expected: fit "
             f"{estimator!r} to real targets."
         )
-    stack = predicted.reshape(m, order, order)
+    stack = predicted.reshape(m, rows, columns)
     if embedded:
         return extract_complex(stack)
     if is_complex(A):
