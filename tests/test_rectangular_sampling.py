@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 from test_rectangular_regions import every_norm, every_shape, family, fitted, true_distance
 
-from skinv import FeasibleRegionSampler, LinearInverseApprox, SingularDistanceScorer
+from skinv import (
+    CertifiedInverse,
+    FeasibleRegionSampler,
+    LinearInverseApprox,
+    SingularDistanceScorer,
+)
 from skinv.bounds import certify_region, taylor_bound
 from skinv.matrices import embed_complex, extract_complex
 from skinv.metrics import absolute_errors, relative_errors, residual_norms
@@ -133,20 +136,25 @@ def test_the_life_of_a_sampler():
 
 
 def test_pipelines_and_searches():
-    """Stacks go through a pipeline, and a search over radii refits it."""
+    """Stacks go through a pipeline to a model, proofs wrap both, and a search refits them."""
     A = family((2, 3), 80)
-    Y = np.linalg.pinv(A).reshape(80, -1)
-    pipeline = make_pipeline(
-        FeasibleRegionSampler(norm="l2", on_infeasible="project"),
-        FunctionTransformer(lambda stack: np.asarray(stack).reshape(len(stack), -1)),
-        Ridge(1e-8),
-    )
+    Y = np.linalg.pinv(A)
+    pipeline = make_pipeline(FeasibleRegionSampler(norm="l2"), LinearInverseApprox())
+    mixed = np.concatenate([A[:3], A[:1] + 1])
+    assert np.isnan(pipeline.fit(A).predict(mixed)[3:]).all()
+    assert list(CertifiedInverse(pipeline).fit(A).report(mixed).status[2:]) == ["refined", "exact"]
     search = GridSearchCV(
-        pipeline, {"feasibleregionsampler__radius": [0.01, 0.3]}, cv=3, error_score="raise"
-    ).fit(A, Y)
+        pipeline.set_params(feasibleregionsampler__on_infeasible="project"),
+        {"feasibleregionsampler__radius": [0.01, 0.3]},
+        scoring=SingularDistanceScorer("neg_relative_error"),
+        cv=3,
+        error_score="raise",
+    ).fit(A)
     assert search.best_params_ == {"feasibleregionsampler__radius": 0.3}
-    assert search.predict(A).shape == Y.shape
-    np.testing.assert_allclose(search.predict(A), Y, atol=0.02)
+    np.testing.assert_allclose(search.predict(A), Y, atol=0.05)
+    X, P = fitted(A).sample(200)
+    stack, inverses = X.reshape(-1, 2, 3), P.reshape(-1, 3, 2)
+    assert LinearInverseApprox().fit(stack, inverses).score(stack, inverses) > 0.9
 
 
 @pytest.mark.parametrize(
