@@ -285,6 +285,9 @@ class CertifiedInverse(
             * "not finite": NaN, because the matrix has NaN or infinite entries;
             * "projected": NaN, because a region moved the matrix, which has another inverse.
 
+            ``tol``: what was to be proven. ``rows("singular")`` are the numbers of the matrices
+            with a status, ``rows()`` of all that are not proven.
+
             Of a dask array they are dask arrays, which ``dask.compute(dict(report))`` computes in
             one pass.
 
@@ -320,6 +323,7 @@ class CertifiedInverse(
 
         found = certify_all(A, certify_block, predicted, self.verbose)
         result = InverseReport(**vars(found))
+        result.tol = float(self.tol)
         result.status = STATUSES[result.status]
         moved = moved_rows(X)
         if moved.size:
