@@ -207,11 +207,11 @@ def symmetric_rows(stack: Any) -> Any:
 
 
 def _equal_transposes(stack: Any) -> Any:
-    xp, same = namespace(stack), stack == stack.swapaxes(-1, -2).conj()
+    same = stack == stack.swapaxes(-1, -2).conj()
     if flushes():  # then subnormal numbers are equal to 0
         tiny = subnormal(parts_of(stack))
-        same = same & ~(tiny if tiny.ndim == 3 else xp.any(tiny, axis=-1))
-    return xp.all(same.reshape(len(stack), stack.shape[-1] ** 2), axis=1)
+        same = same & ~(tiny if tiny.ndim == 3 else tiny.any(-1))
+    return same.reshape(len(stack), stack.shape[-1] ** 2).all(1)
 
 
 def _unlike(stack: Any) -> tuple[int, int]:

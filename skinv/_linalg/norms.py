@@ -1,5 +1,6 @@
 """Norms of stacks (m, n, n), as they are rounded and with proven bounds."""
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -21,7 +22,9 @@ _NUMBERS = {np.inf: "inf", 1: "1"}
 
 def check_norm(norm: Any) -> str:
     """Return the name of a norm of errors, or raise a ValueError."""
-    name = _NUMBERS.get(float(norm)) if isinstance(norm, Real) else norm
+    name = norm
+    if not isinstance(norm, str) and isinstance(norm, Real):
+        name = _NUMBERS.get(float(norm))
     if isinstance(name, str) and name in NORMS:
         return name
     raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
@@ -29,9 +32,10 @@ def check_norm(norm: Any) -> str:
 
 def operator_norm(stack: Any, norm: str) -> Any:
     """Return the "fro", "inf" (rows) or "1" (columns) norm of each matrix, as it is rounded."""
-    xp, axis = namespace(stack), NORMS[norm]
+    axis = NORMS[norm]
     if axis is None:
         return frobenius(stack)
+    xp = namespace(stack)
     return xp.max(xp.sum(abs(stack), axis=axis), axis=1)
 
 
@@ -69,10 +73,11 @@ def sizes(stack: Any) -> Any:
 
     The squares of large numbers overflow, so that it may be infinite of others.
     """
-    xp = namespace(stack)
     with np.errstate(over="ignore", invalid="ignore"):
         size = frobenius(stack)
-    if not bool(xp.all(xp.isfinite(size))):
+        clean = math.isfinite(size.sum())
+    if not clean:
+        xp = namespace(stack)
         rest = indices(~xp.isfinite(size))
         good = xp.all(xp.isfinite(stack[rest]), axis=(1, 2))
         size[rest] = xp.astype(xp.where(good, np.inf, np.nan), size.dtype)

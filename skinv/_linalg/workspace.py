@@ -34,7 +34,7 @@ def piece_memory(X: Any) -> int:
 
 def indices(mask: Any) -> Any:
     """Return where a vector of truth values is true."""
-    return namespace(mask).nonzero(mask)[0]
+    return mask.nonzero()[0] if type(mask) is np.ndarray else namespace(mask).nonzero(mask)[0]
 
 
 def copied(stack: Any) -> Any:
@@ -76,6 +76,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._held: dict[Any, Any] = {}
+        self._nbytes = 0
 
     @staticmethod
     def of_thread() -> "Workspace":
@@ -93,13 +94,16 @@ class Workspace:
         size, key = math.prod(shape), (name, example.dtype)
         held = self._held.get(key)
         if held is None or held.shape[0] < size:
+            self._nbytes -= 0 if held is None else held.nbytes
             held = self._held[key] = empty(example, (size,))
+            self._nbytes += held.nbytes
         return held[:size].reshape(shape)
 
     def trim(self) -> None:
         """Give the memory back, unless it is little."""
-        if sum(held.nbytes for held in self._held.values()) > _KEPT:
+        if self._nbytes > _KEPT:
             self._held.clear()
+            self._nbytes = 0
 
     def wide(self, stack: Any, name: str) -> Any:
         """Return a stack in double precision, in memory that is the same for a name."""

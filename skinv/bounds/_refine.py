@@ -111,31 +111,35 @@ def _refine_piece(
         reached = known.bound
         if step == 0:
             residual[...] = xp.where(reached >= 0, reached, np.inf)
-        if bool((reached <= tol).all()):  # which is quick to see
-            bound[rows] = xp.where(reached < 1, reached, np.inf)
+        met = reached <= tol
+        if bool(met.all()):  # which is quick to see
+            bound[rows] = _below_one(reached, tol)
             return
         ahead = known.after_step(order, arithmetic, n)
-        helps = (known.computed < _PROGRESS * previous) & (known.computed < n)
-        last, more = _steps(known, ahead, helps, tol, order, handover)
-        left = n_refine[rows] < max_refine
-        last, more = last & left, more & left
-        proven = xp.where(last, ahead, reached)
-        bound[rows] = xp.where(proven < 1, proven, np.inf)
-        going = last | more
-        n_going = int(going.sum())
-        if n_going == 0:
-            return
-        if n_going < len(x):
-            rows = indices(going) if isinstance(rows, slice) else rows[going]
-            A, x, D, size, more = A[going], x[going], D[going], size[going], more[going]
-            previous, work = known.computed[going], work[:n_going]
+        unmet = ~met & (n_refine[rows] < max_refine)
+        last = unmet & (ahead <= tol)
+        if bool(last.all()):  # and so is this
+            bound[rows] = _below_one(ahead, tol)
+            more = None
         else:
-            previous = known.computed
+            helps = (known.computed < _PROGRESS * previous) & (known.computed < n)
+            last, more = _steps(known, last, unmet & helps, tol, order, handover)
+            bound[rows] = _below_one(xp.where(last, ahead, reached))
+            going = last | more
+            n_going = int(going.sum())
+            if n_going == 0:
+                return
+            if n_going < len(x):
+                rows = indices(going) if isinstance(rows, slice) else rows[going]
+                A, x, D, size, more = A[going], x[going], D[going], size[going], more[going]
+                previous, work = known.computed[going], work[:n_going]
+            else:
+                previous = known.computed
         improve(x, D, order, work)
         n_refine[rows] += 1
         if not isinstance(rows, slice):
             X[rows] = x
-        n_more = int(more.sum())  # the others need no further look
+        n_more = 0 if more is None else int(more.sum())  # the others need no further look
         if n_more == 0:
             return
         if n_more < len(x):
@@ -145,19 +149,23 @@ def _refine_piece(
             D, work = D[:n_more], work[:n_more]
 
 
+def _below_one(proven: Any, tol: float = 1.0) -> Any:
+    """Return bounds, those within `tol` as they are, and inf where they prove nothing."""
+    return proven if tol < 1 else namespace(proven).where(proven < 1, proven, np.inf)
+
+
 def _steps(
-    known: ResidualNorms, ahead: Any, helps: Any, tol: float, order: int, handover: float
+    known: ResidualNorms, last: Any, helped: Any, tol: float, order: int, handover: float
 ) -> tuple[Any, Any]:
     """Return which matrices take one step more, and which take at least two.
 
     What a step proves is known before it. The last one is that which reaches the tolerance, or as
     much as rounding allows; others are taken while they help.
     """
-    unmet = ~(known.bound <= tol)
     enough = known.rounding.clip(min=handover)
-    far = unmet & helps & (known.computed > enough)
+    far = helped & (known.computed > enough)
     hopeless = known.rounding > tol
-    last = unmet & (ahead <= tol) | far & hopeless & (known.computed**order <= enough)
+    last = last | far & hopeless & (known.computed**order <= enough)
     return last, far & ~last
 
 
@@ -187,10 +195,13 @@ def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, A
         return X, bound
     with np.errstate(all="ignore"):
         # The diagonals show, in most cases, that no norm is so small that underflow matters.
-        largest, least = xp.max(abs(xp.linalg.diagonal(X)), axis=1), Arithmetic.of(X).tiny ** 0.25
-        alone = (largest > least) & (norm == "fro") & (X.dtype.itemsize > 2)
-        moved = (bound + 3 * Arithmetic.of(X).unit * (1 + bound)) * (1 + 2.0**-46)
-        if bool((symmetric & alone).all()):
+        arithmetic, alone = Arithmetic.of(X), symmetric
+        if norm == "fro" and X.dtype.itemsize > 2:
+            alone = alone & (abs(X.diagonal(0, 1, 2)) > arithmetic.tiny**0.25).any(1)
+        else:
+            alone = alone & False
+        moved = (bound + 3 * arithmetic.unit * (1 + bound)) * (1 + 2.0**-46)
+        if bool(alone.all()):
             make_hermitian(X, symmetric)
             return X, moved
         rows = indices(symmetric & ~alone)

@@ -36,10 +36,19 @@ _WEAK = 2.0**-30
 _BLOCK = 2**22
 # What becomes of a matrix: see :meth:`skinv.CertifiedInverse.report`.
 STATUSES = np.array(
-    ["predicted", "refined", "exact", "inaccurate", "rejected", "singular", "not finite"],
+    [
+        "predicted",
+        "refined",
+        "exact",
+        "inaccurate",
+        "rejected",
+        "singular",
+        "not finite",
+        "projected",
+    ],
     dtype="U12",
 )
-EXACT, INACCURATE, REJECTED, SINGULAR, NOT_FINITE = range(2, 7)
+EXACT, INACCURATE, REJECTED, SINGULAR, NOT_FINITE, PROJECTED = range(2, 8)
 
 
 class ProofTerms(NamedTuple):
@@ -53,7 +62,12 @@ class ProofTerms(NamedTuple):
 
     def refinement(self) -> dict[str, Any]:
         """Return the parameters of :func:`skinv.bounds._refine.refine`."""
-        return {name: value for name, value in self._asdict().items() if name != "fallback"}
+        return {
+            "tol": self.tol,
+            "order": self.order,
+            "norm": self.norm,
+            "max_refine": self.max_refine,
+        }
 
 
 def certify_all(
