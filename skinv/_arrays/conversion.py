@@ -244,6 +244,8 @@ def to_host(X: Any) -> Any:
 
     All else is left as it is.
     """
+    if type(X) is np.ndarray:
+        return X
     if is_dask(X):
         return X.compute()
     if not is_tensor(X):

@@ -70,7 +70,7 @@ def activate(h: Any, activation: str, space: Workspace) -> None:
 def product_error(A: Any, X: Any, out: Any = None) -> Any:
     """Return AX − I of each matrix: the residual with its sign turned, which saves a negation."""
     D = product(A, X, out=out)
-    add_to_diagonal(D, -1)
+    add_to_diagonal(D, -1.0)
     return D
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from .._arrays.conversion import as_double, is_double, namespace
 from .._arrays.pairs import check_pair
 from .._linalg.arithmetic import Arithmetic, products_are_exact
-from .._linalg.norms import check_norm, norm_bound, norm_floor, scales
+from .._linalg.norms import check_norm, norm_bound, norm_bounds, norm_floor, scales
 from .._linalg.products import product, product_error
 from .._linalg.scaling import times_power
 from .._linalg.threads import in_threads
@@ -206,7 +206,7 @@ def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> ResidualNo
     """Bound what is known of a residual, D = AX − I as computed, from norms (‖A‖ <= size_A)."""
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     size_A = norm_bound(A, norm) if size_A is None else size_A
-    size_X, computed = norm_bound(X, norm), norm_bound(D, norm)
+    size_X, computed = norm_bounds(norm, X, D)
     rounding = rounding_of(arithmetic, n, computed, size_A * size_X, size_A, size_X)
     return ResidualNorms(computed, rounding, size_A, size_X)
 

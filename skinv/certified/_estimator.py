@@ -303,7 +303,7 @@ class CertifiedInverse(
             self.tol, self.order, check_norm(self.norm), self.max_refine, self.fallback
         )
         estimator, predicted = ready.estimator_, None
-        if type(unwrapped(estimator)) in OURS:
+        if type(estimator) in OURS or type(unwrapped(estimator)) in OURS:
             given = host_view(given)
         else:
             # They are asked once, whatever the blocks: what they say may depend on the batch.
@@ -337,7 +337,8 @@ class CertifiedInverse(
         taken = (take_as_is(self, X) if plain else None) or take(self, X, exact=True)
         if taken.numbers.ndim == 3 and not taken.is_complex:
             taken = Matrices(X.reshape(len(X), self.n_features_in_), taken.layout)
-        return (X if hasattr(X, "columns") else taken.numbers), taken
+        named = type(X) is not np.ndarray and hasattr(X, "columns")
+        return (X if named else taken.numbers), taken
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
         if self.family is None:

@@ -69,7 +69,7 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) ->
             P[...] = N
         elif k:
             P = product(N, P, out=space.of(E, (m, n, n), f"P{k % 2}"))
-        add_to_diagonal(P, 1)
+        add_to_diagonal(P, 1.0)
     if series.columns is not None:  # entries of the last product
         P = P[:, :, series.columns]
         P *= series.left

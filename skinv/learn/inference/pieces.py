@@ -37,6 +37,8 @@ def pieces(m: int, parts: Parts, itemsize: int, X: Any = None) -> list[slice]:
 
 def steps(m: int, step: int) -> list[slice]:
     """Cut m rows into pieces of `step`."""
+    if 0 < m <= step:
+        return [slice(0, m)]
     return [slice(start, min(start + step, m)) for start in range(0, m, step)]
 
 
