@@ -52,7 +52,7 @@ def norm_bound(stack: Any, norm: str, size: Any = None) -> Any:
 def norm_bounds(norm: str, *stacks: Any) -> tuple[Any, ...]:
     """Return proven upper bounds of the norms in stacks of one shape and dtype."""
     gamma, lost = _norm_errors(stacks[0], norm)
-    return tuple(as_double(operator_norm(stack, norm)) * (1 + gamma) + lost for stack in stacks)
+    return tuple([as_double(operator_norm(stack, norm)) * (1 + gamma) + lost for stack in stacks])
 
 
 def norm_floor(stack: Any, norm: str) -> Any:

@@ -119,25 +119,28 @@ def _refine_piece(
             return
         ahead = known.after_step(order, arithmetic, n)
         unmet = ~met & (n_refine[rows] < max_refine)
-        last, more = unmet & (ahead <= tol), None
-        settled = every(met | last)
-        if not settled:
-            helps = (known.computed < _PROGRESS * previous) & (known.computed < n)
-            last, more = _steps(known, last, unmet & helps, tol, order, handover)
+        going, more = unmet & (ahead <= tol), None
+        n_going = count(going)
+        if n_going == len(x):
+            bound[rows] = _below_one(ahead, tol)
+        elif every(met | going):
+            bound[rows] = _below_one(xp.where(going, ahead, reached), tol)
+        else:
             if step == 0:
                 residual[...] = xp.where(reached >= 0, reached, np.inf)
-        bound[rows] = _below_one(xp.where(last, ahead, reached), tol if settled else 1.0)
-        going = last if more is None else last | more
-        n_going = count(going)
-        if n_going == 0:
-            return
+            helps = (known.computed < _PROGRESS * previous) & (known.computed < n)
+            last, more = _steps(known, going, unmet & helps, tol, order, handover)
+            bound[rows] = _below_one(xp.where(last, ahead, reached))
+            going = last | more
+            n_going = count(going)
+            if n_going == 0:
+                return
+        previous = known.computed
         if n_going < len(x):
             rows = indices(going) if isinstance(rows, slice) else rows[going]
             A, x, D, work = A[going], x[going], D[going], work[:n_going]
             if more is not None:
-                size, more, previous = size[going], more[going], known.computed[going]
-        else:
-            previous = known.computed
+                size, more, previous = size[going], more[going], previous[going]
         improve(x, D, order, work)
         n_refine[rows] += 1
         if not isinstance(rows, slice):

@@ -12,7 +12,7 @@ from .._linalg.products import product, product_error
 from .._linalg.scaling import times_power
 from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed
-from .._linalg.workspace import empty, indices, pieces
+from .._linalg.workspace import empty, every, indices, pieces
 from ._components import component_bound, doubled_bound, norm_of_radius
 
 # Past this share of the residual the bound of its rounding is worth a sharper one.
@@ -184,7 +184,8 @@ class ResidualNorms(NamedTuple):
     def after_step(self, order: int, arithmetic: Arithmetic, n: int) -> Any:
         """Bound the residual after a step of refinement, before the step is taken."""
         bound = self.stepped(order, arithmetic, n)
-        return namespace(bound).where(self.computed < 0.9, bound, np.inf)
+        small = self.computed < 0.9
+        return bound if every(small) else namespace(bound).where(small, bound, np.inf)
 
     def stepped(self, order: int, arithmetic: Arithmetic, n: int) -> Any:
         """Bound the residual after a step, for ‖R'‖ < 1.
