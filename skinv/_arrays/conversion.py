@@ -16,7 +16,6 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 from numpy.typing import NDArray
 
-_DOUBLE = np.dtype(np.float64)
 # Of types that have been seen: their namespaces, and whether they are of tensors.
 _NAMESPACES: dict[type, Any] = {}
 _TENSORS: dict[type, bool] = {}
@@ -166,7 +165,7 @@ _LEAST = np.array([1], dtype=np.int32).view(np.float32)
 
 def as_double(array: Any, out: Any = None) -> Any:
     """Return an array or tensor in float64 or complex128, into `out` if given: the same numbers."""
-    if out is None and type(array) is np.ndarray and array.dtype == _DOUBLE:  # as is often so
+    if out is None and type(array) is np.ndarray and array.dtype == np.float64:  # as is often so
         return array
     if is_complex(array):
         if out is None:
@@ -244,8 +243,6 @@ def to_host(X: Any) -> Any:
 
     All else is left as it is.
     """
-    if type(X) is np.ndarray:
-        return X
     if is_dask(X):
         return X.compute()
     if not is_tensor(X):

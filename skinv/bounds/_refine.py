@@ -138,9 +138,9 @@ def _refine_piece(
         previous = known.computed
         if n_going < len(x):
             rows = indices(going) if isinstance(rows, slice) else rows[going]
-            A, x, D, work = A[going], x[going], D[going], work[:n_going]
+            x, D, work = x[going], D[going], work[:n_going]
             if more is not None:
-                size, more, previous = size[going], more[going], previous[going]
+                A, size, more, previous = A[going], size[going], more[going], previous[going]
         improve(x, D, order, work)
         n_refine[rows] += 1
         if not isinstance(rows, slice):

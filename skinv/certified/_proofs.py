@@ -23,7 +23,7 @@ from .._linalg.products import frobenius
 from .._linalg.scaling import in_units
 from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed, in_common_units
-from .._linalg.workspace import empty, empty_like, full, indices, pieces
+from .._linalg.workspace import empty, empty_like, every, full, indices, pieces
 from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
@@ -99,9 +99,10 @@ def certify_all(
             if not math.isfinite(size.sum()):
                 size = sizes(block)
                 finite = size >= 0
-                _put(result, taken.start + indices(~finite), _nothing(A))
-                where = taken.start + indices(finite)
-                block, size = A[where], size[finite]
+                if not every(finite):
+                    _put(result, taken.start + indices(~finite), _nothing(A))
+                    where = taken.start + indices(finite)
+                    block, size = A[where], size[finite]
             if len(block):
                 X = result.inverse[where]
                 known = vars(certify_block(block, X, where, size))
@@ -163,7 +164,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
     if len(open_):
         prove_in_own_units(A, result, open_, symmetric, terms)
         open_ = open_rows(bound, tol)
-    result.status = (to_host(n_refine) > 0).astype(np.uint8)  # predicted or refined
+    result.status = (to_host(n_refine) > 0).view(np.uint8)  # predicted or refined
     if not len(open_):
         return result
     result.status[to_host(open_)] = INACCURATE
