@@ -85,6 +85,7 @@ def report_pseudo_inverses(model: Any, X: Any) -> InverseReport:
         status[lost] = REJECTED
     found["inverse"][bad], status[bad] = not_a_number(A), NOT_FINITE
     result = InverseReport(**found, status=STATUSES[status])
+    result.tol = float(model.tol)
     moved = moved_rows(X)
     if moved.size:
         result.inverse[moved], result.bound[moved] = not_a_number(A), np.inf

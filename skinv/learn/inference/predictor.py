@@ -128,6 +128,14 @@ class EnginePredictorMixin(InverseRegressorMixin):
             self._look_at(values, seen)
         return from_pairs(values, *shape) if pairs else values.reshape(shape)
 
+    def _write_inverses(self, rows: Any, out: Any) -> bool:
+        """Write predictions for real rows to memory apart from them, like them, if that is all."""
+        engine = getattr(self, "_engine", None)
+        if engine is None or not engine.n_outputs == self.n_features_in_ == rows.shape[1]:
+            return False
+        engine(rows, None, out, getattr(self, "device", "cpu"), getattr(self, "verbose", 0) > 1)
+        return True
+
     def inverse_function(self, dtype: Any = np.float64) -> Callable[[ArrayLike], NDArray]:
         """Return the fitted model as a function of one matrix, for loops that take them singly.
 
