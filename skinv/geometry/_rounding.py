@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._linalg.scaling import ZERO
 
 EPS = float(np.finfo(np.float64).eps)
-UNIT = EPS / 2
+UNIT = EPS  # of any direction of rounding; to nearest half of it
 # The smallest normal number: no product or sum of numbers that are not subnormal loses more.
 TINY = float(np.finfo(np.float64).tiny)
 # Numbers below this have squares that underflow.
