@@ -1,4 +1,4 @@
-"""Print the README's tables from the files in results; --write puts them where they belong.
+"""Print tables from the files in results; --write puts them into README and documentation.
 
 python benchmarks/table.py [--write]
 """
@@ -155,6 +155,37 @@ def prices_table():
             row(f"{EXPLAINED[case]}{name}", figures["certified"])
     return "\n".join(lines)
 
+
+def overview_table():
+    """Return the Markdown table of the README: what proven answers cost, one of each kind."""
+    prices, front = load("prices"), load("front")
+    learned, single = prices["learned"], list(prices["single"].values())
+    few = prices["few"]["50 symmetric 8 x 8"]["certified"]
+    solved = {case["family"]: case["ratio_to_numpy"] for case in load("solves")["solves"]}
+    small = [front["orders"][n]["ratios"]["skinv.inv"]["numpy.linalg.inv"] for n in ORDERS]
+    rows = [
+        ("learned, 9-bus grid, n = 14, to 1e-8", "inv", learned["case9, n = 14"]["to 1e-08"]),
+        ("learned, 30-bus grid, n = 53, to 1e-8", "inv", learned["case30, n = 53"]["to 1e-08"]),
+        ("solutions near that grid, to 1e-6", "solve", solved["case30, polynomial"]["certified"]),
+        (f"`skinv.inv`, n = {' / '.join(ORDERS)}", "inv", *small),
+        ("`skinv.pinv`, 6 × 7", "pinv", front["6 x 7"]["ratios"]["skinv.pinv"]),
+        ("guesses that prove nothing, n = 20", "inv", prices["garbage"]["n = 20"]["certified"]),
+        (
+            "batches of 50 matrices, n = 8",
+            "inv",
+            *[row["certified"] for row in prices["few"].values()],
+        ),
+        ("one matrix at a time, n = 8, to 1e-10", "inv", single[2]),
+    ]
+    lines = ["| proven answers, one thread | beside plain | times as long |", "|---|---|---|"]
+    for title, function, *figures in rows:
+        medians = " / ".join(short(figure["median"]) for figure in figures)
+        lines.append(f"| {title} | `numpy.linalg.{function}` | {medians} |")
+    return "\n".join(lines)
+
+
+# Orders of which the README tells.
+ORDERS = ("3", "6", "12", "32")
 
 EXPLAINED = {
     "few": "batch of ",
@@ -349,7 +380,7 @@ def rewritten(text, table):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put them into the README and guide")
+    parser.add_argument("--write", action="store_true", help="put them where they belong")
     tables = [
         families_table(),
         inverse_table(),
@@ -364,11 +395,12 @@ def main():
         paper_table(),
     ]
     if not parser.parse_args().write:
-        print("\n\n".join(tables))
+        print("\n\n".join([overview_table(), *tables]))
         return
     root = RESULTS.parents[1]
     pages = {
-        "README.md": tables,
+        "README.md": [overview_table()],
+        "docs/measurements.md": tables,
         "docs/guide/which_tool.md": [network_table()],
         "docs/guide/certificates.md": [prices_table()],
     }
