@@ -173,7 +173,7 @@ def overview_table():
         (
             "batches of 50 matrices, n = 8",
             "inv",
-            *[row["certified"] for row in prices["few"].values()],
+            few,
         ),
         ("one matrix at a time, n = 8, to 1e-10", "inv", single[2]),
     ]
