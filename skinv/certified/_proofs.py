@@ -21,12 +21,12 @@ from .._linalg.norms import sizes
 from .._linalg.scaling import in_units
 from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed, in_common_units
-from .._linalg.workspace import empty, empty_like, full, indices
+from .._linalg.workspace import empty, empty_like, full, indices, pieces
 from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
 from ..structures import symmetric_rows
-from ._exact import exact_inverses, has_zero_pivot
+from ._exact import by_closed_forms, exact_inverses, has_zero_pivot
 
 # Steps of refinement granted to LAPACK's inverse.
 POLISH = 2
@@ -92,10 +92,21 @@ def certify_all(
             _put(result, where, known)
         bar.update(taken.stop - taken.start)
 
-    step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
-    blocks = [slice(start, min(start + step, len(A))) for start in range(0, len(A), step)]
+    blocks = list(pieces(len(A), A.shape[1], A.itemsize, _BLOCK))
     with progress(len(A), "certifying", "matrix", verbose and blocks) as bar:
         in_threads(prove, blocks, A)
+    return result
+
+
+def all_by_closed_forms(A: Any) -> SimpleNamespace:
+    """Invert matrices, finite or not, by closed forms; bounds are infinite where these fail."""
+    result = _memory(A, False)
+    result.status[:] = EXACT
+
+    def prove(taken: slice) -> None:
+        by_closed_forms(A[taken], result.inverse[taken], result.bound[taken])
+
+    in_threads(prove, pieces(len(A), A.shape[1], A.itemsize, _BLOCK), A)
     return result
 
 
