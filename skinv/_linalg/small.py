@@ -7,14 +7,18 @@ matrices is one vector. Nothing is pivoted: what is lost by that is for a proof 
 import numpy as np
 from numpy.typing import NDArray
 
-from .closed import CLOSED, closed_inverses
-from .workspace import Workspace
+from .arithmetic import Arithmetic
+from .closed import CLOSED, GOOD, closed_inverses
+from .products import exact_inverse, frobenius, product_error
+from .workspace import Workspace, indices
 
 # Past this LAPACK is as fast.
 LARGEST = 16
 # Bytes of the matrices that are worked on at once: fewer would stay in a smaller cache, but calls
 # take their time, too.
 _PIECE = 2**20
+# Condition numbers up to this leave no doubt that a matrix may be fitted.
+_PLAIN = 2.0**20
 
 
 def small_inverses(A: NDArray, out: NDArray, bound: NDArray | None = None) -> None:
@@ -40,6 +44,31 @@ def small_inverses(A: NDArray, out: NDArray, bound: NDArray | None = None) -> No
                 X[...] = block
                 _eliminate(X, space)
             out[piece] = X.transpose(2, 0, 1)
+
+
+def inverses_like_lapack(A: NDArray) -> NDArray:
+    """Return inverses of real matrices (m, n, n) in double precision, as accurate as LAPACK's.
+
+    Which they are where small ones are not so good, or condition numbers are large: those of
+    matrices that are refused, and NaN at zero pivots, are LAPACK's.
+    """
+    n = A.shape[1]
+    if n > LARGEST:
+        return exact_inverse(A)
+    X = np.empty_like(A)
+    if n <= CLOSED:
+        bound = np.empty(len(A))
+        small_inverses(A, X, bound)
+        good = bound < np.inf
+    else:
+        small_inverses(A, X)
+        with np.errstate(all="ignore"):
+            kappa, off = frobenius(A) * frobenius(X), frobenius(product_error(A, X))
+            good = (off <= GOOD * Arithmetic.of(A).gamma(n) * kappa) & (kappa < _PLAIN)
+    rest = indices(~good)
+    if len(rest):
+        X[rest] = exact_inverse(A[rest])
+    return X
 
 
 def _eliminate(X: NDArray, space: Workspace) -> None:
