@@ -334,7 +334,7 @@ def test_other_directions_of_rounding(code):
 @pytest.mark.parametrize("code", [0x400, 0xC00], ids=["down", "to zero"])
 def test_bounds_of_entries_that_overflow(code):
     """Rounded so, numbers past the largest become the largest, and that bounds nothing."""
-    A = np.array([[[-2.0**-957, -(2.0**-227)], [0, 2.0**-740]]])
+    A = np.array([[[-(2.0**-957), -(2.0**-227)], [0, 2.0**-740]]])
     largest = np.finfo(np.float64).max  # of A⁻¹ that entry is 2^1470
     X = np.array([[[-(2.0**957), -largest], [0, 2.0**740]]])
     rounding = ctypes.CDLL("libm.so.6").fesetround

@@ -119,7 +119,10 @@ def inv(
 
     Up to order 16 inverses come from closed forms (n <= 4) or from elimination without pivoting,
     entry by entry over the whole batch, and from LAPACK where that loses digits; above from LAPACK.
-    The proof is that of :func:`skinv.bounds.residual_bound`.
+    The proof is that of :func:`skinv.bounds.residual_bound`; of closed forms of real matrices it is
+    that the determinant d and the adjugate are off by rounding, which multiplies products of one
+    entry of each row: the error is at most some u·c·r_1···r_n/|d|, with the norms r_i of the rows
+    and c = n!/n^(n/2) (Carlen, Lieb & Loss 2006, "An inequality of Hadamard type for permanents").
 
     Examples
     --------
