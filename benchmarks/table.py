@@ -1,10 +1,13 @@
 """Print tables from the files in results; --write puts them into README and documentation.
 
-python benchmarks/table.py [--write]
+python benchmarks/table.py [--write] [--check]
+
+--check fails if a page, of the guide or the README, has others.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 TITLES = {
@@ -186,6 +189,30 @@ def overview_table():
 
 # Orders of which the README tells.
 ORDERS = ("3", "6", "12", "32")
+
+
+def front_table():
+    """Return the Markdown table of skinv.inv, with proofs, and of what else inverts batches."""
+    names = {
+        "`numpy.linalg.inv`": "numpy.linalg.inv",
+        "`torch.linalg.inv`": "torch.linalg.inv",
+        "`scipy.linalg.inv`": "scipy.linalg.inv",
+        "`jax.numpy.linalg.inv`": "jax.numpy.linalg.inv, jitted",
+        "loops of numba": "numba",
+    }
+    lines = [
+        f"| n | `skinv.inv`, µs | median bound | {' | '.join(names)} |",
+        "|---" * (len(names) + 3) + "|",
+    ]
+    for n, row in load("front")["orders"].items():
+        taken = row["microseconds"]["skinv.inv"]["median"]
+        cells = [n, short(taken), f"{row['median_bound']:.0e}"]
+        for name in names.values():
+            known = row["ratios"].get(name)
+            cells.append(short(known["skinv.inv"]["median"]) if known else "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
 
 EXPLAINED = {
     "few": "batch of ",
@@ -381,6 +408,8 @@ def rewritten(text, table):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put them where they belong")
+    parser.add_argument("--check", action="store_true", help="fail if pages have others")
+    options = parser.parse_args()
     tables = [
         families_table(),
         inverse_table(),
@@ -394,7 +423,7 @@ def main():
         batch_table(),
         paper_table(),
     ]
-    if not parser.parse_args().write:
+    if not options.write and not options.check:
         print("\n\n".join([overview_table(), *tables]))
         return
     root = RESULTS.parents[1]
@@ -402,13 +431,18 @@ def main():
         "README.md": [overview_table()],
         "docs/measurements.md": tables,
         "docs/guide/which_tool.md": [network_table()],
-        "docs/guide/certificates.md": [prices_table()],
+        "docs/guide/certificates.md": [prices_table(), front_table()],
     }
     for page, mine in pages.items():
-        text = (root / page).read_text(encoding="utf-8")
+        text = before = (root / page).read_text(encoding="utf-8")
         for table in mine:
             text = rewritten(text, table)
-        (root / page).write_text(text, encoding="utf-8")
+        if options.write:
+            (root / page).write_text(text, encoding="utf-8")
+        elif text != before or not all(table in text for table in mine):
+            sys.exit(
+                f"{page} has other tables than the results: python benchmarks/table.py --write"
+            )
 
 
 if __name__ == "__main__":

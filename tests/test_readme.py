@@ -51,6 +51,12 @@ def test_figures_are_those_of_the_result_files():
         assert table.strip() in text
 
 
+def test_pages_have_the_tables_of_the_result_files():
+    """Those of the guide, too."""
+    command = [sys.executable, ROOT / "benchmarks" / "table.py", "--check"]
+    subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "utf-8"}, check=True)
+
+
 def test_findings_of_the_paper_are_those_of_the_result_file():
     """What README says of the paper's findings is so in every seed of the recorded runs."""
     results = json.loads((ROOT / "benchmarks" / "results" / "paper.json").read_text())
