@@ -101,7 +101,7 @@ class _Report(Result):
     """Answers with what is known of each, as its ``status``."""
 
     status: NDArray[np.str_]
-    tol: float
+    tol: float | None
     _GOOD: ClassVar[tuple[str, ...]] = ()
 
     def rows(self, *statuses: str) -> NDArray[np.intp]:
@@ -130,11 +130,11 @@ class _Report(Result):
         >>> report.rows("singular"), report.rows()
         (array([1]), array([1, 2]))
         """
-        unknown = set(statuses) - set(WORDS)
+        unknown = [status for status in statuses if status not in WORDS]
         if unknown:
             raise ValueError(
-                f"Got {', '.join(map(repr, sorted(unknown)))}, but a status is one of "
-                f"{', '.join(map(repr, WORDS))}."
+                f"Got {', '.join(map(repr, unknown))}, but a status is one of "
+                f"{', '.join(map(repr, WORDS))}; of several pass one after the other."
             )
         status = np.ravel(np.asarray(self["status"]))
         found = np.isin(status, statuses) if statuses else ~np.isin(status, self._GOOD)
@@ -146,7 +146,8 @@ class _Report(Result):
             return ""
         counts = Counter(status.ravel().tolist())
         proven = {name: counts.pop(name) for name in self._GOOD if name in counts}
-        within = f" to be within tol={self['tol']:g}" if "tol" in self else ""
+        tol = self.get("tol")
+        within = "" if tol is None else f" to be within tol={tol:g}"
         text = f"{sum(proven.values())} of {status.size} proven{within}"
         how = f" ({counted(proven)})" if len(self._GOOD) > 1 and proven else ""
         bad = [f"{count} {name} ({self._named(name)})" for name, count in counts.most_common()]

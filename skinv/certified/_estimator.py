@@ -15,6 +15,7 @@ from .._arrays.conversion import (
     in_library_of,
     is_dask,
     is_tensor,
+    namespace,
     not_a_number,
     real_array,
     to_host,
@@ -36,7 +37,16 @@ from ._anchor import Anchor
 from ._family import members
 from ._fitting import FitsMixin, is_by_row
 from ._guesses import OURS, guess
-from ._proofs import EXACT, PROJECTED, STATUSES, ProofTerms, certify, certify_all, radius_of
+from ._proofs import (
+    EXACT,
+    PROJECTED,
+    STATUSES,
+    ProofTerms,
+    allowed,
+    certify,
+    certify_all,
+    radius_of,
+)
 from ._pseudo_inverses import fit_pseudo_inverses, report_pseudo_inverses
 from ._singly import SinglyMixin
 from ._solves import SolvesMixin
@@ -285,8 +295,9 @@ class CertifiedInverse(
             * "not finite": NaN, because the matrix has NaN or infinite entries;
             * "projected": NaN, because a region moved the matrix, which has another inverse.
 
-            ``tol``: what was to be proven. ``rows("singular")`` are the numbers of the matrices
-            with a status, ``rows()`` of all that are not proven.
+            ``tol``: what was to be proven, with the unit roundoff of tensors in half precision
+            added. ``rows("singular")`` are the numbers of the matrices with a status, ``rows()`` of
+            all that are not proven.
 
             Of a dask array they are dask arrays, which ``dask.compute(dict(report))`` computes in
             one pass.
@@ -302,7 +313,8 @@ class CertifiedInverse(
         if stack is None:
             return found
         found.status = STATUSES[found.status]
-        result = InverseReport(**vars(found), tol=float(self.tol))
+        tol = allowed(float(self.tol), stack.dtype, namespace(stack))
+        result = InverseReport(**vars(found), tol=tol)
         # Of what was given now, and of the answers as they are then.
         result._later("radius", radius_of, copied(stack))
         return result
