@@ -82,5 +82,5 @@ def test_messages_name_what_does_it(call, fix):
 
 def test_losses_of_a_training_of_ones_own():
     """A torch module keeps none, and the message says where to put them."""
-    with pytest.raises(TypeError, match=r"TrainingDisplay\(losses\)\.plot\(\)"):
+    with pytest.raises(TypeError, match=r"TrainingDisplay\(loss_curve=losses\)\.plot\(\)"):
         TrainingDisplay.from_estimator(torch.nn.Linear(2, 2))

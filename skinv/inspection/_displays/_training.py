@@ -106,7 +106,7 @@ class TrainingDisplay(Display):
         if not hasattr(estimator, "fit"):
             raise TypeError(
                 f"Got a {type(estimator).__name__}, which keeps no losses; of a training of your "
-                f"own pass its losses, TrainingDisplay(losses).plot()."
+                f"own pass its losses, TrainingDisplay(loss_curve=losses).plot()."
             )
         check_is_fitted(estimator)
         model = unwrapped(estimator, pipelines=True)
