@@ -171,14 +171,14 @@ def overview_table():
         ("learned, 30-bus grid, n = 53, to 1e-8", "inv", learned["case30, n = 53"]["to 1e-08"]),
         ("solutions near that grid, to 1e-6", "solve", solved["case30, polynomial"]["certified"]),
         (f"`skinv.inv`, n = {' / '.join(ORDERS)}", "inv", *small),
-        ("`skinv.pinv`, 6 × 7", "pinv", front["6 x 7"]["ratios"]["skinv.pinv"]),
+        ("`skinv.pinv`, 6 × 7, in batches", "pinv", front["6 x 7"]["ratios"]["skinv.pinv"]),
         ("guesses that prove nothing, n = 20", "inv", prices["garbage"]["n = 20"]["certified"]),
         (
             "batches of 50 matrices, n = 8",
             "inv",
             few,
         ),
-        ("one matrix at a time, n = 8, to 1e-10", "inv", single[2]),
+        ("one matrix at a time, n = 8, to 1e-10 by two steps", "inv", single[2]),
     ]
     lines = ["| proven answers, one thread | beside plain | times as long |", "|---|---|---|"]
     for title, function, *figures in rows:

@@ -275,7 +275,8 @@ def solve(
         Matrices, real or complex; NaN and infinity are allowed, and answered by NaN.
     b : array-like or tensor of shape (n,) or (..., n, k)
         Right-hand sides: one vector, or matrices whose columns are vectors. Leading axes of `A` and
-        `b` broadcast; one matrix with many right-hand sides is inverted once.
+        `b` broadcast; one matrix with many right-hand sides is inverted once. One vector for each
+        matrix is ``b[..., None]``.
     near : array-like of shape (n, n) or fitted estimator, default=None
         A known matrix that all are near to, or a regressor of inverses fitted to such, as for
         :func:`skinv.inv`: O(n²) operations per system then.
