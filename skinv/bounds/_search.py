@@ -10,8 +10,6 @@ from torch import Tensor
 from .._arrays.progress import progress
 from ._problem import Problem
 
-# Boxes halved at once, at first and at most.
-_BATCH = (64, 2**14)
 # Points that the search for a bad matrix starts from, and steps it takes.
 _STARTS, _ASCENTS, _STEPS = 4096, 64, 60
 # The model is asked for about as many products at once, of this many points at least.
@@ -46,7 +44,7 @@ class Search:
         found = []
         for part in z.split(max(_PRODUCTS // (z.shape[1] * self.problem.n**2), _POINTS)):
             found.append(self.problem.errors(part).abs())
-            self.problem.network.tick()
+            self.problem.tick()
         return torch.nan_to_num(torch.cat(found), nan=0.0, posinf=0.0).amax(1)
 
     def look(self, z: Tensor) -> None:
@@ -69,7 +67,7 @@ class Search:
         self.look(z)
         z, step = z[self.errors(z).topk(min(_ASCENTS, len(z))).indices], 0.5
         for _ in range(_STEPS):
-            problem.network.tick()
+            problem.tick()
             z = z.detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(problem.errors(z).abs().amax(1).sum(), z)
             slope = torch.nan_to_num(slope)
@@ -96,11 +94,11 @@ class Search:
 
     def run(self, rng: np.random.RandomState, verbose: bool) -> None:
         """Halve boxes until the gap is closed."""
-        size = _BATCH[0]
+        size, most = self.problem.batch
         with progress(self.max_boxes, "certifying", "box", verbose) as bar:
             try:
                 self.look(self.z)
-                self.problem.network.tick = self.check_time
+                self.problem.tick = self.check_time
                 bounds, self.side, corner = self.problem.bound(self.z, self.half)
                 self.bounds, self.n_boxes = torch.minimum(self.bounds, bounds), 1
                 self.look(self.problem.project(corner))
@@ -113,14 +111,14 @@ class Search:
                     bar.update(self.n_boxes - before)
                     if verbose:
                         bar.set_postfix_str(self.summary(), refresh=False)
-                    size = min(2 * size, _BATCH[1])
+                    size = min(2 * size, most)
                 if len(self.bounds):
                     self.status = "max_boxes"
             except _TimeIsUp:
                 self.status = "max_time"
             except KeyboardInterrupt:
                 self.status = "interrupted"
-        self.problem.network.tick = lambda: None
+        self.problem.tick = lambda: None
 
     def summary(self) -> str:
         """Say what is proven by now."""

@@ -1,0 +1,213 @@
+"""The residual of a model over a slice of matrices as a function on boxes, bounded many at once.
+
+R(z) = I − A(z) f(A(z)) is a polynomial of the slice's coordinates, plus hidden units that are
+affine in them, times A(z). The polynomial is interpolated once, at a grid of Chebyshev points, and
+what its coefficients miss, rounding included, is bounded by the values there. On a box the units
+are replaced by polynomials, with the errors of these, and the norm of the whole is bounded by those
+of its Bernstein coefficients. Matrices are compressed to the few directions that their coefficients
+span, so that the work does not depend on their order.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .._linalg.form import ModelForm
+from ._bernstein import Conversion, along_axes, chebyshev, from_roots, lebesgue, roots
+from ._composite import Composite, Magnitudes
+from ._hidden import Hidden
+from ._problem import Reach
+
+# Numbers of the largest grid of values, and of the largest tensor of a piece of boxes.
+_GRID, _PIECE = 2**26, 2**21
+# Boxes halved together cost about so many numbers.
+_BATCH = 2**25
+# What is cut off the polynomial, of the gap asked for.
+_CUT = 0.05
+# Directions of matrices that are tried first.
+_RANK = 48
+_EPS = float(np.finfo(np.float64).eps)
+_UP = 1 + 1e-9
+
+
+class SliceProblem(Reach):
+    """‖I − A f(A)‖_F over A = center + z @ directions + E, ‖z‖_p <= 1, |E| <= off entry by entry.
+
+    Entries of residuals are multiplied with 2^weight.
+    """
+
+    def __init__(
+        self,
+        form: ModelForm,
+        center: NDArray,
+        directions: NDArray,
+        norm: str,
+        device: Any,
+        weight: NDArray,
+        off: NDArray,
+        rtol: float,
+    ):
+        self.model = model = Composite(form, center, directions, device)
+        self.n, self.d, self.device = model.n, model.k, device
+        self.p = {"linf": math.inf, "l2": 2.0, "l1": 1.0}[norm]
+        self.tick: Any = lambda: None
+        self._weight = torch.tensor(np.ldexp(1.0, weight), device=device)
+        self._eye = torch.eye(self.n, dtype=torch.float64, device=device)
+        magnitudes = model.magnitudes()
+        self._rounding = self._left(magnitudes, 0.0)
+        slack = 2 * self._left(model.magnitudes(off), off) if off.any() else 2 * self._rounding
+        self._hidden = Hidden.of(model, self._weight, magnitudes.activations)
+        coef, self._missed = self._interpolate()
+        self._compress(coef, rtol)
+        self._slack = slack + self._missed
+
+    def _left(self, of: Magnitudes, off: Any) -> float:
+        """Bound what the residual is off by, in the Frobenius norm."""
+        n, reach = self.n, self.model.directions.abs().sum(0) + self.model.center.abs()
+        A = (reach.cpu().numpy() * _UP + off).reshape(n, n)
+        size, error = of.size.reshape(n, n), of.error.reshape(n, n)
+        blur = 1.01 * (n + self.d + 8) * _EPS * A + np.reshape(off, np.shape(off) and (n, n))
+        entries = (A @ error + blur @ size + 2 * _EPS) * self._weight.cpu().numpy().reshape(n, n)
+        scale = float(entries.max(initial=0.0))
+        if not 0 < scale < math.inf:
+            return math.inf if scale else 0.0
+        return float(np.linalg.norm(entries / scale)) * scale * _UP
+
+    def _residuals(self, z: Tensor, value: Tensor) -> Tensor:
+        """Return weighted residuals, as rows."""
+        product = self.model.matrices(z) @ value.reshape(len(z), self.n, self.n)
+        return (self._eye - product).reshape(len(z), -1) * self._weight
+
+    def errors(self, z: Tensor) -> Tensor:
+        """Return norms of residuals at points z (b, k), as (b, 1)."""
+        return torch.linalg.vector_norm(self._residuals(z, self.model(z)), dim=1, keepdim=True)
+
+    def _interpolate(self) -> tuple[Tensor, float]:
+        """Return Chebyshev coefficients of the residual but for hidden units, and what they miss.
+
+        That is a polynomial of the same degrees, which is as large as its values at the grid times
+        the Lebesgue constants of the axes (Trefethen 2013, "Approximation theory and approximation
+        practice", chapter 15).
+        """
+        degree, k, o = self.model.degree + 1, self.d, self.n**2
+        if (degree + 1) ** k * o > _GRID:
+            raise ValueError(
+                f"Got {k} directions and a model of degree {degree - 1} of matrices of order "
+                f"{self.n}, whose residual has more than {_GRID:,} coefficients in a grid: fit a "
+                f"model of a lower degree, or leave out directions."
+            )
+        line = torch.tensor(roots(degree), device=self.device)
+        grid = torch.cartesian_prod(*[line] * k).reshape(-1, k)
+        parts = []
+        for part in grid.split(max(_PIECE // o, 1)):
+            parts.append(self._residuals(part, self.model.polynomial(part)))
+            self.tick()
+        values = torch.cat(parts)
+        self._largest = float(torch.linalg.vector_norm(values, dim=1).max())
+        shape = (degree + 1,) * k + (o,)
+        values = values.reshape(1, *shape)
+        coef = along_axes(values, [from_roots(degree, self.device)] * k)
+        off = along_axes(coef, [chebyshev(line, degree)] * k) - values
+        missed = float(torch.linalg.vector_norm(off, dim=-1).max())
+        total = float(torch.linalg.vector_norm(coef, dim=-1).sum())
+        missed += k * (8 * (degree + 1) ** 2 + o) * _EPS * total + self._rounding
+        return coef[0], missed * lebesgue(degree) ** k * _UP
+
+    def _compress(self, coef: Tensor, rtol: float) -> None:
+        """Cut off what is small, in degrees and in directions, and count it as missed."""
+        k, o = self.d, self.n**2
+        allowed = _CUT * min(rtol, 1.0) * self._largest / (k + 1)
+        size = torch.linalg.vector_norm(coef, dim=-1)
+        for i in range(k):
+            tail = size.sum(dim=[j for j in range(k) if j != i]) if k > 1 else size
+            tail = tail.flip(0).cumsum(0).flip(0)  # of the degrees from each one on
+            keep = max(int((tail > allowed).sum()), 1)
+            if keep < len(tail):
+                self._missed += float(tail[keep]) * _UP
+            coef, size = coef.narrow(i, 0, keep), size.narrow(i, 0, keep)
+        rows = coef.reshape(-1, o)
+        stack = rows if self._hidden is None else torch.cat((rows, self._hidden.rows()))
+        generator = torch.Generator().manual_seed(0)
+        rank, self._basis, self._growth = _RANK, None, 1.0
+        while 2 * rank <= min(o, len(stack)):
+            draws = torch.randn(rank + 8, len(stack), generator=generator, dtype=torch.float64)
+            Q = torch.linalg.qr((draws.to(stack) @ stack).T)[0]
+            lost = float(torch.linalg.vector_norm(stack - (stack @ Q) @ Q.T, dim=1).sum())
+            if lost <= allowed:
+                self._basis = Q
+                off = torch.linalg.matrix_norm(Q.T @ Q - torch.eye(Q.shape[1]).to(Q))
+                self._growth = 1 + float(off) + o * Q.shape[1] * _EPS
+                total = float(torch.linalg.vector_norm(stack, dim=1).sum())
+                self._missed += (lost + 8 * o * _EPS * total) * _UP
+                break
+            rank *= 2
+        self._coef = coef if self._basis is None else coef @ self._basis
+        if self._hidden is not None:
+            self._hidden.project(self._basis)
+        self._total = float(torch.linalg.vector_norm(self._coef, dim=-1).sum())
+        least = 0 if self._hidden is None else self._hidden.degree + 1
+        self._conversions = [Conversion(max(p - 1, least), self.device) for p in coef.shape[:-1]]
+        numbers = math.prod(len(c.nodes) for c in self._conversions)
+        wide = self._coef.shape[-1] + (0 if self._hidden is None else self._hidden.width)
+        self._step = max(_PIECE // (numbers * wide), 1)
+        self.batch = 16, min(max(_BATCH // (numbers * wide), 16), 2**14)
+        growth = math.prod(c.growth for c in self._conversions)
+        depth = sum(8 * len(c.nodes) ** 2 for c in self._conversions)
+        self._relative = growth * depth * _EPS
+        self._growth *= math.prod(1 + 2 * c.off for c in self._conversions) * (1 + o * _EPS)
+
+    def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bound norms of residuals over boxes, each by (upper, side, corner).
+
+        The halving of the side promises most; at the corner (b, k) the norm is expected to be
+        largest.
+        """
+        pieces = []
+        for part in zip(z.split(self._step), half.split(self._step), strict=True):
+            pieces.append(self._bound(*part))
+            self.tick()
+        upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        return upper, side, corner
+
+    def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        b, k = z.shape
+        tables, points = [], []
+        for i, conversion in enumerate(self._conversions):
+            x = z[:, i, None] + half[:, i, None] * conversion.nodes
+            points.append(x)
+            tables.append(chebyshev(x, self._coef.shape[i] - 1))
+        extra, doubt, lost = torch.zeros_like(z[:, 0]), torch.zeros_like(z), 0.0
+        backs = [c.back for c in self._conversions]
+        if self._hidden is None:
+            table = [back @ T for back, T in zip(backs, tables, strict=True)]
+            control = along_axes(self._coef, table)
+        else:
+            values, extra, doubt, lost = self._hidden.replaced(z, half, points)
+            control = along_axes(along_axes(self._coef, tables) + values, backs)
+        size = torch.linalg.vector_norm(control, dim=-1).reshape(b, -1)
+        most, where = size.max(1)
+        upper = most * self._growth + extra + self._relative * (self._total + lost) + self._slack
+        upper = torch.nan_to_num(upper * _UP, nan=torch.inf, posinf=torch.inf)
+        # Along the largest coefficient, what halves of a box take from second differences.
+        flat = control.reshape(b, size.shape[1], -1)
+        worst = flat[torch.arange(b, device=z.device), where]
+        along = (flat @ worst[:, :, None]).reshape(control.shape[:-1]) / most.clamp(min=1e-300)[
+            (slice(None), *[None] * k)
+        ]
+        shape = control.shape[1:-1]
+        bends = []
+        for i in range(k):
+            if shape[i] < 3:
+                bends.append(torch.zeros_like(most))
+                continue
+            bend = along.diff(n=2, dim=i + 1).abs().reshape(b, -1).amax(1)
+            bends.append(bend * (shape[i] - 1) / 4)
+        side = (torch.stack(bends, dim=1) + doubt).nan_to_num().argmax(1)
+        place = torch.stack(torch.unravel_index(where, shape), dim=1)
+        last = torch.tensor([max(q - 1, 1) for q in shape], device=z.device)
+        corner = z + half * (2 * place / last - 1)
+        return upper, side, torch.nan_to_num(corner)
