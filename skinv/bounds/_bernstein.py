@@ -1,7 +1,8 @@
 """Polynomials of k variables on boxes, by tensors of Chebyshev and of Bernstein coefficients.
 
-Over a box a polynomial is a mean, with weights that are not negative, of its Bernstein coefficients:
-no norm of its values exceeds the largest norm of these. Coefficients are vectors, the last axis.
+Over a box a polynomial is a mean, with weights that are not negative, of its Bernstein
+coefficients: no norm of its values exceeds the largest norm of these. Coefficients are vectors, the
+last axis.
 """
 
 import math
@@ -29,7 +30,7 @@ def lebesgue(degree: int) -> float:
 
 
 def chebyshev(x: Tensor, degree: int) -> Tensor:
-    """Return T_0(x) … T_degree(x) on a new last axis, each off by at most 4(degree + 1)² roundings."""
+    """Return T_0(x) … T_degree(x) on a new last axis, off by 4(degree + 1)² roundings at most."""
     parts = [torch.ones_like(x), x]
     for _ in range(degree - 1):
         parts.append(2 * x * parts[-1] - parts[-2])

@@ -58,6 +58,11 @@ class Composite:
             self._turn = directions @ reduced.projection
             coef = reduced.coef if basis is None else reduced.coef @ basis
             self.start, self.turn, self.coef = map(tensor, (self._start, self._turn, coef))
+        if len(self.layers) not in (0, 2):
+            raise ValueError(
+                f"Got a network of {len(self.layers) - 1} hidden layers, but residuals are known "
+                f"of one hidden layer at most: fit one with a single width in hidden_layer_sizes."
+            )
         self.units: tuple[Tensor, Tensor] | None = None
         if self.layers:
             (W, b), (V, shift) = self.layers[0], self.layers[-1]

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.polynomial import polynomial
 from torch import Tensor
 
 from ._bernstein import chebyshev, from_roots, roots
@@ -13,16 +15,45 @@ from ._composite import Composite, activate
 
 _EPS = float(np.finfo(np.float64).eps)
 _UP = 1 + 1e-9
-# Upper bounds over the line of the derivatives of order 3, 4 and 5, rounded up.
+# Upper bounds over the line of the derivatives of order 3 to 6, rounded up.
 _DERIVATIVES = {
-    "silu": {3: 0.3085, 4: 0.5000001, 5: 0.6585},
-    "tanh": {3: 2.0000001, 4: 4.0859, 5: 16.0001},
+    "silu": {3: 0.3085, 4: 0.5000001, 5: 0.6585, 6: 1.5000001},
+    "tanh": {3: 2.0000001, 4: 4.0859, 5: 16.0001, 6: 52.267},
 }
+
+
+def derivative(y: Tensor, activation: str, order: int) -> Tensor:
+    """Return a derivative of an activation, to a share of 1e-9 of its largest magnitude.
+
+    Those of the logistic function are polynomials of its value s, by s' = s(1 − s), and those of
+    tanh of its own, by t' = 1 − t². With x·s(x) they are x s⁽ᵐ⁾ + m s⁽ᵐ⁻¹⁾.
+    """
+    if activation == "tanh":
+        return _horner(_derived((1.0, 0.0, -1.0), order), torch.tanh(y))
+    s = torch.sigmoid(y)
+    logistic = [_horner(_derived((0.0, 1.0, -1.0), m), s) for m in (order, order - 1)]
+    return y * logistic[0] + order * logistic[1]
+
+
+@lru_cache(maxsize=32)
+def _derived(rate: tuple[float, ...], order: int) -> tuple[float, ...]:
+    """Return the coefficients of the derivative of v of an order, v' = rate(v), lowest first."""
+    found = np.array([0.0, 1.0])
+    for _ in range(order):
+        found = polynomial.polymul(polynomial.polyder(found), rate)
+    return tuple(found)
+
+
+def _horner(coef: tuple[float, ...], v: Tensor) -> Tensor:
+    total = torch.full_like(v, coef[-1])
+    for c in coef[-2::-1]:
+        total = total * v + c
+    return total
 
 
 @dataclass
 class Hidden:
-    """Σ_j f(y_j(z)) u_j(z), what hidden units add to weighted residuals: y and u are affine in z."""
+    """Σ_j f(y_j(z)) u_j(z), what hidden units add to weighted residuals; y and u are affine."""
 
     start: Tensor  # (h,): y = start + z @ turn
     turn: Tensor  # (k, h)
@@ -55,6 +86,12 @@ class Hidden:
         """Numbers that are held at once for a point of a box, beside its matrix."""
         return len(self.start) * (self.degree + 3)
 
+    @property
+    def rounding(self) -> float:
+        """Bound what values are off by."""
+        count = 16 * (len(self.start) + (self.degree + 1) ** 2 + 64)
+        return count * _EPS * float(self.sizes @ self.largest)
+
     def rows(self) -> Tensor:
         """Return the matrices that enter, times how much of them there may be."""
         return (self.spread * self.largest[:, None]).reshape(-1, self.spread.shape[-1])
@@ -63,15 +100,14 @@ class Hidden:
         """Go on in the coordinates of a basis (n², r)."""
         if basis is not None:
             self.spread = self.spread @ basis
-        self.total = float(self.sizes @ self.largest) * _UP
 
     def replaced(
         self, z: Tensor, half: Tensor, points: list[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor, float]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return values of polynomials on the grids of boxes, and what these may be off by.
 
-        Values (b, q_1, …, q_k, r); bounds of the errors (b,), in norm; how much each side has of
-        them (b, k); and the sum of all magnitudes that are rounded.
+        Values (b, q_1, …, q_k, r), bounds of the errors (b,), in norm, and how much each side has of
+        them (b, k).
         """
         b, k = z.shape
         shape = [p.shape[1] for p in points]
@@ -92,12 +128,13 @@ class Hidden:
             place[0], place[i + 1] = b, shape[i]
             part = (units @ self.spread[i + 1]).reshape(b, *shape, -1)
             values = values.reshape(part.shape) + p.reshape(place) * part
-        bound = torch.minimum(error @ self.sizes, torch.linalg.vector_norm(error, dim=1) * self.norm)
+        bound = torch.minimum(
+            error @ self.sizes, torch.linalg.vector_norm(error, dim=1) * self.norm
+        )
         share = (error / radius.clamp(min=1e-300)) * self.sizes
         doubt = (share @ self.turn.abs().T) * half
         norm = bound / (error @ self.sizes).clamp(min=1e-300)
-        lost = 8 * (len(self.start) + 64) * self.total
-        return values, bound * _UP, doubt * norm[:, None], lost
+        return values, bound * _UP, doubt * norm[:, None]
 
     def _smooth(self, middle: Tensor, radius: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Interpolate at Chebyshev points: off by max|f^(s+1)| 2 (r/2)^(s+1) / (s+1)!."""
@@ -107,8 +144,9 @@ class Hidden:
         coef = from_roots(s, middle.device) @ found  # (b, s + 1, h)
         table = chebyshev(steps / radius.clamp(min=1e-300)[:, None], s)
         units = (table * coef.transpose(1, 2)[:, None]).sum(-1)
-        worst = _DERIVATIVES[self.activation][s + 1]
-        return units, worst * 2 * (radius / 2) ** (s + 1) / math.factorial(s + 1)
+        worst, more = (_DERIVATIVES[self.activation][m] for m in (s + 1, s + 2))
+        local = derivative(middle, self.activation, s + 1).abs() + more * radius + 1e-9 * worst
+        return units, local.clamp(max=worst) * 2 * (radius / 2) ** (s + 1) / math.factorial(s + 1)
 
     def _quadratic(self, middle: Tensor, radius: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Replace units that may be on or off by a line, or by a parabola.

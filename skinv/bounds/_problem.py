@@ -29,6 +29,8 @@ class Reach:
     """The region ‖z‖_p <= 1 of coordinates, and its boxes."""
 
     p: float
+    noise = 0.0  # no bound is expected to be closer to the error than this
+    extra = 0.0  # what bounds have that is no matter of the search
 
     def project(self, z: Tensor) -> Tensor:
         """Return points of the region near given ones."""
@@ -147,6 +149,11 @@ class Problem(Reach):
             value = value + X.reshape(len(z), -1)
         error = value + self.network(z) - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
         return error * self._least
+
+    def proven(self, found: float, z: Tensor) -> float:
+        """Return what the error at a point is at least, less what rounding may have added to it."""
+        bound, _, _ = self.bound(z[None], torch.zeros_like(z[None]))
+        return max(0.0, found - max(0.0, float(bound[0]) - found))
 
     def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bound the largest weighted entry of the error over boxes, each by (upper, side, corner).

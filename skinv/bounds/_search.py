@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._arrays.progress import progress
 from ._problem import Problem
+from ._slice import SliceProblem
 
 # Points that the search for a bad matrix starts from, and steps it takes.
 _STARTS, _ASCENTS, _STEPS = 4096, 64, 60
@@ -23,7 +24,9 @@ class _TimeIsUp(Exception):
 class Search:
     """Best-first bisection in batches; what it holds is valid at every moment."""
 
-    def __init__(self, problem: Problem, cap: float, rtol: float, max_boxes: int, end: float):
+    def __init__(
+        self, problem: Problem | SliceProblem, cap: float, rtol: float, max_boxes: int, end: float
+    ):
         self.problem, self.rtol, self.max_boxes, self.end = problem, rtol, max_boxes, end
         self.lower, self.status, self.n_boxes = 0.0, "converged", 0
         self.settled = 0.0  # the largest bound among boxes that need no more work
@@ -86,11 +89,7 @@ class Search:
 
     def proven_lower(self) -> float:
         """Return the witness's error, less what rounding may have added to it."""
-        if self.lower == 0:
-            return 0.0
-        here = self.witness[None]
-        bound, _, _ = self.problem.bound(here, torch.zeros_like(here))
-        return max(0.0, self.lower - max(0.0, float(bound[0]) - self.lower))
+        return self.problem.proven(self.lower, self.witness) if self.lower > 0 else 0.0
 
     def run(self, rng: np.random.RandomState, verbose: bool) -> None:
         """Halve boxes until the gap is closed."""
@@ -114,6 +113,8 @@ class Search:
                     size = min(2 * size, most)
                 if len(self.bounds):
                     self.status = "max_boxes"
+                elif self.problem.noise and not self.is_closed():
+                    self.status = "rounding"
             except _TimeIsUp:
                 self.status = "max_time"
             except KeyboardInterrupt:
@@ -126,9 +127,14 @@ class Search:
         gap = upper / self.lower - 1 if self.lower > 0 else math.inf
         return f"{self.lower:.4g} to {upper:.4g}, gap {gap:.1%}"
 
+    def is_closed(self) -> bool:
+        """Tell whether the gap is what was asked for."""
+        return self.upper() - self.problem.extra <= (1 + self.rtol) * self.lower
+
     def settle(self) -> bool:
         """Put aside the boxes that are bounded well enough; tell whether others are left."""
-        keep = ~(self.bounds <= self.lower * (1 + self.rtol))
+        enough = self.lower + max(self.lower * self.rtol, self.problem.noise)
+        keep = ~(self.bounds <= enough + self.problem.extra)
         if not bool(keep.all()):
             self.settled = max(self.settled, float(self.bounds[~keep].max()))
             self.z, self.half = self.z[keep], self.half[keep]

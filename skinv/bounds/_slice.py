@@ -28,6 +28,8 @@ _GRID, _PIECE = 2**26, 2**21
 _BATCH = 2**25
 # What is cut off the polynomial, of the gap asked for.
 _CUT = 0.05
+# Points of the grid that tell how large residuals are.
+_LOOKED_AT = 2**10
 # Directions of matrices that are tried first.
 _RANK = 48
 _EPS = float(np.finfo(np.float64).eps)
@@ -59,11 +61,17 @@ class SliceProblem(Reach):
         self._eye = torch.eye(self.n, dtype=torch.float64, device=device)
         magnitudes = model.magnitudes()
         self._rounding = self._left(magnitudes, 0.0)
-        slack = 2 * self._left(model.magnitudes(off), off) if off.any() else 2 * self._rounding
+        if off.any():
+            self.extra = self._left(model.magnitudes(off), off)
         self._hidden = Hidden.of(model, self._weight, magnitudes.activations)
         coef, self._missed = self._interpolate()
         self._compress(coef, rtol)
-        self._slack = slack + self._missed
+        self._slack = self._rounding + self._missed + self.extra
+        self.noise = 2 * (self._rounding + self._missed)
+
+    def proven(self, found: float, z: Tensor) -> float:
+        """Return what the error at a point is at least, where `found` was computed."""
+        return max(found * (1 - (self.n**2 + 8) * _EPS) - self._rounding, 0.0)
 
     def _left(self, of: Magnitudes, off: Any) -> float:
         """Bound what the residual is off by, in the Frobenius norm."""
@@ -107,7 +115,8 @@ class SliceProblem(Reach):
             parts.append(self._residuals(part, self.model.polynomial(part)))
             self.tick()
         values = torch.cat(parts)
-        self._largest = float(torch.linalg.vector_norm(values, dim=1).max())
+        some = grid[:: -(-len(grid) // _LOOKED_AT)]
+        self._largest = float(self.errors(some).max())
         shape = (degree + 1,) * k + (o,)
         values = values.reshape(1, *shape)
         coef = along_axes(values, [from_roots(degree, self.device)] * k)
@@ -148,7 +157,7 @@ class SliceProblem(Reach):
         self._coef = coef if self._basis is None else coef @ self._basis
         if self._hidden is not None:
             self._hidden.project(self._basis)
-        self._total = float(torch.linalg.vector_norm(self._coef, dim=-1).sum())
+        total = float(torch.linalg.vector_norm(self._coef, dim=-1).sum())
         least = 0 if self._hidden is None else self._hidden.degree + 1
         self._conversions = [Conversion(max(p - 1, least), self.device) for p in coef.shape[:-1]]
         numbers = math.prod(len(c.nodes) for c in self._conversions)
@@ -157,7 +166,8 @@ class SliceProblem(Reach):
         self.batch = 16, min(max(_BATCH // (numbers * wide), 16), 2**14)
         growth = math.prod(c.growth for c in self._conversions)
         depth = sum(8 * len(c.nodes) ** 2 for c in self._conversions)
-        self._relative = growth * depth * _EPS
+        lost = depth * _EPS * total + (0.0 if self._hidden is None else self._hidden.rounding)
+        self._missed += growth * lost * _UP
         self._growth *= math.prod(1 + 2 * c.off for c in self._conversions) * (1 + o * _EPS)
 
     def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,17 +190,17 @@ class SliceProblem(Reach):
             x = z[:, i, None] + half[:, i, None] * conversion.nodes
             points.append(x)
             tables.append(chebyshev(x, self._coef.shape[i] - 1))
-        extra, doubt, lost = torch.zeros_like(z[:, 0]), torch.zeros_like(z), 0.0
+        extra, doubt = torch.zeros_like(z[:, 0]), torch.zeros_like(z)
         backs = [c.back for c in self._conversions]
         if self._hidden is None:
             table = [back @ T for back, T in zip(backs, tables, strict=True)]
             control = along_axes(self._coef, table)
         else:
-            values, extra, doubt, lost = self._hidden.replaced(z, half, points)
+            values, extra, doubt = self._hidden.replaced(z, half, points)
             control = along_axes(along_axes(self._coef, tables) + values, backs)
         size = torch.linalg.vector_norm(control, dim=-1).reshape(b, -1)
         most, where = size.max(1)
-        upper = most * self._growth + extra + self._relative * (self._total + lost) + self._slack
+        upper = most * self._growth + extra + self._slack
         upper = torch.nan_to_num(upper * _UP, nan=torch.inf, posinf=torch.inf)
         # Along the largest coefficient, what halves of a box take from second differences.
         flat = control.reshape(b, size.shape[1], -1)
