@@ -1,7 +1,7 @@
 """Attacks on proven residuals of models over slices of matrices.
 
-The oracle knows what a model is by its constants alone, and evaluates that in ball arithmetic of 300
-bits, at matrices that are rational.
+The oracle knows what a model is by its constants alone, and evaluates that in ball arithmetic of
+300 bits, at matrices that are rational.
 """
 
 import functools

@@ -68,6 +68,8 @@ class Conversion:
         nodes, back, growth, off = _conversion(degree)
         self.nodes = torch.tensor(nodes, device=device)
         self.back = torch.tensor(back, device=device)
+        powers = nodes[:, None] ** np.arange(degree + 1)
+        self.from_powers = torch.tensor(back @ powers, device=device)
         self.growth = growth  # of errors of values
         self.off = off  # share of the largest coefficient that rounding of `back` may change
 

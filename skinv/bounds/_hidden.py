@@ -3,14 +3,16 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.polynomial import polynomial
+from numpy.polynomial.chebyshev import cheb2poly
 from torch import Tensor
 
-from ._bernstein import chebyshev, from_roots, roots
+from ._bernstein import from_roots, roots
 from ._composite import Composite, activate
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -77,19 +79,19 @@ class Hidden:
         norm = float(torch.linalg.matrix_norm(spread).sum()) * _UP
         singular = float(torch.linalg.matrix_norm(spread, 2).sum())
         norm = min(norm, singular * (1 + 1e-9) + 16 * n * h * _EPS * norm)
-        degree = 4 if k <= 3 else 3 if k == 4 else 2
+        degree = 2 if model.activation == "relu" else 4
         largest = torch.tensor(largest, device=weight.device)
         return cls(start, turn, spread, sizes, norm, largest, model.activation, degree)
 
     @property
     def width(self) -> int:
-        """Numbers that are held at once for a point of a box, beside its matrix."""
-        return len(self.start) * (self.degree + 3)
+        """Numbers that are held at once for a box, beside its matrices."""
+        return len(self._powers.degrees) * self.spread.shape[-1] * (len(self.spread) + 1)
 
     @property
     def rounding(self) -> float:
-        """Bound what values are off by."""
-        count = 16 * (len(self.start) + (self.degree + 1) ** 2 + 64)
+        """Bound what Bernstein coefficients are off by, before they are computed from others."""
+        count = 64 * (len(self.start) + (self.degree + 2) ** 2 + 64)
         return count * _EPS * float(self.sizes @ self.largest)
 
     def rows(self) -> Tensor:
@@ -100,68 +102,122 @@ class Hidden:
         """Go on in the coordinates of a basis (n², r)."""
         if basis is not None:
             self.spread = self.spread @ basis
+        self._powers = Powers(len(self.turn), self.degree + 1, self.start.device)
 
     def replaced(
-        self, z: Tensor, half: Tensor, points: list[Tensor]
+        self, z: Tensor, half: Tensor, shape: tuple[int, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values of polynomials on the grids of boxes, and what these may be off by.
+        """Return polynomials in the place of units on boxes, and what these may be off by.
 
-        Values (b, q_1, …, q_k, r), bounds of the errors (b,), in norm, and how much each side has of
-        them (b, k).
+        Coefficients (b, *shape, r) of powers of t, where z + half·t are the points of a box, bounds
+        of what is missing (b,), in norm, and how much of that each side has (b, k). Powers for
+        which there is no place in the shape are bounded by the norms of their coefficients.
         """
         b, k = z.shape
-        shape = [p.shape[1] for p in points]
+        powers, r = self._powers, self.spread.shape[-1]
         middle, radius = self.start + z @ self.turn, half @ self.turn.abs()
         radius = radius * (1 + 4 * k * _EPS)
-        steps = z.new_zeros(b, *[1] * k, 1)  # y − middle, affine on the grid
-        for i, p in enumerate(points):
-            along = (p - z[:, i, None])[:, :, None] * self.turn[i]
-            steps = steps + along.reshape(b, *[shape[i] if j == i else 1 for j in range(k)], -1)
-        steps = steps.reshape(b, -1, steps.shape[-1])
         if self.activation == "relu":
-            units, error = self._quadratic(middle, radius, steps)
+            of_unit, error = _parabolas(middle, radius)
         else:
-            units, error = self._smooth(middle, radius, steps)
-        values = units @ self.spread[0]
-        for i, p in enumerate(points):
-            place = [1] * (k + 2)
-            place[0], place[i + 1] = b, shape[i]
-            part = (units @ self.spread[i + 1]).reshape(b, *shape, -1)
-            values = values.reshape(part.shape) + p.reshape(place) * part
-        bound = torch.minimum(
-            error @ self.sizes, torch.linalg.vector_norm(error, dim=1) * self.norm
+            of_unit, error = self._interpolated(middle, radius)
+        # (y − middle) / radius = Σ t_i share_i
+        share = half[:, :, None] * self.turn / radius.clamp(min=1e-300)[:, None]
+        coef = of_unit[:, powers.degrees[: powers.n_inner]] * powers.monomials(share)
+        found = coef @ self.spread.permute(1, 0, 2).reshape(len(self.start), -1)
+        found = found.reshape(b, powers.n_inner, k + 1, r)
+        total = z.new_zeros(b, len(powers.degrees), r)
+        total[:, : powers.n_inner] = found[:, :, 0] + torch.einsum(
+            "bk,bakr->bar", z, found[:, :, 1:]
         )
-        share = (error / radius.clamp(min=1e-300)) * self.sizes
-        doubt = (share @ self.turn.abs().T) * half
-        norm = bound / (error @ self.sizes).clamp(min=1e-300)
-        return values, bound * _UP, doubt * norm[:, None]
+        for i in range(k):
+            total.index_add_(1, powers.times[i], half[:, i, None, None] * found[:, :, i + 1])
+        place, kept = powers.places(shape)
+        grid = z.new_zeros(b, math.prod(shape), r)
+        grid[:, place] = total[:, kept]
+        rest = torch.linalg.vector_norm(total[:, ~kept], dim=-1)
+        bound = error @ self.sizes
+        least = torch.minimum(bound, torch.linalg.vector_norm(error, dim=1) * self.norm)
+        missed = torch.einsum("bh,h,bkh->bk", error, self.sizes, share.abs())
+        missed = missed * (least / bound.clamp(min=1e-300))[:, None]
+        doubt = (self.degree + 1) * missed + rest @ powers.exponents[~kept].to(rest)
+        return grid.reshape(b, *shape, r), (least + rest.sum(1)) * _UP, doubt
 
-    def _smooth(self, middle: Tensor, radius: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def _interpolated(self, middle: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
         """Interpolate at Chebyshev points: off by max|f^(s+1)| 2 (r/2)^(s+1) / (s+1)!."""
         s = self.degree
         nodes = torch.tensor(roots(s), device=middle.device)
         found = activate(middle[:, None] + radius[:, None] * nodes[:, None], self.activation)
-        coef = from_roots(s, middle.device) @ found  # (b, s + 1, h)
-        table = chebyshev(steps / radius.clamp(min=1e-300)[:, None], s)
-        units = (table * coef.transpose(1, 2)[:, None]).sum(-1)
+        to_powers = np.zeros((s + 1, s + 1))
+        for m in range(s + 1):
+            to_powers[: m + 1, m] = cheb2poly(np.eye(m + 1)[m])
+        to_powers = torch.tensor(to_powers, device=middle.device) @ from_roots(s, middle.device)
         worst, more = (_DERIVATIVES[self.activation][m] for m in (s + 1, s + 2))
         local = derivative(middle, self.activation, s + 1).abs() + more * radius + 1e-9 * worst
-        return units, local.clamp(max=worst) * 2 * (radius / 2) ** (s + 1) / math.factorial(s + 1)
+        local = local.clamp(max=worst) * 2 * (radius / 2) ** (s + 1) / math.factorial(s + 1)
+        return to_powers @ found, local
 
-    def _quadratic(self, middle: Tensor, radius: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Replace units that may be on or off by a line, or by a parabola.
 
-        Over [l, u], l < 0 < u, the chord less half of its distance to the kink is off by
-        −lu/(2(u − l)); with |y| = y²/M + M/8 ± M/8 over |y| <= M the parabola is off by M/16.
-        """
-        low, high = middle - radius, middle + radius
-        crossing = (low < 0) & (high > 0)
-        slope = (high / (high - low).clamp(min=1e-300)).clamp(0, 1)
-        line = torch.where(crossing, -slope * low / 2, 0.0)
-        slope = torch.where(crossing, slope, (low >= 0).to(low))
-        widest = torch.maximum(-low, high)
-        bent = crossing & (widest / 16 < line)
-        y = middle[:, None] + steps
-        curved = 0.5 * y + y * y / (2 * widest[:, None]).clamp(min=1e-300) + widest[:, None] / 16
-        units = torch.where(bent[:, None], curved, slope[:, None] * y + line[:, None])
-        return units, torch.where(bent, widest / 16, line)
+def _parabolas(middle: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace ReLU units that may be on or off by a line, or by a parabola.
+
+    Over [l, u], l < 0 < u, the chord less half of its distance to the kink is off by
+    −lu/(2(u − l)); with |y| = y²/M + M/8 ± M/8 over |y| <= M the parabola is off by M/16.
+    """
+    low, high = middle - radius, middle + radius
+    crossing = (low < 0) & (high > 0)
+    slope = (high / (high - low).clamp(min=1e-300)).clamp(0, 1)
+    line = torch.where(crossing, -slope * low / 2, 0.0)
+    slope = torch.where(crossing, slope, (low >= 0).to(low))
+    widest = torch.maximum(-low, high)
+    bent = crossing & (widest / 16 < line)
+    share = torch.where(bent, 0.5 / widest.clamp(min=1e-300), 0.0)  # of y²
+    slope = torch.where(bent, 0.5, slope)
+    line = torch.where(bent, widest / 16, line)
+    value = line + slope * middle + share * middle**2
+    first = radius * (slope + 2 * share * middle)
+    return torch.stack((value, first, share * radius**2), dim=1), line
+
+
+class Powers:
+    """The monomials of k variables up to a degree, each a lower one times one of the variables."""
+
+    def __init__(self, k: int, degree: int, device: torch.device):
+        names: list[tuple[int, ...]] = [()]
+        for d in range(1, degree + 1):
+            names += combinations_with_replacement(range(k), d)
+        index = {name: a for a, name in enumerate(names)}
+        exponents = np.array([[name.count(i) for i in range(k)] for name in names])
+        self.degrees = torch.tensor(exponents.sum(axis=1), device=device)
+        self.exponents = torch.tensor(exponents, device=device)
+        inner = [name for name in names if len(name) < degree]
+        self.n_inner = len(inner)
+        self.times = [  # where each of a lower degree gets to, times a variable
+            torch.tensor([index[tuple(sorted((*name, i)))] for name in inner], device=device)
+            for i in range(k)
+        ]
+        ways = [
+            math.factorial(len(name)) / math.prod(math.factorial(e) for e in row)
+            for name, row in zip(inner, exponents.tolist(), strict=False)
+        ]
+        self._ways = torch.tensor(ways, dtype=torch.float64, device=device)
+        self._levels = []
+        for d in range(1, degree):
+            level = [name for name in inner if len(name) == d]
+            before = torch.tensor([index[name[:-1]] for name in level], device=device)
+            last = torch.tensor([name[-1] for name in level], device=device)
+            self._levels.append((before, last))
+
+    def monomials(self, share: Tensor) -> Tensor:
+        """Return what (Σ t_i share_i)^d has of each monomial of degree d, (b, n_inner, h)."""
+        found = torch.ones_like(share[:, :1])
+        for before, last in self._levels:
+            found = torch.cat((found, found[:, before] * share[:, last]), dim=1)
+        return found * self._ways[:, None]
+
+    def places(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return where monomials stand in a flat grid of a shape, and which of them do."""
+        sizes = torch.tensor(shape, device=self.exponents.device)
+        kept = (self.exponents < sizes).all(1)
+        strides = torch.tensor([math.prod(shape[i + 1 :]) for i in range(len(shape))])
+        return (self.exponents * strides.to(sizes)).sum(1)[kept], kept

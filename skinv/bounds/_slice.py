@@ -158,12 +158,12 @@ class SliceProblem(Reach):
         if self._hidden is not None:
             self._hidden.project(self._basis)
         total = float(torch.linalg.vector_norm(self._coef, dim=-1).sum())
-        least = 0 if self._hidden is None else self._hidden.degree + 1
+        least = 0 if self._hidden is None else min(self._hidden.degree + 1, 5 if k <= 3 else 3)
         self._conversions = [Conversion(max(p - 1, least), self.device) for p in coef.shape[:-1]]
-        numbers = math.prod(len(c.nodes) for c in self._conversions)
-        wide = self._coef.shape[-1] + (0 if self._hidden is None else self._hidden.width)
-        self._step = max(_PIECE // (numbers * wide), 1)
-        self.batch = 16, min(max(_BATCH // (numbers * wide), 16), 2**14)
+        numbers = math.prod(len(c.nodes) for c in self._conversions) * self._coef.shape[-1]
+        numbers += 0 if self._hidden is None else self._hidden.width
+        self._step = max(_PIECE // numbers, 1)
+        self.batch = 16, min(max(_BATCH // numbers, 16), 2**14)
         growth = math.prod(c.growth for c in self._conversions)
         depth = sum(8 * len(c.nodes) ** 2 for c in self._conversions)
         lost = depth * _EPS * total + (0.0 if self._hidden is None else self._hidden.rounding)
@@ -185,19 +185,16 @@ class SliceProblem(Reach):
 
     def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         b, k = z.shape
-        tables, points = [], []
+        tables = []
         for i, conversion in enumerate(self._conversions):
             x = z[:, i, None] + half[:, i, None] * conversion.nodes
-            points.append(x)
-            tables.append(chebyshev(x, self._coef.shape[i] - 1))
+            tables.append(conversion.back @ chebyshev(x, self._coef.shape[i] - 1))
+        control = along_axes(self._coef, tables)
         extra, doubt = torch.zeros_like(z[:, 0]), torch.zeros_like(z)
-        backs = [c.back for c in self._conversions]
-        if self._hidden is None:
-            table = [back @ T for back, T in zip(backs, tables, strict=True)]
-            control = along_axes(self._coef, table)
-        else:
-            values, extra, doubt = self._hidden.replaced(z, half, points)
-            control = along_axes(along_axes(self._coef, tables) + values, backs)
+        if self._hidden is not None:
+            shape = tuple(len(c.nodes) for c in self._conversions)
+            powers, extra, doubt = self._hidden.replaced(z, half, shape)
+            control = control + along_axes(powers, [c.from_powers for c in self._conversions])
         size = torch.linalg.vector_norm(control, dim=-1).reshape(b, -1)
         most, where = size.max(1)
         upper = most * self._growth + extra + self._slack
