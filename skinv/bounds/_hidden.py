@@ -91,7 +91,7 @@ class Hidden:
     @property
     def rounding(self) -> float:
         """Bound what Bernstein coefficients are off by, before they are computed from others."""
-        count = 64 * (len(self.start) + (self.degree + 2) ** 2 + 64)
+        count = 256 * (len(self.start) + (self.degree + 2) ** 2 + 64)
         return count * _EPS * float(self.sizes @ self.largest)
 
     def rows(self) -> Tensor:
@@ -127,9 +127,8 @@ class Hidden:
         found = coef @ self.spread.permute(1, 0, 2).reshape(len(self.start), -1)
         found = found.reshape(b, powers.n_inner, k + 1, r)
         total = z.new_zeros(b, len(powers.degrees), r)
-        total[:, : powers.n_inner] = found[:, :, 0] + torch.einsum(
-            "bk,bakr->bar", z, found[:, :, 1:]
-        )
+        moved = torch.einsum("bk,bakr->bar", z, found[:, :, 1:])
+        total[:, : powers.n_inner] = found[:, :, 0] + moved
         for i in range(k):
             total.index_add_(1, powers.times[i], half[:, i, None, None] * found[:, :, i + 1])
         place, kept = powers.places(shape)
@@ -148,10 +147,10 @@ class Hidden:
         s = self.degree
         nodes = torch.tensor(roots(s), device=middle.device)
         found = activate(middle[:, None] + radius[:, None] * nodes[:, None], self.activation)
-        to_powers = np.zeros((s + 1, s + 1))
+        table = np.zeros((s + 1, s + 1))
         for m in range(s + 1):
-            to_powers[: m + 1, m] = cheb2poly(np.eye(m + 1)[m])
-        to_powers = torch.tensor(to_powers, device=middle.device) @ from_roots(s, middle.device)
+            table[: m + 1, m] = cheb2poly(np.eye(m + 1)[m])
+        to_powers = torch.tensor(table, device=middle.device) @ from_roots(s, middle.device)
         worst, more = (_DERIVATIVES[self.activation][m] for m in (s + 1, s + 2))
         local = derivative(middle, self.activation, s + 1).abs() + more * radius + 1e-9 * worst
         local = local.clamp(max=worst) * 2 * (radius / 2) ** (s + 1) / math.factorial(s + 1)
