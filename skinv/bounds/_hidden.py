@@ -17,6 +17,8 @@ from ._composite import Composite, activate
 
 _EPS = float(np.finfo(np.float64).eps)
 _UP = 1 + 1e-9
+# Bound of |silu(y) − max(y, 0)|, and what errors are rounded by where they are tiny.
+_APART, _TINY = 0.2785, 1e-15
 # Upper bounds over the line of the derivatives of order 3 to 6, rounded up.
 _DERIVATIVES = {
     "silu": {3: 0.3085, 4: 0.5000001, 5: 0.6585, 6: 1.5000001},
@@ -154,7 +156,20 @@ class Hidden:
         worst, more = (_DERIVATIVES[self.activation][m] for m in (s + 1, s + 2))
         local = derivative(middle, self.activation, s + 1).abs() + more * radius + 1e-9 * worst
         local = local.clamp(max=worst) * 2 * (radius / 2) ** (s + 1) / math.factorial(s + 1)
-        return to_powers @ found, local
+        coef, error = to_powers @ found, self._coarse(middle, radius)
+        flat = error[1] < local  # of units that are steps on the box
+        coef[:, :3] = torch.where(flat[:, None], error[0], coef[:, :3])
+        coef[:, 3:].masked_fill_(flat[:, None], 0.0)
+        return coef, torch.where(flat, error[1], local)
+
+    def _coarse(self, middle: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """Replace tanh, which is monotone, by a number, and silu as the ReLU, which it is near."""
+        if self.activation == "silu":
+            coef, error = _parabolas(middle, radius)
+            return coef, error + _APART
+        low, high = (torch.tanh(middle + sign * radius) for sign in (-1, 1))
+        zeros = torch.zeros_like(low)
+        return torch.stack(((low + high) / 2, zeros, zeros), dim=1), (high - low) / 2 * _UP + _TINY
 
 
 def _parabolas(middle: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
