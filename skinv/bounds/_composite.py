@@ -15,6 +15,8 @@ from ._network import derivatives
 _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 # Nothing is off by less: intermediate results may underflow.
 _LEAST = 1e-280
+# Matrices that are multiplied at once.
+_CHUNK = 256
 # Computed bounds are themselves rounded.
 _UP = 1 + 1e-9
 # Bounds of |f'| over the line, and of the least value of |f| beside |y|.
@@ -28,6 +30,10 @@ class Magnitudes:
     size: NDArray
     error: NDArray
     activations: NDArray  # of hidden units, (h,)
+    # By how much weights of matrices may be off, (m,), and the matrices, (m, o), one pair for each
+    # part of the model but the series; and the part of `error` that the series has.
+    parts: list[tuple[NDArray, NDArray]]
+    series: NDArray
 
 
 class Composite:
@@ -127,6 +133,7 @@ class Composite:
         # Of matrices as they are computed, and of sums over their entries.
         blur, long = (self.k + 8) * _EPS, 1.01 * (len(entries) + self.k + 16) * _EPS
         short = 1.01 * (self.k + 16) * _EPS
+        parts = []
         size = np.abs(form.constant)
         error = short * size
 
@@ -139,6 +146,7 @@ class Composite:
             linear = np.abs(form.linear)
             size = size + ((np.abs(self._center - form.origin) + reach + off) @ linear) * _UP
             error = error + shifts(form.origin, linear)
+            parts.append((blur * entries + off, form.linear))
         if reduced is not None:
             moved = shifts(reduced.origin, np.abs(reduced.projection))
             reached = (np.abs(self._start) + np.abs(self._turn).sum(axis=0) + moved) * _UP
@@ -151,6 +159,7 @@ class Composite:
                 coef = coef if basis is None else coef @ basis
                 size = size + largest @ coef
                 error = error + (wrong + count * largest) @ coef + _lost(coef)
+                parts.append((wrong, self.coef.cpu().numpy()))
         hidden = np.zeros(0)
         if self.layers:
             (W, b), (V, shift) = self.layers[0], self.layers[-1]
@@ -169,10 +178,36 @@ class Composite:
             wrong = _SLOPE * (moved + rounding) + _lost(W)
             size = size + hidden @ V + shift
             error = error + (wrong + count * hidden) @ V + count * shift + _lost(V)
+            parts.append((wrong, self.weights.cpu().numpy()))
+        series = np.zeros_like(error)
         if form.taylor is not None:
-            wide, wrong = self._series_bounds(off, entries, reach)
-            size, error = size + wide, error + wrong
-        return Magnitudes(size * _UP, (error + short * size) * _UP + _LEAST, hidden * _UP)
+            wide, series = self._series_bounds(off, entries, reach)
+            size, error = size + wide, error + series
+        error = (error + short * size) * _UP + _LEAST
+        return Magnitudes(size * _UP, error, hidden * _UP, parts, series)
+
+    def deviation(self, off: NDArray) -> NDArray:
+        """Bound by how much A f(A) may change where entries of A are off by `off`, (n, n).
+
+        That is E f + A Δf, and Δf a sum of matrices C of the model times what their weights may
+        change. Of AC nothing is lost by absolute values that cancels in it.
+        """
+        n, of = self.n, self.magnitudes(off)
+        of_slice = np.vstack((self._center, self._directions)).reshape(-1, n, n)
+        A = np.abs(self._center) + np.abs(self._directions).sum(axis=0) + off
+        A, size, error = ((part * _UP).reshape(n, n) for part in (A, of.size, of.error))
+        off = off.reshape(n, n)
+        changed = off @ size + A @ of.series.reshape(n, n)
+        for weights, rows in of.parts:
+            for start in range(0, len(rows), _CHUNK):
+                piece = slice(start, start + _CHUNK)
+                C = rows[piece].reshape(-1, n, n)
+                moved = off @ np.abs(C)
+                for M in of_slice:
+                    moved += np.abs(M @ C)
+                changed += np.tensordot(weights[piece], moved, 1)
+        # What products, and matrices that are themselves computed, are off by.
+        return changed * _UP + 16 * (n + self.k + off.size) * _EPS * (A @ error)
 
     def _series_bounds(
         self, off: NDArray, entries: NDArray, reach: NDArray

@@ -79,8 +79,11 @@ class Hidden:
         spread = -(A @ model.weights.reshape(h, n, n)).reshape(k + 1, h, n * n) * weight
         sizes = torch.linalg.vector_norm(spread, dim=-1).sum(0) * (1 + 4 * n * n * _EPS)
         norm = float(torch.linalg.matrix_norm(spread).sum()) * _UP
-        singular = float(torch.linalg.matrix_norm(spread, 2).sum())
-        norm = min(norm, singular * (1 + 1e-9) + 16 * n * h * _EPS * norm)
+        if math.isfinite(norm):
+            singular = float(torch.linalg.matrix_norm(spread, 2).sum())
+            norm = min(norm, singular * (1 + 1e-9) + 16 * n * h * _EPS * norm)
+        else:
+            spread, sizes = torch.zeros_like(spread), torch.full_like(sizes, torch.inf)
         degree = 2 if model.activation == "relu" else 4
         largest = torch.tensor(largest, device=weight.device)
         return cls(start, turn, spread, sizes, norm, largest, model.activation, degree)

@@ -251,16 +251,17 @@ def _residuals(
     largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0) + off
     one = -largest_exponent(largest[None], units.x)
     x, y = units.x + one, units.y - one
-    return SliceProblem(
-        form.in_units(-x, -y),
-        np.ldexp(place.center.ravel(), x),
-        np.ldexp(place.directions, x),
-        place.norm,
-        device,
-        (units.r - units.r[:, None]).ravel(),
-        np.ldexp(off, x),
-        rtol,
-    )
+    with np.errstate(all="ignore"):  # what overflows is not bounded
+        return SliceProblem(
+            form.in_units(-x, -y),
+            np.ldexp(place.center.ravel(), x),
+            np.ldexp(place.directions, x),
+            place.norm,
+            device,
+            (units.r - units.r[:, None]).ravel(),
+            np.ldexp(off, x),
+            rtol,
+        )
 
 
 def _model_form(model: Any) -> ModelForm:

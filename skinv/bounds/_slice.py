@@ -60,9 +60,9 @@ class SliceProblem(Reach):
         self._weight = torch.tensor(np.ldexp(1.0, weight), device=device)
         self._eye = torch.eye(self.n, dtype=torch.float64, device=device)
         magnitudes = model.magnitudes()
-        self._rounding = self._left(magnitudes, 0.0)
+        self._rounding = self._left(magnitudes)
         if off.any():
-            self.extra = self._left(model.magnitudes(off), off)
+            self.extra = self._norm(model.deviation(off))
         self._hidden = Hidden.of(model, self._weight, magnitudes.activations)
         coef, self._missed = self._interpolate()
         self._compress(coef, rtol)
@@ -73,13 +73,16 @@ class SliceProblem(Reach):
         """Return what the error at a point is at least, where `found` was computed."""
         return max(found * (1 - (self.n**2 + 8) * _EPS) - self._rounding, 0.0)
 
-    def _left(self, of: Magnitudes, off: Any) -> float:
-        """Bound what the residual is off by, in the Frobenius norm."""
+    def _left(self, of: Magnitudes) -> float:
+        """Bound what computed residuals are off by, in the Frobenius norm."""
         n, reach = self.n, self.model.directions.abs().sum(0) + self.model.center.abs()
-        A = (reach.cpu().numpy() * _UP + off).reshape(n, n)
+        A = (reach.cpu().numpy() * _UP).reshape(n, n)
         size, error = of.size.reshape(n, n), of.error.reshape(n, n)
-        blur = 1.01 * (n + self.d + 8) * _EPS * A + np.reshape(off, np.shape(off) and (n, n))
-        entries = (A @ error + blur @ size + 2 * _EPS) * self._weight.cpu().numpy().reshape(n, n)
+        return self._norm(A @ error + 1.01 * (n + self.d + 8) * _EPS * (A @ size) + 2 * _EPS)
+
+    def _norm(self, entries: NDArray) -> float:
+        """Return the weighted Frobenius norm of bounds of entries."""
+        entries = entries * self._weight.cpu().numpy().reshape(self.n, self.n)
         scale = float(entries.max(initial=0.0))
         if not 0 < scale < math.inf:
             return math.inf if scale else 0.0
@@ -124,6 +127,8 @@ class SliceProblem(Reach):
         missed = float(torch.linalg.vector_norm(off, dim=-1).max())
         total = float(torch.linalg.vector_norm(coef, dim=-1).sum())
         missed += k * (8 * (degree + 1) ** 2 + o) * _EPS * total + self._rounding
+        if not math.isfinite(missed):
+            return torch.zeros_like(coef[0]), math.inf
         return coef[0], missed * lebesgue(degree) ** k * _UP
 
     def _compress(self, coef: Tensor, rtol: float) -> None:
