@@ -3,7 +3,7 @@
 python benchmarks/slices.py
 
 The slices are the affine part of how Jacobians depend on loads, which vary by 20 % (case30: areas,
-0.7 to 1.2). Models are fitted to 500 matrices of a slice, but "family" to the grid's own known half.
+0.7 to 1.2). Models are fitted to 500 matrices of a slice, the last to the grid's own known half.
 """
 
 import time

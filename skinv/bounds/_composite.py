@@ -25,10 +25,15 @@ _SLOPE, _DIP = 1.1, 0.28
 
 @dataclass
 class Magnitudes:
-    """Bounds of the model's outputs over the slice, and of what they may be off by, (o,)."""
+    """Bounds of the model's outputs over the slice, and of what they may be off by, (o,).
+
+    Those of the hidden units apart.
+    """
 
     size: NDArray
     error: NDArray
+    hidden_size: NDArray
+    hidden_error: NDArray
     activations: NDArray  # of hidden units, (h,)
     # By how much weights of matrices may be off, (m,), and the matrices, (m, o), one pair for each
     # part of the model but the series; and the part of `error` that the series has.
@@ -120,71 +125,77 @@ class Composite:
         value = self.polynomial(z)
         return value if self.units is None else value + self.hidden(z) @ self.weights
 
-    def magnitudes(self, off: Any = 0.0) -> Magnitudes:
+    def magnitudes(self, off: Any = 0.0, eps: float = _EPS) -> Magnitudes:
         """Bound outputs, their rounding, and what an entry that is `off` the slice adds, (o,).
 
-        Rounding is that of this class, of its constants, and of the matrices themselves. Sums of
-        N terms are off by N units in the last place of the sum of magnitudes, in any mode.
+        Rounding is that of this class, of its constants, and of the matrices themselves, and but
+        for hidden units in a precision `eps`. Sums of N terms are off by N units in the last place
+        of the sum of magnitudes, in any mode.
         """
         form, reduced = self._form, self._form.reduced
         reach = np.abs(self._directions).sum(axis=0)
         entries = np.abs(self._center) + reach
         off = np.broadcast_to(np.asarray(off, dtype=np.float64), entries.shape)
         # Of matrices as they are computed, and of sums over their entries.
-        blur, long = (self.k + 8) * _EPS, 1.01 * (len(entries) + self.k + 16) * _EPS
-        short = 1.01 * (self.k + 16) * _EPS
+        blur, long = self.k + 8, 1.01 * (len(entries) + self.k + 16)
+        short = 1.01 * (self.k + 16)
         parts = []
         size = np.abs(form.constant)
-        error = short * size
+        error = short * eps * size
 
-        def shifts(origin: NDArray, P: NDArray) -> NDArray:
+        def shifts(origin: NDArray, P: NDArray, eps: float) -> NDArray:
             """Bound what (a − origin) @ P is off by, for P not negative."""
             apart = np.abs(self._center - origin) * _UP + reach
-            return ((long * apart + blur * entries + off) @ P + _lost(P)) * _UP
+            return ((eps * (long * apart + blur * entries) + off) @ P + _lost(P)) * _UP
 
         if form.linear is not None:
             linear = np.abs(form.linear)
             size = size + ((np.abs(self._center - form.origin) + reach + off) @ linear) * _UP
-            error = error + shifts(form.origin, linear)
-            parts.append((blur * entries + off, form.linear))
+            error = error + shifts(form.origin, linear, eps)
+            parts.append((blur * _EPS * entries + off, form.linear))
         if reduced is not None:
-            moved = shifts(reduced.origin, np.abs(reduced.projection))
+            P = np.abs(reduced.projection)
+            moved = shifts(reduced.origin, P, _EPS)
             reached = (np.abs(self._start) + np.abs(self._turn).sum(axis=0) + moved) * _UP
             basis = None if reduced.basis is None else np.abs(reduced.basis)
             size = size + np.abs(reduced.constant)
             if len(self.terms):
-                largest, wrong = _term_bounds(self.terms, reached, moved)
+                apart = shifts(reduced.origin, P, eps)
+                largest, wrong = _term_bounds(self.terms, reached, apart, eps)
                 coef = np.abs(reduced.coef)
-                count = short + 1.01 * sum(coef.shape) * _EPS
+                count = eps * (short + 1.01 * sum(coef.shape))
                 coef = coef if basis is None else coef @ basis
                 size = size + largest @ coef
                 error = error + (wrong + count * largest) @ coef + _lost(coef)
                 parts.append((wrong, self.coef.cpu().numpy()))
-        hidden = np.zeros(0)
+        hidden, hidden_size, hidden_error = np.zeros(0), np.zeros_like(size), np.zeros_like(size)
         if self.layers:
             (W, b), (V, shift) = self.layers[0], self.layers[-1]
-            count = short + 1.01 * sum(V.shape) * _EPS
+            count = (short + 1.01 * sum(V.shape)) * _EPS
             W, V, shift = np.abs(W).T, np.abs(V).T, np.abs(shift)
             if reduced is None:
                 W = W / form.x_scale[:, None]
                 entering = (np.abs(self._center - form.x_mean) + reach + off) @ W
-                moved = shifts(form.x_mean, W)
+                moved = shifts(form.x_mean, W, _EPS)
             else:
                 entering, moved = reached[: len(W)] @ W, moved[: len(W)] @ W
                 V, shift = (part if basis is None else part @ basis for part in (V, shift))
             entering = (entering + np.abs(b)) * _UP
             hidden = np.ones_like(entering) if self.activation == "tanh" else entering + _DIP
-            rounding = (short + 1.01 * len(W) * _EPS) * entering + 16 * _EPS * (hidden + entering)
-            wrong = _SLOPE * (moved + rounding) + _lost(W)
-            size = size + hidden @ V + shift
-            error = error + (wrong + count * hidden) @ V + count * shift + _lost(V)
+            rounding = (short + 1.01 * len(W) + 16) * entering + 16 * hidden
+            wrong = _SLOPE * (moved + _EPS * rounding) + _lost(W)
+            size = size + shift
+            error = error + eps * (short + 1.01 * sum(self.layers[-1][0].shape)) * shift
+            hidden_size = hidden @ V * _UP
+            hidden_error = ((wrong + count * hidden) @ V + _lost(V)) * _UP
             parts.append((wrong, self.weights.cpu().numpy()))
         series = np.zeros_like(error)
         if form.taylor is not None:
-            wide, series = self._series_bounds(off, entries, reach)
+            wide, series = self._series_bounds(off, entries, reach, eps)
             size, error = size + wide, error + series
-        error = (error + short * size) * _UP + _LEAST
-        return Magnitudes(size * _UP, error, hidden * _UP, parts, series)
+        error = (error + short * eps * size) * _UP + _LEAST
+        sizes = size * _UP, error, hidden_size, hidden_error
+        return Magnitudes(*sizes, hidden * _UP, parts, series)
 
     def deviation(self, off: NDArray) -> NDArray:
         """Bound by how much A f(A) may change where entries of A are off by `off`, (n, n).
@@ -195,7 +206,8 @@ class Composite:
         n, of = self.n, self.magnitudes(off)
         of_slice = np.vstack((self._center, self._directions)).reshape(-1, n, n)
         A = np.abs(self._center) + np.abs(self._directions).sum(axis=0) + off
-        A, size, error = ((part * _UP).reshape(n, n) for part in (A, of.size, of.error))
+        size, error = of.size + of.hidden_size, of.error + of.hidden_error
+        A, size, error = ((part * _UP).reshape(n, n) for part in (A, size, error))
         off = off.reshape(n, n)
         changed = off @ size + A @ of.series.reshape(n, n)
         for weights, rows in of.parts:
@@ -210,18 +222,18 @@ class Composite:
         return changed * _UP + 16 * (n + self.k + off.size) * _EPS * (A @ error)
 
     def _series_bounds(
-        self, off: NDArray, entries: NDArray, reach: NDArray
+        self, off: NDArray, entries: NDArray, reach: NDArray, eps: float
     ) -> tuple[NDArray, NDArray]:
         """Bound the Taylor series, and what it is off by, as rows."""
         point, inverse, order = self._form.taylor  # type: ignore[misc]
         n, shape = self.n, (self.n, self.n)
-        B, wrong = np.abs(inverse), (self.k + 8) * _EPS * (np.abs(point).ravel() + entries) + off
+        B, wrong = np.abs(inverse), (self.k + 8) * eps * (np.abs(point).ravel() + entries) + off
         E = np.abs(self._center - point.ravel()) + reach + wrong
         E, wrong = (E * _UP).reshape(shape), wrong.reshape(shape)
         size, error = B, np.zeros(shape)
         for _ in range(order):
             grown = B + B @ (E @ size)
-            error = B @ (E @ error + wrong @ size) + 1.01 * (2 * n + 8) * _EPS * grown
+            error = B @ (E @ error + wrong @ size) + 1.01 * (2 * n + 8) * eps * grown
             size, error = grown * _UP, error * _UP + _lost(B).max() * (1 + E.sum())
         return size.ravel(), error.ravel()
 
@@ -243,7 +255,9 @@ def _terms(terms: Terms, x: Tensor) -> Tensor:
     return out
 
 
-def _term_bounds(terms: Terms, reached: NDArray, moved: NDArray) -> tuple[NDArray, NDArray]:
+def _term_bounds(
+    terms: Terms, reached: NDArray, moved: NDArray, eps: float
+) -> tuple[NDArray, NDArray]:
     """Bound terms over |x_i| <= reached_i, and what they are off by for x off by `moved`.
 
     Legendre polynomials and their derivatives are largest at the end of [−1, 1], and grow from
@@ -257,7 +271,7 @@ def _term_bounds(terms: Terms, reached: NDArray, moved: NDArray) -> tuple[NDArra
         p.append((a * x * p[-1] - b * p[-2]) * _UP)
         slope.append((slope[-2] + (2 * d - 1) * p[-2]) * _UP)
         rest = a * reached * rounding[-1] + b * rounding[-2]
-        rounding.append((rest + 8 * _EPS * (a * x * p[-2] + b * p[-3]) + 4 * _TINY) * _UP)
+        rounding.append((rest + 8 * eps * (a * x * p[-2] + b * p[-3]) + 4 * _TINY) * _UP)
     size, error = [], []
     for d, count in enumerate(terms.powers, 1):
         size.append(p[d][:count])
@@ -266,7 +280,7 @@ def _term_bounds(terms: Terms, reached: NDArray, moved: NDArray) -> tuple[NDArra
     for left, right in terms.factors:
         wrong = size_[left] * error_[right] + size_[right] * error_[left]
         product = size_[left] * size_[right]
-        error_ = np.concatenate((error_, (wrong + _EPS * product) * _UP + _TINY))
+        error_ = np.concatenate((error_, (wrong + eps * product) * _UP + _TINY))
         size_ = np.concatenate((size_, product * _UP))
     return size_, error_
 

@@ -191,7 +191,7 @@ def certify_region(
     units = _Units.of(place.center)
     cap = math.inf
     if error == "residual":
-        problem: Any = _residuals(form, place, units, off, gap, device)
+        problem: Any = _residuals(form, place, units, off, gap, device, end)
         top = 0
     else:
         if off.any():
@@ -240,7 +240,13 @@ def _entries(form: ModelForm, place: Place, units: "_Units", device: Any) -> Any
 
 
 def _residuals(
-    form: ModelForm, place: Place, units: "_Units", off: NDArray, rtol: float, device: Any
+    form: ModelForm,
+    place: Place,
+    units: "_Units",
+    off: NDArray,
+    rtol: float,
+    device: Any,
+    end: float,
 ) -> Any:
     """Return the problem of the residual, of matrices whose entries are at most about 1.
 
@@ -261,6 +267,7 @@ def _residuals(
             (units.r - units.r[:, None]).ravel(),
             np.ldexp(off, x),
             rtol,
+            end,
         )
 
 

@@ -15,6 +15,8 @@ from ._slice import SliceProblem
 _STARTS, _ASCENTS, _STEPS = 4096, 64, 60
 # The model is asked for about as many products at once, of this many points at least.
 _PRODUCTS, _POINTS = 2**26, 64
+# The gap may be so many times as wide as asked for, by what rounding takes off the lower bound.
+_ENOUGH = 1.05
 
 
 class _TimeIsUp(Exception):
@@ -129,7 +131,8 @@ class Search:
 
     def is_closed(self) -> bool:
         """Tell whether the gap is what was asked for."""
-        return self.upper() - self.problem.extra <= (1 + self.rtol) * self.lower
+        enough = (1 + _ENOUGH * self.rtol) * self.proven_lower()
+        return self.upper() - self.problem.extra <= enough
 
     def settle(self) -> bool:
         """Put aside the boxes that are bounded well enough; tell whether others are left."""

@@ -9,6 +9,7 @@ span, so that the work does not depend on their order.
 """
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from .._linalg.form import ModelForm
 from ._bernstein import Conversion, along_axes, chebyshev, from_roots, lebesgue, roots
 from ._composite import Composite, Magnitudes
+from ._extended import EPS_LONG, LONG, Extended, interpolated
 from ._hidden import Hidden
 from ._problem import Reach
 
@@ -28,6 +30,8 @@ _GRID, _PIECE = 2**26, 2**21
 _BATCH = 2**25
 # What is cut off the polynomial, of the gap asked for.
 _CUT = 0.05
+# Points that are worked on at once in extended precision.
+_FEW = 256
 # Points of the grid that tell how large residuals are.
 _LOOKED_AT = 2**10
 # Directions of matrices that are tried first.
@@ -52,6 +56,7 @@ class SliceProblem(Reach):
         weight: NDArray,
         off: NDArray,
         rtol: float,
+        end: float = math.inf,
     ):
         self.model = model = Composite(form, center, directions, device)
         self.n, self.d, self.device = model.n, model.k, device
@@ -64,21 +69,41 @@ class SliceProblem(Reach):
         if off.any():
             self.extra = self._norm(model.deviation(off))
         self._hidden = Hidden.of(model, self._weight, magnitudes.activations)
+        self._extended: Extended | None = None
         coef, self._missed = self._interpolate()
+        if self._missed > _CUT * rtol * self._largest and EPS_LONG < _EPS:
+            coef = self._refined(coef, Extended(form, center, directions), end)
         self._compress(coef, rtol)
         self._slack = self._rounding + self._missed + self.extra
         self.noise = 2 * (self._rounding + self._missed)
 
     def proven(self, found: float, z: Tensor) -> float:
-        """Return what the error at a point is at least, where `found` was computed."""
-        return max(found * (1 - (self.n**2 + 8) * _EPS) - self._rounding, 0.0)
+        """Return what the error at a point is at least, where `found` was computed.
 
-    def _left(self, of: Magnitudes) -> float:
+        And at its matrix in double precision, which need not lie on the slice to the last bit.
+        """
+        lost = self._rounding
+        if self._extended is not None:
+            where = z.cpu().numpy()
+            R = self._extended.residuals(where[None])[0] * self._weight.cpu().numpy()
+            if self._hidden is not None:
+                value = self.model.hidden(z[None]) @ self.model.weights
+                R = R + self._residuals(z[None], value, 0.0)[0].cpu().numpy()
+            exact = self._extended.center + where.astype(LONG) @ self._extended.directions
+            center, directions = self.model.center.cpu().numpy(), self.model.directions
+            off = np.abs(center + where @ directions.cpu().numpy() - exact)
+            off = off + 4 * (self.d + 2) * EPS_LONG * (np.abs(exact) + 1)
+            lost += self._norm(self.model.deviation(off.astype(np.float64) * _UP))
+            found = float(np.sqrt((R * R).sum()))
+        return max(found * (1 - (self.n**2 + 8) * _EPS) - lost, 0.0)
+
+    def _left(self, of: Magnitudes, eps: float = _EPS) -> float:
         """Bound what computed residuals are off by, in the Frobenius norm."""
         n, reach = self.n, self.model.directions.abs().sum(0) + self.model.center.abs()
         A = (reach.cpu().numpy() * _UP).reshape(n, n)
-        size, error = of.size.reshape(n, n), of.error.reshape(n, n)
-        return self._norm(A @ error + 1.01 * (n + self.d + 8) * _EPS * (A @ size) + 2 * _EPS)
+        size = eps * of.size + _EPS * of.hidden_size
+        blur = 1.01 * (n + self.d + 8) * (A @ size.reshape(n, n)) + 2 * eps
+        return self._norm(A @ (of.error + of.hidden_error).reshape(n, n) + blur)
 
     def _norm(self, entries: NDArray) -> float:
         """Return the weighted Frobenius norm of bounds of entries."""
@@ -88,14 +113,52 @@ class SliceProblem(Reach):
             return math.inf if scale else 0.0
         return float(np.linalg.norm(entries / scale)) * scale * _UP
 
-    def _residuals(self, z: Tensor, value: Tensor) -> Tensor:
+    def _residuals(self, z: Tensor, value: Tensor, one: float = 1.0) -> Tensor:
         """Return weighted residuals, as rows."""
         product = self.model.matrices(z) @ value.reshape(len(z), self.n, self.n)
-        return (self._eye - product).reshape(len(z), -1) * self._weight
+        return (one * self._eye - product).reshape(len(z), -1) * self._weight
 
     def errors(self, z: Tensor) -> Tensor:
         """Return norms of residuals at points z (b, k), as (b, 1)."""
+        if self._extended is not None:
+            step = max(_PIECE // self._coef[0].numel(), 1)
+            return torch.cat([self._by_coefficients(part) for part in z.split(step)])
         return torch.linalg.vector_norm(self._residuals(z, self.model(z)), dim=1, keepdim=True)
+
+    def _by_coefficients(self, z: Tensor) -> Tensor:
+        """Return norms of residuals from coefficients, which have less rounding, as (b, 1)."""
+        tables = [chebyshev(z[:, i, None], p - 1) for i, p in enumerate(self._coef.shape[:-1])]
+        value = along_axes(self._coef, tables).reshape(len(z), -1)
+        if self._hidden is not None:
+            units, spread = self.model.hidden(z), self._hidden.spread
+            value = value + units @ spread[0]
+            for i in range(self.d):
+                value = value + z[:, i, None] * (units @ spread[i + 1])
+        return torch.linalg.vector_norm(value, dim=1, keepdim=True)
+
+    def _refined(self, coef: Tensor, extended: Extended, end: float) -> Tensor:
+        """Return the same coefficients from extended precision, if there is time for it."""
+        degree, k, o = self.model.degree + 1, self.d, self.n**2
+        parts = []
+        for part in self._grid(degree).split(_FEW):
+            if time.monotonic() > end:
+                return coef
+            found = extended.residuals(part.cpu().numpy())
+            parts.append(found * self._weight.cpu().numpy())
+        values = np.concatenate(parts)
+        found, missed, total = interpolated(values, degree, k)
+        self._extended = extended
+        self._rounding = self._left(self.model.magnitudes(eps=EPS_LONG), EPS_LONG)
+        missed += k * (8 * (degree + 1) ** 2 + o) * EPS_LONG * total + self._rounding
+        self._missed = missed * lebesgue(degree) ** k * _UP
+        if self._hidden is None:
+            self._largest = float(np.sqrt((values * values).sum(axis=1).max()))
+        return torch.tensor(found, device=self.device)
+
+    def _grid(self, degree: int) -> Tensor:
+        """Return the points that values are interpolated at, (m, k)."""
+        line = torch.tensor(roots(degree), device=self.device)
+        return torch.cartesian_prod(*[line] * self.d).reshape(-1, self.d)
 
     def _interpolate(self) -> tuple[Tensor, float]:
         """Return Chebyshev coefficients of the residual but for hidden units, and what they miss.
@@ -111,8 +174,7 @@ class SliceProblem(Reach):
                 f"{self.n}, whose residual has more than {_GRID:,} coefficients in a grid: fit a "
                 f"model of a lower degree, or leave out directions."
             )
-        line = torch.tensor(roots(degree), device=self.device)
-        grid = torch.cartesian_prod(*[line] * k).reshape(-1, k)
+        grid, line = self._grid(degree), torch.tensor(roots(degree), device=self.device)
         parts = []
         for part in grid.split(max(_PIECE // o, 1)):
             parts.append(self._residuals(part, self.model.polynomial(part)))
