@@ -79,9 +79,9 @@ def certify_region(
         Makes the region the slice of all ``region + Σ z_i directions[i]`` with ``|z_i| <= 1``. If
         they or the centre are complex, all are embedded (:func:`skinv.matrices.embed_complex`).
     radius : float or array-like of shape (n, n), default=0.0
-        By how much entries may be off the region. What that can add to residuals, by derivatives of
-        all terms of the model and not sharply, is added to `upper`; `lower` is that of the region.
-        With 0 what lies off a slice is not covered.
+        By how much entries may be off the region. What that can add to residuals, bounded by about
+        twice what it need be, is added to `upper`; `lower` is that of the region itself. With 0
+        what lies off a slice is not covered.
     error : {"entries", "residual"}, default="entries"
         What is bounded: the largest entry of ``|f(A) − A⁻¹|``, or ‖I − A f(A)‖ in the Frobenius
         norm, which where it is below 1 proves A regular and is at least the relative error

@@ -134,7 +134,8 @@ class SliceProblem(Reach):
             value = value + units @ spread[0]
             for i in range(self.d):
                 value = value + z[:, i, None] * (units @ spread[i + 1])
-        return torch.linalg.vector_norm(value, dim=1, keepdim=True)
+        # Of constant ones gradients are asked for, too.
+        return torch.linalg.vector_norm(value, dim=1, keepdim=True) + 0 * z[:, :1]
 
     def _refined(self, coef: Tensor, extended: Extended, end: float) -> Tensor:
         """Return the same coefficients from extended precision, if there is time for it."""
