@@ -9,6 +9,8 @@ from .._arrays.memory import on_host
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 
+_VECDOT = getattr(np, "vecdot", None)  # of NumPy 2, and faster
+
 
 def product(A: Any, B: Any, out: Any = None) -> Any:
     """Multiply two matrices, or stacks of them, into `out` if it is given.
@@ -68,7 +70,7 @@ def activate(h: Any, activation: str, space: Workspace) -> None:
 def product_error(A: Any, X: Any, out: Any = None) -> Any:
     """Return AX − I of each matrix: the residual with its sign turned, which saves a negation."""
     D = product(A, X, out=out)
-    add_to_diagonal(D, -1)
+    add_to_diagonal(D, -1.0)
     return D
 
 
@@ -110,6 +112,20 @@ def exact_inverse(A: Any) -> Any:
     return out.reshape(A.shape)
 
 
+def exact_pseudo_inverse(A: Any) -> Any:
+    """Return pseudo-inverses (k, n, m) of a stack (k, m, n) of full rank, in double precision.
+
+    Those of square matrices are inverses, and by QR factorisations else, with no cut-off.
+    """
+    m, n = A.shape[1:]
+    if m == n:
+        return exact_inverse(A)
+    if m < n:
+        return exact_pseudo_inverse(A.swapaxes(1, 2)).swapaxes(1, 2)
+    Q, R = namespace(A).linalg.qr(as_double(A))
+    return product(exact_inverse(R), Q.swapaxes(1, 2))
+
+
 def frobenius(stack: Any) -> Any:
     """Return the Frobenius norm of each matrix, in its precision and as it is rounded."""
     if is_tensor(stack):
@@ -127,8 +143,8 @@ def dot(a: Any, b: Any) -> Any:
         return a @ b
     if is_tensor(a):
         return (a * b).sum(1)
-    if hasattr(np, "vecdot"):  # NumPy 2, and faster
-        return np.vecdot(a, b)
+    if _VECDOT is not None:
+        return _VECDOT(a, b)
     return np.einsum("ki,ki->k", a, b)
 
 
