@@ -378,7 +378,6 @@ def main():
         prices_table(),
         grid_table(),
         region_table(),
-        slices_table(),
         recipe_table(),
         budget_table(),
         speed_table(),
