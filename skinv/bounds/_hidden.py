@@ -18,7 +18,7 @@ from ._composite import Composite, activate
 _EPS = float(np.finfo(np.float64).eps)
 _UP = 1 + 1e-9
 # Bound of |silu(y) − max(y, 0)|, and what errors are rounded by where they are tiny.
-_APART, _TINY = 0.2785, 1e-15
+_APART, _TINY = 0.2785, 4e-15
 # Upper bounds over the line of the derivatives of order 3 to 6, rounded up.
 _DERIVATIVES = {
     "silu": {3: 0.3085, 4: 0.5000001, 5: 0.6585, 6: 1.5000001},

@@ -30,6 +30,8 @@ _GRID, _PIECE = 2**26, 2**21
 _BATCH = 2**25
 # What is cut off the polynomial, of the gap asked for.
 _CUT = 0.05
+# Gaps that are narrower are no reason for extended precision.
+_FINEST = 0.01
 # Points that are worked on at once in extended precision.
 _FEW = 256
 # Points of the grid that tell how large residuals are.
@@ -71,7 +73,7 @@ class SliceProblem(Reach):
         self._hidden = Hidden.of(model, self._weight, magnitudes.activations)
         self._extended: Extended | None = None
         coef, self._missed = self._interpolate()
-        if self._missed > _CUT * rtol * self._largest and EPS_LONG < _EPS:
+        if self._missed > _CUT * max(rtol, _FINEST) * self._largest and EPS_LONG < _EPS:
             coef = self._refined(coef, Extended(form, center, directions), end)
         self._compress(coef, rtol)
         self._slack = self._rounding + self._missed + self.extra
@@ -219,7 +221,8 @@ class SliceProblem(Reach):
                 off = torch.linalg.matrix_norm(Q.T @ Q - torch.eye(Q.shape[1]).to(Q))
                 self._growth = 1 + float(off) + o * Q.shape[1] * _EPS
                 total = float(torch.linalg.vector_norm(stack, dim=1).sum())
-                self._missed += (lost + 8 * o * _EPS * total) * _UP
+                r = Q.shape[1]
+                self._missed += (lost + 8 * (o + r) * (1 + r**0.5) * _EPS * total) * _UP
                 break
             rank *= 2
         self._coef = coef if self._basis is None else coef @ self._basis
