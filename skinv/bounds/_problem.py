@@ -21,7 +21,7 @@ _LARGEST = 2**22
 # No error is bounded by less: intermediate results may underflow.
 _LEAST = 1e-280
 # Smaller weights are as none.
-_NEGLIGIBLE = 2.0**-900
+NEGLIGIBLE = 2.0**-900
 _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
 
@@ -82,8 +82,8 @@ class Problem(Reach):
         self.center, self.directions = tensor(center), tensor(directions)
         # Those that are smaller are rounded up, or to 0.
         weight = np.broadcast_to(weight, center.shape)
-        self._weight = tensor(weight.clip(_NEGLIGIBLE))
-        self._least = tensor(np.where(weight < _NEGLIGIBLE, 0.0, weight))
+        self._weight = tensor(weight.clip(NEGLIGIBLE))
+        self._least = tensor(np.where(weight < NEGLIGIBLE, 0.0, weight))
         self._value = tensor(form.constant + (center - form.origin) @ form.matrix)
         self._gradient = tensor(directions @ form.matrix)
         # What intermediate results can amount to, before anything cancels.

@@ -64,8 +64,8 @@ def certify_region(
     Parameters
     ----------
     model : LinearInverseApprox, PolynomialInverseApprox, NeuralInverseRegressor, StructuredInverse
-        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search. Models in
-        reduced coordinates are bounded by ``error="residual"``.
+        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search. Of models
+        in reduced coordinates with hidden layers one layer at most.
     region : FeasibleRegionSampler, or array-like of shape (n, n)
         A fitted sampler. The region is that of its samples: with a `structure`, and of complex
         matrices, only those that have it; for "mahalanobis" the span of the data, without the
@@ -85,8 +85,8 @@ def certify_region(
     error : {"entries", "residual"}, default="entries"
         What is bounded: the largest entry of ``|f(A) − A⁻¹|``, or ‖I − A f(A)‖ in the Frobenius
         norm, which where it is below 1 proves A regular and is at least the relative error
-        ‖f(A) − A⁻¹‖ / ‖A⁻¹‖. Residuals take models of at most one hidden layer, are far cheaper for
-        small errors, and sharp over slices of up to half a dozen directions.
+        ‖f(A) − A⁻¹‖ / ‖A⁻¹‖. Residuals are known of models of at most one hidden layer; they are
+        far cheaper for small errors, and sharp over slices of up to half a dozen directions.
     max_time : float or None, default=60.0
         Stop after so many seconds, or after the step of the search that is then taken. What is
         proven by then depends on the machine; None, no limit, gives the same bounds again.
@@ -143,8 +143,9 @@ def certify_region(
     that of its largest Bernstein coefficient (Farouki 2012, "The Bernstein polynomial basis: a
     centennial retrospective"), which is exact at corners, where the worst matrix mostly is. Hidden
     units are polynomials on a box, too, but for remainders that shrink with it. Rounding is bounded
-    by the magnitudes of all terms. Where a model in reduced coordinates answers NaN, far from what
-    it knows, it is taken as if it answered.
+    by the magnitudes of all terms. Entries of models in reduced coordinates are those of A⁻¹R, R
+    being the residual, and found so. Where such a model answers NaN, far from what it knows, it is
+    taken as if it answered.
 
     Examples
     --------
@@ -200,12 +201,9 @@ def certify_region(
                 f"region: leave it out, or take error='residual'."
             )
         if form.reduced is not None:
-            raise ValueError(
-                "Got a model in reduced coordinates, whose entries are not bounded over regions: "
-                "take error='residual', which also bounds its relative error, or fit a "
-                "NeuralInverseRegressor with n_components=None, or a LinearInverseApprox."
-            )
-        problem, top = _entries(form, place, units, device), units.top
+            problem, top = _reduced_entries(form, place, units, gap, device, end)
+        else:
+            problem, top = _entries(form, place, units, device), units.top
         if place.sampler is not None:
             cap = _closed_form(form, place, units)
     from ._search import Search
@@ -237,6 +235,30 @@ def _entries(form: ModelForm, place: Place, units: "_Units", device: Any) -> Any
         device,
         np.ldexp(1.0, -units.y - units.top),
     )
+
+
+def _reduced_entries(
+    form: ModelForm, place: Place, units: "_Units", rtol: float, device: Any, end: float
+) -> tuple[Any, int]:
+    """Return the problem of the largest entry of f(A) − A⁻¹, and its unit, by residuals."""
+    from ._slice_entries import EntriesProblem
+
+    largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0)
+    one = -largest_exponent(largest[None], units.x)
+    x, y = units.x + one, units.y - one
+    top = int((-y).max())
+    with np.errstate(all="ignore"):
+        problem = EntriesProblem(
+            form.in_units(-x, -y),
+            np.ldexp(place.center.ravel(), x),
+            np.ldexp(place.directions, x),
+            place.norm,
+            device,
+            np.ldexp(1.0, -y - top),
+            rtol,
+            end,
+        )
+    return problem, top
 
 
 def _residuals(

@@ -48,6 +48,8 @@ class SliceProblem(Reach):
     Entries of residuals are multiplied with 2^weight.
     """
 
+    _compresses = True
+
     def __init__(
         self,
         form: ModelForm,
@@ -120,15 +122,19 @@ class SliceProblem(Reach):
         product = self.model.matrices(z) @ value.reshape(len(z), self.n, self.n)
         return (one * self._eye - product).reshape(len(z), -1) * self._weight
 
-    def errors(self, z: Tensor) -> Tensor:
-        """Return norms of residuals at points z (b, k), as (b, 1)."""
+    def _values(self, z: Tensor) -> Tensor:
+        """Return residuals at points z (b, k), as rows in the coordinates of what they span."""
         if self._extended is not None:
             step = max(_PIECE // self._coef[0].numel(), 1)
             return torch.cat([self._by_coefficients(part) for part in z.split(step)])
-        return torch.linalg.vector_norm(self._residuals(z, self.model(z)), dim=1, keepdim=True)
+        return self._residuals(z, self.model(z))
+
+    def errors(self, z: Tensor) -> Tensor:
+        """Return norms of residuals at points z (b, k), as (b, 1)."""
+        return torch.linalg.vector_norm(self._values(z), dim=1, keepdim=True)
 
     def _by_coefficients(self, z: Tensor) -> Tensor:
-        """Return norms of residuals from coefficients, which have less rounding, as (b, 1)."""
+        """Return residuals from coefficients, which have less rounding, as rows."""
         tables = [chebyshev(z[:, i, None], p - 1) for i, p in enumerate(self._coef.shape[:-1])]
         value = along_axes(self._coef, tables).reshape(len(z), -1)
         if self._hidden is not None:
@@ -136,8 +142,7 @@ class SliceProblem(Reach):
             value = value + units @ spread[0]
             for i in range(self.d):
                 value = value + z[:, i, None] * (units @ spread[i + 1])
-        # Of constant ones gradients are asked for, too.
-        return torch.linalg.vector_norm(value, dim=1, keepdim=True) + 0 * z[:, :1]
+        return value + 0 * z[:, :1]  # of constant ones gradients are asked for, too
 
     def _refined(self, coef: Tensor, extended: Extended, end: float) -> Tensor:
         """Return the same coefficients from extended precision, if there is time for it."""
@@ -184,7 +189,7 @@ class SliceProblem(Reach):
             self.tick()
         values = torch.cat(parts)
         some = grid[:: -(-len(grid) // _LOOKED_AT)]
-        self._largest = float(self.errors(some).max())
+        self._largest = float(torch.linalg.vector_norm(self._values(some), dim=1).max())
         shape = (degree + 1,) * k + (o,)
         values = values.reshape(1, *shape)
         coef = along_axes(values, [from_roots(degree, self.device)] * k)
@@ -212,7 +217,7 @@ class SliceProblem(Reach):
         stack = rows if self._hidden is None else torch.cat((rows, self._hidden.rows()))
         generator = torch.Generator().manual_seed(0)
         rank, self._basis, self._growth = _RANK, None, 1.0
-        while 2 * rank <= min(o, len(stack)):
+        while self._compresses and 2 * rank <= min(o, len(stack)):
             draws = torch.randn(rank + 8, len(stack), generator=generator, dtype=torch.float64)
             Q = torch.linalg.qr((draws.to(stack) @ stack).T)[0]
             lost = float(torch.linalg.vector_norm(stack - (stack @ Q) @ Q.T, dim=1).sum())
@@ -255,37 +260,52 @@ class SliceProblem(Reach):
         return upper, side, corner
 
     def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        b, k = z.shape
+        control, extra, doubt = self._control(z, half)
+        size = torch.linalg.vector_norm(control, dim=-1).reshape(len(z), -1)
+        most, where = size.max(1)
+        upper = most * self._growth + extra + self._slack
+        flat = control.reshape(*size.shape, -1)
+        worst = flat[torch.arange(len(z), device=z.device), where]
+        along = (flat @ worst[:, :, None])[:, :, 0] / most.clamp(min=1e-300)[:, None]
+        side, corner = self._choices(z, half, along.reshape(control.shape[:-1]), where, doubt)
+        return torch.nan_to_num(upper * _UP, nan=torch.inf, posinf=torch.inf), side, corner
+
+    def _control(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return Bernstein coefficients (b, …, r), by what residuals may be off in norm, (b,).
+
+        And how much of that each side has, (b, k).
+        """
         tables = []
         for i, conversion in enumerate(self._conversions):
             x = z[:, i, None] + half[:, i, None] * conversion.nodes
             tables.append(conversion.back @ chebyshev(x, self._coef.shape[i] - 1))
         control = along_axes(self._coef, tables)
-        extra, doubt = torch.zeros_like(z[:, 0]), torch.zeros_like(z)
-        if self._hidden is not None:
-            shape = tuple(len(c.nodes) for c in self._conversions)
-            powers, extra, doubt = self._hidden.replaced(z, half, shape)
-            control = control + along_axes(powers, [c.from_powers for c in self._conversions])
-        size = torch.linalg.vector_norm(control, dim=-1).reshape(b, -1)
-        most, where = size.max(1)
-        upper = most * self._growth + extra + self._slack
-        upper = torch.nan_to_num(upper * _UP, nan=torch.inf, posinf=torch.inf)
-        # Along the largest coefficient, what halves of a box take from second differences.
-        flat = control.reshape(b, size.shape[1], -1)
-        worst = flat[torch.arange(b, device=z.device), where]
-        along = (flat @ worst[:, :, None]).reshape(control.shape[:-1]) / most.clamp(min=1e-300)[
-            (slice(None), *[None] * k)
-        ]
-        shape = control.shape[1:-1]
-        bends = []
-        for i in range(k):
-            if shape[i] < 3:
-                bends.append(torch.zeros_like(most))
+        if self._hidden is None:
+            return control, torch.zeros_like(z[:, 0]), torch.zeros_like(z)
+        shape = tuple(len(c.nodes) for c in self._conversions)
+        powers, extra, doubt = self._hidden.replaced(z, half, shape)
+        return (
+            control + along_axes(powers, [c.from_powers for c in self._conversions]),
+            extra,
+            doubt,
+        )
+
+    def _choices(
+        self, z: Tensor, half: Tensor, along: Tensor, where: Tensor, doubt: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sides to halve, and the corners where the largest coefficient stands.
+
+        By what is in doubt, and by the second differences of coefficients along the largest one,
+        which are what these are off by (b, …).
+        """
+        shape, bends = along.shape[1:], []
+        for i, q in enumerate(shape):
+            if q < 3:
+                bends.append(torch.zeros_like(z[:, 0]))
                 continue
-            bend = along.diff(n=2, dim=i + 1).abs().reshape(b, -1).amax(1)
-            bends.append(bend * (shape[i] - 1) / 4)
+            bend = along.diff(n=2, dim=i + 1).abs().reshape(len(z), -1).amax(1)
+            bends.append(bend * (q - 1) / 4)
         side = (torch.stack(bends, dim=1) + doubt).nan_to_num().argmax(1)
         place = torch.stack(torch.unravel_index(where, shape), dim=1)
         last = torch.tensor([max(q - 1, 1) for q in shape], device=z.device)
-        corner = z + half * (2 * place / last - 1)
-        return upper, side, torch.nan_to_num(corner)
+        return side, torch.nan_to_num(z + half * (2 * place / last - 1))
