@@ -51,7 +51,7 @@ class EntriesProblem(SliceProblem):
         self._off = 0.0
         if self._extended is not None:
             self._off = self._norm(self.model.deviation((self.d + 2) * _EPS * entries))
-        rows = self._rows(torch.zeros_like(self.model.directions[:1, : self.d]))
+        rows = self._rows(self._outer.new_zeros(1, self.d))
         self.noise = 3 * float(rows.max()) * (self._slack + self._off)
         if not math.isfinite(self.noise):
             self.noise = 0.0
@@ -71,15 +71,20 @@ class EntriesProblem(SliceProblem):
     def proven(self, found: float, z: Tensor) -> float:
         """Return what the error at a point is at least, where `found` was computed."""
         here = z[None]
-        computed, missed, _, _, _ = self._parts(here, torch.zeros_like(here))
+        if self._extended is None:  # of the model itself
+            _, missed, _, _, _ = self._parts(here, torch.zeros_like(here), self._rounding)
+            return max(found - float(missed.nan_to_num(torch.inf).max()), 0.0)
+        computed, missed, _, _, _ = self._parts(here, torch.zeros_like(here), self._slack)
         least = float(computed.max()) - float(missed.max())
         least -= 2 * float(self._rows(here).max()) * self._off
         return max(min(found, least), 0.0) if least == least else 0.0
 
-    def _parts(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _parts(
+        self, z: Tensor, half: Tensor, slack: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return weighted entries, as computed, and what they may be off by, (b, o).
 
-        And where their largest coefficients stand; coefficients (b, …, o); and how much of what is
+        Where residuals are off by `slack`, in norm. And where their largest coefficients stand; coefficients (b, …, o); and how much of what is
         in doubt each side has, (b, k).
         """
         b, n = len(z), self.n
@@ -91,7 +96,7 @@ class EntriesProblem(SliceProblem):
         jet, rounding = inverse_jet(boxes, False)
         B, size = jet.value, jet.value.abs()
         R = control.reshape(b, -1, n, n)
-        missed = (extra + self._slack)[:, None, None]
+        missed = (extra + slack)[:, None, None]
         sup = R.abs().amax(1) * self._growth + missed
         off = boxes.size(jet.gradient) + jet.remainder + rounding[:, None, None]
         lost = off @ sup + torch.linalg.vector_norm(size, dim=2, keepdim=True) * missed
@@ -105,7 +110,7 @@ class EntriesProblem(SliceProblem):
         return found, lost, where, product.reshape(*shape[:-1], -1), doubt
 
     def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        found, lost, where, product, doubt = self._parts(z, half)
+        found, lost, where, product, doubt = self._parts(z, half, self._slack)
         total = torch.nan_to_num((found + lost) * _UP, nan=torch.inf, posinf=torch.inf)
         upper, entry = total.max(1)
         each = torch.arange(len(z), device=z.device)
