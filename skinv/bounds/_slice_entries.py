@@ -84,8 +84,8 @@ class EntriesProblem(SliceProblem):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return weighted entries, as computed, and what they may be off by, (b, o).
 
-        Where residuals are off by `slack`, in norm. And where their largest coefficients stand; coefficients (b, …, o); and how much of what is
-        in doubt each side has, (b, k).
+        Where residuals are off by `slack`, in norm. And the places of their largest coefficients;
+        coefficients (b, …, o); and how much of what is in doubt each side has, (b, k).
         """
         b, n = len(z), self.n
         control, extra, doubt = self._control(z, half)
