@@ -180,8 +180,8 @@ class SliceProblem(Reach):
             raise ValueError(
                 f"Got {k} directions and a model of degree {degree - 1} of matrices of order "
                 f"{self.n}, whose residual has more than {_GRID:,} coefficients in a grid: fit a "
-                f"model of a lower degree, or pass fewer directions, as a sampler's center_ with the "
-                f"first of its axes_."
+                f"model of a lower degree, or pass fewer directions, as a sampler's center_ with "
+                f"the first of its axes_."
             )
         grid, line = self._grid(degree), torch.tensor(roots(degree), device=self.device)
         parts = []
