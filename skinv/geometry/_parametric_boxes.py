@@ -154,9 +154,9 @@ def largest_regular_box(
 
     Notes
     -----
-    Each box is proven by :func:`family_certificate` with ``rtol=1``. The next one to try is a bit
-    smaller than where a singular matrix is known, and in the middle, on a scale of logarithms,
-    where proofs fail without one.
+    Each box is proven by :func:`family_certificate` with ``rtol=1``. The next one to try is smaller
+    by `rtol` than where a singular matrix is known, and in the middle, on a scale of logarithms,
+    where a proof fails without one.
 
     Examples
     --------
@@ -169,25 +169,37 @@ def largest_regular_box(
     low, high = _checked(family, lower, upper)
     middle, half = low + (high - low) / 2, (high - low) / 2
     end, share = _end(max_time), 1 - float(rtol)
-    known, failed, singular, n_boxes, scale = 0.0, math.inf, math.inf, 0, 1.0
+    known, failed, singular, n_boxes = 0.0, math.inf, math.inf, 0
     best, witness = None, np.full(len(low), np.nan)
-    while True:
+
+    def tried(scale: float, most: int) -> tuple[_Ends, Search, str]:
+        nonlocal singular, witness, n_boxes
         ends = (low, high) if scale == 1 else (middle - scale * half, middle + scale * half)
-        search, why = _searched(family, ends, 1.0, max_boxes, end)
+        now = time.monotonic()  # of what time is left, no proof takes more than a third
+        search, why = _searched(family, ends, 1.0, most, now + max(end - now, 0) / 3)
         n_boxes += search.n_boxes
+        if search.bracket is not None and search.reach() * scale < singular:
+            singular = search.reach() * scale
+            witness = search.family.parameters(search.bracket.mean(axis=0))
+        return ends, search, why
+
+    scale = 1.0
+    while singular == math.inf and scale < _LARGEST:  # a look from afar
+        scale *= 2
+        tried(scale, 1)
+    scale = 1.0 if singular == math.inf else share * singular
+    while True:
+        ends, search, why = tried(scale, max_boxes)
         if search.is_regular:
             known, best = scale, _certificate(family, ends, search, why)
         else:
             failed = scale
-        if search.bracket is not None and search.reach() * scale < singular:
-            singular = search.reach() * scale
-            witness = search.family.parameters(search.bracket.mean(axis=0))
         least = min(failed, singular)
         if known >= share * least or least < _SMALLEST:
             status = "converged" if least == singular else "max_boxes"
         elif known >= _LARGEST:
             status = "unlimited"
-        elif why == "max_time":
+        elif time.monotonic() >= end:
             status = "max_time"
         else:
             if not search.is_regular and least == singular:
@@ -195,7 +207,7 @@ def largest_regular_box(
             elif least == math.inf:
                 scale = 2 * scale
             else:
-                scale = math.sqrt(known * failed) if known else 0.5 * failed
+                scale = math.sqrt(known * least) if known else 0.5 * least
             continue
         break
     if best is None:
