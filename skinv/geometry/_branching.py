@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 import time
 from dataclasses import dataclass
 
@@ -13,9 +14,8 @@ from ._bernstein import coefficient_weights, monomials
 from ._rounding import scaled_down, scaled_up
 from ._views import ScaledFamily
 
-# Halvings by which a singular matrix is found between two of other signs; corners that are looked
-# at, and of these the ones with which a proof is tried.
-_HALVINGS, _MOST_ENDS, _TRIED = 60, 64, 8
+# Halvings by which a singular matrix is found between two of other signs; corners that are tried.
+_HALVINGS, _TRIED = 60, 8
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Search:
         self.corners = np.flatnonzero(((index == 0) | (index == degrees)).all(axis=1))
         self.at_high = index[self.corners] > 0
         self.center = 0.5 * (family.low + family.high)
-        self.sign = 0.0
+        self.start, self.sign = self.center, 0  # a point, and the sign of its determinant
         self.is_regular, self.margin, self.margin_upper = False, 0.0, np.inf
         self.witness, self.n_boxes = self.center, 0
         # Two points of a singular matrix between them, if there are.
@@ -95,7 +95,8 @@ class Search:
         view, plain = self.views[0], self.views[-1]
         matrices, center = view.matrices(weights), view.matrices(inner)[0]
         ends = np.where(self.at_high, high, low)
-        self.look_for_signs(np.concatenate([middle[None], ends]), center, matrices[self.corners])
+        corners = matrices[self.corners]
+        self.look_for_signs(np.vstack([middle, ends]), np.concatenate([center[None], corners]))
         self.look_at(middle, plain.matrices(inner)[0])
         bound, estimate = view.bound(matrices, center)
         margin, regular = float(scaled_down(bound, view.step)), bound > 0
@@ -135,53 +136,60 @@ class Search:
         return axis
 
     def reach(self) -> float:
-        """Return how far from the middle, in half-widths, the singular matrix is at most."""
-        family = self.family
+        """Return how far from the middle, in half-widths, a singular matrix is at most."""
         assert self.bracket is not None
-        share = 2 * np.abs(self.bracket - self.center) / _positive(family.high - family.low)
-        return float(share.max() * (1 + 2.0**-48))
+        return float(self.reaches(self.bracket).max() * (1 + 2.0**-48))
 
-    def look_for_signs(self, points: NDArray, center: NDArray, ends: NDArray) -> None:
-        """Look whether some points have determinants of another sign than the first centre."""
-        signs = np.linalg.slogdet(np.concatenate([center[None], ends]))[0]
+    def look_for_signs(self, points: NDArray, matrices: NDArray) -> None:
+        """Look whether points have determinants of another sign than the first one with a sign."""
         if self.n_boxes == 1:
-            self.sign = signs[0]
-        others = points[signs * self.sign < 0][:_MOST_ENDS]
-        if len(others):
-            self.bracket = self.crossing(others)
+            for q, A in zip(points[: _TRIED + 1], matrices, strict=False):
+                self.start, self.sign = q, self.proven_sign(A)
+                if self.sign:
+                    break
+        if not self.sign:
+            return
+        others = np.flatnonzero(np.linalg.slogdet(matrices)[0] * self.sign < 0)[:_TRIED]
+        proven = [j for j in others if self.proven_sign(matrices[j]) == -self.sign]
+        if proven:
+            self.bracket = self.crossing(points[proven])
 
-    def crossing(self, ends: NDArray) -> NDArray | None:
-        """Return two near points of proven signs, + and −, on a line from the centre to an end.
+    def proven_sign(self, A: NDArray) -> int:
+        """Return the sign of the determinant of a matrix of the family, 0 if it is not proven."""
+        return determinant_sign(A, self.views[0].slack)
 
-        The determinant is continuous, so that a matrix between them is singular. Those ends are
-        tried first on whose lines the sign changes next to the centre.
+    def crossing(self, ends: NDArray) -> NDArray:
+        """Return two near points of determinants of proven signs, one of them positive.
+
+        The determinant is continuous, so that a matrix between them is singular. They are on a line
+        from the first point to the one of those of the other sign that comes nearest to the middle
+        of the box.
         """
-        start, view, family = self.center, self.views[0], self.family
+        family, start = self.family, self.start
 
         def points(shares: NDArray) -> NDArray:
             q = start + shares[:, None] * (ends - start)
             return np.clip(q, family.low, family.high)
 
         def matrices(q: NDArray) -> NDArray:
-            return view.matrices(monomials(family.exponents, q))
+            return self.views[0].matrices(monomials(family.exponents, q))
 
         left, right = np.zeros(len(ends)), np.ones(len(ends))
         for _ in range(_HALVINGS):
             middle = 0.5 * (left + right)
             same = np.linalg.slogdet(matrices(points(middle)))[0] * self.sign > 0
             left, right = np.where(same, middle, left), np.where(same, right, middle)
-        reach = right * (np.abs(ends - start) / _positive(family.high - family.low)).max(axis=1)
+        j = self.reaches(points(right)).argmin()
         width = 2.0**-50
-        while width < 1:
-            near = points(np.maximum(left - width, 0)), points(np.minimum(right + width, 1))
-            for j in np.argsort(reach)[:_TRIED]:
-                pair = np.stack([near[0][j], near[1][j]])
-                signs = [determinant_sign(A, view.slack) for A in matrices(pair)]
-                if signs[0] * signs[1] < 0:
-                    return pair
+        while True:
+            pair = [points(np.maximum(left - width, 0))[j], points(np.minimum(right + width, 1))[j]]
+            if width >= 1:  # of the ends it is known
+                return np.stack([start, ends[j]])
+            if math.prod(self.proven_sign(A) for A in matrices(np.stack(pair))) < 0:
+                return np.stack(pair)
             width *= 16
-        return None
 
-
-def _positive(numbers: NDArray) -> NDArray:
-    return np.where(numbers > 0, numbers, 1.0)
+    def reaches(self, points: NDArray) -> NDArray:
+        """Return how far from the middle, in half-widths, points are."""
+        width = self.family.high - self.family.low
+        return (2 * np.abs(points - self.center) / np.where(width > 0, width, 1.0)).max(axis=-1)
