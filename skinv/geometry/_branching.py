@@ -113,7 +113,7 @@ class Search:
     def look_at(self, q: NDArray, A: NDArray) -> None:
         """Keep the parameters with the smallest σ_min so far."""
         view = self.views[-1]
-        found = float(scaled_up(view.smallest(A), view.unit))
+        found = float(scaled_up(view.smallest(A), view.step))
         if found < self.margin_upper:
             self.margin_upper, self.witness = found, q
 

@@ -38,7 +38,7 @@ class View:
         self.size = absolute.reshape(n, n) * (1 + (family.roundings + m) * EPS) + off
         losses = lost + 8 * m * (family.roundings + 2) * TINY
         self.slack = off * (1 + 4 * EPS) + family.roundings * EPS * self.size + losses
-        self.unit, self.rows = int(unit), powers_down(rows)
+        self.rows = powers_down(rows)
         self.step = int(unit - rows.max() - columns.max())
 
     def matrices(self, weights: NDArray) -> NDArray:
@@ -60,7 +60,7 @@ class View:
         return (float(below(mu / loss)) if mu > 0 and loss < np.inf else 0.0), lowest
 
     def smallest(self, A: NDArray) -> float:
-        """Return an upper bound of σ_min of a matrix, off by `slack`, in units of 2^unit.
+        """Return an upper bound of σ_min of a matrix, off by `slack`, in these units.
 
         |Ax| for any x of length 1 is one.
         """
