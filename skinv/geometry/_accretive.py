@@ -16,7 +16,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from ._enclosure import without_subnormal
-from ._rounding import EPS, TINY, below
+from ._rounding import EPS, SQUARED, TINY, below
 
 # Corrections at most, and by how much more than needed, as a share of the largest eigenvalue.
 _STEPS, _FURTHER = 20, 1e-3
@@ -58,7 +58,7 @@ def accretivity(T: NDArray, matrices: NDArray, size: NDArray, slack: NDArray) ->
     n = len(T)
     H = T @ matrices
     off = np.abs(T) @ ((n + 4) * EPS * size + slack)
-    rounding = np.linalg.norm(off) + EPS * np.sqrt(_squares(H).max()) + 8 * n * n * TINY
+    rounding = np.linalg.norm(off) + EPS * np.sqrt(_squares(H).max()) + 8 * n * n * SQUARED
     lowest = lowest_eigenvalues(symmetric_part(H)).min()
     return float(below(lowest - rounding * (1 + 4 * n * n * EPS)))
 
@@ -80,7 +80,7 @@ def lowest_eigenvalues(S: NDArray) -> NDArray:
     R = S - mu[:, None, None] * np.eye(n) - L @ L.swapaxes(1, 2)
     trace = _squares(L)
     size = np.sqrt(_squares(S)) + np.sqrt(n) * np.abs(mu) + trace
-    off = np.sqrt(_squares(R)) + (n + 4) * EPS * size + 8 * n * n * TINY
+    off = np.sqrt(_squares(R)) + (n + 4) * EPS * size + 8 * n * SQUARED
     return mu - off * (1 + 4 * n * n * EPS) - EPS * np.abs(mu)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._accretive import determinant_sign
 from ._bernstein import coefficient_weights, monomials
-from ._rounding import scaled_down, scaled_up
+from ._rounding import EPS, scaled_down, scaled_up
 from ._views import ScaledFamily
 
 # Halvings by which a singular matrix is found between two of other signs; corners that are tried.
@@ -128,7 +128,9 @@ class Search:
         middle = 0.5 * (low + high)
         best, axis = -1.0, -1
         for i, size in enumerate(self.shape):
-            if low[i] < middle[i] < high[i]:
+            if (
+                low[i] < middle[i] < high[i] and high[i] - low[i] > EPS
+            ):  # rounding is more than that
                 change = np.diff(moved, axis=i)
                 length = (size - 1) * np.sqrt(np.sum(change**2, axis=(-2, -1)).max(initial=0.0))
                 if length > best or not length < np.inf:

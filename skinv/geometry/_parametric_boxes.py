@@ -144,8 +144,8 @@ def largest_regular_box(
         ``certificate``: that of the largest box, with its `lower` and `upper`; of the middle for a
         scale of 0.
         ``witness``: parameters next to those of the singular matrix, NaN if none is known.
-        ``n_boxes``: in all. ``status``: "converged", "max_boxes", "max_time", or "unlimited" for
-        one that reaches the scale of 1024.
+        ``n_boxes``: in all. ``status``: "converged", "max_boxes", "max_time", "unlimited" for one
+        that reaches the scale of 1024, or "precision" if the middle itself is next to singular.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def largest_regular_box(
     middle, half = low + (high - low) / 2, (high - low) / 2
     end, share = _end(max_time), 1 - float(rtol)
     known, failed, singular, n_boxes = 0.0, math.inf, math.inf, 0
-    best, witness = None, np.full(len(low), np.nan)
+    witness = np.full(len(low), np.nan)
 
     def tried(scale: float, most: int) -> tuple[_Ends, Search, str]:
         nonlocal singular, witness, n_boxes
@@ -183,12 +183,13 @@ def largest_regular_box(
             witness = search.family.parameters(search.bracket.mean(axis=0))
         return ends, search, why
 
-    scale = 1.0
-    while singular == math.inf and scale < _LARGEST:  # a look from afar
+    ends, search, why = tried(0.0, 1)
+    best, status, scale = _certificate(family, ends, search, why), "precision", 1.0
+    while best.is_certified and singular == math.inf and scale < _LARGEST:  # a look from afar
         scale *= 2
         tried(scale, 1)
     scale = 1.0 if singular == math.inf else share * singular
-    while True:
+    while best.is_certified:
         ends, search, why = tried(scale, max_boxes)
         if search.is_regular:
             known, best = scale, _certificate(family, ends, search, why)
@@ -210,9 +211,6 @@ def largest_regular_box(
                 scale = math.sqrt(known * least) if known else 0.5 * least
             continue
         break
-    if best is None:
-        ends = middle, middle
-        best = _certificate(family, ends, *_searched(family, ends, 1.0, max_boxes, end))
     return LargestBox(
         scale=known,
         scale_upper=singular,

@@ -12,7 +12,7 @@ from ._accretive import accretivity, common_factor, norm_above
 from ._bernstein import monomials
 from ._enclosure import common_units
 from ._parametric import ParametricFamily
-from ._rounding import EPS, TINY, below, unit_scale
+from ._rounding import EPS, SQUARED, TINY, below, unit_scale
 from ._scaled import powers_down
 
 # Coefficient matrices of one box have so many entries at most.
@@ -67,7 +67,8 @@ class View:
         n = len(A)
         x = np.linalg.svd(A)[2][-1]
         off = (2 * (n + 4) * EPS * self.size + self.slack) @ np.abs(x)
-        return float((np.linalg.norm(A @ x) + np.linalg.norm(off)) * (1 + 8 * n * EPS))
+        length = np.linalg.norm(A @ x) + np.linalg.norm(off) + 4 * n * SQUARED
+        return float(length * (1 + 8 * n * EPS))
 
 
 class ScaledFamily:
