@@ -18,34 +18,43 @@ from numpy.typing import NDArray
 from ._enclosure import without_subnormal
 from ._rounding import EPS, SQUARED, TINY, below
 
-# Corrections at most, and by how much more than needed, as a share of the largest eigenvalue.
-_STEPS, _FURTHER = 20, 1e-3
+# Corrections at most, how much of what is missing is added, which may be up to twice that, and a
+# share of the largest eigenvalue.
+_STEPS, _RELAXATION, _FURTHER = 40, 2.0, 1e-3
 # Below the smallest computed eigenvalue, so that what is left is positive definite.
 _ROOM = 2.0**-12
 
 
 def common_factor(matrices: NDArray, C: NDArray) -> tuple[NDArray, float]:
-    """Return a T (n, n) for matrices (N, n, n), and the smallest eigenvalue as computed.
+    """Return a T (n, n) for matrices (N, n, n), and how near it is to a proof.
 
-    C is a matrix among them. Not positive: no T was found.
+    C is a matrix among them. Not positive: no T was found. In the metric of H = (CᵀC)^½, that is
+    of M_β = H^−½UᵀA_βH^−½, the polar factor is I, and so is what C has become; there the steps
+    point the right way, however badly conditioned C is.
     """
-    U, _, Vt = np.linalg.svd(C)
+    U, s, Vt = np.linalg.svd(C)
     T = (U @ Vt).T
-    best, found = T, -np.inf
+    found = float(np.linalg.eigvalsh(symmetric_part(T @ matrices))[:, 0].min())
+    if found > 0:
+        return without_subnormal(T), found
+    root = np.sqrt(np.maximum(s, EPS * s[0]) + TINY)
+    inward, outward = (Vt.T / root) @ Vt, (Vt.T * root) @ Vt
+    M = inward @ (T @ matrices) @ inward
+    best, found, factor = np.eye(len(C)), -np.inf, np.eye(len(C))
     for _ in range(_STEPS):
-        H = symmetric_part(T @ matrices)
-        values = np.linalg.eigvalsh(H)
+        values = np.linalg.eigvalsh(symmetric_part(factor @ M))
         worst = int(values[:, 0].argmin())
         lowest = float(values[worst, 0])
         if lowest > found:
-            best, found = without_subnormal(T), lowest
-        if lowest > 0:
+            best, found = factor, lowest
+        if not lowest <= 0:
             break
-        x = np.linalg.eigh(H[worst])[1][:, 0]
-        y = matrices[worst] @ x
-        step = _FURTHER * np.abs(values[worst]).max() - lowest
-        T = T + np.outer(step / max(float(y @ y), TINY) * x, y)
-    return best, found
+        x = np.linalg.eigh(symmetric_part(factor @ M[worst]))[1][:, 0]
+        y = M[worst] @ x
+        step = _FURTHER * np.abs(values[worst]).max() - _RELAXATION * lowest
+        factor = factor + np.outer(step / max(float(y @ y), TINY) * x, y)
+    T = outward @ best @ inward @ T
+    return without_subnormal(T / np.linalg.norm(T)), found
 
 
 def accretivity(T: NDArray, matrices: NDArray, size: NDArray, slack: NDArray) -> float:

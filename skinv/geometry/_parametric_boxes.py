@@ -117,7 +117,7 @@ def largest_regular_box(
     lower: ArrayLike,
     upper: ArrayLike,
     *,
-    rtol: float = 0.05,
+    rtol: float = 0.01,
     max_boxes: int = 10_000,
     max_time: float | None = 60.0,
 ) -> LargestBox:
@@ -127,7 +127,7 @@ def largest_regular_box(
     ----------
     family, lower, upper
         As for :func:`family_certificate`.
-    rtol : float, default=0.05
+    rtol : float, default=0.01
         Stop when ``scale >= (1 - rtol) * scale_upper``, or when it is known to that accuracy what
         can be proven; between 0 and 1.
     max_boxes : int, default=10_000
@@ -163,7 +163,7 @@ def largest_regular_box(
     >>> family = ParametricFamily([[[3.0, 1.0], [1.0, 2.0]], [[1.0, 0.0], [0.0, -1.0]]])
     >>> found = largest_regular_box(family, [-1.0], [1.0])
     >>> found.scale, found.scale_upper, found.witness  # (√21 - 1)/2 = 1.79
-    (1.7017, 1.7913, array([1.7913]))
+    (1.7734, 1.7913, array([1.7913]))
     """
     validate_parameter_constraints(_OF_LARGEST, locals(), "largest_regular_box")
     low, high = _checked(family, lower, upper)
