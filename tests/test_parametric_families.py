@@ -378,5 +378,5 @@ def test_limits_and_refusals():
         family_certificate(ParametricFamily(np.ones((25, 2, 2))), -np.ones(24), np.ones(24))
     with pytest.raises(ValueError, match="float64 can hold"):
         family_certificate(family, [Fraction(1, 3)], [1])
-    with pytest.raises(ValueError, match="matrices from function"):
+    with pytest.raises(ValueError, match="from function for"):
         ParametricFamily.from_function(lambda p: np.ones((3, 2, 2)), [0], [1])

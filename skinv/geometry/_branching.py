@@ -36,7 +36,7 @@ class Search:
     def __init__(self, family: ScaledFamily, rtol: float, max_boxes: int, end: float):
         self.family, self.views = family, family.views()
         self.rtol, self.max_boxes, self.end = rtol, max_boxes, end
-        degrees = family.exponents.max(axis=0, initial=0)
+        degrees = family.exponents.max(axis=0)
         self.shape = tuple(int(d) + 1 for d in degrees)
         index = np.indices(self.shape).reshape(len(degrees), -1).T
         self.corners = np.flatnonzero(((index == 0) | (index == degrees)).all(axis=1))

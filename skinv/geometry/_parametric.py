@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from .._arrays.conversion import as_array, as_given, floating, real_array, to_host
+from .._arrays.shapes import as_stack
 from .._arrays.validation import floating_matrices
 from ._bernstein import monomials
 from ._rounding import EPS
@@ -87,19 +88,21 @@ class ParametricFamily:
         if not (
             powers.ndim == 2
             and len(powers) == len(C)
+            and powers.shape[1] > 0
             and (powers >= 0).all()
             and (powers <= _MOST_DEGREES).all()
             and (powers == np.floor(powers)).all()
         ):
             raise ValueError(
                 f"Got exponents of shape {powers.shape}, but a row of whole numbers from 0 to "
-                f"{_MOST_DEGREES} is expected for each of {len(C)} coefficients."
+                f"{_MOST_DEGREES}, one for each parameter, is expected for each of {len(C)} "
+                f"coefficients; an affine family has one more of these than parameters."
             )
         self.coefficients = C.copy()
         self.exponents = powers.astype(np.int64)
         self.n_parameters = self.exponents.shape[1]
         given = np.zeros(self.n_parameters) if origin is None else origin
-        self.origin = self.parameters(given, "origin")
+        self.origin = self._row(given, "origin")
         self.assumed = False
         self.deviation = np.zeros(C.shape[1:])
 
@@ -163,43 +166,32 @@ class ParametricFamily:
             raise ValueError(
                 f"Got degree={degree!r}, but a whole number from 0 to {_MOST_DEGREES} is expected."
             )
-        random = check_random_state(random_state)
-        middle, half = low + (high - low) / 2, (high - low) / 2
-        k = len(low)
-        if math.comb(k + degree, k) > _MOST_TERMS:
-            raise ValueError(
-                f"Got degree={degree} for {k} parameters, which makes {math.comb(k + degree, k)} "
-                f"terms, but at most {_MOST_TERMS} are fitted."
-            )
-        exponents = np.array(
-            [
-                np.bincount(factors, minlength=k)
-                for total in range(degree + 1)
-                for factors in itertools.combinations_with_replacement(range(k), total)
-            ],
-            dtype=np.int64,
-        )
+        k, random = len(low), check_random_state(random_state)
+        exponents = _of_total_degree(k, int(degree))
         count = _PER_TERM * len(exponents) + _MORE
         corners = list(itertools.islice(itertools.product((-1.0, 1.0), repeat=k), 2**_MOST_CORNERS))
         held_out = random.uniform(-1, 1, (_HELD_OUT, k))
         Z = np.concatenate([np.cos(np.pi * random.uniform(size=(count, k))), held_out, corners])
-        P = np.clip(middle + half * Z, low, high)
-        values = _values(function, P)
-        n = values.shape[1]
-        basis = np.ones((count, len(exponents)))
-        for i in range(k):
-            table = np.polynomial.chebyshev.chebvander(Z[:count, i], degree)
-            basis *= table[:, exponents[:, i]]
-        flat = values.reshape(len(P), -1)
-        found = np.linalg.lstsq(basis, flat[:count], rcond=None)[0]
-        noise = _NEGLIGIBLE * len(exponents) * EPS * np.abs(flat).max(axis=0)
-        found[(np.abs(found) <= noise).all(axis=1)] = 0.0
-        found = _in_monomials(exponents, found, half)
-        kept = np.flatnonzero(found.any(axis=1) | ~exponents.any(axis=1))
-        family = cls(found[kept].reshape(-1, n, n), exponents[kept], middle)
-        off = family(P[count:]) - values[count:]
-        off = np.maximum(np.abs(off.real), np.abs(off.imag))
-        family.assumed, family.deviation = True, 2 * off.max(axis=0)
+        with np.errstate(all="ignore"):
+            half = (high - low) / 2
+            middle = low + half
+            P = np.clip(middle + half * Z, low, high)
+            if not np.isfinite(P).all():
+                raise ValueError(f"Got lower={lower!r} and upper={upper!r}, too far apart.")
+            values = _values(function, P)
+            found = _fitted(Z[:count], values[:count], exponents, half)
+            if not np.isfinite(found).all():
+                raise ValueError(
+                    f"Got a box of half-widths {half}, for which coefficients of degree {degree} "
+                    f"are no float64 numbers: take other units for the parameters."
+                )
+            kept = np.flatnonzero(found.any(axis=(1, 2)) | ~exponents.any(axis=1))
+            family = cls(found[kept], exponents[kept], middle)
+            off = family(P[count:]) - values[count:]
+            family.deviation = 2 * np.maximum(np.abs(off.real), np.abs(off.imag)).max(axis=0)
+        if not np.isfinite(family.deviation).all():
+            raise ValueError("Got matrices from function that are too large for a polynomial.")
+        family.assumed = True
         return family
 
     def __call__(self, p: Any) -> Any:
@@ -226,7 +218,7 @@ class ParametricFamily:
             f"{terms}{', assumed' if self.assumed else ''})"
         )
 
-    def parameters(self, given: Any, name: str) -> NDArray[np.float64]:
+    def _row(self, given: Any, name: str) -> NDArray[np.float64]:
         """Return one finite number for each parameter, or raise a ValueError."""
         row = exact_numbers(given, name)
         if row.shape != (self.n_parameters,) or np.iscomplexobj(row) or not np.isfinite(row).all():
@@ -253,6 +245,7 @@ def check_box(lower: Any, upper: Any) -> tuple[NDArray, NDArray]:
     low, high = exact_numbers(lower, "lower"), exact_numbers(upper, "upper")
     if (
         low.ndim != 1
+        or low.size == 0
         or low.shape != high.shape
         or np.iscomplexobj(low)
         or np.iscomplexobj(high)
@@ -269,15 +262,49 @@ def _values(function: Callable, P: NDArray) -> NDArray:
     """Return what a function makes of parameters, as a stack."""
     try:
         taken = floating_matrices(function(P.copy()))
-        stack = np.asarray(to_host(taken.stack))
     except ValueError as error:
         raise ValueError(f"Got no stack of matrices from function: {error}") from error
-    if len(stack) != len(P) or not np.isfinite(stack).all():
+    numbers = np.asarray(to_host(taken.numbers))
+    if numbers.ndim < 2 or len(numbers) != len(P) or not np.isfinite(numbers).all():
         raise ValueError(
-            f"Got {len(stack)} matrices from function for {len(P)} rows of parameters, but a "
-            f"finite one for each is expected."
+            f"Got an array of shape {numbers.shape} from function for {len(P)} rows of parameters, "
+            f"but one finite square matrix each is expected: (n_samples, n, n)."
         )
+    stack = numbers if taken.is_complex else as_stack(numbers)
     return stack.astype(np.complex128 if taken.is_complex else np.float64)
+
+
+def _of_total_degree(k: int, degree: int) -> NDArray[np.int64]:
+    """Return the exponents of all monomials of k parameters up to a degree."""
+    number = math.comb(k + degree, k)
+    if number > _MOST_TERMS:
+        raise ValueError(
+            f"Got degree={degree} for {k} parameters, which makes {number} terms, but at most "
+            f"{_MOST_TERMS} are fitted."
+        )
+    return np.array(
+        [
+            np.bincount(factors, minlength=k)
+            for total in range(degree + 1)
+            for factors in itertools.combinations_with_replacement(range(k), total)
+        ],
+        dtype=np.int64,
+    )
+
+
+def _fitted(Z: NDArray, values: NDArray, exponents: NDArray, half: NDArray) -> NDArray:
+    """Return coefficients (m, n, n) of a fit to matrices at points of [−1, 1]^k, or of no numbers.
+
+    Terms that are nothing but rounding are zeros.
+    """
+    basis = np.ones((len(Z), len(exponents)))
+    for z, e in zip(Z.T, exponents.T, strict=True):
+        basis *= np.polynomial.chebyshev.chebvander(z, int(e.max()))[:, e]
+    flat = values.reshape(len(Z), -1)
+    found = np.linalg.lstsq(basis, flat, rcond=None)[0]
+    noise = _NEGLIGIBLE * len(exponents) * EPS * np.abs(flat).max(axis=0)
+    found[(np.abs(found) <= noise).all(axis=1)] = 0.0
+    return _in_monomials(exponents, found, half).reshape(-1, *values.shape[1:])
 
 
 def _in_monomials(exponents: NDArray, found: NDArray, half: NDArray) -> NDArray:
@@ -297,7 +324,6 @@ def _in_monomials(exponents: NDArray, found: NDArray, half: NDArray) -> NDArray:
                     turned[place[(*e[:i], power, *e[i + 1 :])]] += share * out[j]
         out = turned
     scale = np.where(half > 0, half, 1.0)
-    sizes = np.array([math.prod(s**a for s, a in zip(scale, e, strict=True)) for e in exponents])
-    out /= sizes[:, None]
+    out /= np.prod(scale**exponents, axis=1)[:, None]
     out[np.any(exponents[:, half == 0] > 0, axis=1)] = 0.0  # of parameters that do not vary
     return out
