@@ -27,7 +27,7 @@ from ._arrays.embedding import embed_complex, extract_complex, mean_of
 from ._arrays.rows import list_rows
 from ._arrays.shapes import as_stack, flatten_stack, matrix_order, may_be_single
 from ._linalg.products import taken_columns
-from ._linalg.workspace import indices, piece_memory, pieces
+from ._linalg.workspace import every, indices, piece_memory, pieces
 
 __all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
 
@@ -166,15 +166,17 @@ class Structure:
 _FEW = 64
 
 
-def make_hermitian(stack: Any, which: Any) -> None:
-    """Replace some matrices of a stack (m, n, n) by their symmetric or Hermitian parts."""
+def make_hermitian(stack: Any, which: Any = None) -> None:
+    """Replace all or some matrices of a stack (m, n, n) by their symmetric or Hermitian parts."""
+    add = namespace(stack).add
     for piece in pieces(len(stack), stack.shape[-1], stack.itemsize, piece_memory(stack) // 4):
-        chosen, block = which[piece], stack[piece]
-        some = block if bool(chosen.all()) else block[chosen]
+        some = block = stack[piece]
+        if which is not None and not bool(which[piece].all()):
+            some = block[which[piece]]
         half = 0.5 * some
-        namespace(stack).add(half, half.swapaxes(-1, -2).conj(), out=some)
+        add(half, half.swapaxes(-1, -2).conj(), out=some)
         if some is not block:
-            block[chosen] = some
+            block[which[piece]] = some
 
 
 def symmetric_rows(stack: Any) -> Any:
@@ -207,11 +209,13 @@ def symmetric_rows(stack: Any) -> Any:
 
 
 def _equal_transposes(stack: Any) -> Any:
-    xp, same = namespace(stack), stack == stack.swapaxes(-1, -2).conj()
+    same = stack == stack.swapaxes(-1, -2).conj()
     if flushes():  # then subnormal numbers are equal to 0
         tiny = subnormal(parts_of(stack))
-        same = same & ~(tiny if tiny.ndim == 3 else xp.any(tiny, axis=-1))
-    return xp.all(same.reshape(len(stack), stack.shape[-1] ** 2), axis=1)
+        same = same & ~(tiny if tiny.ndim == 3 else tiny.any(-1))
+    if every(same):
+        return same[:, 0, 0]
+    return same.reshape(len(stack), stack.shape[-1] ** 2).all(1)
 
 
 def _unlike(stack: Any) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Shapes of what callers pass: one matrix or many, rows or a stack, of which order."""
 
 import math
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -46,6 +47,19 @@ def warn_of_single(X: Any) -> None:
             f"otherwise pass a stack, X.reshape({n}, {math.isqrt(n)}, {math.isqrt(n)}).",
             AmbiguousShapeWarning,
         )
+
+
+def rectangular_shape(X: Any) -> tuple[int, int] | None:
+    """Return the shape (m, n) of the matrices of a stack if they are not square, else None."""
+    shape: tuple[int, ...] = ()
+    if hasattr(X, "shape"):
+        shape = tuple(X.shape)
+    elif isinstance(X, (list, tuple)):
+        with suppress(ValueError):  # of ragged ones
+            shape = np.shape(X)
+    if len(shape) != 3 or shape[1] == shape[2] or 0 in shape[1:]:
+        return None
+    return shape[1], shape[2]
 
 
 def refuse_unsquare(X: Any) -> None:
@@ -157,7 +171,8 @@ class Matrices(NamedTuple):
         if X.shape[1] != X.shape[2]:
             raise ValueError(
                 f"Got a stack of shape {tuple(X.shape)}, but its matrices must be square: "
-                f"(n_samples, n, n)."
+                f"(n_samples, n, n). Those that are not have pseudo-inverses, which skinv.pinv, "
+                f"CertifiedInverse and the learned approximations answer with."
             )
         if is_complex(X):  # of subclasses, as masked arrays are, the numbers
             return cls(X if is_tensor(X) else np.asarray(X), Layout.COMPLEX)

@@ -9,6 +9,8 @@ from .._arrays.memory import on_host
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 
+_VECDOT = getattr(np, "vecdot", None)  # of NumPy 2, and faster
+
 
 def product(A: Any, B: Any, out: Any = None) -> Any:
     """Multiply two matrices, or stacks of them, into `out` if it is given.
@@ -68,7 +70,7 @@ def activate(h: Any, activation: str, space: Workspace) -> None:
 def product_error(A: Any, X: Any, out: Any = None) -> Any:
     """Return AX − I of each matrix: the residual with its sign turned, which saves a negation."""
     D = product(A, X, out=out)
-    add_to_diagonal(D, -1)
+    add_to_diagonal(D, -1.0)
     return D
 
 
@@ -127,8 +129,8 @@ def dot(a: Any, b: Any) -> Any:
         return a @ b
     if is_tensor(a):
         return (a * b).sum(1)
-    if hasattr(np, "vecdot"):  # NumPy 2, and faster
-        return np.vecdot(a, b)
+    if _VECDOT is not None:
+        return _VECDOT(a, b)
     return np.einsum("ki,ki->k", a, b)
 
 

@@ -177,7 +177,9 @@ class SinglyMixin:
                 "Matrices of a family come from parameters: pass these to report or solve, in "
                 "batches."
             )
-        return copy.copy(self._ready())
+        ready = self._ready()
+        ready._refuse_rectangular("take report(A[None]), or skinv.pinv(A)")
+        return copy.copy(ready)
 
 
 def _refuse_unsquare(A: NDArray) -> None:
