@@ -15,7 +15,6 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from ._enclosure import without_subnormal
 from ._rounding import EPS, SQUARED, TINY, below
 
 # Corrections at most, how much of what is missing is added, which may be up to twice that, and a
@@ -36,7 +35,7 @@ def common_factor(matrices: NDArray, C: NDArray) -> tuple[NDArray, float]:
     T = (U @ Vt).T
     found = float(np.linalg.eigvalsh(symmetric_part(T @ matrices))[:, 0].min())
     if found > 0:
-        return without_subnormal(T), found
+        return _flushed(T), found
     root = np.sqrt(np.maximum(s, EPS * s[0]) + TINY)
     inward, outward = (Vt.T / root) @ Vt, (Vt.T * root) @ Vt
     M = inward @ (T @ matrices) @ inward
@@ -54,7 +53,7 @@ def common_factor(matrices: NDArray, C: NDArray) -> tuple[NDArray, float]:
         step = _FURTHER * np.abs(values[worst]).max() - _RELAXATION * lowest
         factor = factor + np.outer(step / max(float(y @ y), TINY) * x, y)
     T = outward @ best @ inward @ T
-    return without_subnormal(T / np.linalg.norm(T)), found
+    return _flushed(T / np.linalg.norm(T)), found
 
 
 def accretivity(T: NDArray, matrices: NDArray, size: NDArray, slack: NDArray) -> float:
@@ -117,7 +116,7 @@ def determinant_sign(A: NDArray, slack: NDArray) -> int:
         X = np.tril(scipy.linalg.solve_triangular(L, np.eye(n), lower=True, unit_diagonal=True))
         np.fill_diagonal(X, 1.0)
         Y = np.triu(scipy.linalg.solve_triangular(U, np.eye(n)))
-        X, Y = without_subnormal(X), without_subnormal(Y)
+        X, Y = _flushed(X), _flushed(Y)
         off = np.abs(np.eye(n) - X @ (P.T @ A) @ Y)
         wide = P.T @ ((2 * n + 8) * EPS * np.abs(A) + slack)
         lost = 8 * n**3 * TINY * (1 + np.abs(X).max()) * (1 + np.abs(Y).max())
@@ -133,6 +132,11 @@ def determinant_sign(A: NDArray, slack: NDArray) -> int:
 def symmetric_part(M: NDArray) -> NDArray:
     """Return (M + Mᵀ)/2 of matrices."""
     return 0.5 * (M + M.swapaxes(-1, -2))
+
+
+def _flushed(M: NDArray) -> NDArray:
+    """Return M with zeros for what some floating-point modes read as zeros."""
+    return np.where(np.abs(M) < TINY, 0.0, M)
 
 
 def _squares(M: NDArray) -> NDArray:

@@ -49,7 +49,7 @@ def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
             other, off = (np.ldexp(part, power) for part in _enclose(scaled))
             better = np.isfinite(other + off).all(axis=(1, 2)) & (lost == 0)
             better &= off.max(axis=(1, 2)) < error[again].max(axis=(1, 2))
-        B[again[better]] = without_subnormal(other[better])
+        B[again[better]] = _without_subnormal(other[better])
         error[again[better]] = off[better] + 2 * TINY
     return B, error
 
@@ -85,18 +85,18 @@ def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
     """
     n = A.shape[-1]
     eye = np.eye(n)
-    B = without_subnormal(exact_inverse(A))
+    B = _without_subnormal(exact_inverse(A))
     with np.errstate(all="ignore"):
         R, bound, rho = _residual(A, B, eye)
         lost = np.flatnonzero(~(rho < 0.5))
         if lost.size:
-            other = without_subnormal(np.linalg.pinv(A[lost], 0.0))
+            other = _without_subnormal(np.linalg.pinv(A[lost], 0.0))
             better = _residual(A[lost], other, eye)[2] < 0.5
             B[lost] = np.where(better[:, None, None], other, B[lost])
             R, bound, rho = _residual(A, B, eye)
         for _ in range(5):
             again = np.flatnonzero((rho > _REFINE) & (rho < 0.5))
-            refined = without_subnormal(B[again] + B[again] @ R[again])
+            refined = _without_subnormal(B[again] + B[again] @ R[again])
             better = _residual(A[again], refined, eye)[2] < rho[again]
             again, refined = again[better], refined[better]
             if again.size == 0:
@@ -109,7 +109,7 @@ def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
     return B, np.where((rho < 1)[:, None, None] & np.isfinite(error), error, np.inf)
 
 
-def without_subnormal(B: NDArray) -> NDArray:
+def _without_subnormal(B: NDArray) -> NDArray:
     """Return B with zeros for what some floating-point modes read as zeros."""
     return np.where(np.abs(B) < TINY, 0.0, B)
 

@@ -116,11 +116,11 @@ def scaled(
         unit=int(unit),
         length=int(length),
         # None smaller than can be squared: they may be too large, for what is to be kept.
-        units=(powers_down(rows), powers_down(columns)),
+        units=(_powers_down(rows), _powers_down(columns)),
         step=int(unit - rows.max() - columns.max()),
     )
 
 
-def powers_down(exponents: NDArray) -> NDArray:
+def _powers_down(exponents: NDArray) -> NDArray:
     """Return powers of two, the largest of them 1."""
     return np.ldexp(1.0, np.maximum(exponents - exponents.max(), -_FAR))

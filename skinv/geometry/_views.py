@@ -13,10 +13,11 @@ from ._bernstein import monomials
 from ._enclosure import common_units
 from ._parametric import ParametricFamily
 from ._rounding import EPS, SQUARED, TINY, below, unit_scale
-from ._scaled import powers_down
 
 # Coefficient matrices of one box have so many entries at most.
 _MOST_ENTRIES = 2**23
+# Powers of two of units of rows are at most so far apart.
+_FAR = 500
 
 
 class View:
@@ -38,7 +39,7 @@ class View:
         self.size = absolute.reshape(n, n) * (1 + (family.roundings + m) * EPS) + off
         losses = lost + 8 * m * (family.roundings + 2) * TINY
         self.slack = off * (1 + 4 * EPS) + family.roundings * EPS * self.size + losses
-        self.rows = powers_down(rows)
+        self.rows = np.ldexp(1.0, np.maximum(rows - rows.max(), -_FAR))
         self.step = int(unit - rows.max() - columns.max())
 
     def matrices(self, weights: NDArray) -> NDArray:
@@ -62,13 +63,13 @@ class View:
     def smallest(self, A: NDArray) -> float:
         """Return an upper bound of σ_min of a matrix, off by `slack`, in these units.
 
-        |Ax| for any x of length 1 is one.
+        |Ax|/|x| is one, for any x.
         """
         n = len(A)
         x = np.linalg.svd(A)[2][-1]
         off = (2 * (n + 4) * EPS * self.size + self.slack) @ np.abs(x)
         length = np.linalg.norm(A @ x) + np.linalg.norm(off) + 4 * n * SQUARED
-        return float(length * (1 + 8 * n * EPS))
+        return float(length / np.linalg.norm(x) * (1 + 8 * n * EPS))
 
 
 class ScaledFamily:
