@@ -84,13 +84,14 @@ def family_certificate(
     -----
     On a box A(p) is a convex combination of its Bernstein coefficients A_β, which for an affine
     family are its values at the corners. A matrix T with sym(T A_β) >= μ > 0 for all β, such as
-    the polar factor of the matrix in the middle, improved by a few steps of relaxation, proves
+    the polar factor of the matrix in the middle, improved by steps of relaxation, proves
     σ_min(A(p)) >= μ/‖T‖₂ on the box. For symmetric positive definite families that are affine, T =
-    I and the corners say it all, without any branching (Hertz 1992, "The extreme eigenvalues and
-    stability of real symmetric interval matrices"); otherwise boxes are halved, the worst one
-    first, along the parameter that moves A(c)⁻¹A(p) most. Parametric interval methods bound
-    ρ(Σ r_i |A(c)⁻¹A_i|) instead (Skalna 2006, "A method for outer interval solution of systems of
-    linear equations depending linearly on interval parameters"), which takes many more boxes.
+    I and the corners say it all, without any branching (as Hertz 1992, "The extreme eigenvalues
+    and stability of real symmetric interval matrices"); otherwise boxes are halved, the worst one
+    first, along the parameter that moves A(c)⁻¹A(p) most. Parametric interval methods bound the
+    spectral radius of ``Σ r_i |A(c)⁻¹A_i|`` instead (Skalna 2006, "A method for outer interval
+    solution of systems of linear equations depending linearly on interval parameters"), which
+    takes many more boxes.
 
     Proofs are in units, powers of two, in which rows, columns and parameters are of one size, so
     that whether a box is certified is no matter of units; margins are in the caller's. All rounding
