@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import skops.io
 import torch
 from exhaustive import exhaustive
 from flint import fmpq, fmpq_mat
@@ -28,6 +29,7 @@ from skinv.geometry import (
 )
 from skinv.geometry._accretive import determinant_sign, lowest_eigenvalues, norm_above
 from skinv.geometry._bernstein import coefficient_weights, monomials
+from skinv.persistence import TRUSTED_TYPES
 
 AFFINE = {k: np.vstack([np.zeros((1, k), int), np.eye(k, dtype=int)]) for k in range(1, 4)}
 
@@ -341,15 +343,16 @@ def test_complex_families():
 
 
 def test_families_serve_certified_inverses():
-    """As the family of a CertifiedInverse, which can be cloned and pickled with it."""
+    """As the family of a CertifiedInverse, which can be cloned and saved with it."""
     rng = np.random.RandomState(0)
     family = ParametricFamily(rng.standard_normal((3, 4, 4)) + [[[4]], [[0]], [[0]]] * np.eye(4))
     P = rng.uniform(-0.5, 0.5, (200, 2))
     model = clone(CertifiedInverse(PolynomialInverseApprox(), family=family)).fit(P)
-    again = pickle.loads(pickle.dumps(model))
-    report = again.report(P)
-    assert (report.bound <= 1e-6).all()
-    assert np.allclose(report.inverse, np.linalg.inv(family(P)))
+    skops_file = skops.io.loads(skops.io.dumps(model), trusted=TRUSTED_TYPES)
+    for again in (pickle.loads(pickle.dumps(model)), skops_file):
+        report = again.report(P)
+        assert (report.bound <= 1e-6).all()
+        assert np.allclose(report.inverse, np.linalg.inv(family(P)))
     tensors = family(torch.tensor(P))
     assert isinstance(tensors, torch.Tensor)
     assert np.array_equal(tensors.numpy(), family(P))
