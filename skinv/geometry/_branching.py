@@ -126,7 +126,7 @@ class Search:
             B = np.eye(n)
         moved = (B @ matrices).reshape(*self.shape, n, n)
         middle = 0.5 * (low + high)
-        best, axis = -1.0, -1
+        best, axis = 0.0, -1
         for i, size in enumerate(self.shape):
             if (
                 low[i] < middle[i] < high[i] and high[i] - low[i] > EPS

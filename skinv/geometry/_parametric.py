@@ -199,15 +199,16 @@ class ParametricFamily:
 
         For a tensor a tensor on its device, else an array.
         """
-        rows = real_array(p.detach() if hasattr(p, "detach") else p, "parameters")
+        rows = real_array(p, "parameters")
         if rows.ndim == 0 or rows.shape[-1] != self.n_parameters:
             raise ValueError(
                 f"Got parameters of shape {rows.shape}, but rows of {self.n_parameters} are "
                 f"expected."
             )
-        values = monomials(self.exponents, rows - self.origin)
         n = self.coefficients.shape[1]
-        found = values @ self.coefficients.reshape(-1, n * n)
+        with np.errstate(all="ignore"):
+            values = monomials(self.exponents, rows - self.origin)
+            found = values @ self.coefficients.reshape(-1, n * n)
         return as_given(found.reshape(*rows.shape[:-1], n, n), p)
 
     def __repr__(self) -> str:
