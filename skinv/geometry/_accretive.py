@@ -36,7 +36,7 @@ def common_factor(matrices: NDArray, C: NDArray) -> tuple[NDArray, float]:
     found = float(np.linalg.eigvalsh(symmetric_part(T @ matrices))[:, 0].min())
     if found > 0:
         return _flushed(T), found
-    root = np.sqrt(np.maximum(s, EPS * s[0]) + TINY)
+    root = np.sqrt(np.maximum(s, EPS * np.abs(matrices).max()) + TINY)
     inward, outward = (Vt.T / root) @ Vt, (Vt.T * root) @ Vt
     M = inward @ (T @ matrices) @ inward
     best, found, factor = np.eye(len(C)), -np.inf, np.eye(len(C))
@@ -46,12 +46,14 @@ def common_factor(matrices: NDArray, C: NDArray) -> tuple[NDArray, float]:
         lowest = float(values[worst, 0])
         if lowest > found:
             best, found = factor, lowest
-        if not lowest <= 0:
+        if lowest > 0:
             break
         x = np.linalg.eigh(symmetric_part(factor @ M[worst]))[1][:, 0]
         y = M[worst] @ x
         step = _FURTHER * np.abs(values[worst]).max() - _RELAXATION * lowest
         factor = factor + np.outer(step / max(float(y @ y), TINY) * x, y)
+        if not np.isfinite(factor).all():
+            break
     T = outward @ best @ inward @ T
     return _flushed(T / np.linalg.norm(T)), found
 

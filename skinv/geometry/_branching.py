@@ -128,9 +128,8 @@ class Search:
         middle = 0.5 * (low + high)
         best, axis = 0.0, -1
         for i, size in enumerate(self.shape):
-            if (
-                low[i] < middle[i] < high[i] and high[i] - low[i] > EPS
-            ):  # rounding is more than that
+            wide = high[i] - low[i] > EPS  # rounding is more than what finer cuts would tell
+            if wide and low[i] < middle[i] < high[i]:
                 change = np.diff(moved, axis=i)
                 length = (size - 1) * np.sqrt(np.sum(change**2, axis=(-2, -1)).max(initial=0.0))
                 if length > best or not length < np.inf:
