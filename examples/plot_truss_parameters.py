@@ -117,7 +117,7 @@ for name, (family, p, r) in cases.items():
 def largest(proves, high=8.0):
     """Return the largest factor, by bisection."""
     low = 0.0
-    for _ in range(30):
+    for _ in range(20):
         factor = 0.5 * (low + high)
         low, high = (factor, high) if proves(factor) else (low, factor)
     return low

@@ -146,7 +146,8 @@ def largest_regular_box(
         scale of 0.
         ``witness``: parameters next to those of the singular matrix, NaN if none is known.
         ``n_boxes``: in all. ``status``: "converged", "max_boxes", "max_time", "unlimited" for one
-        that reaches the scale of 1024, or "precision" if the middle itself is next to singular.
+        that reaches the scale of 1024 or the largest numbers, or "precision" if the middle itself
+        is next to singular.
 
     Raises
     ------
@@ -168,16 +169,20 @@ def largest_regular_box(
     """
     validate_parameter_constraints(_OF_LARGEST, locals(), "largest_regular_box")
     low, high = _checked(family, lower, upper)
-    middle, half = low + (high - low) / 2, (high - low) / 2
+    middle, half = low / 2 + high / 2, high / 2 - low / 2
+    most = _LARGEST
+    with np.errstate(over="ignore"):
+        while not np.isfinite(np.abs(middle) + most * half).all():
+            most /= 2
     end, share = _end(max_time), 1 - float(rtol)
     known, failed, singular, n_boxes = 0.0, math.inf, math.inf, 0
     witness = np.full(len(low), np.nan)
 
-    def tried(scale: float, most: int) -> tuple[_Ends, Search, str]:
+    def tried(scale: float, limit: int) -> tuple[_Ends, Search, str]:
         nonlocal singular, witness, n_boxes
         ends = (low, high) if scale == 1 else (middle - scale * half, middle + scale * half)
         now = time.monotonic()  # of what time is left, no proof takes more than a third
-        search, why = _searched(family, ends, 1.0, most, now + max(end - now, 0) / 3)
+        search, why = _searched(family, ends, 1.0, limit, now + max(end - now, 0) / 3)
         n_boxes += search.n_boxes
         if search.bracket is not None and search.reach() * scale < singular:
             singular = search.reach() * scale
@@ -186,7 +191,7 @@ def largest_regular_box(
 
     ends, search, why = tried(0.0, 1)
     best, status, scale = _certificate(family, ends, search, why), "precision", 1.0
-    while best.is_certified and singular == math.inf and scale < _LARGEST:  # a look from afar
+    while best.is_certified and singular == math.inf and scale < most:  # a look from afar
         scale *= 2
         tried(scale, 1)
     scale = 1.0 if singular == math.inf else share * singular
@@ -199,7 +204,7 @@ def largest_regular_box(
         least = min(failed, singular)
         if known >= share * least or least < _SMALLEST:
             status = "converged" if least == singular else "max_boxes"
-        elif known >= _LARGEST:
+        elif known >= most:
             status = "unlimited"
         elif time.monotonic() >= end:
             status = "max_time"
