@@ -1,8 +1,9 @@
 """Attacks on what is promised to be proven; the right number of violations is 0.
 
 Bounds of inverses and of solutions, from hostile matrices, regressors, families, memory layouts and
-floating-point modes; those of distances, regions and series (attack_regions.py), of models and
-failures (attack_failures.py); certificates of networks (attack_modules.py). Every finite bound is
+floating-point modes; those of distances, regions and series (attack_regions.py, and of rectangular
+matrices attack_rectangular.py), of models and failures (attack_failures.py); certificates of
+networks (attack_modules.py). Every finite bound is
 compared with the exact error, in integers made of the bits of what was given. Bounds of entries and
 of single matrices in units of their own: attack_units.py.
 
@@ -11,17 +12,22 @@ Modes: subnormal numbers as they are ("gradual"), or flushed to zero during the 
 frames, of the other byte order, or beside float64. "edited": rows that a region returned, changed
 in place before they are predicted.
 
-python benchmarks/attack.py [factor of the counts, names of attacks] [--quick]
+python benchmarks/attack.py [factor of the counts, names of attacks] [--quick] [--write]
+
+With --write the counts replace those of the same families in results/violations.json.
 """
 
+import json
 import sys
 import time
 import warnings
 
 import attack_failures
 import attack_modules
+import attack_rectangular
 import attack_regions
 import attack_units
+import machine
 import numpy as np
 import torch
 from attack_exact import (
@@ -320,6 +326,7 @@ ATTACKS = {
     "solve": (attack_solutions, 1_000_000, BATCH),
     **attack_units.ATTACKS,
     **attack_regions.ATTACKS,
+    **attack_rectangular.ATTACKS,
     **attack_failures.ATTACKS,
     **attack_modules.ATTACKS,
 }
@@ -347,8 +354,24 @@ def main(factor=1.0, only=()):
     return score, violations
 
 
+def write(score):
+    """Put counts in place of those of the same families, beside the others."""
+    kept = json.loads((machine.RESULTS / "violations.json").read_text())
+    del kept["machine"]
+    families = kept["by_family_and_mode"]
+    kept["violations"] += sum(
+        counts["violations"] - families.get(name, {"violations": 0})["violations"]
+        for name, counts in score.counts.items()
+    )
+    families |= score.counts
+    kept["found"] |= score.found
+    machine.write("violations", kept)
+
+
 if __name__ == "__main__":
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     quick = "--quick" in sys.argv
     score, violations = main(0.01 if quick else float(words[0]) if words else 1.0, words[1:])
     print(refusals.most_common(12))
+    if "--write" in sys.argv:
+        write(score)

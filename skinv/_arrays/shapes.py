@@ -75,6 +75,24 @@ def refuse_unsquare(X: Any) -> None:
     )
 
 
+def refuse_flattened(X: Any) -> None:
+    """Raise a ValueError unless an array is a matrix (m, n) or a stack (..., m, n) of them.
+
+    And for one that may be rows of square matrices.
+    """
+    shape = tuple(X.shape)
+    n = math.isqrt(shape[1]) if len(shape) == 2 else 0
+    are_rows = n > 1 and n * n == shape[1] != shape[0]
+    if len(shape) > 1 and 0 not in shape[-2:] and not are_rows:
+        return
+    one = "; one matrix of this shape is A[None]" if are_rows else ""
+    named = str(n) if are_rows else "n"
+    raise ValueError(
+        f"Got an array of shape {shape}, but a matrix (m, n) or a stack (..., m, n) of them is "
+        f"expected; reshape rows of flattened matrices with X.reshape(-1, {named}, {named}){one}."
+    )
+
+
 class Leading(NamedTuple):
     """How matrices came: with which axes before their own, and in which library if another."""
 
@@ -122,7 +140,8 @@ def matrix_order(n_features: int) -> int:
     if n == 0 or n * n != n_features:
         raise ValueError(
             f"Got rows of {n_features} entries, but a flattened n × n matrix has n*n of them "
-            f"(1, 4, 9, 16, ...); pass rows of shape (n_samples, n*n) or a stack (n_samples, n, n)."
+            f"(1, 4, 9, 16, ...); pass rows (n_samples, n*n) or a stack (n_samples, n, n), "
+            f"and matrices that are not square as a stack (n_samples, m, n)."
         )
     return n
 

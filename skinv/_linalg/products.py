@@ -112,6 +112,20 @@ def exact_inverse(A: Any) -> Any:
     return out.reshape(A.shape)
 
 
+def exact_pseudo_inverse(A: Any) -> Any:
+    """Return pseudo-inverses (k, n, m) of a stack (k, m, n) of full rank, in double precision.
+
+    Those of square matrices are inverses, and by QR factorisations else, with no cut-off.
+    """
+    m, n = A.shape[1:]
+    if m == n:
+        return exact_inverse(A)
+    if m < n:
+        return exact_pseudo_inverse(A.swapaxes(1, 2)).swapaxes(1, 2)
+    Q, R = namespace(A).linalg.qr(as_double(A))
+    return product(exact_inverse(R), Q.swapaxes(1, 2))
+
+
 def frobenius(stack: Any) -> Any:
     """Return the Frobenius norm of each matrix, in its precision and as it is rounded."""
     if is_tensor(stack):
