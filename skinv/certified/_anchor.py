@@ -83,6 +83,19 @@ class Anchor:
             A, P, E, *units = _in_own_units(A, P, E, (b, x))
             return cls._measured(A, P, _directions(P[0], E), *units)
 
+    @classmethod
+    def at(cls, center: NDArray, inverse: NDArray, known: "Anchor") -> "Anchor | None":
+        """Return the anchor at another matrix, whose inverse is known, of the same family."""
+        V = known._as_given()[2]
+        with np.errstate(all="ignore"):
+            return cls._measured(*_in_own_units(center[None], inverse[None], V, known.units))
+
+    @cached_property
+    def given(self) -> tuple[NDArray, NDArray]:
+        """The matrix and its inverse in the caller's units."""
+        A, P, _ = self._as_given()
+        return A[0], P[0]
+
     @cached_property
     def of_complex(self) -> "Anchor | None":
         """The anchor at the complex matrix that this one embeds, or is nearest to."""

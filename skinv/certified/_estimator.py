@@ -31,6 +31,7 @@ from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
 from .._linalg.workspace import copied, indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
+from ..learn.streams import STREAM
 from ..refinement import ORDERS
 from ._anchor import Anchor
 from ._family import members
@@ -39,11 +40,13 @@ from ._guesses import OURS, guess
 from ._proofs import STATUSES, ProofTerms, certify, certify_all, radius_of
 from ._singly import SinglyMixin
 from ._solves import SolvesMixin
+from ._streams import StreamsMixin
 
 __all__ = ["CertifiedInverse"]
 
 
 class CertifiedInverse(
+    StreamsMixin,
     FitsMixin,
     SinglyMixin,
     SolvesMixin,
@@ -99,6 +102,10 @@ class CertifiedInverse(
         The fitted regressor.
     n_features_in_ : int
         n*n, (2n)² for complex matrices, or the number of parameters of a family.
+    n_moves_ : int
+        How often :meth:`partial_fit` has moved the centre. Only after it has looked at a block.
+    long_ways_ : float
+        Share of long ways among the latest matrices since the last move. Only after it has, too.
 
     See Also
     --------
@@ -201,6 +208,8 @@ class CertifiedInverse(
         by_row = [name for name, value in fit_params.items() if is_by_row(value, m)]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
             self._fit(X, y, {**fit_params, **dict(zip(by_row, values, strict=True))})
+        for name in STREAM:
+            self.__dict__.pop(name, None)
         self._anchor = self._find_anchor()
         return self
 

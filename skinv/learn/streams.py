@@ -1,0 +1,213 @@
+"""Families that drift: how many matrices are a long way from a centre, and where it moves to."""
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.metaestimators import available_if
+
+from .._arrays.conversion import as_double, to_host
+from .._arrays.shapes import as_stack
+from .._arrays.validation import take, take_as_is
+from .._linalg.products import exact_inverse
+from .._linalg.units import unit_exponents
+from ..bounds._residual import proven
+
+# What `partial_fit` leaves on an estimator, and `fit` takes away.
+STREAM = ("n_moves_", "long_ways_", "_recent", "_stream_units", "_vicinity")
+# Matrices of a block that are looked at, at most.
+LOOKED_AT = 32
+# Earlier matrices that count beside those of a block: so the rule is one for single matrices, too.
+_MEMORY = 8
+# Vectors of signs that distances are estimated with, each by n² operations per matrix.
+_PROBES = 4
+# The relative error of the inverse of a centre that is to be proven.
+_PROVEN = 1e-6
+
+
+def looked_at(estimator: Any, X: Any) -> NDArray[np.float64]:
+    """Return some matrices of a block as a stack of real ones, evenly spaced."""
+    taken = take_as_is(estimator, X) or take(estimator, X)
+    some = taken.numbers[:: max(-(-len(taken.numbers) // LOOKED_AT), 1)]
+    if taken.is_complex or some.ndim == 2:
+        some = as_stack(taken._replace(numbers=some).rows)
+    return to_host(as_double(some))
+
+
+class Vicinity:
+    """What there is around a matrix A₀ with the inverse B.
+
+    The distance ‖I − BA‖_F is estimated by the root of the mean of ‖(I − BA)v‖² over vectors v of
+    random signs (Hutchinson 1989, "A stochastic estimator of the trace of the influence matrix for
+    Laplacian smoothing splines"), in units in which rows and columns are of one size.
+    """
+
+    def __init__(self, center: NDArray, inverse: NDArray, units: NDArray):
+        self.center, self.inverse, self.units = center, inverse, units
+        column = units[1][:, None]
+        rng = np.random.default_rng(0)  # the same vectors for whoever asks
+        self._signs = rng.integers(0, 2, (len(center), _PROBES)) * 2.0 - 1.0
+        self._probes, self._scaled = np.ldexp(self._signs, column), np.ldexp(inverse, -column)
+
+    def effects(self, stack: NDArray) -> NDArray[np.float64]:
+        """Return (I − BA)v of each matrix as a row."""
+        effects = np.matmul(self._scaled, np.matmul(stack, self._probes))
+        return np.subtract(self._signs, effects, out=effects).reshape(len(stack), -1)
+
+    def at(self, center: NDArray) -> "Vicinity | None":
+        """Return what there is around another matrix, or None if its inverse is not proven."""
+        rows, columns = self.units
+        inverse = exact_inverse(np.ldexp(center, rows[:, None] + columns))
+        inverse = np.ldexp(inverse, columns[:, None] + rows)
+        if not proven(center[None], inverse[None], "fro")[0] <= _PROVEN:
+            return None
+        return Vicinity(center, inverse, self.units)
+
+
+def _sizes(effects: NDArray) -> NDArray[np.float64]:
+    """Return the distances that effects are of, NaN or inf where they overflow."""
+    return np.sqrt(np.einsum("ki,ki->k", effects, effects) / _PROBES)
+
+
+def _destination(
+    near: Vicinity, stack: NDArray, effects: NDArray, radius: float, most: int
+) -> Vicinity | None:
+    """Return what there is around the middle of a block, if that leaves `most` long ways at most.
+
+    The middle is the mean of the half that is nearest to the median of (I − BA)v: what there is
+    besides, however large, leads nowhere.
+    """
+    if len(stack) > 2:
+        off = np.square(effects - np.median(effects, axis=0)).sum(axis=1)
+        half = np.argsort(off, kind="stable")[: -(-len(stack) // 2)]
+        # With the inverse B' of the mean M, I − B'A = (BM)⁻¹B(M − A), so that its norm is at least
+        # ‖B(M − A)‖/(1 + ‖I − BM‖): this says of most families that are wide that it is no use.
+        center, step = stack[half].mean(axis=0), effects[half].mean(axis=0)
+        moved = float(_sizes(step[None])[0])
+        if int((_sizes(effects - step) > (1 + moved) * radius).sum()) > most:
+            return None
+    else:
+        center = stack.mean(axis=0)
+    found = near.at(center)
+    if found is None or int((~(_sizes(found.effects(stack)) <= radius)).sum()) > most:
+        return None
+    return found
+
+
+class FollowsMixin:
+    """An estimator with a centre, which follows a stream of matrices."""
+
+    n_moves_: int
+    long_ways_: float
+    _recent: int
+    _stream_units: NDArray[np.int64]
+    _vicinity: Vicinity
+
+    def _follow(
+        self, center: NDArray, inverse: NDArray, stack: NDArray, radius: float, share: float
+    ) -> Vicinity | None:
+        """Count the matrices of a block, and return where the centre moves to, if it does."""
+        state = self.__dict__
+        if "_recent" not in state:
+            self.n_moves_, self.long_ways_, self._recent = 0, 0.0, 0
+            self._stream_units = np.stack(unit_exponents(center, inverse))
+        near = state.get("_vicinity")
+        with np.errstate(all="ignore"):
+            if near is None or near.center is not center:
+                near = self._vicinity = Vicinity(center, inverse, self._stream_units)
+            effects = near.effects(stack)
+            distances = _sizes(effects)
+            finite = np.isfinite(distances)
+            if not finite.all():
+                stack, effects, distances = stack[finite], effects[finite], distances[finite]
+            m, long_ways = len(stack), int((distances > radius).sum())
+            if not m:
+                return None
+            total = self._recent + m
+            self.long_ways_ = (self.long_ways_ * self._recent + long_ways) / total
+            self._recent = min(total, _MEMORY)
+            if self.long_ways_ <= share:
+                return None
+            found = _destination(near, stack, effects, radius, long_ways // 2)
+        if found is not None:
+            self.n_moves_, self.long_ways_, self._recent = self.n_moves_ + 1, 0.0, 0
+            self._vicinity = found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())  # type: ignore[misc]
+        state.pop("_vicinity", None)
+        return state
+
+
+def _is_series(estimator: Any) -> bool:
+    if estimator.method == "taylor":
+        return True
+    raise AttributeError("partial_fit moves the centre of a series: use method='taylor'.")
+
+
+class MovingSeriesMixin(FollowsMixin):
+    """A series whose centre follows a stream of matrices."""
+
+    max_distance: float
+    max_share: float
+    fit: Any
+    _own: Any
+    _set_engine: Any
+
+    @available_if(_is_series)
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Look at a block of matrices, and move the centre if too many are a long way from it.
+
+        The first call is that of ``fit``. Later ones look at no more than 32 matrices of a block,
+        evenly spaced, and at the share of long ways, matrices with ‖I − A₀⁻¹A‖_F estimated to be
+        past `max_distance`, among these and the 8 before. If it is larger than `max_share` the
+        centre moves to the middle of the block: to the mean of the half that is nearest to its
+        median. It stays where it is if that would not halve the long ways, as of a family that is
+        wide but does not drift, and if the inverse of the new centre is not proven to 1e-6.
+        Matrices that are not finite do not count. Only the matrices given here become centres,
+        never what was predicted.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            The latest matrices: one, or a block.
+        y : array-like, default=None
+            As in ``fit`` by the first call, and ignored by later ones.
+
+        Returns
+        -------
+        self : LinearInverseApprox
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features, and by the first call as ``fit``.
+
+        Examples
+        --------
+        >>> from skinv import LinearInverseApprox
+        >>> drifting = np.eye(3) + np.linspace(0, 1, 200)[:, None, None] * np.ones((3, 3))
+        >>> model = LinearInverseApprox(order=3)
+        >>> for block in drifting.reshape(20, 10, 3, 3):
+        ...     model = model.partial_fit(block)
+        >>> error = np.abs(model.predict(block) - np.linalg.inv(block)).max()
+        >>> model.n_moves_, bool(error < 1e-3)
+        (6, True)
+        """
+        state = self.__dict__
+        if "inverse_" not in state:
+            return self.fit(X, y)
+        moved = self._follow(
+            state["center_"],
+            state["inverse_"],
+            looked_at(self, X),
+            self.max_distance,
+            self.max_share,
+        )
+        if moved is not None:
+            self._own(center_=moved.center, inverse_=moved.inverse)
+            # These are the ones in memory that nobody can write to.
+            moved.center, moved.inverse = state["center_"], state["inverse_"]
+            self._set_engine()
+        return self
