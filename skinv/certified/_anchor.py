@@ -33,7 +33,7 @@ UP = 1 + 2.0**-44
 SHARE = 1 / 16
 # How many matrices of a family say in which directions it moves; numbers of these that are tried;
 # the contraction for which no more are worth their price; and what they have to gain.
-SAMPLE, _NUMBERS, _ENOUGH, _GAIN = 64, (0, 1, 2, 3, 4, 6, 8, 12, 16), 0.3, 0.8
+SAMPLE, _NUMBERS, _ENOUGH, _GAIN = 64, (0, 1, 2, 3, 4, 6, 8, 12, 16), 0.03, 0.8
 
 
 def piece_bytes(n: int) -> int:

@@ -179,6 +179,8 @@ class SolvesMixin:
         """Fill in better solutions and bounds, far from the centre, by other inverses."""
         for exactly in self._others():
             open_ = open_rows(bound, self.tol)
+            if not len(open_):
+                return
             open_ = open_[finite_rows(A[open_])]
             if not len(open_):
                 continue

@@ -16,7 +16,7 @@ from ..bounds._residual import proven
 # What `partial_fit` leaves on an estimator, and `fit` takes away.
 STREAM = ("n_moves_", "long_ways_", "_recent", "_stream_units", "_vicinity")
 # Matrices of a block that are looked at, at most.
-LOOKED_AT = 32
+LOOKED_AT = 16
 # Earlier matrices that count beside those of a block: so the rule is one for single matrices, too.
 _MEMORY = 8
 # Vectors of signs that distances are estimated with, each by n² operations per matrix.
@@ -159,7 +159,7 @@ class MovingSeriesMixin(FollowsMixin):
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Look at a block of matrices, and move the centre if too many are a long way from it.
 
-        The first call is that of ``fit``. Later ones look at no more than 32 matrices of a block,
+        The first call is that of ``fit``. Later ones look at no more than 16 matrices of a block,
         evenly spaced, and at the share of long ways, matrices with ‖I − A₀⁻¹A‖_F estimated to be
         past `max_distance`, among these and the 8 before. If it is larger than `max_share` the
         centre moves to the middle of the block: to the mean of the half that is nearest to its
