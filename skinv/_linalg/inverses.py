@@ -126,6 +126,12 @@ def regular_inverse(center: NDArray, magnitude: ArrayLike = 0.0) -> NDArray[np.f
     return inverse[0]
 
 
+def are_regular(rows: NDArray) -> NDArray[np.bool_]:
+    """Tell which finite rows (m, n*n) :func:`training_inverses` does not refuse."""
+    units = unit_exponents(as_stack(root_mean_square(rows)[None])[0])
+    return _inverted_in_units(as_stack(rows), *units)[1] <= MAX_CONDITION
+
+
 def training_inverses(rows: NDArray) -> NDArray[np.float64]:
     """Return the exact inverses of training rows (m, n*n), refusing what must not be fitted."""
     stack = as_stack(rows)

@@ -1,6 +1,5 @@
 """One matrix at a time, with as few NumPy calls as there can be."""
 
-import copy
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,8 @@ from ._proofs import POLISH, ProofTerms
 _LEAST, _LARGEST = 1e-70, 1e70
 # A contraction by a centre that is not below this is worth more work for a better one.
 _GOOD = 0.5
+# One that is not above this takes few steps.
+_ENOUGH = 0.03
 # Steps of a solution, at most.
 _STEPS = 40
 
@@ -50,8 +51,8 @@ class SinglyMixin:
         function
             Takes an array of shape (n, n), real or complex, of any strides, and returns
             ``(inverse, bound, status)`` as the rows of :meth:`report` have it, in memory of their
-            own. It may be called from several threads, and does not follow the estimator when that
-            is fitted again.
+            own. It may be called from several threads. It follows the estimator when
+            ``partial_fit`` moves its centre, but not when it is fitted again.
 
         Raises
         ------
@@ -68,6 +69,9 @@ class SinglyMixin:
         (array([[0.4 , 0.  ],
                [0.  , 0.25]]), True, 'refined')
         """
+        return _following(self, SinglyMixin._inverse_function)
+
+    def _inverse_function(self) -> Callable[[ArrayLike], tuple[NDArray, float, str]]:
         model = self._one_by_one()
         estimator, report = model.estimator_, model.report
         terms = ProofTerms(
@@ -122,8 +126,8 @@ class SinglyMixin:
             returns ``(x, bound, status)``: the solution, proven upper bounds of its relative error
             ‖x − A⁻¹b‖₂ / ‖x‖₂, one for each right-hand side, and "proven" where these are within
             `tol`, "inaccurate" where something is proven, and else "rejected", as in :meth:`solve`.
-            It may be called from several threads, and does not follow the estimator when that is
-            fitted again.
+            It may be called from several threads. It follows the estimator when ``partial_fit``
+            moves its centre, but not when it is fitted again.
 
         Raises
         ------
@@ -139,6 +143,9 @@ class SinglyMixin:
         >>> x.round(5), bool(bound <= 1e-6), status
         (array([2. , 0.5]), True, 'proven')
         """
+        return _following(self, SinglyMixin._solve_function)
+
+    def _solve_function(self) -> Callable[[ArrayLike, ArrayLike], tuple[NDArray, Any, str]]:
         model = self._one_by_one()
         anchor = model._anchor if hasattr(model, "_anchor") else model._find_anchor()
         anchors = {np.float64: anchor, np.complex128: anchor and anchor.of_complex}
@@ -177,7 +184,33 @@ class SinglyMixin:
                 "Matrices of a family come from parameters: pass these to report or solve, in "
                 "batches."
             )
-        return copy.copy(self._ready())
+        ready = self._ready()
+        model = object.__new__(type(ready))  # a copy by its state would prove all anew
+        model.__dict__.update(ready.__dict__)
+        return model
+
+
+def _following(model: Any, make: Callable[[Any], Callable]) -> Callable:
+    """Return a function that is made anew when ``partial_fit`` has moved a model's centre."""
+    function, estimator = make(model), model.__dict__.get("estimator_")
+    if estimator is None:  # it is fitted elsewhere
+        return function
+
+    def place() -> tuple[Any, Any]:
+        return getattr(estimator, "_engine", None), model.__dict__.get("_anchor")
+
+    known = place()
+
+    def single(*given: ArrayLike) -> tuple[NDArray, Any, str]:
+        nonlocal function, known
+        now = place()
+        if now[0] is not known[0] or now[1] is not known[1]:
+            if model.__dict__.get("estimator_") is estimator:
+                function = make(model)
+            known = now
+        return function(*given)
+
+    return single
 
 
 def _refuse_unsquare(A: NDArray) -> None:
@@ -244,8 +277,16 @@ class Figures:
             return None
         n, arithmetic = len(a), self._arithmetic
         up, lost = 1 + arithmetic.gamma(n * n + 4), 2 * n * arithmetic.tiny**0.5
-        off = _frobenius(a - anchor.center) * up * (1 + 2 * arithmetic.unit) + lost
-        q = (anchor.defect + anchor.spectral * off) * UP
+        E = (a - anchor.center).ravel()
+        off = _frobenius(E) * up * (1 + 2 * arithmetic.unit) + lost
+        reach, k = anchor.spectral * off, len(anchor.offsets)
+        if k and reach > _ENOUGH:
+            # As in `contraction`, by E itself, whose products with the directions are less off.
+            z = E.view(np.float64).dot(anchor.probes)[1:]
+            share = (2 + 4 * k**0.5) * arithmetic.gamma(2 * n * n + k + 8) + 2 * anchor.skew
+            rest = max(off * off * (1 + share) - float(z.dot(z)), 0.0) ** 0.5
+            reach = min(reach, float(abs(z).dot(anchor.effects)) + anchor.spectral * rest)
+        q = (anchor.defect + reach) * UP
         if not q < _GOOD:
             return None
         return self._iterated(a, b, anchor.inverse, q, anchor.spectral, anchor.size, tol)

@@ -84,7 +84,8 @@ class StreamsMixin(FollowsMixin):
                 "pass family=None, or fit the regressor again."
             )
         regressor, anchor = self.estimator_, self._anchor
-        if isinstance(regressor, FollowsMixin):
+        follows = isinstance(regressor, FollowsMixin)
+        if follows:
             before = regressor.__dict__.get("inverse_")
             regressor.partial_fit(X)
             self.n_moves_, self.long_ways_ = regressor.n_moves_, regressor.long_ways_

@@ -4,23 +4,28 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_array
 
 from .._arrays.conversion import as_double, to_host
 from .._arrays.shapes import as_stack
 from .._arrays.validation import take, take_as_is
+from .._linalg.inverses import are_regular
 from .._linalg.products import exact_inverse
 from .._linalg.units import unit_exponents
 from ..bounds._residual import proven
 
 # What `partial_fit` leaves on an estimator, and `fit` takes away.
-STREAM = ("n_moves_", "long_ways_", "_recent", "_stream_units", "_vicinity")
+STREAM = ("n_moves_", "long_ways_", "_recent", "_stream_units", "_vicinity", "_memory")
 # Matrices of a block that are looked at, at most.
 LOOKED_AT = 16
 # Earlier matrices that count beside those of a block: so the rule is one for single matrices, too.
 _MEMORY = 8
 # Vectors of signs that distances are estimated with, each by n² operations per matrix.
 _PROBES = 4
+# Distance of what is a long way off for a series that stands in for a polynomial.
+_SERIES_DISTANCE = 0.1
 # The relative error of the inverse of a centre that is to be proven.
 _PROVEN = 1e-6
 
@@ -107,35 +112,44 @@ class FollowsMixin:
         self, center: NDArray, inverse: NDArray, stack: NDArray, radius: float, share: float
     ) -> Vicinity | None:
         """Count the matrices of a block, and return where the centre moves to, if it does."""
-        state = self.__dict__
-        if "_recent" not in state:
-            self.n_moves_, self.long_ways_, self._recent = 0, 0.0, 0
-            self._stream_units = np.stack(unit_exponents(center, inverse))
-        near = state.get("_vicinity")
+        self._start_stream()
+        near = self.__dict__.get("_vicinity")
         with np.errstate(all="ignore"):
             if near is None or near.center is not center:
+                if "_stream_units" not in self.__dict__:
+                    self._stream_units = np.stack(unit_exponents(center, inverse))
                 near = self._vicinity = Vicinity(center, inverse, self._stream_units)
             effects = near.effects(stack)
             distances = _sizes(effects)
             finite = np.isfinite(distances)
             if not finite.all():
                 stack, effects, distances = stack[finite], effects[finite], distances[finite]
-            m, long_ways = len(stack), int((distances > radius).sum())
-            if not m:
-                return None
-            total = self._recent + m
-            self.long_ways_ = (self.long_ways_ * self._recent + long_ways) / total
-            self._recent = min(total, _MEMORY)
-            if self.long_ways_ <= share:
+            long_ways = int((distances > radius).sum())
+            if not self._counted(long_ways, len(stack), share):
                 return None
             found = _destination(near, stack, effects, radius, long_ways // 2)
         if found is not None:
-            self.n_moves_, self.long_ways_, self._recent = self.n_moves_ + 1, 0.0, 0
+            self._moved()
             self._vicinity = found
         return found
 
+    def _start_stream(self) -> None:
+        if "_recent" not in self.__dict__:
+            self.n_moves_, self.long_ways_, self._recent = 0, 0.0, 0
+
+    def _counted(self, long_ways: int, m: int, share: float) -> bool:
+        """Count m matrices, and tell whether too many of the latest ones are long ways off."""
+        total = self._recent + m
+        if m:
+            self.long_ways_ = (self.long_ways_ * self._recent + long_ways) / total
+            self._recent = min(total, _MEMORY)
+        return m > 0 and self.long_ways_ > share
+
+    def _moved(self) -> None:
+        self.n_moves_, self.long_ways_, self._recent = self.n_moves_ + 1, 0.0, 0
+
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())  # type: ignore[misc]
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
         state.pop("_vicinity", None)
         return state
 
@@ -211,3 +225,112 @@ class MovingSeriesMixin(FollowsMixin):
             moved.center, moved.inverse = state["center_"], state["inverse_"]
             self._set_engine()
         return self
+
+
+class RelearningMixin(FollowsMixin):
+    """A model of a family that is fitted anew to the latest matrices of a stream."""
+
+    memory: int
+    max_share: float
+    extrapolates: Any
+    fit: Any
+    _inverse_targets: bool
+    _n_known: int
+    _memory: NDArray
+    _map: Any
+    _series: Any
+    n_features_in_: int
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Remember a block of matrices, and fit the latest ones anew if too many are far off.
+
+        The first call is that of ``fit``. Later ones remember the finite matrices of a block, and
+        look at no more than 16 of them, evenly spaced, and at the share of those that extrapolate
+        among these and the 8 before. If it is larger than `max_share` the model is fitted to the
+        latest `memory` matrices, and so it is while it was fitted to fewer, whenever twice as many
+        are known. Matrices that cannot be inverted are left out.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+            The latest matrices, or features: one, or a block.
+        y : array-like of shape (n_samples, n_targets) or (n_samples,), default=None
+            Targets, if there were some in ``fit`` that are not the inverses, which are computed.
+
+        Returns
+        -------
+        self : PolynomialInverseApprox
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of features, for targets that are not finite, that do not match or
+            are missing, and by the first call as ``fit``.
+
+        Examples
+        --------
+        >>> from skinv import PolynomialInverseApprox
+        >>> drifting = np.eye(3) + np.linspace(0, 9, 300)[:, None, None] * np.ones((3, 3))
+        >>> model = PolynomialInverseApprox(memory=64)
+        >>> for block in drifting.reshape(30, 10, 3, 3):
+        ...     model = model.partial_fit(block)
+        >>> error = np.abs(model.predict(block) - np.linalg.inv(block)).max()
+        >>> bool(error < 1e-3)
+        True
+        """
+        if not self.__sklearn_is_fitted__():  # type: ignore[attr-defined]
+            return self.fit(X, y)
+        taken = take_as_is(self, X) or take(self, X)
+        rows = to_host(as_double(taken.rows)).reshape(len(taken.numbers), -1)
+        finite, parts = np.isfinite(rows).all(axis=1), [rows]
+        if not self._inverse_targets:
+            parts += self._targets_of(y, len(rows))
+        block = np.hstack(parts)[finite]
+        self._start_stream()
+        if not len(block):
+            return self
+        before = self.__dict__.get("_memory", block[:0])
+        self._memory = np.concatenate([before, block])[-self.memory :]
+        some, moves = rows[finite][:: -(-len(block) // LOOKED_AT)], self.n_moves_
+        if self._map is None:
+            center, inverse = self._series
+            stack = as_stack(some)
+            moved = self._follow(center, inverse, stack, _SERIES_DISTANCE, self.max_share)
+            far = moved is not None
+        else:
+            far = self._counted(int(self.extrapolates(some).sum()), len(some), self.max_share)
+        grown = self._n_known < self.memory and len(self._memory) >= 2 * self._n_known
+        if (far or grown) and self._learned_anew():
+            self.n_moves_ = moves
+            self._moved()
+        return self
+
+    def _targets_of(self, y: Any, m: int) -> list[NDArray]:
+        if y is None:
+            raise ValueError(
+                f"Got no targets, but {type(self).__name__} was fitted to others than inverses: "
+                f"pass y."
+            )
+        y = check_array(to_host(y), dtype=np.float64, ensure_2d=False, input_name="y")
+        y = y.reshape(len(y), -1)
+        if len(y) != m:
+            raise ValueError(f"Got {m} matrices and {len(y)} targets, but one each is expected.")
+        return [y]
+
+    def _learned_anew(self) -> bool:
+        """Fit the model to what is remembered, and tell whether that could be."""
+        known, d = self._memory, self.n_features_in_
+        if self._inverse_targets:
+            known = known[are_regular(known)]
+        if not len(known):
+            return False
+        rows, targets = known[:, :d], known[:, d:]
+        fresh = clone(self)
+        try:
+            fresh.fit(rows, None if self._inverse_targets else targets)
+        except ValueError:  # few matrices, whose mean is singular
+            return False
+        kept = {"_y_ndim", "_fitted_dtype", *fresh.get_params()}
+        self.__dict__.pop("_vicinity", None)
+        self.__dict__.update((k, v) for k, v in vars(fresh).items() if k not in kept)
+        return True
