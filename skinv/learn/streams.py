@@ -59,6 +59,10 @@ class Vicinity:
         effects = np.matmul(self._scaled, np.matmul(stack, self._probes))
         return np.subtract(self._signs, effects, out=effects).reshape(len(stack), -1)
 
+    def distances(self, stack: NDArray) -> NDArray[np.float64]:
+        """Return estimates of ‖I − BA‖_F, NaN or inf where they overflow."""
+        return _sizes(self.effects(stack))
+
     def at(self, center: NDArray) -> "Vicinity | None":
         """Return what there is around another matrix, or None if its inverse is not proven."""
         rows, columns = self.units
@@ -70,33 +74,34 @@ class Vicinity:
 
 
 def _sizes(effects: NDArray) -> NDArray[np.float64]:
-    """Return the distances that effects are of, NaN or inf where they overflow."""
+    """Return the distances that effects are of."""
     return np.sqrt(np.einsum("ki,ki->k", effects, effects) / _PROBES)
 
 
 def _destination(
-    near: Vicinity, stack: NDArray, effects: NDArray, radius: float, most: int
+    near: Vicinity, stack: NDArray, effects: NDArray, distances: NDArray, long: NDArray[np.bool_]
 ) -> Vicinity | None:
-    """Return what there is around the middle of a block, if that leaves `most` long ways at most.
+    """Return what there is around the middle of a block, if it halves the distance of most of some.
 
     The middle is the mean of the half that is nearest to the median of (I − BA)v: what there is
     besides, however large, leads nowhere.
     """
+
+    def halved(left: NDArray) -> bool:
+        return bool(np.mean(2 * left[long] <= distances[long]) > 0.5)
+
     if len(stack) > 2:
         off = np.square(effects - np.median(effects, axis=0)).sum(axis=1)
         half = np.argsort(off, kind="stable")[: -(-len(stack) // 2)]
         # With the inverse B' of the mean M, I − B'A = (BM)⁻¹B(M − A), so that its norm is at least
         # ‖B(M − A)‖/(1 + ‖I − BM‖): this says of most families that are wide that it is no use.
         center, step = stack[half].mean(axis=0), effects[half].mean(axis=0)
-        moved = float(_sizes(step[None])[0])
-        if int((_sizes(effects - step) > (1 + moved) * radius).sum()) > most:
+        if not halved(_sizes(effects - step) / (1 + _sizes(step[None])[0])):
             return None
     else:
         center = stack.mean(axis=0)
     found = near.at(center)
-    if found is None or int((~(_sizes(found.effects(stack)) <= radius)).sum()) > most:
-        return None
-    return found
+    return found if found is not None and halved(found.distances(stack)) else None
 
 
 class FollowsMixin:
@@ -124,10 +129,11 @@ class FollowsMixin:
             finite = np.isfinite(distances)
             if not finite.all():
                 stack, effects, distances = stack[finite], effects[finite], distances[finite]
-            long_ways = int((distances > radius).sum())
-            if not self._counted(long_ways, len(stack), share):
+            long = distances > radius
+            too_many = self._counted(np.count_nonzero(long), len(stack), share)
+            if not (too_many and long.any()):
                 return None
-            found = _destination(near, stack, effects, radius, long_ways // 2)
+            found = _destination(near, stack, effects, distances, long)
         if found is not None:
             self._moved()
             self._vicinity = found
@@ -177,8 +183,9 @@ class MovingSeriesMixin(FollowsMixin):
         evenly spaced, and at the share of long ways, matrices with ‖I − A₀⁻¹A‖_F estimated to be
         past `max_distance`, among these and the 8 before. If it is larger than `max_share` the
         centre moves to the middle of the block: to the mean of the half that is nearest to its
-        median. It stays where it is if that would not halve the long ways, as of a family that is
-        wide but does not drift, and if the inverse of the new centre is not proven to 1e-6.
+        median. It stays where it is if that would not halve the distances of most long ways, as of
+        a family that is wide but does not drift, and if the inverse of the new centre is not proven
+        to 1e-6.
         Matrices that are not finite do not count. Only the matrices given here become centres,
         never what was predicted.
 
