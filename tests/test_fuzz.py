@@ -70,6 +70,7 @@ for _room in (
     "certified",
     "functions",
     "fitting",
+    "streams",
     "scorer",
     "proofs",
     "export",

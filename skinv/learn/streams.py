@@ -57,7 +57,7 @@ class Vicinity:
     def effects(self, stack: NDArray) -> NDArray[np.float64]:
         """Return (I − BA)v of each matrix as a row."""
         effects = np.matmul(self._scaled, np.matmul(stack, self._probes))
-        return np.subtract(self._signs, effects, out=effects).reshape(len(stack), -1)
+        return np.subtract(self._signs, effects, out=effects).reshape(len(stack), self._signs.size)
 
     def distances(self, stack: NDArray) -> NDArray[np.float64]:
         """Return estimates of ‖I − BA‖_F, NaN or inf where they overflow."""
@@ -288,7 +288,7 @@ class RelearningMixin(FollowsMixin):
         if not self.__sklearn_is_fitted__():  # type: ignore[attr-defined]
             return self.fit(X, y)
         taken = take_as_is(self, X) or take(self, X)
-        rows = to_host(as_double(taken.rows)).reshape(len(taken.numbers), -1)
+        rows = to_host(as_double(taken.rows)).reshape(len(taken.numbers), self.n_features_in_)
         finite, parts = np.isfinite(rows).all(axis=1), [rows]
         if not self._inverse_targets:
             parts += self._targets_of(y, len(rows))
@@ -297,7 +297,7 @@ class RelearningMixin(FollowsMixin):
         if not len(block):
             return self
         before = self.__dict__.get("_memory", block[:0])
-        self._memory = np.concatenate([before, block])[-self.memory :]
+        self._memory = np.concatenate([before, block])[-int(self.memory) :]
         some, moves = rows[finite][:: -(-len(block) // LOOKED_AT)], self.n_moves_
         if self._map is None:
             center, inverse = self._series
