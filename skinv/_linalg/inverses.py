@@ -116,7 +116,8 @@ def regular_inverse(center: NDArray, magnitude: ArrayLike = 0.0) -> NDArray[np.f
     is nothing but their rounding is as good as zero.
     """
     inverse, kappa = _inverted_in_units(center[None], *unit_exponents(center))
-    if (np.abs(center).ravel() <= 1e-12 * np.ravel(magnitude)).all():
+    overflows = not np.isfinite(inverse).all()
+    if overflows or (np.abs(center).ravel() <= 1e-12 * np.ravel(magnitude)).all():
         kappa[0] = np.inf
     if not kappa[0] <= MAX_CONDITION:
         raise ValueError(

@@ -204,7 +204,7 @@ class CertifiedInverse(
         self._validate_params()
         fit_params = self._routed(fit_params)
         X = to_host(X) if is_dask(X) else X
-        m = len(X) if hasattr(X, "__len__") else -1
+        m = len(X) if hasattr(X, "__len__") and getattr(X, "shape", X) != () else -1
         by_row = [name for name, value in fit_params.items() if is_by_row(value, m)]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
             self._fit(X, y, {**fit_params, **dict(zip(by_row, values, strict=True))})

@@ -8,8 +8,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 
 from .._arrays.conversion import to_host
-from .._arrays.estimators import private, reads_only
+from .._arrays.estimators import private
 from .._arrays.results import PROVEN
+from .._arrays.rows import taken_rows
 from .._arrays.shapes import flatten_stack
 from ..learn.streams import FollowsMixin, looked_at
 from ._anchor import Anchor
@@ -34,6 +35,7 @@ class StreamsMixin(FollowsMixin):
     family: Any
     fit: Any
     report: Any
+    _take: Any
     _anchor: Anchor | None
 
     @available_if(_follows)
@@ -108,9 +110,12 @@ class StreamsMixin(FollowsMixin):
         proven = np.isin(to_host(report.status), PROVEN)
         if not proven.any():
             return
-        rows, targets = (flatten_stack(to_host(part))[0][proven] for part in (X, report.inverse))
-        given = (rows, targets) if reads_only(regressor) else (private(rows), private(targets))
-        regressor.partial_fit(*given)
+        given, taken = self._take(X)
+        if hasattr(given, "columns"):
+            rows = private(taken_rows(given, np.flatnonzero(proven)))
+        else:
+            rows = to_host(taken.rows)[proven]  # a copy
+        regressor.partial_fit(rows, flatten_stack(to_host(report.inverse))[0][proven])
 
     def _move_anchor(self, center: NDArray, inverse: NDArray) -> None:
         """Move the centre of solutions, if what is to be known of the new one can be proven."""

@@ -130,7 +130,7 @@ class FollowsMixin:
             if not finite.all():
                 stack, effects, distances = stack[finite], effects[finite], distances[finite]
             long = distances > radius
-            too_many = self._counted(np.count_nonzero(long), len(stack), share)
+            too_many = self._counted(int(long.sum()), len(stack), share)
             if not (too_many and long.any()):
                 return None
             found = _destination(near, stack, effects, distances, long)
