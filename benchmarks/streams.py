@@ -1,15 +1,23 @@
-"""Streams of matrices that drift: the day of a grid, and a bank of Kalman filters, proven; one thread.
+"""Streams of matrices that drift, proven, against methods that prove nothing; one thread.
 
-python benchmarks/streams.py [--quick]
+python benchmarks/streams.py [CASE ...] [--quick]
 
-A day is 288 steps of 5 minutes; in each, 100 scenarios around its loads are solved, with one
-right-hand side each, to 1e-8, and then ``partial_fit`` looks at them. LAPACK solves each anew. The
-refined LU factorises the mean of the scenarios before whenever the stream has moved its centre, and
-corrects solutions by it until a correction is within 1e-8, which proves nothing. Jacobians are
-polynomials of the loads, fitted to those of ``load_power_flow``.
+"days": the day of a grid is 288 steps of 5 minutes; in each, 100 scenarios around its loads are
+solved at once, with one right-hand side each, to 1e-8, and ``partial_fit`` looks at them. LAPACK
+solves each anew. The refined LU factorises the mean of the scenarios of a step whenever the stream
+moves its centre, and corrects solutions by these factors until no correction is past 1e-8 of a
+solution, which proves nothing. Jacobians are polynomials of the loads, fitted to those of
+``load_power_flow``.
 
-The filters track targets of order 8; a step takes the inverses of their innovation covariances,
-which drift, and which all that follows depends on.
+"filters": 50 Kalman filters of order 8, whose noise drifts, take the inverses of their innovation
+covariances to 1e-9, for 1000 steps; all that follows depends on these. In a batch, and one filter
+by functions of one matrix.
+
+"loop": systems of order 50 that drift, one at a time, solved to 1e-8.
+
+Times are those of a step, ``partial_fit`` included; methods take turns at each. A ratio is one of
+sums over a day, or over all steps, which moves of the centre count in; medians and ranges are those
+of several runs.
 """
 
 import os
@@ -17,7 +25,8 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
-import sys
+import argparse
+import json
 import time
 
 import machine
@@ -25,16 +34,17 @@ import numpy as np
 import torch
 from scipy.linalg import lu_factor, lu_solve
 from sklearn.preprocessing import PolynomialFeatures
-from timing import spread
+from timing import near, spread
 
 from skinv import CertifiedInverse, LinearInverseApprox
 from skinv.datasets import load_power_flow
 
 STEPS, SCENARIOS, TOL = 288, 100, 1e-8
 GRIDS = {"case9": 4, "case30": 6}  # degrees of the polynomials
+FILTERS, ORDER, FILTER_STEPS, FILTER_TOL = 50, 8, 1000, 1e-9
 
 
-def day_of_loads(n_loads, low, high, seed=0):
+def day_of_loads(n_loads, low, high, seed):
     """Return the factors on loads of each scenario, (steps, scenarios, loads).
 
     Two peaks a day, at times of their own for each load; scenarios deviate by 2 %.
@@ -46,13 +56,228 @@ def day_of_loads(n_loads, low, high, seed=0):
     return usual[:, None] + 0.02 * rng.standard_normal((STEPS, SCENARIOS, n_loads))
 
 
-def day(case):
+def day(case, seed=0):
     """Return matrices (steps, scenarios, n, n) of a day."""
-    grid, degree = load_power_flow(case), GRIDS[case]
-    features = PolynomialFeatures(degree)
+    grid, features = load_power_flow(case), PolynomialFeatures(GRIDS[case])
     known = features.fit_transform(grid.parameters - 1)
     coefficients = np.linalg.lstsq(known, grid.data, rcond=None)[0]
     low, high = grid.parameters.min(), grid.parameters.max()
-    loads = day_of_loads(grid.parameters.shape[1], low, high)
+    loads = day_of_loads(grid.parameters.shape[1], low, high, seed)
     rows = features.transform(loads.reshape(-1, loads.shape[2]) - 1) @ coefficients
     return rows.reshape(STEPS, SCENARIOS, *grid.center.shape)
+
+
+def refined(factors, A, b):
+    """Solve by the factors of another matrix, with corrections, without a proof."""
+    x = lu_solve(factors, b.T).T
+    for _ in range(50):
+        correction = lu_solve(factors, (b - (A @ x[:, :, None])[:, :, 0]).T).T
+        x = x + correction
+        small = np.linalg.norm(correction, axis=1) <= TOL * np.linalg.norm(x, axis=1)
+        if small.all():
+            break
+    return x
+
+
+class Watch:
+    """Seconds of methods that take turns, step by step."""
+
+    def __init__(self, *names):
+        self.taken = {name: [] for name in names}
+
+    def time(self, name, method, *args):
+        start = time.perf_counter()
+        result = method(*args)
+        self.taken[name].append(time.perf_counter() - start)
+        return result
+
+    def ratio(self, slow, fast):
+        return sum(self.taken[slow]) / sum(self.taken[fast])
+
+    def median(self, name):
+        return float(np.median(self.taken[name])) * 1e6
+
+
+def one_day(A, b):
+    """Follow a day; return what was measured."""
+    model = CertifiedInverse(LinearInverseApprox(), tol=TOL).fit(A[0])
+    watch, moves = Watch("stream", "partial_fit", "numpy.linalg.solve", "refined LU"), 0
+    factors, proven, error = lu_factor(A[0].mean(axis=0)), 0, 0.0
+
+    def stream(A, b):
+        answers = model.solve(A, b, return_bound=True)
+        watch.time("partial_fit", model.partial_fit, A)
+        return answers
+
+    def by_lu(A, b, anew):
+        nonlocal factors
+        x = refined(factors, A, b)
+        if anew:
+            factors = lu_factor(A.mean(axis=0))
+        return x
+
+    for block, sides in zip(A, b, strict=True):
+        x, bound = watch.time("stream", stream, block, sides)
+        y = watch.time("numpy.linalg.solve", np.linalg.solve, block, sides[:, :, None])[:, :, 0]
+        moved = getattr(model, "n_moves_", 0)
+        watch.time("refined LU", by_lu, block, sides, moved > moves)
+        moves = moved
+        proven += int((bound <= TOL).sum())
+        off = np.linalg.norm(x - y, axis=1) / np.linalg.norm(y, axis=1)
+        error = max(error, float(off.max()))
+    return watch, {"moves": moves, "proven": proven / bound.size / len(A), "largest_error": error}
+
+
+def days(repeats, quick):
+    out = {}
+    for case in GRIDS:
+        runs = []
+        for seed in range(repeats):
+            A = day(case, seed)[: STEPS // 6 if quick else STEPS]
+            b = np.random.default_rng(seed).standard_normal(A.shape[:3])
+            runs.append(one_day(A, b))
+        watches, found = zip(*runs, strict=True)
+        peers = "numpy.linalg.solve", "refined LU"
+        out[case] = {
+            "n": A.shape[2],
+            "moves of the centre": [each["moves"] for each in found],
+            "share_within_tol": min(each["proven"] for each in found),
+            "largest_error": max(each["largest_error"] for each in found),
+            "ratio": {peer: spread([w.ratio("stream", peer) for w in watches]) for peer in peers},
+            "microseconds of a step, median": {
+                name: spread([w.median(name) for w in watches]) for name in watches[0].taken
+            },
+        }
+        print(case, json.dumps(out[case], indent=1), flush=True)
+    return out
+
+
+class Bank:
+    """Kalman filters x ← Fx + w, y = x + v, whose noise v gets louder and quieter again."""
+
+    def __init__(self, m, seed=0):
+        rng = np.random.default_rng(seed)
+        self.F = 0.98 * np.linalg.qr(rng.standard_normal((ORDER, ORDER)))[0]
+        self.loud = 1 + 0.1 * rng.random((m, ORDER))
+        self.P = np.tile(np.eye(ORDER), (m, 1, 1))
+
+    def noise(self, step):
+        loud = (1 + np.sin(np.pi * step / 1000) ** 2) * self.loud
+        return loud[:, :, None] * np.eye(ORDER)
+
+    def innovation(self, step):
+        """Predict, and return the covariances of innovations."""
+        self.P = self.F @ self.P @ self.F.T + 0.1 * np.eye(ORDER)
+        self.P = (self.P + self.P.swapaxes(1, 2)) / 2
+        return self.P + self.noise(step)
+
+    def update(self, step, inverse):
+        """Take in a measurement, by the inverses of these covariances (Joseph's form)."""
+        K = self.P @ inverse
+        left = np.eye(ORDER) - K
+        self.P = left @ self.P @ left.swapaxes(1, 2) + K @ self.noise(step) @ K.swapaxes(1, 2)
+
+
+def one_bank(m, steps, seed, singly):
+    """Follow filters; return what was measured."""
+    ours, exact = Bank(m, seed), Bank(m, seed)
+    model = CertifiedInverse(LinearInverseApprox(order=3), order=3, tol=FILTER_TOL)
+    model.fit(ours.innovation(0))
+    ours = Bank(m, seed)
+    function, watch, proven = model.inverse_function(), Watch("stream", "numpy.linalg.inv"), 0
+
+    def stream(S):
+        if singly:
+            X, bound, _ = function(S[0])
+            X, bound = X[None], np.array([bound])
+        else:
+            X, bound = model.predict(S, return_bound=True)
+        model.partial_fit(S)
+        return X, bound
+
+    for step in range(steps):
+        S, T = ours.innovation(step), exact.innovation(step)
+        X, bound = watch.time("stream", stream, S)
+        Y = watch.time("numpy.linalg.inv", np.linalg.inv, T[0] if singly else T)
+        ours.update(step, X)
+        exact.update(step, Y)
+        proven += int((bound <= FILTER_TOL).sum())
+    difference = np.abs(ours.P - exact.P).max() / np.abs(exact.P).max()
+    found = {"moves": getattr(model, "n_moves_", 0), "proven": proven / m / steps}
+    return watch, found | {"difference": float(difference)}
+
+
+def filters(repeats, quick):
+    out, steps = {}, FILTER_STEPS // 5 if quick else FILTER_STEPS
+    for name, m, singly in (("50 filters", FILTERS, False), ("one filter", 1, True)):
+        runs = [one_bank(m, steps, seed, singly) for seed in range(repeats)]
+        watches, found = zip(*runs, strict=True)
+        out[name] = {
+            "moves of the centre": [each["moves"] for each in found],
+            "share_within_tol": min(each["proven"] for each in found),
+            "largest_difference_of_covariances": max(each["difference"] for each in found),
+            "ratio": {
+                "numpy.linalg.inv": spread([w.ratio("stream", "numpy.linalg.inv") for w in watches])
+            },
+            "microseconds of a step, median": {
+                each: spread([w.median(each) for w in watches]) for each in watches[0].taken
+            },
+        }
+        print(name, json.dumps(out[name], indent=1), flush=True)
+    return out
+
+
+def loop(repeats, quick):
+    center, around = near(50, 500 if quick else 2000)
+    drift = np.linspace(0, 2, len(around))[:, None, None] * np.eye(50)
+    A = center + drift + 0.2 * (around - center)
+    b = np.random.default_rng(0).standard_normal(A.shape[:2])
+    watches, proven, moves = [], [], []
+    for _ in range(repeats):
+        model = CertifiedInverse(LinearInverseApprox(), tol=TOL).fit(A[:20])
+        solve, watch, good = model.solve_function(), Watch("stream", "numpy.linalg.solve"), 0
+
+        def stream(a, c, model=model, solve=solve):
+            found = solve(a, c)
+            model.partial_fit(a[None])
+            return found
+
+        for a, c in zip(A, b, strict=True):
+            good += watch.time("stream", stream, a, c)[1] <= TOL
+            watch.time("numpy.linalg.solve", np.linalg.solve, a, c)
+        watches.append(watch)
+        proven.append(int(good) / len(A))
+        moves.append(model.n_moves_)
+    out = {
+        "n": 50,
+        "moves of the centre": moves,
+        "share_within_tol": min(proven),
+        "ratio": spread([watch.ratio("stream", "numpy.linalg.solve") for watch in watches]),
+        "microseconds of a step, median": {
+            name: spread([w.median(name) for w in watches]) for name in watches[0].taken
+        },
+    }
+    print(json.dumps(out, indent=1), flush=True)
+    return out
+
+
+CASES = {"days": days, "filters": filters, "loop": loop}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    path = machine.RESULTS / "streams.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name in options.cases or CASES:
+        results[name] = CASES[name](2 if options.quick else options.repeats, options.quick)
+    if not options.quick:
+        machine.write("streams", {"threads": 1} | results)
+
+
+if __name__ == "__main__":
+    main()

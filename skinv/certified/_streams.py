@@ -16,7 +16,7 @@ from ..learn.streams import FollowsMixin, looked_at
 from ._anchor import Anchor
 
 # The rule for centres of solutions, where the regressor has none of its own.
-_MAX_DISTANCE, _MAX_SHARE = 0.1, 0.5
+_MAX_DISTANCE, _MAX_SHARE = 0.2, 0.5
 
 
 def _follows(model: Any) -> bool:
@@ -45,7 +45,7 @@ class StreamsMixin(FollowsMixin):
         Available if the regressor has ``partial_fit``. The first call is that of ``fit``. Of later
         blocks :class:`LinearInverseApprox` moves its centre, which is that of solutions, too, by a
         rule of its own. With other regressors the centre of solutions follows the same rule, with
-        ``max_distance=0.1`` and ``max_share=0.5``. Networks, and regressors of other libraries,
+        ``max_distance=0.2`` and ``max_share=0.5``. Networks, and regressors of other libraries,
         learn from the inverses that are proven, and from no others.
 
         Nothing else changes what is predicted: no matrix that is asked about becomes a centre, and
@@ -76,7 +76,7 @@ class StreamsMixin(FollowsMixin):
         >>> for block in drifting.reshape(20, 10, 3, 3):
         ...     x = model.partial_fit(block).solve(block, np.ones((10, 3)))
         >>> model.n_moves_, x[-1].round(3)
-        (6, array([0.25, 0.25, 0.25]))
+        (3, array([0.25, 0.25, 0.25]))
         """
         if "estimator_" not in self.__dict__:
             return self.fit(X, y)

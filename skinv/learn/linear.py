@@ -53,7 +53,7 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
         The Taylor series at the centre, which needs no training data if a centre is given, or the
         affine map with the least squared error over the training data; that of inverses is fitted
         in directions in which these vary by 1e-6 of their standard deviations at least.
-    max_distance : float, default=0.1
+    max_distance : float, default=0.2
         Matrices A with ‖I − A₀⁻¹A‖_F past this are a long way off for :meth:`partial_fit`.
     max_share : float, default=0.5
         Share of long ways past which it moves the centre.
@@ -119,7 +119,7 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
         *,
         order: int = 1,
         method: str = "taylor",
-        max_distance: float = 0.1,
+        max_distance: float = 0.2,
         max_share: float = 0.5,
     ) -> None:
         self.center = center
