@@ -15,9 +15,9 @@ by functions of one matrix.
 
 "loop": systems of order 50 that drift, one at a time, solved to 1e-8.
 
-Times are those of a step, ``partial_fit`` included; methods take turns at each. A ratio is one of
-sums over a day, or over all steps, which moves of the centre count in; medians and ranges are those
-of several runs.
+Times are those of a step, ``partial_fit`` included, of the processor: what else runs on the machine
+does not count. Methods take turns at each step. A ratio is one of sums over a day, or over all
+steps, which moves of the centre count in; medians and ranges are those of several runs.
 """
 
 import os
@@ -86,9 +86,9 @@ class Watch:
         self.taken = {name: [] for name in names}
 
     def time(self, name, method, *args):
-        start = time.perf_counter()
+        start = time.thread_time()
         result = method(*args)
-        self.taken[name].append(time.perf_counter() - start)
+        self.taken[name].append(time.thread_time() - start)
         return result
 
     def ratio(self, slow, fast):

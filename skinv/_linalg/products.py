@@ -9,6 +9,8 @@ from .._arrays.memory import on_host
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 
+_vecdot = getattr(np, "vecdot", None)  # of NumPy 2, and faster
+
 
 def product(A: Any, B: Any, out: Any = None) -> Any:
     """Multiply two matrices, or stacks of them, into `out` if it is given.
@@ -127,8 +129,8 @@ def dot(a: Any, b: Any) -> Any:
         return a @ b
     if is_tensor(a):
         return (a * b).sum(1)
-    if hasattr(np, "vecdot"):  # NumPy 2, and faster
-        return np.vecdot(a, b)
+    if _vecdot:
+        return _vecdot(a, b)
     return np.einsum("ki,ki->k", a, b)
 
 
@@ -138,7 +140,9 @@ def column_norms(b: Any) -> Any:
         parts = parts_of(b)
         return namespace(b).linalg.vector_norm(parts, axis=1 if parts is b else (1, 3))
     if b.shape[2] == 1:
-        return np.sqrt(dot(b[:, :, 0], b[:, :, 0]))[:, None]
+        rows = b[:, :, 0]
+        square = _vecdot(rows, rows) if _vecdot and not is_complex(b) else dot(rows, rows)
+        return np.sqrt(square)[:, None]
     b = parts_of(b)
     return np.sqrt(np.einsum("cnkp,cnkp->ck" if b.ndim == 4 else "cnk,cnk->ck", b, b))
 

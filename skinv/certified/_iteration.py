@@ -186,11 +186,15 @@ def _iterate(
     x = applied(P, b) if start is None else copied(start)
     # Steps of this size or less are worth a proof: the leading term would do, as far as is known.
     wanted = tol * (1 / known.q - 1)[:, None] * column_norms(x if share is None else x * share)
-    few = _FEW * len(b) if math.prod(A.shape) > _LITTLE else 0
+    little = math.prod(A.shape) <= _LITTLE
+    few = 0 if little else _FEW * len(b)
+    early = _too_early(float(known.q[0]), tol) if little and len(b) else 0
     previous = float("inf")
     for k in range(_STEPS):
         xp.subtract(b, product(A, x, out=r), out=r)
         x += applied(P, r, step)
+        if k < early:
+            continue
         size_step = column_norms(step)
         slow = ~(size_step < _PROGRESS * previous)
         previous = size_step
@@ -214,6 +218,11 @@ def _iterate(
             P = P if P.ndim == 2 else P[left]
             share = share if share is None or len(share) == 1 else share[left]
     return solutions, bounds
+
+
+def _too_early(q: float, tol: float) -> int:
+    """Return how many steps, two at most, are too few for a contraction to reach a tolerance."""
+    return min(2, int(math.log(tol) / math.log(q)) - 2) if 0 < q < 1 and tol < 1 else 0
 
 
 def _bound_of_step(

@@ -128,8 +128,9 @@ class SolvesMixin:
             return by_blocks(self, "solve", X, b, **asked)
         ready = self._ready()
         given, taken = ready._take(X)
-        b = right_hand_sides(b, taken.stack)
-        A = taken.stack if taken.stack.dtype.itemsize >= 4 else as_double(taken.stack)
+        A = taken.stack
+        b = right_hand_sides(b, A)
+        A = A if A.dtype.itemsize >= 4 else as_double(A)
         came, A, b = b, host_view(A), host_view(b)
         xp, columns = namespace(A), as_double(b if b.ndim == 3 else b[:, :, None])
         x, bound = unknown(columns)
@@ -178,9 +179,9 @@ class SolvesMixin:
     def _solve_elsewhere(self, predict: Callable, A: Any, b: Any, x: Any, bound: Any) -> None:
         """Fill in better solutions and bounds, far from the centre, by other inverses."""
         for exactly in self._others():
-            open_ = open_rows(bound, self.tol)
-            if not len(open_):
+            if bool((bound <= self.tol).all()):
                 return
+            open_ = open_rows(bound, self.tol)
             open_ = open_[finite_rows(A[open_])]
             if not len(open_):
                 continue
