@@ -148,18 +148,17 @@ class SinglyMixin:
     def _solve_function(self) -> Callable[[ArrayLike, ArrayLike], tuple[NDArray, Any, str]]:
         model = self._one_by_one()
         anchor = model._anchor if hasattr(model, "_anchor") else model._find_anchor()
-        anchors = {np.float64: anchor, np.complex128: anchor and anchor.of_complex}
         estimator, tol = model.estimator_, model.tol
         predict = estimator.inverse_function() if type(estimator) in OURS else None
         exact = model.fallback in ("exact", "exact-raise")
-        figures = {kind: Figures(kind) for kind in anchors}
+        figures = {kind: Figures(kind) for kind in (np.float64, np.complex128)}
 
         def single(A: ArrayLike, b: ArrayLike) -> tuple[NDArray, Any, str]:
             A, b = (M if type(M) is np.ndarray else as_array(to_host(M)) for M in (A, b))
             _refuse_unsquare(A)
             known = figures.get(A.dtype.type) if A.dtype.isnative else None
             if known is not None and b.dtype == A.dtype and b.shape == A.shape[:1]:
-                near = anchors[A.dtype.type]
+                near = anchor.of_complex if anchor and is_complex(A) else anchor
                 with np.errstate(all="ignore"):
                     found = known.solved_near(A, b, near, tol)
                     if found is None and predict is not None:
