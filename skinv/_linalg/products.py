@@ -9,7 +9,7 @@ from .._arrays.memory import on_host
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 
-_vecdot = getattr(np, "vecdot", None)  # of NumPy 2, and faster
+_VECDOT = getattr(np, "vecdot", None)  # of NumPy 2, and faster
 
 
 def product(A: Any, B: Any, out: Any = None) -> Any:
@@ -129,8 +129,8 @@ def dot(a: Any, b: Any) -> Any:
         return a @ b
     if is_tensor(a):
         return (a * b).sum(1)
-    if _vecdot:
-        return _vecdot(a, b)
+    if _VECDOT is not None:
+        return _VECDOT(a, b)
     return np.einsum("ki,ki->k", a, b)
 
 
@@ -140,9 +140,7 @@ def column_norms(b: Any) -> Any:
         parts = parts_of(b)
         return namespace(b).linalg.vector_norm(parts, axis=1 if parts is b else (1, 3))
     if b.shape[2] == 1:
-        rows = b[:, :, 0]
-        square = _vecdot(rows, rows) if _vecdot and not is_complex(b) else dot(rows, rows)
-        return np.sqrt(square)[:, None]
+        return np.sqrt(dot(b[:, :, 0], b[:, :, 0]))[:, None]
     b = parts_of(b)
     return np.sqrt(np.einsum("cnkp,cnkp->ck" if b.ndim == 4 else "cnk,cnk->ck", b, b))
 
