@@ -126,12 +126,12 @@ class FollowsMixin:
                 near = self._vicinity = Vicinity(center, inverse, self._stream_units)
             effects = near.effects(stack)
             distances = _sizes(effects)
-            finite = np.isfinite(distances)
-            if not finite.all():
+            finite = distances < np.inf
+            if np.count_nonzero(finite) < len(stack):
                 stack, effects, distances = stack[finite], effects[finite], distances[finite]
             long = distances > radius
-            too_many = self._counted(int(long.sum()), len(stack), share)
-            if not (too_many and long.any()):
+            long_ways = int(np.count_nonzero(long))
+            if not self._counted(long_ways, len(stack), share) or long_ways == 0:
                 return None
             found = _destination(near, stack, effects, distances, long)
         if found is not None:
