@@ -146,7 +146,8 @@ class Anchor:
         n, arithmetic = A.shape[-1], Arithmetic.of(A)
         gamma = arithmetic.gamma(n + 2)
         rows = _real_rows(V)
-        rows = np.linalg.qr(rows[np.isfinite(rows).all(axis=1)].T)[0].T.copy()
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        rows = np.linalg.qr(rows.T)[0].T.copy() if len(rows) else rows
         probes = np.concatenate([_real_rows(A), rows])
         D, d = product_error(P, A), rows.shape[1]
         known = measure(P, A, D, "fro")

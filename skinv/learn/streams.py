@@ -12,9 +12,9 @@ from .._arrays.conversion import as_double, to_host
 from .._arrays.shapes import as_stack
 from .._arrays.validation import take, take_as_is
 from .._linalg.inverses import are_regular
-from .._linalg.products import exact_inverse
+from .._linalg.products import exact_inverse, product_error
 from .._linalg.units import unit_exponents
-from ..bounds._residual import proven
+from ..bounds._residual import measure
 
 # What `partial_fit` leaves on an estimator, and `fit` takes away.
 STREAM = ("n_moves_", "long_ways_", "_recent", "_stream_units", "_vicinity", "_memory")
@@ -66,11 +66,12 @@ class Vicinity:
     def at(self, center: NDArray) -> "Vicinity | None":
         """Return what there is around another matrix, or None if its inverse is not proven."""
         rows, columns = self.units
-        inverse = exact_inverse(np.ldexp(center, rows[:, None] + columns))
-        inverse = np.ldexp(inverse, columns[:, None] + rows)
-        if not proven(center[None], inverse[None], "fro")[0] <= _PROVEN:
+        A = np.ldexp(center, rows[:, None] + columns)[None]
+        X = exact_inverse(A)
+        if not measure(A, X, product_error(A, X), "fro").bound[0] <= _PROVEN:
             return None
-        return Vicinity(center, inverse, self.units)
+        inverse = np.ldexp(X[0], columns[:, None] + rows)
+        return Vicinity(center, inverse, self.units) if np.isfinite(inverse).all() else None
 
 
 def _sizes(effects: NDArray) -> NDArray[np.float64]:
