@@ -26,6 +26,8 @@ _PIECE, _LARGE_PIECE, _LARGE_ORDER = 2**22, 2**24, 128
 _SMALL = 10**6
 # A contraction that is not below this is worth more work for a better one.
 _GOOD = 0.5
+# Directions that are no more than this from orthonormal ones are taken as they are.
+_ASKEW = 2.0**-40
 # Bounds themselves are computed in a few float64 operations.
 UP = 1 + 2.0**-44
 # Matrices of norms between 1e-19 and 1e19 are not scaled: then the squares that underflow in
@@ -147,7 +149,8 @@ class Anchor:
         gamma = arithmetic.gamma(n + 2)
         rows = _real_rows(V)
         rows = rows[np.isfinite(rows).all(axis=1)]
-        rows = np.linalg.qr(rows.T)[0].T.copy() if len(rows) else rows
+        if np.linalg.norm(rows @ rows.T - np.eye(len(rows))) > _ASKEW:
+            rows = np.linalg.qr(rows.T)[0].T.copy()
         probes = np.concatenate([_real_rows(A), rows])
         D, d = product_error(P, A), rows.shape[1]
         known = measure(P, A, D, "fro")

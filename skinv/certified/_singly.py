@@ -149,11 +149,13 @@ class SinglyMixin:
         model = self._one_by_one()
         anchor = model._anchor if hasattr(model, "_anchor") else model._find_anchor()
         estimator, tol = model.estimator_, model.tol
-        predict = estimator.inverse_function() if type(estimator) in OURS else None
+        ours = _as_it_is(estimator) if type(estimator) in OURS else None
+        predict: Callable[[ArrayLike], NDArray] | None = None  # until a matrix is far away
         exact = model.fallback in ("exact", "exact-raise")
         figures = {kind: Figures(kind) for kind in (np.float64, np.complex128)}
 
         def single(A: ArrayLike, b: ArrayLike) -> tuple[NDArray, Any, str]:
+            nonlocal predict
             A, b = (M if type(M) is np.ndarray else as_array(to_host(M)) for M in (A, b))
             _refuse_unsquare(A)
             known = figures.get(A.dtype.type) if A.dtype.isnative else None
@@ -161,7 +163,8 @@ class SinglyMixin:
                 near = anchor.of_complex if anchor and is_complex(A) else anchor
                 with np.errstate(all="ignore"):
                     found = known.solved_near(A, b, near, tol)
-                    if found is None and predict is not None:
+                    if found is None and ours is not None:
+                        predict = predict or ours.inverse_function()
                         found = known.solved(A, b, predict(A), tol)
                     if found is None and exact:
                         with suppress(np.linalg.LinAlgError):
@@ -183,10 +186,14 @@ class SinglyMixin:
                 "Matrices of a family come from parameters: pass these to report or solve, in "
                 "batches."
             )
-        ready = self._ready()
-        model = object.__new__(type(ready))  # a copy by its state would prove all anew
-        model.__dict__.update(ready.__dict__)
-        return model
+        return _as_it_is(self._ready())
+
+
+def _as_it_is(estimator: Any) -> Any:
+    """Return a shallow copy, not by its state, which would prove all anew."""
+    same = object.__new__(type(estimator))
+    same.__dict__.update(estimator.__dict__)
+    return same
 
 
 def _following(model: Any, make: Callable[[Any], Callable]) -> Callable:

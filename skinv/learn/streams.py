@@ -1,5 +1,6 @@
 """Families that drift: how many matrices are a long way from a centre, and where it moves to."""
 
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -39,6 +40,12 @@ def looked_at(estimator: Any, X: Any) -> NDArray[np.float64]:
     return to_host(as_double(some))
 
 
+@lru_cache(maxsize=64)
+def _signs(n: int) -> NDArray[np.float64]:
+    """Return vectors of signs of a length as columns, the same ones for whoever asks."""
+    return np.random.default_rng(0).integers(0, 2, (n, _PROBES)) * 2.0 - 1.0
+
+
 class Vicinity:
     """What there is around a matrix A₀ with the inverse B.
 
@@ -49,9 +56,7 @@ class Vicinity:
 
     def __init__(self, center: NDArray, inverse: NDArray, units: NDArray):
         self.center, self.inverse, self.units = center, inverse, units
-        column = units[1][:, None]
-        rng = np.random.default_rng(0)  # the same vectors for whoever asks
-        self._signs = rng.integers(0, 2, (len(center), _PROBES)) * 2.0 - 1.0
+        column, self._signs = units[1][:, None], _signs(len(center))
         self._probes, self._scaled = np.ldexp(self._signs, column), np.ldexp(inverse, -column)
 
     def effects(self, stack: NDArray) -> NDArray[np.float64]:
