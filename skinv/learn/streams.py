@@ -43,7 +43,7 @@ def looked_at(estimator: Any, X: Any) -> NDArray[np.float64]:
 @lru_cache(maxsize=64)
 def _signs(n: int) -> NDArray[np.float64]:
     """Return vectors of signs of a length as columns, the same ones for whoever asks."""
-    return np.random.default_rng(0).integers(0, 2, (n, _PROBES)) * 2.0 - 1.0
+    return np.random.default_rng(0).choice([-1.0, 1.0], (n, _PROBES))
 
 
 class Vicinity:
