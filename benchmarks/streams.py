@@ -16,8 +16,9 @@ by functions of one matrix.
 "loop": systems of order 50 that drift, one at a time, solved to 1e-8.
 
 Times are those of a step, ``partial_fit`` included, of the processor: what else runs on the machine
-does not count. Methods take turns at each step, with matrices that are in the cache. A ratio is one of sums over a day, or over all
-steps, which moves of the centre count in; medians and ranges are those of several runs.
+does not count. Methods take turns at each step, and are called once before they are timed, as in
+`timing.in_turns`; ``partial_fit`` is not, nor is what follows a move. A ratio is one of sums over a
+day, or over all steps, moves included; medians and ranges are those of several runs.
 """
 
 import os
@@ -85,11 +86,19 @@ class Watch:
     def __init__(self, *names):
         self.taken = {name: [] for name in names}
 
-    def time(self, name, method, *args):
+    def time(self, name, method, *args, again=True):
+        """Time the second call of a method, which changes nothing, or the only one."""
+        if again:
+            method(*args)
         start = time.thread_time()
         result = method(*args)
         self.taken[name].append(time.thread_time() - start)
         return result
+
+    def add(self, name, method, *args):
+        """Time a call that belongs to the same step."""
+        self.time("partial_fit", method, *args, again=False)
+        self.taken[name][-1] += self.taken["partial_fit"][-1]
 
     def ratio(self, slow, fast):
         return sum(self.taken[slow]) / sum(self.taken[fast])
@@ -104,25 +113,18 @@ def one_day(A, b):
     watch, moves = Watch("stream", "partial_fit", "numpy.linalg.solve", "refined LU"), 0
     factors, proven, error = lu_factor(A[0].mean(axis=0)), 0, 0.0
 
-    def stream(A, b):
-        answers = model.solve(A, b, return_bound=True)
-        watch.time("partial_fit", model.partial_fit, A)
-        return answers
-
     def by_lu(A, b, anew):
-        nonlocal factors
         x = refined(factors, A, b)
-        if anew:
-            factors = lu_factor(A.mean(axis=0))
-        return x
+        return x, lu_factor(A.mean(axis=0)) if anew else factors
 
+    known = True
     for block, sides in zip(A, b, strict=True):
-        block = block.copy()  # in the cache, as what was assembled just now
-        x, bound = watch.time("stream", stream, block, sides)
+        x, bound = watch.time("stream", model.solve, block, sides, True, again=known)
+        watch.add("stream", model.partial_fit, block)
         y = watch.time("numpy.linalg.solve", np.linalg.solve, block, sides[:, :, None])[:, :, 0]
         moved = getattr(model, "n_moves_", 0)
-        watch.time("refined LU", by_lu, block, sides, moved > moves)
-        moves = moved
+        factors = watch.time("refined LU", by_lu, block, sides, moved > moves)[1]
+        known, moves = moved == moves, moved
         proven += int((bound <= TOL).sum())
         off = np.linalg.norm(x - y, axis=1) / np.linalg.norm(y, axis=1)
         error = max(error, float(off.max()))
@@ -185,20 +187,18 @@ def one_bank(m, steps, seed, singly):
     model = CertifiedInverse(LinearInverseApprox(order=3), order=3, tol=FILTER_TOL)
     model.fit(ours.innovation(0))
     ours = Bank(m, seed)
-    function, watch, proven = model.inverse_function(), Watch("stream", "numpy.linalg.inv"), 0
-
-    def stream(S):
-        if singly:
-            X, bound, _ = function(S[0])
-            X, bound = X[None], np.array([bound])
-        else:
-            X, bound = model.predict(S, return_bound=True)
-        model.partial_fit(S)
-        return X, bound
-
+    watch, proven = Watch("stream", "partial_fit", "numpy.linalg.inv"), 0
+    function = model.inverse_function() if singly else None
+    moves, known = 0, True
     for step in range(steps):
         S, T = ours.innovation(step), exact.innovation(step)
-        X, bound = watch.time("stream", stream, S)
+        if singly:
+            X, bound, _ = watch.time("stream", function, S[0], again=known)
+            X, bound = X[None], np.array([bound])
+        else:
+            X, bound = watch.time("stream", model.predict, S, True, again=known)
+        watch.add("stream", model.partial_fit, S)
+        known, moves = model.n_moves_ == moves, model.n_moves_
         Y = watch.time("numpy.linalg.inv", np.linalg.inv, T[0] if singly else T)
         ours.update(step, X)
         exact.update(step, Y)
@@ -236,15 +236,12 @@ def loop(repeats, quick):
     watches, proven, moves = [], [], []
     for _ in range(repeats):
         model = CertifiedInverse(LinearInverseApprox(), tol=TOL).fit(A[:20])
-        solve, watch, good = model.solve_function(), Watch("stream", "numpy.linalg.solve"), 0
-
-        def stream(a, c, model=model, solve=solve):
-            found = solve(a, c)
-            model.partial_fit(a[None])
-            return found
-
+        watch, good = Watch("stream", "partial_fit", "numpy.linalg.solve"), 0
+        solve, known, moved = model.solve_function(), True, 0
         for a, c in zip(A, b, strict=True):
-            good += watch.time("stream", stream, a, c)[1] <= TOL
+            good += watch.time("stream", solve, a, c, again=known)[1] <= TOL
+            watch.add("stream", model.partial_fit, a[None])
+            known, moved = model.n_moves_ == moved, model.n_moves_
             watch.time("numpy.linalg.solve", np.linalg.solve, a, c)
         watches.append(watch)
         proven.append(int(good) / len(A))
