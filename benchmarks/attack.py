@@ -1,8 +1,9 @@
 """Attacks on what is promised to be proven; the right number of violations is 0.
 
 Bounds of inverses and of solutions, from hostile matrices, regressors, families, memory layouts and
-floating-point modes; those of distances, regions and series (attack_regions.py), of models and
-failures (attack_failures.py); certificates of networks (attack_modules.py). Every finite bound is
+floating-point modes; those of distances, regions and series (attack_regions.py, and of rectangular
+matrices attack_rectangular.py), of models and failures (attack_failures.py); certificates of
+networks (attack_modules.py). Every finite bound is
 compared with the exact error, in integers made of the bits of what was given. Bounds of entries and
 of single matrices in units of their own: attack_units.py.
 
@@ -20,6 +21,7 @@ import warnings
 
 import attack_failures
 import attack_modules
+import attack_rectangular
 import attack_regions
 import attack_units
 import numpy as np
@@ -320,6 +322,7 @@ ATTACKS = {
     "solve": (attack_solutions, 1_000_000, BATCH),
     **attack_units.ATTACKS,
     **attack_regions.ATTACKS,
+    **attack_rectangular.ATTACKS,
     **attack_failures.ATTACKS,
     **attack_modules.ATTACKS,
 }

@@ -17,11 +17,12 @@ from ._arrays.conversion import as_array, floating, real_array, to_host
 from ._arrays.estimators import private, reads_only, unwrapped
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
-from ._arrays.shapes import Leading, as_stack, flatten_stack, refuse_no_rows
-from ._linalg.products import exact_inverse
+from ._arrays.shapes import Leading, as_stack, refuse_flattened, refuse_no_rows
+from ._linalg.products import exact_pseudo_inverse
 from .geometry import distance_to_singularity
 from .geometry._drawing import keeps_distance
 from .geometry._regions import row_norms
+from .geometry._shapes import matrix_rows
 from .learn.regressor import warn_of_unanswered
 
 __all__ = ["SingularDistanceScorer", "absolute_errors", "relative_errors", "residual_norms"]
@@ -36,8 +37,8 @@ def absolute_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    Y, Y_pred : array-like of shape (n, n) or (..., n, n)
-        Inverses and their approximations.
+    Y, Y_pred : array-like of shape (n, n) or (..., n, m)
+        Inverses, or pseudo-inverses, and their approximations.
 
     Returns
     -------
@@ -56,8 +57,8 @@ def relative_errors(Y: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    Y, Y_pred : array-like of shape (n, n) or (..., n, n)
-        Inverses and their approximations.
+    Y, Y_pred : array-like of shape (n, n) or (..., n, m)
+        Inverses, or pseudo-inverses, and their approximations.
 
     Returns
     -------
@@ -76,11 +77,15 @@ def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
 
     Below 1 it is a bound on the relative error ‖A⁻¹ − Y‖ / ‖A⁻¹‖, up to the rounding of the
     residual itself (Higham 2002, "Accuracy and Stability of Numerical Algorithms", section 14.1).
+    Of tall matrices it is ‖I − Y·A‖_F. Of pseudo-inverses it bounds what A sees of the error only,
+    A⁺A(A⁺ − Y) or (A⁺ − Y)AA⁺; :func:`skinv.pinv` bounds all of it.
 
     Parameters
     ----------
-    X, Y_pred : array-like of shape (n, n) or (..., n, n)
-        Matrices and approximations of their inverses.
+    X : array-like of shape (n, n) or (..., m, n)
+        Matrices.
+    Y_pred : array-like of shape (n, n) or (..., n, m)
+        Approximations of their inverses, or pseudo-inverses.
 
     Returns
     -------
@@ -91,23 +96,32 @@ def residual_norms(X: ArrayLike, Y_pred: ArrayLike) -> NDArray[np.float64]:
     >>> residual_norms([[[2.0, 0.0], [0.0, 4.0]]], [[[0.5, 0.0], [0.0, 0.2]]])
     array([0.2])
     """
-    return _of_each(_residual, X, Y_pred)
+    return _of_each(_residual, X, Y_pred, transposed=True)
 
 
-def _of_each(metric: Callable, Y: Any, Y_pred: Any) -> NDArray[np.float64]:
-    """Return a metric of rows in double precision, a number for each matrix as these came."""
+def _of_each(
+    metric: Callable, Y: Any, Y_pred: Any, *, transposed: bool = False
+) -> NDArray[np.float64]:
+    """Return a metric in double precision, a number for each matrix as these came."""
     pair = [floating(as_array(to_host(array)), True, exact=False) for array in (Y, Y_pred)]
-    came = Leading.of(pair[1] if np.iscomplexobj(pair[1]) else pair[0])
-    if pair[0].shape != pair[1].shape:
+    some = pair[1] if np.iscomplexobj(pair[1]) else pair[0]
+    refuse_flattened(some)
+    square = some.shape[-1] == some.shape[-2]
+    came = Leading.of(some) if square else Leading(some.shape[:-2])
+    shapes = [array.shape for array in pair]
+    if transposed and len(shapes[1]) > 1:
+        shapes[1] = (*shapes[1][:-2], *shapes[1][:-3:-1])
+    if shapes[0] != shapes[1]:
         raise _mismatch(Y, Y_pred)
-    return came.numbers(metric(*(array.reshape(-1, array.shape[-1] ** 2) for array in pair)))
+    count = math.prod(came.shape)
+    return came.numbers(metric(*(array.reshape(count, *array.shape[-2:]) for array in pair)))
 
 
 def _row_pair(Y: Any, Y_pred: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return targets and predictions of an estimator as float64 rows of one shape."""
     pair = []
     for array in (Y, Y_pred):
-        rows = real_array(flatten_stack(to_host(array))[0], "matrices")
+        rows = real_array(matrix_rows(to_host(array))[0], "matrices")
         pair.append(rows.reshape(len(rows), math.prod(rows.shape[1:])) if rows.ndim else rows)
     if pair[0].shape != pair[1].shape or pair[0].ndim == 0:
         raise _mismatch(Y, Y_pred)
@@ -123,28 +137,38 @@ def _mismatch(Y: Any, Y_pred: Any) -> ValueError:
 
 def _absolute(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.abs(Y_pred - Y).mean(axis=1)
+        return np.abs(_flat(Y_pred - Y)).mean(axis=1)
 
 
 def _relative(Y: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
     with np.errstate(all="ignore"):
-        return row_norms(np.abs(Y_pred - Y)) / row_norms(np.abs(Y))
+        return row_norms(np.abs(_flat(Y_pred - Y))) / row_norms(np.abs(_flat(Y)))
 
 
-def _residual(X: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
-    A = as_stack(X)
+def _residual(A: NDArray, Y_pred: NDArray) -> NDArray[np.float64]:
+    m, n = A.shape[1:]
+    if math.prod(Y_pred.shape[1:]) != m * n:
+        raise ValueError(
+            f"Got predictions of shape {Y_pred.shape}, but residuals are those of inverses, of "
+            f"{n} × {m} entries each."
+        )
+    Y_pred = Y_pred.reshape(len(A), n, m)
     with np.errstate(over="ignore", invalid="ignore"):
-        residual = np.eye(A.shape[-1]) - A @ as_stack(Y_pred)
-        return row_norms(np.abs(residual).reshape(X.shape))
+        residual = np.eye(min(m, n)) - (Y_pred @ A if m > n else A @ Y_pred)
+        return row_norms(np.abs(_flat(residual)))
 
 
-# name: error per matrix, from matrices, true and predicted targets. A scorer returns the negative.
+def _flat(stack: NDArray) -> NDArray:
+    return stack.reshape(len(stack), math.prod(stack.shape[1:]))
+
+
+# name: error per matrix, from a stack, true and predicted targets. A scorer returns the negative.
 _METRICS: dict[str, Callable[[NDArray, NDArray, NDArray], NDArray]] = {
     "neg_mean_absolute_error": lambda X, Y, Y_pred: _absolute(Y, Y_pred),
     "neg_root_mean_squared_error": lambda X, Y, Y_pred: np.mean((Y - Y_pred) ** 2, axis=1),
     "neg_max_error": lambda X, Y, Y_pred: np.abs(Y - Y_pred).max(axis=1),
     "neg_relative_error": lambda X, Y, Y_pred: _relative(Y, Y_pred),
-    "neg_residual": lambda X, Y, Y_pred: _residual(X, Y_pred),
+    "neg_residual": lambda A, Y, Y_pred: _residual(A, Y_pred),
 }
 
 
@@ -167,10 +191,11 @@ class SingularDistanceScorer(BaseEstimator):
     norm : {"l2", "l1", "linf"}, default="l2"
         Norm of the distance.
     min_distance : float, default=0.0
-        Matrices closer than this to a singular one are left out; it is in the units of their
-        entries, of which the smallest ones count where these differ. Those that cannot be shown to
-        be regular, in whatever units, always are. So are those that the estimator answers by NaN,
-        because they are not finite or outside a region, and a warning says how many.
+        Matrices closer than this to a singular one, or one without full rank, are left out; it is
+        in the units of their entries, of which the smallest ones count where these differ. Those
+        that cannot be shown to be regular, in whatever units, always are. So are those that the
+        estimator answers by NaN, because they are not finite or outside a region, and a warning
+        says how many.
     weighting : {"distance", "inverse_distance"}, default=None
         Weight of each matrix in the average; None weights all alike.
 
@@ -221,10 +246,10 @@ class SingularDistanceScorer(BaseEstimator):
         ----------
         estimator : object with a ``predict`` method
             Regressor or pipeline.
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Test matrices; parameters for a :class:`CertifiedInverse` with a `family`.
         y : array-like of shape (n_samples, n_targets), default=None
-            True targets; None computes the exact inverses.
+            True targets; None computes the exact inverses, or pseudo-inverses.
         sample_weight : array-like of shape (n_samples,), default=None
             Further weights of the matrices.
 
@@ -315,18 +340,19 @@ class SingularDistanceScorer(BaseEstimator):
         X = to_host(X)
         family = getattr(unwrapped(estimator), "family", None)
         matrices = X if family is None else np.array(family(np.array(X)))  # of parameters
-        rows = real_array(flatten_stack(matrices)[0], "X")
+        rows, _, shape = matrix_rows(matrices)
+        rows = real_array(rows, "X")
         refuse_no_rows(rows, "X")
-        stack = as_stack(rows)
+        stack = as_stack(rows) if shape is None else rows.reshape(len(rows), *shape)
         distance = distance_to_singularity(stack, self.norm, return_bounds=True).lower
         least = float(real_array(self.min_distance, "min_distance"))
         index = np.flatnonzero(keeps_distance(stack, self.norm, least) & (distance > 0))
         if index.size == 0:
             raise _nothing_left(self, distance)
         if y is None:
-            target = exact_inverse(stack[index]).reshape(index.size, -1)
+            target = exact_pseudo_inverse(stack[index]).reshape(index.size, -1)
         else:
-            target = real_array(flatten_stack(to_host(y))[0], "y")
+            target = real_array(matrix_rows(to_host(y))[0], "y")
             if target.ndim == 0 or len(target) != len(rows):
                 raise ValueError(
                     f"Got y of shape {target.shape}, but targets of {len(rows)} matrices are "
@@ -343,9 +369,12 @@ class SingularDistanceScorer(BaseEstimator):
             index, target, predicted = index[answered], target[answered], predicted[answered]
             if index.size == 0:
                 return np.zeros(0), np.zeros(0), index
-        metric = self.metric if callable(self.metric) else _METRICS[self.metric]
         with np.errstate(all="ignore"):
-            error = real_array(metric(rows[index], target, predicted), "errors")
+            if callable(self.metric):
+                error = self.metric(rows[index], target, predicted)
+            else:
+                error = _METRICS[self.metric](stack[index], target, predicted)
+            error = real_array(error, "errors")
         if error.shape != (index.size,):
             raise ValueError(
                 f"Got errors of shape {error.shape} from metric={self.metric!r}, but one for each "

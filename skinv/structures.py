@@ -27,7 +27,7 @@ from ._arrays.embedding import embed_complex, extract_complex, mean_of
 from ._arrays.rows import list_rows
 from ._arrays.shapes import as_stack, flatten_stack, matrix_order, may_be_single
 from ._linalg.products import taken_columns
-from ._linalg.workspace import indices, piece_memory, pieces
+from ._linalg.workspace import every, indices, piece_memory, pieces
 
 __all__ = ["Structure", "pack_symmetric", "symmetric_rows", "unpack_symmetric"]
 
@@ -50,6 +50,8 @@ class Structure:
         What it is multiplied by: 1, −1 or 0.
     is_complex, is_symmetric : bool
         Whether the matrices are embeddings of complex ones, and whether they are symmetric.
+    shape : tuple of int
+        That of the matrices.
 
     Examples
     --------
@@ -65,46 +67,55 @@ class Structure:
     sign: NDArray[np.float64]
     is_complex: bool
     is_symmetric: bool
+    shape: tuple[int, int]
 
     @staticmethod
     @lru_cache(maxsize=32)
-    def of(n_features: int, *, complex: bool = False, symmetric: bool = False) -> "Structure":
+    def of(
+        n_features: int,
+        *,
+        complex: bool = False,
+        symmetric: bool = False,
+        shape: tuple[int, int] | None = None,
+    ) -> "Structure":
         """Return the structure of matrices with so many entries, of embeddings if `complex`.
+
+        They are square if no `shape` is given.
 
         The free numbers are those of the upper triangle, row by row; of complex matrices first the
         real parts, then the imaginary ones (without the diagonal if these are Hermitian).
         """
-        n = matrix_order(n_features)
+        m, n = shape = shape or 2 * (matrix_order(n_features),)
         if complex:
-            if n % 2:
+            if m % 2 or n % 2:
                 raise ValueError(
                     f"Got real matrices of order {n}, but embeddings of complex ones have even "
                     f"orders; pass a complex stack."
                 )
-            n //= 2
-        where = np.triu_indices(n) if symmetric else tuple(np.indices((n, n)).reshape(2, -1))
+            m, n = m // 2, n // 2
+        where = np.triu_indices(n) if symmetric else tuple(np.indices((m, n)).reshape(2, -1))
         k = len(where[0])
-        number = np.zeros((n, n), dtype=np.intp)
+        number = np.zeros((m, n), dtype=np.intp)
         number[where] = np.arange(k)
         if symmetric:
             number[where[::-1]] = np.arange(k)
         first = where[0] * n + where[1]
-        sign = np.ones((n, n))
+        sign = np.ones((m, n))
         if complex:
             strict = where[0] != where[1] if symmetric else np.ones(k, dtype=bool)
-            imaginary, part = np.zeros((n, n), dtype=np.intp), np.ones((n, n))
+            imaginary, part = np.zeros((m, n), dtype=np.intp), np.ones((m, n))
             imaginary[where[0][strict], where[1][strict]] = k + np.arange(strict.sum())
             if symmetric:
                 imaginary = np.maximum(imaginary, imaginary.T)
                 part = np.triu(part, 1) - np.tril(part, -1)
             rows, columns = where[0][strict], where[1][strict]
-            first = np.r_[where[0] * 2 * n + where[1], (rows + n) * 2 * n + columns]
+            first = np.r_[where[0] * 2 * n + where[1], (rows + m) * 2 * n + columns]
             number = np.block([[number, imaginary], [imaginary, number]])
             sign = np.block([[sign, -part], [part, sign]])
         arrays = first, number.ravel(), sign.ravel()
         for array in arrays:
             array.flags.writeable = False
-        return Structure(*arrays, complex, symmetric)
+        return Structure(*arrays, complex, symmetric, shape)
 
     @property
     def multiplicity(self) -> NDArray[np.intp]:
@@ -124,8 +135,7 @@ class Structure:
 
     def project(self, rows: Any) -> Any:
         """Return the nearest matrices (m, n*n) of this structure in the Frobenius norm."""
-        n = matrix_order(rows.shape[1])
-        stack = rows.reshape(-1, n, n)
+        stack = rows.reshape(-1, *self.shape)
         if self.is_complex:
             stack = namespace(rows).astype(embed_complex(extract_complex(stack)), rows.dtype)
         if self.is_symmetric:
@@ -166,15 +176,17 @@ class Structure:
 _FEW = 64
 
 
-def make_hermitian(stack: Any, which: Any) -> None:
-    """Replace some matrices of a stack (m, n, n) by their symmetric or Hermitian parts."""
+def make_hermitian(stack: Any, which: Any = None) -> None:
+    """Replace all or some matrices of a stack (m, n, n) by their symmetric or Hermitian parts."""
+    add = namespace(stack).add
     for piece in pieces(len(stack), stack.shape[-1], stack.itemsize, piece_memory(stack) // 4):
-        chosen, block = which[piece], stack[piece]
-        some = block if bool(chosen.all()) else block[chosen]
+        some = block = stack[piece]
+        if which is not None and not bool(which[piece].all()):
+            some = block[which[piece]]
         half = 0.5 * some
-        namespace(stack).add(half, half.swapaxes(-1, -2).conj(), out=some)
+        add(half, half.swapaxes(-1, -2).conj(), out=some)
         if some is not block:
-            block[chosen] = some
+            block[which[piece]] = some
 
 
 def symmetric_rows(stack: Any) -> Any:
@@ -207,11 +219,13 @@ def symmetric_rows(stack: Any) -> Any:
 
 
 def _equal_transposes(stack: Any) -> Any:
-    xp, same = namespace(stack), stack == stack.swapaxes(-1, -2).conj()
+    same = stack == stack.swapaxes(-1, -2).conj()
     if flushes():  # then subnormal numbers are equal to 0
         tiny = subnormal(parts_of(stack))
-        same = same & ~(tiny if tiny.ndim == 3 else xp.any(tiny, axis=-1))
-    return xp.all(same.reshape(len(stack), stack.shape[-1] ** 2), axis=1)
+        same = same & ~(tiny if tiny.ndim == 3 else tiny.any(-1))
+    if every(same):
+        return same[:, 0, 0]
+    return same.reshape(len(stack), stack.shape[-1] ** 2).all(1)
 
 
 def _unlike(stack: Any) -> tuple[int, int]:

@@ -114,7 +114,7 @@ def test_results_fit_a_terminal(results, kind):
     assert len(lines) <= 12
     assert max(map(len, lines)) <= 100
     assert str(result) == repr(result)
-    shown = [line.split()[0] for line in lines[1:]]
+    shown = [line.split()[0] for line in lines[1:] if not line.startswith("    ")]
     assert shown[:10] == list(result)[: min(len(shown), 10)]
     if len(result) > 11:
         assert shown[-1] == "..."
@@ -151,12 +151,15 @@ def test_results_are_bunches(results, kind):
 @given(st.lists(st.sampled_from(STATUSES)))
 def test_a_report_counts_what_is_proven(statuses):
     """The first line says how many of how many are proven, and by which status each one is."""
-    first = repr(InverseReport(status=np.array(statuses, dtype="<U12"))).splitlines()[0]
+    printed = repr(InverseReport(status=np.array(statuses, dtype="<U12")))
+    first = " ".join(printed[: printed.index("\n  status ")].split())
     proven = sum(status in PROVEN for status in statuses)
-    assert first.startswith(f"Inverses: {proven} of {len(statuses)} proven to be within tol")
-    counted = re.findall(rf"(\d+) ({'|'.join(STATUSES)})(?=[,)]|$)", first)
-    if len(first) < 100:  # else it is cut
-        assert {name: int(n) for n, name in counted} == dict(Counter(statuses))
+    assert first.startswith(f"Inverses: {proven} of {len(statuses)} proven")
+    counted = re.findall(rf"(\d+) ({'|'.join(STATUSES)})(?=[,)]| \(row)", first)
+    assert {name: int(n) for n, name in counted} == dict(Counter(statuses))
+    for name, rows in re.findall(r"\d+ ([a-z ]+) \(rows? ([\d, .]+)\)", first):
+        places = [k for k, status in enumerate(statuses) if status == name]
+        assert rows == ", ".join(map(str, places[:5])) + ", ..." * (len(places) > 5)
 
 
 def test_certified_reports_count_themselves(results):
@@ -164,8 +167,13 @@ def test_certified_reports_count_themselves(results):
     report = results[InverseReport]
     proven = np.isin(report.status, PROVEN)
     assert proven.sum() == 398 == (report.bound <= 1e-6).sum()
-    assert repr(report).startswith("Inverses: 398 of 400 proven to be within tol (")
-    assert repr(report).splitlines()[0].endswith("), 1 singular, 1 not finite")
+    assert repr(report).startswith("Inverses: 398 of 400 proven to be within tol=1e-06 (")
+    singular, bad = report.rows("singular"), report.rows("not finite")
+    headline = " ".join(repr(report).split("\n  inverse")[0].split())
+    assert headline.endswith(f"); 1 singular (row {singular[0]}); 1 not finite (row {bad[0]})")
+    assert list(report.rows()) == sorted([*singular, *bad])
+    with pytest.raises(ValueError, match="'rejected'"):
+        report.rows("reject")
 
 
 @given(
@@ -706,7 +714,7 @@ class Complex(Ridge):
             lambda: LinearInverseApprox(CENTER, order=2).fit().coef_,
             "order=1 or with method='lstsq'",
         ),
-        (lambda: LinearInverseApprox(np.ones((2, 3))).fit(), r"\(n, n\), or its n\*n entries"),
+        (lambda: LinearInverseApprox(np.ones((1, 2, 3))).fit(), r"\(n, n\), or its n\*n entries"),
         (lambda: LinearInverseApprox(np.ones((2, 2))).fit(), "Pass another center"),
         (lambda: LinearInverseApprox().fit(), "pass center=..., or matrices to fit"),
         (lambda: LINEAR.predict(np.ones((5, 3))), "expecting 4 features"),

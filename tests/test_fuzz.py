@@ -166,6 +166,7 @@ def fuzzers():
 @pytest.mark.filterwarnings("ignore:.* training matrices are not finite:UserWarning")
 @pytest.mark.filterwarnings("ignore:Matrices .* are far from those that:UserWarning")
 @pytest.mark.filterwarnings("ignore:The Taylor series diverges:UserWarning")
+@pytest.mark.filterwarnings("ignore:Estimators answer without gradients:UserWarning")
 @pytest.mark.filterwarnings("ignore:Got an array of shape .*, which is taken for:UserWarning")
 @pytest.mark.parametrize("cases", [range(30), *exhaustive(range(30, 300))], ids=["few", "many"])
 @pytest.mark.parametrize("fuzz", fuzzers())

@@ -384,7 +384,7 @@ def test_nearest_singular_that_overflows(norm):
 
 
 @pytest.mark.parametrize("function", [distance_to_singularity, nearest_singular])
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (5, 9), (4, 3, 2), (0, 0), (5, 0, 0)])
+@pytest.mark.parametrize("shape", [(), (3,), (5, 9), (3, 0), (0, 0), (5, 0, 0)])
 def test_wrong_shapes(function, shape):
     """The message shows the shape and says how to reshape rows."""
     with pytest.raises(
@@ -1023,7 +1023,7 @@ def test_certificate_fields():
         ({"center": with_singular_values([1.0, 0.5, 1e-17])}, "center is singular"),
         ({"center": np.diag([1.0, np.nan])}, "NaN or infinity"),
         ({"center": np.diag([1.0, np.inf])}, "NaN or infinity"),
-        ({"center": np.ones((2, 3))}, r"center of shape \(2, 3\)"),
+        ({"center": np.ones((2, 3, 3))}, r"center of shape \(2, 3, 3\)"),
         ({"center": np.ones((1, 2, 2))}, r"center of shape \(1, 2, 2\)"),
         ({"center": np.ones(3)}, "3 entries"),
         ({"center": np.empty((0, 0))}, "0 entries"),

@@ -8,89 +8,12 @@ import numpy as np
 import pytest
 import torch
 from backends import every_library
-from flint import fmpq
+from rectangles import KINDS, SHAPES, exact, squares, wild
 
 import skinv
-from skinv.certified import _rectangular
+from skinv.certified import _full_rank
 
-
-def _wild(rng, shape, reach):
-    return 2.0 ** rng.integers(-reach, reach + 1, shape)
-
-
-def _nearly_deficient(rng, k, m, n):
-    A = rng.standard_normal((k, m, n))
-    A[:, -1] = A[:, :-1].sum(axis=1) + 10.0 ** -rng.uniform(0, 17, (k, 1)) * A[:, -1]
-    return A
-
-
-def _deficient(rng, k, m, n):
-    A = rng.integers(-9, 10, (k, m, n)).astype(float)
-    A[:, -1] = A[:, :-1].sum(axis=1)
-    return A
-
-
-def _spread(rng, k, m, n):
-    U, _, V = np.linalg.svd(rng.standard_normal((k, m, n)), full_matrices=False)
-    return U * 10.0 ** -rng.uniform(0, 12, (k, 1, U.shape[-1])) @ V
-
-
-# Each of k matrices (m, n), for m <= n.
-KINDS = {
-    "random": lambda rng, k, m, n: rng.standard_normal((k, m, n)),
-    "complex": lambda rng, k, m, n: (
-        rng.standard_normal((k, m, n)) + 1j * rng.standard_normal((k, m, n))
-    ),
-    "single": lambda rng, k, m, n: rng.standard_normal((k, m, n)).astype(np.float32),
-    "integers": lambda rng, k, m, n: rng.integers(-2, 3, (k, m, n)),
-    "nearly deficient": _nearly_deficient,
-    "deficient": _deficient,
-    "spread singular values": _spread,
-    "graded rows": lambda rng, k, m, n: rng.standard_normal((k, m, n)) * _wild(rng, (k, m, 1), 200),
-    "graded columns": lambda rng, k, m, n: (
-        rng.standard_normal((k, m, n)) * _wild(rng, (k, 1, n), 200)
-    ),
-    "graded both ways": lambda rng, k, m, n: (
-        rng.standard_normal((k, m, n)) * _wild(rng, (k, m, 1), 9) * _wild(rng, (k, 1, n), 9)
-    ),
-    "huge or tiny": lambda rng, k, m, n: (
-        rng.standard_normal((k, m, n))
-        * 2.0 ** rng.choice([-1021, -700, -520, 520, 1020], (k, 1, 1))
-    ),
-    "subnormal entries": lambda rng, k, m, n: (
-        rng.standard_normal((k, m, n)) * np.where(rng.uniform(size=(k, m, n)) < 0.4, 2.0**-1030, 1)
-    ),
-    "complex and graded": lambda rng, k, m, n: (
-        _nearly_deficient(rng, k, m, n) * _wild(rng, (k, m, 1), 60) * 1j
-        + rng.standard_normal((k, m, n)) * 2.0 ** -rng.integers(0, 60, (k, 1, 1))
-    ),
-    "single and graded": lambda rng, k, m, n: (
-        rng.standard_normal((k, m, n)) * _wild(rng, (k, m, 1), 60)
-    ).astype(np.float32),
-}
-SHAPES = ((1, 1), (1, 4), (2, 3), (3, 3), (3, 5), (6, 7))
 DAMPINGS = (0.0, 1e-9, 0.3, 1e6, 2.0**-560)
-
-
-def squares(M):
-    """The sum of the squares of a matrix in rational numbers."""
-    return sum(Fraction(int(v.p), int(v.q)) ** 2 for v in M.entries())
-
-
-def exact(A, damping):
-    """The pseudo-inverse, or the damped one, in rational numbers; None without full rank."""
-    A = hostile.rational(np.asarray(A) + 0.0)
-    if A.nrows() > A.ncols():
-        found = _wide(A.transpose(), damping)
-        return None if found is None else found.transpose()
-    return _wide(A, damping)
-
-
-def _wide(A, damping):
-    G, square = A * A.transpose(), fmpq(*float(damping).as_integer_ratio()) ** 2
-    for i in range(G.nrows()):
-        G[i, i] += square
-    return None if G.det() == 0 else A.transpose() * G.inv()
 
 
 def holds(A, X, bound, distance, damping):
@@ -158,7 +81,7 @@ def test_most_are_proven(kind, damping):
 
 def test_deficient_matrices():
     """Without full rank there is no proof and NaN; with damping, an answer, and it says so."""
-    A = _deficient(np.random.default_rng(0), 50, 4, 6)
+    A = KINDS["deficient"](np.random.default_rng(0), 50, 4, 6)
     bad = skinv.pinv(A, return_report=True)
     assert np.isnan(bad.inverse).all()
     assert set(bad.status) == {"rejected"}
@@ -180,7 +103,7 @@ def test_distance_to_lower_rank():
     """A proven part of the smallest singular value, in the units of A, with damping and without."""
     rng = np.random.default_rng(3)
     for unit in (1.0, 2.0**-600, 2.0**900):
-        A = _spread(rng, 40, 3, 5)
+        A = KINDS["spread singular values"](rng, 40, 3, 5)
         least = np.linalg.svd(A, compute_uv=False)[:, -1]
         plain = skinv.pinv(A * unit, return_report=True)
         damped = skinv.pinv(A, damping=1e-3, return_report=True)
@@ -194,8 +117,8 @@ def test_distance_to_lower_rank():
 def test_square_matrices():
     """Pseudo-inverses of square matrices are inverses, in mixed units, too."""
     rng = np.random.default_rng(4)
-    A = rng.standard_normal((60, 4, 4)) * _wild(rng, (60, 4, 1), 9) * _wild(rng, (60, 1, 4), 9)
-    A[30:] *= _wild(rng, (30, 1, 4), 150)
+    A = rng.standard_normal((60, 4, 4)) * wild(rng, (60, 4, 1), 9) * wild(rng, (60, 1, 4), 9)
+    A[30:] *= wild(rng, (30, 1, 4), 150)
     report, inverse = skinv.pinv(A, return_report=True), skinv.inv(A, return_report=True)
     assert (report.rank == 4).all()
     size = np.linalg.norm(inverse.inverse, axis=(1, 2))
@@ -262,14 +185,14 @@ def test_tolerance():
 def test_errors_of_any_guess():
     """Column by column, of what is far off in the range of Aᴴ, out of it, or by rounding only."""
     rng = np.random.default_rng(6)
-    B = _spread(rng, 60, 3, 5) * _wild(rng, (60, 1, 1), 30)
+    B = KINDS["spread singular values"](rng, 60, 3, 5) * wild(rng, (60, 1, 1), 30)
     X = np.linalg.pinv(B, rcond=1e-15)
     X[:20] *= 1 + 10.0 ** -rng.uniform(1, 15, (20, 1, 3))
     noise = rng.standard_normal((20, 5, 3)) * abs(X[20:40]).max(axis=(1, 2), keepdims=True)
     noise *= 10.0 ** -rng.uniform(1, 25, (20, 1, 1))
     X[20:40] += noise - X[20:40] @ (B[20:40] @ noise)
     for n in (3, 5):
-        errors, _ = _rectangular._column_errors(B, X, n)
+        errors, *_ = _full_rank.column_errors(B, X, n)
         assert np.isfinite(errors).sum() > 100
         for k in range(60):
             off = exact(B[k], 0.0) - hostile.rational(X[k])
@@ -281,10 +204,12 @@ def test_errors_of_any_guess():
 def test_without_rounding_there_is_no_proof(monkeypatch):
     """The law sees it where rounding is left out, of normal equations and of factorisations."""
     rng = np.random.default_rng(5)
-    A = np.concatenate([rng.standard_normal((30, 3, 4)), _spread(rng, 30, 3, 4)])
+    A = np.concatenate(
+        [rng.standard_normal((30, 3, 4)), KINDS["spread singular values"](rng, 30, 3, 4)]
+    )
     assert violations(A, 0.0) == (0, 60)
-    exact_ones = replace(_rectangular.Arithmetic.of(A), unit=0.0)
-    monkeypatch.setattr(_rectangular.Arithmetic, "of", staticmethod(lambda array: exact_ones))
+    exact_ones = replace(_full_rank.Arithmetic.of(A), unit=0.0)
+    monkeypatch.setattr(_full_rank.Arithmetic, "of", staticmethod(lambda array: exact_ones))
     for some in (A[:30], A[30:]):
         assert violations(some, 0.0)[0] > 5
 

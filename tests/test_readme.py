@@ -28,7 +28,7 @@ def test_examples_run(capsys, tmp_path, monkeypatch):
         assert len(block.strip().splitlines()) <= 15
         exec(compile(block, "README.md", "exec"), scope)
     printed = capsys.readouterr().out
-    assert printed.startswith("Inverses: 799 of 800 proven to be within tol (")
+    assert printed.startswith("Inverses: 799 of 800 proven to be within tol=1e-06 (")
     assert "0 unanswered, R2 = 0.9999" in printed
     assert re.search(r"\* LAPACK ", printed)
     assert "inside, R2 = 1.000000" in printed

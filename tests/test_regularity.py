@@ -432,7 +432,7 @@ def test_bad_distances(bad):
         nearest_regular(np.eye(2), bad)
 
 
-@pytest.mark.parametrize("bad", [np.ones(4), np.ones((2, 3)), np.empty((0, 0)), 1j * np.eye(2)])
+@pytest.mark.parametrize("bad", [np.ones(4), np.ones((2, 4)), np.empty((0, 0)), 1j * np.eye(2)])
 def test_bad_matrices(bad):
     """Shapes that are no matrices, and complex numbers."""
     with pytest.raises(ValueError, match=r"shape|complex"):

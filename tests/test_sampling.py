@@ -720,7 +720,7 @@ def test_clones(norm):
     ("parameters", "X", "message"),
     [
         ({"center": np.ones((2, 2)), "radius": 0.1}, None, "center is singular"),
-        ({"center": np.ones((2, 3)), "radius": 0.1}, None, r"center of shape \(2, 3\)"),
+        ({"center": np.ones((2, 3)), "radius": 0.1}, None, "center has no full rank"),
         ({"center": np.ones(3), "radius": 0.1}, None, "3 entries"),
         ({"center": CENTER * np.nan, "radius": 0.1}, None, "center contains NaN"),
         ({"center": np.eye(3)}, ROWS, "center of 9 entries, but rows of X have 4"),
@@ -743,7 +743,7 @@ def test_clones(norm):
         ({"on_infeasible": "skip"}, ROWS, "'on_infeasible' parameter"),
         ({"random_state": "seed"}, ROWS, "'random_state' parameter"),
         ({}, np.ones((4, 5)), "rows of 5 entries"),
-        ({}, np.ones((4, 2, 3)), r"stack of shape \(4, 2, 3\)"),
+        ({}, np.ones((4, 2, 3)), "center has no full rank"),
         ({}, np.ones(4), "2D array"),
         ({}, np.empty((0, 4)), "minimum of 1"),
         ({}, np.where(ROWS == 9, np.nan, ROWS), r"NaN or infinity.*rows \[1\] \(1 of 4\)"),

@@ -434,8 +434,13 @@ def test_half_precision_and_gradients():
     """Tensors of half precision, and tensors in a graph, are solved in float64."""
     A = torch.tensor(center_of(3)[None], dtype=torch.float64, requires_grad=True)
     b = torch.ones(1, 3, dtype=torch.float64, requires_grad=True)
-    x, bound = model_of(3).solve(A, b, return_bound=True)
+    with pytest.warns(UserWarning, match="skinv.inv"):
+        x, bound = model_of(3).solve(A, b, return_bound=True)
     assert not x.requires_grad
+    with pytest.warns(UserWarning, match="to_module"):
+        assert not model_of(3).predict(A).requires_grad
+    with torch.no_grad():
+        assert not model_of(3).estimator_.predict(A).requires_grad
     assert violations(A.detach(), b.detach(), x, bound) == 0
     A, b = A.detach().half(), b.detach().bfloat16()
     x, bound = model_of(3).solve(A, b, return_bound=True)

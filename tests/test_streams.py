@@ -77,6 +77,20 @@ def test_the_centre_follows(dtype):
     assert not (first.report(blocks[-1]).bound <= 1e-3).any()
 
 
+@pytest.mark.parametrize("estimator", [LinearInverseApprox(order=2), PolynomialInverseApprox()])
+def test_rectangular_matrices_are_followed(estimator):
+    """By their Gram matrices."""
+    blocks = BLOCKS[:, :, :3]
+    model = CertifiedInverse(estimator, tol=1e-8)
+    for block in blocks:
+        X, bound = model.partial_fit(block).predict(block, return_bound=True)
+        assert (bound <= 1e-8).all()
+    assert model.n_moves_ >= 2
+    np.testing.assert_allclose(X, np.linalg.pinv(block), rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match="shape"):
+        model.partial_fit(BLOCKS[0])
+
+
 def test_only_partial_fit_changes_the_state():
     """To the byte, whatever is asked of a model in the middle of a stream."""
     model = followed(CertifiedInverse(LinearInverseApprox(), tol=1e-8), BLOCKS[:9])

@@ -116,7 +116,11 @@ def _parts(results: Any, example: Any) -> Any:
     """Take results of blocks apart into dask arrays like the arrays of an example."""
     part = partial(_part, results)
     if isinstance(example, dict):
-        found: Any = type(example)(**{key: part(key, values) for key, values in example.items()})
+        fields = {
+            key: values if isinstance(values, float) else part(key, values)
+            for key, values in example.items()
+        }
+        found: Any = type(example)(**fields)
         for key in vars(example).get("_unknown", ()):  # what takes time only if it is asked for
             found._later(key, _later_part, results, example, key)
         return found

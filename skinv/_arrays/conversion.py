@@ -165,6 +165,8 @@ _LEAST = np.array([1], dtype=np.int32).view(np.float32)
 
 def as_double(array: Any, out: Any = None) -> Any:
     """Return an array or tensor in float64 or complex128, into `out` if given: the same numbers."""
+    if out is None and type(array) is np.ndarray and array.dtype == np.float64:  # as is often so
+        return array
     if is_complex(array):
         if out is None:
             if is_double(array) and (is_tensor(array) or array.dtype.isnative):

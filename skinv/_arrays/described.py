@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 # Of a result as it is printed.
-LINES, _COLUMNS = 12, 100
+LINES, COLUMNS = 12, 100
 # How many kinds of strings in an array are named.
 _KINDS = 7
 
@@ -86,4 +86,4 @@ def counted(counts: dict[str, int]) -> str:
 
 
 def shortened(line: str) -> str:
-    return line if len(line) <= _COLUMNS else line[: _COLUMNS - 3] + "..."
+    return line if len(line) <= COLUMNS else line[: COLUMNS - 3] + "..."

@@ -28,18 +28,18 @@ def embed_complex(Z: Any) -> Any:
 
     Parameters
     ----------
-    Z : array-like or tensor of shape (..., n, n)
+    Z : array-like or tensor of shape (..., n, n) or (k, ..., m, n)
         Matrices, complex or real.
 
     Returns
     -------
-    ndarray or tensor of shape (..., 2n, 2n)
+    ndarray or tensor of shape (..., 2m, 2n)
         In the precision of `Z`: float32 for complex64.
 
     Raises
     ------
     ValueError
-        If the matrices are not square.
+        If the matrices are not square, but in a stack.
 
     See Also
     --------
@@ -62,22 +62,23 @@ def embed_complex(Z: Any) -> Any:
     else:
         Z = as_array(Z)
     shape = tuple(Z.shape)
-    if len(shape) < 2 or shape[-1] != shape[-2]:
+    if len(shape) < 2 or (len(shape) == 2 and shape[0] != shape[1]):
         raise ValueError(
-            f"Got an array of shape {shape}, but square matrices (..., n, n) are expected."
+            f"Got an array of shape {shape}, but square matrices (..., n, n), or a stack (k, ..., "
+            f"m, n) of other ones, are expected; a single one is Z[None]."
         )
-    n = shape[-1]
+    m, n = shape[-2:]
     real = Z.real
     if not is_tensor(Z):
         real = real if real.dtype.kind == "f" else real_array(real, "Z")
         dtype = real.dtype
-        out = np.empty((*shape[:-2], 2 * n, 2 * n), dtype)
+        out = np.empty((*shape[:-2], 2 * m, 2 * n), dtype)
     else:
         real = real if real.is_floating_point() else real.double()
-        out = real.new_empty((*shape[:-2], 2 * n, 2 * n))
-    out[..., :n, :n] = out[..., n:, n:] = real
-    out[..., n:, :n] = Z.imag if is_complex(Z) else 0.0
-    out[..., :n, n:] = -out[..., n:, :n]
+        out = real.new_empty((*shape[:-2], 2 * m, 2 * n))
+    out[..., :m, :n] = out[..., m:, n:] = real
+    out[..., m:, :n] = Z.imag if is_complex(Z) else 0.0
+    out[..., :m, n:] = -out[..., m:, :n]
     return out
 
 
@@ -86,19 +87,20 @@ def extract_complex(X: Any) -> Any:
 
     Parameters
     ----------
-    X : array-like or tensor of shape (..., 2n, 2n)
+    X : array-like or tensor of shape (..., 2n, 2n) or (k, ..., 2m, 2n)
         Real matrices, embeddings of complex ones up to errors.
 
     Returns
     -------
-    ndarray or tensor of shape (..., n, n)
+    ndarray or tensor of shape (..., m, n)
         The complex matrices whose embeddings are nearest in the Frobenius norm: means of the two
         copies of each part. For embeddings they are exact. complex64 for float32 and float16.
 
     Raises
     ------
     ValueError
-        If the order is odd, or the matrices are not square or not real.
+        If the matrices are not real, if a number of rows or columns is odd, or if they are not
+        square, but in a stack.
 
     See Also
     --------
@@ -116,22 +118,24 @@ def extract_complex(X: Any) -> Any:
     else:
         X = np.asarray(X)
     shape = tuple(X.shape)
-    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] % 2 or is_complex(X):
+    unlike = len(shape) < 2 or (len(shape) == 2 and shape[0] != shape[1])
+    if unlike or shape[-2] % 2 or shape[-1] % 2 or is_complex(X):
         raise ValueError(
             f"Got an array of shape {shape} and {X.dtype}, but real matrices of even order "
-            f"(..., 2n, 2n) are expected, as embed_complex returns them."
+            f"(..., 2n, 2n), or a stack (k, ..., 2m, 2n) of other ones, are expected, as "
+            f"embed_complex returns them."
         )
-    n = shape[-1] // 2
+    m, n = shape[-2] // 2, shape[-1] // 2
     if is_tensor(X):
         X = X if X.is_floating_point() else X.double()
     elif X.dtype.kind != "f":
         X = real_array(X, "X")
-    a, b, c, d = X[..., :n, :n], X[..., :n, n:], X[..., n:, :n], X[..., n:, n:]
+    a, b, c, d = X[..., :m, :n], X[..., :m, n:], X[..., m:, :n], X[..., m:, n:]
     if is_tensor(X):
         torch = namespace(X)
         wide = X.dtype if X.dtype in (torch.float32, torch.float64) else torch.float32
         return torch.complex(mean_of(a, d).to(wide), mean_of(c, -b).to(wide))
-    Z = np.empty((*shape[:-2], n, n), np.complex64 if X.dtype.itemsize < 8 else np.complex128)
+    Z = np.empty((*shape[:-2], m, n), np.complex64 if X.dtype.itemsize < 8 else np.complex128)
     with np.errstate(over="ignore", invalid="ignore"):
         mean_of(a, d, out=Z.real)
         np.multiply(b, -1, out=Z.imag)  # NumPy 2.4's negative is wrong for some strides

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from .conversion import is_tensor
+from .conversion import is_tensor, namespace
 from .embedding import as_pairs
+from .warned import warn
 
 
 def on_host(X: Any) -> bool:
@@ -72,3 +73,13 @@ def _extent(X: Any) -> int:
     """Return the bytes from the first number of a tensor to its last."""
     steps = sum((size - 1) * stride for size, stride in zip(X.shape, X.stride(), strict=True))
     return (steps + 1) * X.itemsize
+
+
+def warn_of_gradients(X: Any) -> None:
+    """Warn if somebody might wait for gradients by what an estimator answers for a tensor."""
+    if is_tensor(X) and X.requires_grad and namespace(X).is_grad_enabled():
+        warn(
+            "Estimators answer without gradients: those of inverses and solutions come from "
+            "skinv.inv(A, near=model) and skinv.solve, those of a learned model from "
+            "skinv.export.to_module(model). Pass A.detach() to end this."
+        )

@@ -4,16 +4,21 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from html import escape
+from textwrap import wrap
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from .described import LINES, at_least, at_most, counted, describe, shortened
+from .described import COLUMNS, LINES, at_least, at_most, counted, describe, shortened
 
 # What `CertifiedInverse.report` says of inverses that are proven to be within `tol`.
 PROVEN = ("predicted", "refined", "exact")
+# And of the others, and of solutions.
+WORDS = (*PROVEN, "proven", "inaccurate", "rejected", "singular", "not finite", "projected")
+# How many rows of a status a headline names.
+_NAMED = 5
 
 
 class Result(Bunch):
@@ -79,8 +84,9 @@ class Result(Bunch):
     def __repr__(self) -> str:
         fields = self._described()
         width = max((len(name) for name, _ in fields), default=0)
-        lines = [self._first_line(), *(f"  {name:<{width}}  {text}" for name, text in fields)]
-        return "\n".join(shortened(line) for line in lines)
+        lines = (shortened(f"  {name:<{width}}  {text}") for name, text in fields)
+        first = wrap(self._first_line(), COLUMNS, subsequent_indent="    ")
+        return "\n".join([*first, *lines])
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -91,39 +97,87 @@ class Result(Bunch):
         return f"<div><strong>{escape(self._first_line())}</strong><table>{rows}</table></div>"
 
 
-class InverseReport(Result):
-    """What :meth:`skinv.CertifiedInverse.report` returns."""
+class _Report(Result):
+    """Answers with what is known of each, as its ``status``."""
 
-    _title = "Inverses"
-    inverse: Any
-    bound: Any
-    residual: Any
-    n_refine: Any
-    radius: Any
     status: NDArray[np.str_]
+    tol: float
+    _GOOD: ClassVar[tuple[str, ...]] = ()
+
+    def rows(self, *statuses: str) -> NDArray[np.intp]:
+        """Return the places of the answers with a status, or with one of some.
+
+        Parameters
+        ----------
+        *statuses : str
+            Words of ``status``, such as "singular"; none stands for whatever is not proven.
+
+        Returns
+        -------
+        ndarray of int of shape (k,)
+            Numbers of matrices, in order; of answers along several axes in the flattened array, see
+            :func:`numpy.unravel_index`.
+
+        Raises
+        ------
+        ValueError
+            For a word that no status is.
+
+        Examples
+        --------
+        >>> import skinv
+        >>> report = skinv.inv(np.array([[[2.0]], [[0.0]], [[np.nan]]]), return_report=True)
+        >>> report.rows("singular"), report.rows()
+        (array([1]), array([1, 2]))
+        """
+        unknown = set(statuses) - set(WORDS)
+        if unknown:
+            raise ValueError(
+                f"Got {', '.join(map(repr, sorted(unknown)))}, but a status is one of "
+                f"{', '.join(map(repr, WORDS))}."
+            )
+        status = np.ravel(np.asarray(self["status"]))
+        found = np.isin(status, statuses) if statuses else ~np.isin(status, self._GOOD)
+        return np.flatnonzero(found)
 
     def _headline(self) -> str:
         status = self["status"]
         if not isinstance(status, np.ndarray):  # of dask, say
             return ""
         counts = Counter(status.ravel().tolist())
-        proven = {name: counts.pop(name) for name in PROVEN if name in counts}
-        text = f"{sum(proven.values())} of {status.size} proven to be within tol"
-        how = f" ({counted(proven)})" if proven else ""
-        return text + how + (f", {counted(counts)}" if counts else "")
+        proven = {name: counts.pop(name) for name in self._GOOD if name in counts}
+        within = f" to be within tol={self['tol']:g}" if "tol" in self else ""
+        text = f"{sum(proven.values())} of {status.size} proven{within}"
+        how = f" ({counted(proven)})" if len(self._GOOD) > 1 and proven else ""
+        bad = [f"{count} {name} ({self._named(name)})" for name, count in counts.most_common()]
+        return "; ".join([text + how, *bad])
+
+    def _named(self, status: str) -> str:
+        found = self.rows(status)
+        shown = ", ".join(map(str, found[:_NAMED]))
+        return f"row{'s' * (len(found) > 1)} {shown}{', ...' * (len(found) > _NAMED)}"
 
 
-class SolutionReport(Result):
+class InverseReport(_Report):
+    """What :meth:`skinv.CertifiedInverse.report` returns."""
+
+    _title = "Inverses"
+    _GOOD = PROVEN
+    inverse: Any
+    bound: Any
+    residual: Any
+    n_refine: Any
+    radius: Any
+
+
+class SolutionReport(_Report):
     """What :func:`skinv.solve` returns with ``return_report=True``."""
 
     _title = "Solutions"
+    _GOOD = ("proven",)
     solution: Any
     bound: Any
     radius: Any
-    status: NDArray[np.str_]
-
-    def _headline(self) -> str:
-        return counted(Counter(np.ravel(self["status"]).tolist()))
 
 
 class RegionCertificate(Result):

@@ -1,6 +1,7 @@
 """Shapes of what callers pass: one matrix or many, rows or a stack, of which order."""
 
 import math
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -48,6 +49,19 @@ def warn_of_single(X: Any) -> None:
         )
 
 
+def rectangular_shape(X: Any) -> tuple[int, int] | None:
+    """Return the shape (m, n) of the matrices of a stack if they are not square, else None."""
+    shape: tuple[int, ...] = ()
+    if hasattr(X, "shape"):
+        shape = tuple(X.shape)
+    elif isinstance(X, (list, tuple)):
+        with suppress(ValueError):  # of ragged ones
+            shape = np.shape(X)
+    if len(shape) != 3 or shape[1] == shape[2] or 0 in shape[1:]:
+        return None
+    return shape[1], shape[2]
+
+
 def refuse_unsquare(X: Any) -> None:
     """Raise a ValueError unless an array is a matrix (n, n) or a stack (..., n, n) of them."""
     shape = tuple(X.shape)
@@ -58,6 +72,24 @@ def refuse_unsquare(X: Any) -> None:
     raise ValueError(
         f"Got an array of shape {shape}, but a matrix (n, n) or a stack (..., n, n) of them is "
         f"expected; reshape rows of flattened matrices with X.reshape(-1, {n_named}, {n_named})."
+    )
+
+
+def refuse_flattened(X: Any) -> None:
+    """Raise a ValueError unless an array is a matrix (m, n) or a stack (..., m, n) of them.
+
+    And for one that may be rows of square matrices.
+    """
+    shape = tuple(X.shape)
+    n = math.isqrt(shape[1]) if len(shape) == 2 else 0
+    are_rows = n > 1 and n * n == shape[1] != shape[0]
+    if len(shape) > 1 and 0 not in shape[-2:] and not are_rows:
+        return
+    one = "; one matrix of this shape is A[None]" if are_rows else ""
+    named = str(n) if are_rows else "n"
+    raise ValueError(
+        f"Got an array of shape {shape}, but a matrix (m, n) or a stack (..., m, n) of them is "
+        f"expected; reshape rows of flattened matrices with X.reshape(-1, {named}, {named}){one}."
     )
 
 
@@ -108,7 +140,8 @@ def matrix_order(n_features: int) -> int:
     if n == 0 or n * n != n_features:
         raise ValueError(
             f"Got rows of {n_features} entries, but a flattened n × n matrix has n*n of them "
-            f"(1, 4, 9, 16, ...); pass rows of shape (n_samples, n*n) or a stack (n_samples, n, n)."
+            f"(1, 4, 9, 16, ...); pass rows (n_samples, n*n) or a stack (n_samples, n, n), "
+            f"and matrices that are not square as a stack (n_samples, m, n)."
         )
     return n
 
@@ -157,7 +190,8 @@ class Matrices(NamedTuple):
         if X.shape[1] != X.shape[2]:
             raise ValueError(
                 f"Got a stack of shape {tuple(X.shape)}, but its matrices must be square: "
-                f"(n_samples, n, n)."
+                f"(n_samples, n, n). Those that are not have pseudo-inverses, which skinv.pinv, "
+                f"CertifiedInverse and the learned approximations answer with."
             )
         if is_complex(X):  # of subclasses, as masked arrays are, the numbers
             return cls(X if is_tensor(X) else np.asarray(X), Layout.COMPLEX)

@@ -1,5 +1,6 @@
 """Norms of stacks (m, n, n), as they are rounded and with proven bounds."""
 
+import math
 from numbers import Real
 from typing import Any
 
@@ -9,7 +10,7 @@ from .._arrays.conversion import as_double, namespace
 from .arithmetic import Arithmetic
 from .products import frobenius
 from .scaling import powers_of_two
-from .workspace import indices
+from .workspace import every, indices
 
 # Norms of errors, and which axis is summed of those that are the largest sum of absolute values.
 # Proofs ask of a norm that ‖AB‖ <= ‖A‖‖B‖, that it is no smaller for entries that are no smaller in
@@ -21,7 +22,9 @@ _NUMBERS = {np.inf: "inf", 1: "1"}
 
 def check_norm(norm: Any) -> str:
     """Return the name of a norm of errors, or raise a ValueError."""
-    name = _NUMBERS.get(float(norm)) if isinstance(norm, Real) else norm
+    name = norm
+    if not isinstance(norm, str) and isinstance(norm, Real):
+        name = _NUMBERS.get(float(norm))
     if isinstance(name, str) and name in NORMS:
         return name
     raise ValueError(f"Got norm={norm!r}, but it must be one of 'fro', 'inf' and '1'.")
@@ -29,9 +32,10 @@ def check_norm(norm: Any) -> str:
 
 def operator_norm(stack: Any, norm: str) -> Any:
     """Return the "fro", "inf" (rows) or "1" (columns) norm of each matrix, as it is rounded."""
-    xp, axis = namespace(stack), NORMS[norm]
+    axis = NORMS[norm]
     if axis is None:
         return frobenius(stack)
+    xp = namespace(stack)
     return xp.max(xp.sum(abs(stack), axis=axis), axis=1)
 
 
@@ -40,18 +44,25 @@ def norm_bound(stack: Any, norm: str, size: Any = None) -> Any:
 
     `size` is its Frobenius norm, as it is rounded, where that is known.
     """
-    computed, gamma, lost = _norm_errors(stack, norm, size)
-    return computed * (1 + gamma) + lost
+    gamma, lost = _norm_errors(stack, norm)
+    known = NORMS[norm] is None and size is not None
+    return as_double(size if known else operator_norm(stack, norm)) * (1 + gamma) + lost
+
+
+def norm_bounds(norm: str, *stacks: Any) -> tuple[Any, ...]:
+    """Return proven upper bounds of the norms in stacks of one shape and dtype."""
+    gamma, lost = _norm_errors(stacks[0], norm)
+    return tuple([as_double(operator_norm(stack, norm)) * (1 + gamma) + lost for stack in stacks])
 
 
 def norm_floor(stack: Any, norm: str) -> Any:
     """Return a proven lower bound of the norm of each matrix, in float64; it may be negative."""
-    computed, gamma, lost = _norm_errors(stack, norm)
-    return computed * (1 - gamma) - lost
+    gamma, lost = _norm_errors(stack, norm)
+    return as_double(operator_norm(stack, norm)) * (1 - gamma) - lost
 
 
-def _norm_errors(stack: Any, norm: str, size: Any = None) -> tuple[Any, float, float]:
-    """Return norms as they are computed, their relative error, and what underflow adds to it.
+def _norm_errors(stack: Any, norm: str) -> tuple[float, float]:
+    """Return the relative error of norms as they are computed, and what underflow adds to it.
 
     Sums of k terms, and squares, roots and moduli, are off by γ_{k+4} at most, in any order, and
     by what underflows: less than tiny each, or its root where squares are summed.
@@ -60,8 +71,7 @@ def _norm_errors(stack: Any, norm: str, size: Any = None) -> tuple[Any, float, f
     whole = NORMS[norm] is None
     least = arithmetic.tiny**0.5 if whole or arithmetic.is_complex else arithmetic.tiny
     gamma = arithmetic.gamma((n * n if whole else n) + 4)
-    computed = size if whole and size is not None else operator_norm(stack, norm)
-    return as_double(computed), gamma, 2 * n * least
+    return gamma, 2 * n * least
 
 
 def sizes(stack: Any) -> Any:
@@ -69,10 +79,11 @@ def sizes(stack: Any) -> Any:
 
     The squares of large numbers overflow, so that it may be infinite of others.
     """
-    xp = namespace(stack)
     with np.errstate(over="ignore", invalid="ignore"):
         size = frobenius(stack)
-    if not bool(xp.all(xp.isfinite(size))):
+        clean = math.isfinite(size.sum())
+    if not clean:
+        xp = namespace(stack)
         rest = indices(~xp.isfinite(size))
         good = xp.all(xp.isfinite(stack[rest]), axis=(1, 2))
         size[rest] = xp.astype(xp.where(good, np.inf, np.nan), size.dtype)
@@ -94,7 +105,7 @@ def scales(stack: Any, share: float = 0.25, size: Any = None) -> Any:
     xp, arithmetic = namespace(stack), Arithmetic.of(stack)
     size = frobenius(stack) if size is None else size
     safe = (size > arithmetic.tiny**share) & (size < arithmetic.largest**share)
-    if bool(safe.all()):
+    if every(safe):
         return None
     unit = powers_of_two(stack, (1, 2))
     return xp.where(safe[:, None, None], xp.ones_like(unit), unit)

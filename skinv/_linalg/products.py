@@ -70,7 +70,7 @@ def activate(h: Any, activation: str, space: Workspace) -> None:
 def product_error(A: Any, X: Any, out: Any = None) -> Any:
     """Return AX − I of each matrix: the residual with its sign turned, which saves a negation."""
     D = product(A, X, out=out)
-    add_to_diagonal(D, -1)
+    add_to_diagonal(D, -1.0)
     return D
 
 
@@ -110,6 +110,20 @@ def exact_inverse(A: Any) -> Any:
         ok[ok] = np.linalg.slogdet(stack[ok])[0] != 0
     out[ok] = np.linalg.inv(stack[ok])
     return out.reshape(A.shape)
+
+
+def exact_pseudo_inverse(A: Any) -> Any:
+    """Return pseudo-inverses (k, n, m) of a stack (k, m, n) of full rank, in double precision.
+
+    Those of square matrices are inverses, and by QR factorisations else, with no cut-off.
+    """
+    m, n = A.shape[1:]
+    if m == n:
+        return exact_inverse(A)
+    if m < n:
+        return exact_pseudo_inverse(A.swapaxes(1, 2)).swapaxes(1, 2)
+    Q, R = namespace(A).linalg.qr(as_double(A))
+    return product(exact_inverse(R), Q.swapaxes(1, 2))
 
 
 def frobenius(stack: Any) -> Any:

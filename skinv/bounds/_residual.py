@@ -7,12 +7,12 @@ import numpy as np
 from .._arrays.conversion import as_double, is_double, namespace
 from .._arrays.pairs import check_pair
 from .._linalg.arithmetic import Arithmetic, products_are_exact
-from .._linalg.norms import check_norm, norm_bound, norm_floor, scales
+from .._linalg.norms import check_norm, norm_bound, norm_bounds, norm_floor, scales
 from .._linalg.products import product, product_error
 from .._linalg.scaling import times_power
 from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed
-from .._linalg.workspace import empty, indices, pieces
+from .._linalg.workspace import empty, every, indices, pieces
 from ._components import component_bound, doubled_bound, norm_of_radius
 
 # Past this share of the residual the bound of its rounding is worth a sharper one.
@@ -184,7 +184,8 @@ class ResidualNorms(NamedTuple):
     def after_step(self, order: int, arithmetic: Arithmetic, n: int) -> Any:
         """Bound the residual after a step of refinement, before the step is taken."""
         bound = self.stepped(order, arithmetic, n)
-        return namespace(bound).where(self.computed < 0.9, bound, np.inf)
+        small = self.computed < 0.9
+        return bound if every(small) else namespace(bound).where(small, bound, np.inf)
 
     def stepped(self, order: int, arithmetic: Arithmetic, n: int) -> Any:
         """Bound the residual after a step, for ‖R'‖ < 1.
@@ -206,7 +207,7 @@ def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> ResidualNo
     """Bound what is known of a residual, D = AX − I as computed, from norms (‖A‖ <= size_A)."""
     arithmetic, n = Arithmetic.of(A), A.shape[-1]
     size_A = norm_bound(A, norm) if size_A is None else size_A
-    size_X, computed = norm_bound(X, norm), norm_bound(D, norm)
+    size_X, computed = norm_bounds(norm, X, D)
     rounding = rounding_of(arithmetic, n, computed, size_A * size_X, size_A, size_X)
     return ResidualNorms(computed, rounding, size_A, size_X)
 

@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.results import TaylorBound
 from .._linalg.units import are_mixed
-from ..geometry._distance import EXACT_ORDER, inf_to_one_norm
 from ..geometry._enclosure import common_units
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
 from ..geometry._rounding import EPS, SQUARED, TINY, scaled_up
 from ..geometry._scaled import LARGEST_INVERSE, ScaledRegion, checked, refuse_singular, scaled
+from ..geometry._signs import EXACT_ORDER, inf_to_one_norm
 
 # Bounds, in units of the centre's largest entry, to which intermediate results may underflow.
 _LEAST = 1e-250
@@ -96,7 +96,14 @@ def taylor_bound(
         raise ValueError(f"Got order={order!r}, but an integer >= 1 is expected.")
     order = int(order)  # of NumPy's they might overflow
     found: dict[str, tuple[float, float]] = {}
-    for region, tests in _in_units(*checked(center, radius, norm, axes), norm):
+    given = checked(center, radius, norm, axes)
+    if given[0].shape[0] != given[0].shape[1]:
+        raise ValueError(
+            f"Got a center of shape {given[0].shape}, but one square matrix is expected, whose "
+            f"inverse has the series; skinv.pinv and CertifiedInverse bound the errors of "
+            f"pseudo-inverses one by one."
+        )
+    for region, tests in _in_units(*given, norm):
         up = 1 + 64 * (region.center.n + order) * EPS
         with np.errstate(all="ignore"):
             for test, q, error in tests(region, norm, order):

@@ -20,11 +20,11 @@ from .._arrays.conversion import (
     to_host,
 )
 from .._arrays.estimators import unwrapped
-from .._arrays.memory import host_view
+from .._arrays.memory import host_view, warn_of_gradients
 from .._arrays.projected import moved_rows
-from .._arrays.results import PROVEN, InverseReport
+from .._arrays.results import InverseReport
 from .._arrays.rows import list_rows
-from .._arrays.shapes import Matrices
+from .._arrays.shapes import Matrices, rectangular_shape
 from .._arrays.training import training_rows
 from .._arrays.validation import take, take_as_is
 from .._linalg.inverses import training_inverses
@@ -37,7 +37,8 @@ from ._anchor import Anchor
 from ._family import members
 from ._fitting import FitsMixin, is_by_row
 from ._guesses import OURS, guess
-from ._proofs import STATUSES, ProofTerms, certify, certify_all, radius_of
+from ._proofs import EXACT, PROJECTED, STATUSES, ProofTerms, certify, certify_all, radius_of
+from ._pseudo_inverses import fit_pseudo_inverses, report_pseudo_inverses
 from ._singly import SinglyMixin
 from ._solves import SolvesMixin
 from ._streams import StreamsMixin
@@ -120,6 +121,10 @@ class CertifiedInverse(
     rigorous results using floating-point arithmetic"). float32 matrices are refined in float32
     while that helps, then in float64 if `tol` needs it, and rounded.
 
+    Matrices A (m, n) of full rank that are not square come as a stack, and are answered by
+    pseudo-inverses with the proofs of :func:`skinv.pinv`, which is the fallback, too; regressors of
+    other libraries get rows of m*n entries and predict rows of n*m.
+
     Examples
     --------
     >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
@@ -179,7 +184,7 @@ class CertifiedInverse(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+        X : array-like of shape (n_samples, n*n) or (n_samples, m, n), default=None
             Training matrices. May be left out where the regressor needs none.
         y : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
             Their inverses; None computes them.
@@ -207,7 +212,12 @@ class CertifiedInverse(
         m = len(X) if hasattr(X, "__len__") and getattr(X, "shape", X) != () else -1
         by_row = [name for name, value in fit_params.items() if is_by_row(value, m)]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
-            self._fit(X, y, {**fit_params, **dict(zip(by_row, values, strict=True))})
+            fit_params |= dict(zip(by_row, values, strict=True))
+            self._shape = None if self.family is not None else rectangular_shape(X)
+            if self._shape is None:
+                self._fit(X, y, fit_params)
+            else:
+                fit_pseudo_inverses(self, X, y, fit_params)
         for name in STREAM:
             self.__dict__.pop(name, None)
         self._anchor = self._find_anchor()
@@ -230,7 +240,7 @@ class CertifiedInverse(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed, and answered by NaN.
         return_bound : bool, default=False
             Whether to return the bounds too.
@@ -251,15 +261,15 @@ class CertifiedInverse(
             ``fallback="raise"`` or "exact-raise" if an error could not be proven to be within
             `tol`.
         """
-        result = self.report(X)
-        return (result.inverse, result.bound) if return_bound else result.inverse
+        found = by_blocks(self, "report", X) if is_dask(X) else self._certified(X, more=False)[0]
+        return (found.inverse, found.bound) if return_bound else found.inverse
 
     def report(self, X: Any) -> InverseReport:
         """Return inverses with all that is known of them.
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Matrices.
 
         Returns
@@ -284,6 +294,9 @@ class CertifiedInverse(
             * "not finite": NaN, because the matrix has NaN or infinite entries;
             * "projected": NaN, because a region moved the matrix, which has another inverse.
 
+            ``tol``: what was to be proven. ``rows("singular")`` are the numbers of the matrices
+            with a status, ``rows()`` of all that are not proven.
+
             Of a dask array they are dask arrays, which ``dask.compute(dict(report))`` computes in
             one pass.
 
@@ -294,14 +307,32 @@ class CertifiedInverse(
         """
         if is_dask(X):
             return by_blocks(self, "report", X)
+        found, stack = self._certified(X)
+        if stack is None:
+            return found
+        found.status = STATUSES[found.status]
+        result = InverseReport(**vars(found), tol=float(self.tol))
+        # Of what was given now, and of the answers as they are then.
+        result._later("radius", radius_of, copied(stack))
+        return result
+
+    def _certified(self, X: Any, more: bool = True) -> tuple[Any, Any]:
+        """Return what is found out of inverses, in places of STATUSES, and the matrices.
+
+        Of matrices that are not square the report, and None.
+        """
+        warn_of_gradients(X)
         ready = self._ready()
+        if ready._shape is not None:
+            return report_pseudo_inverses(ready, X), None
         given, taken = ready._take(X)
-        A = host_view(taken.stack)
+        stack = taken.stack
+        A = host_view(stack)
         terms = ProofTerms(
             self.tol, self.order, check_norm(self.norm), self.max_refine, self.fallback
         )
         estimator, predicted = ready.estimator_, None
-        if type(unwrapped(estimator)) in OURS:
+        if type(estimator) in OURS or type(unwrapped(estimator)) in OURS:
             given = host_view(given)
         else:
             # They are asked once, whatever the blocks: what they say may depend on the batch.
@@ -314,32 +345,30 @@ class CertifiedInverse(
                 guess(estimator, given, A, where, out=X)
             return certify(block, X, terms, size)
 
-        found = certify_all(A, certify_block, predicted, self.verbose)
-        result = InverseReport(**vars(found))
-        result.status = STATUSES[result.status]
+        found = certify_all(A, certify_block, predicted, self.verbose, more)
         moved = moved_rows(X)
         if moved.size:
-            result.inverse[moved], result.bound[moved] = not_a_number(A), float("inf")
-            result.status[moved] = "projected"
+            found.inverse[moved], found.bound[moved] = not_a_number(A), float("inf")
+            found.status[moved] = PROJECTED
         if "raise" in self.fallback:
-            self._refuse(~np.isin(result.status, PROVEN), "inverses")
-        if is_tensor(taken.stack) and not is_tensor(A):
-            for name in ("inverse", "bound", "residual", "n_refine"):
-                result[name] = in_library_of(taken.stack, result[name])
-        result.inverse = taken.restored(result.inverse)
-        # Of what was given now, and of the answers as they are then.
-        result._later("radius", radius_of, copied(taken.stack))
-        return result
+            self._refuse(found.status > EXACT, "inverses")
+        if is_tensor(stack) and not is_tensor(A):
+            for name in vars(found).keys() - {"status"}:
+                setattr(found, name, in_library_of(stack, getattr(found, name)))
+        found.inverse = taken.restored(found.inverse)
+        return found, stack
 
     def _take(self, X: Any) -> tuple[Any, Matrices]:
         """Return what the regressor is asked with, and the matrices, NaN and infinity included."""
+        self._refuse_rectangular("take predict(X) @ b, or skinv.pinv(A) @ b")
         if self.family is not None:
             return members(self, X, False)
         plain = isinstance(X, np.ndarray) and X.itemsize >= 4 and hasattr(self, "n_features_in_")
         taken = (take_as_is(self, X) if plain else None) or take(self, X, exact=True)
         if taken.numbers.ndim == 3 and not taken.is_complex:
-            taken = taken._replace(numbers=X.reshape(len(X), self.n_features_in_))
-        return (X if hasattr(X, "columns") else taken.numbers), taken
+            taken = Matrices(X.reshape(len(X), self.n_features_in_), taken.layout)
+        named = type(X) is not np.ndarray and hasattr(X, "columns")
+        return (X if named else taken.numbers), taken
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
         if self.family is None:

@@ -40,8 +40,7 @@ def has_zero_pivot(A: Any, X: Any) -> Any:
     xp, singular = namespace(A), namespace(A).isnan(X[:, 0, 0])
     rows = indices(singular)
     if len(rows):  # the sign of the determinant comes from the very same factorisation
-        with np.errstate(all="ignore"):
-            singular[rows] = xp.linalg.slogdet(A[rows])[0] == 0
+        singular[rows] = xp.linalg.slogdet(A[rows])[0] == 0
     return singular
 
 
@@ -55,13 +54,12 @@ def _small_bound(A: Any, X: Any, norm: str, size: Any) -> tuple[Any, Any]:
     arithmetic, n, space = Arithmetic.of(A), A.shape[1], Workspace.of_thread()
     size = sizes(A) if size is None else size
     enough = _GOOD * arithmetic.gamma(n)
-    with np.errstate(all="ignore"):
-        for piece in pieces(len(A), n, A.itemsize):
-            a, x, unit = A[piece], X[piece], scales(A[piece], size=size[piece])
-            D = product_error(a, x, out=space.of(A, a.shape, "D"))
-            known = measure(a, x, D, norm, norm_bound(a, norm, size[piece]))
-            bound[piece] = known.bound
-            good[piece] = known.bound <= enough * known.A * known.X
-            if unit is not None:  # squares might over- or underflow
-                good[piece] &= unit[:, 0, 0] == 1
+    for piece in pieces(len(A), n, A.itemsize):
+        a, x, unit = A[piece], X[piece], scales(A[piece], size=size[piece])
+        D = product_error(a, x, out=space.of(A, a.shape, "D"))
+        known = measure(a, x, D, norm, norm_bound(a, norm, size[piece]))
+        bound[piece] = known.bound
+        good[piece] = known.bound <= enough * known.A * known.X
+        if unit is not None:  # squares might over- or underflow
+            good[piece] &= unit[:, 0, 0] == 1
     return bound, good & (bound < 1)

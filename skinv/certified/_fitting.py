@@ -164,6 +164,7 @@ class FitsMixin(InverseRegressorMixin):
             value = getattr(estimator, name, None)
             if value is not None:
                 setattr(self, name, value)
+        self._shape = getattr(final_of(estimator), "_shape", None)
 
     def _ready(self) -> Any:
         """Return this estimator, or if only the regressor is fitted one that is ready with it."""

@@ -317,7 +317,7 @@ def solve(
         return x
     host = to_host(bound)
     status = np.where(host <= enough, "proven", np.where(host < np.inf, "inaccurate", "rejected"))
-    return SolutionReport(solution=x, bound=bound, radius=radius[0], status=status)
+    return SolutionReport(solution=x, bound=bound, radius=radius[0], status=status, tol=enough)
 
 
 def _single_solution(A: Any, b: Any) -> Any:

@@ -8,15 +8,18 @@ import numpy as np
 
 from .._arrays.conversion import (
     alike,
+    as_given,
     floating,
     in_library_of,
     is_foreign,
     is_narrow,
     is_tensor,
     namespace,
+    real_array,
 )
 from .._arrays.memory import host_view
 from .._arrays.shapes import Leading, refuse_unsquare
+from .._linalg.gram import adjoint
 
 
 def opened(A: Any) -> tuple[Any, Any]:
@@ -55,6 +58,52 @@ class Given(NamedTuple):
         """Give matrices (m, n, n) back as these came."""
         stack = self.came.matrices(stack)
         return namespace(stack).moveaxis(stack, (-2, -1), self.axes)
+
+
+class Rectangles(NamedTuple):
+    """Matrices as a caller passed them, as a stack (k, m, n) with m <= n, and how they came."""
+
+    stack: Any
+    came: Leading
+    tall: bool
+
+    @classmethod
+    def of(cls, A: Any) -> "Rectangles":
+        """Look at what was passed."""
+        M, library = opened(A)
+        if M.ndim < 2 or 0 in M.shape[-2:]:
+            raise ValueError(
+                f"Got an array of shape {tuple(M.shape)}, but a matrix (m, n) or a stack "
+                f"(..., m, n) of them is expected, with at least one row and one column."
+            )
+        m, n = M.shape[-2:]
+        count = math.prod(M.shape[:-2])
+        stack = M.reshape(count, m, n)
+        stack = adjoint(stack) if m > n else stack
+        return cls(stack, Leading(tuple(M.shape[:-2]), library), m > n)
+
+    def weights(self, damping: Any) -> Any:
+        """Return λ for each matrix, or None where there is no damping."""
+        weight = real_array(damping, "damping")
+        if not (np.isfinite(weight) & (weight >= 0)).all():
+            raise ValueError(
+                f"Got damping={damping!r}, but finite numbers that are not negative are expected."
+            )
+        shape = self.came.shape
+        try:
+            weight = np.broadcast_to(weight, shape)
+        except ValueError:
+            raise ValueError(
+                f"Got damping of shape {weight.shape}, but one number, or numbers that broadcast "
+                f"to one for each matrix, {shape}, are expected."
+            ) from None
+        if not weight.any():
+            return None
+        return as_given(weight.reshape(-1).copy(), self.stack)
+
+    def answers(self, X: Any) -> Any:
+        """Give pseudo-inverses (k, n, m) back as the matrices came."""
+        return self.came.matrices(adjoint(X) if self.tall else X)
 
 
 def systems(A: Any, b: Any) -> tuple[Any, Any, Callable[[Any], Any]]:

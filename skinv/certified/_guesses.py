@@ -38,7 +38,7 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None, out: Any = None
     for the result.
     """
     total, numbers = len(given), None
-    if index is not None:
+    if index is not None and not (isinstance(index, slice) and index == slice(0, total)):
         given, A = taken_rows(given, index), A[index]
         numbers = range(total)[index] if isinstance(index, slice) else to_host(index)
     if len(given) == 0:
@@ -46,6 +46,8 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None, out: Any = None
     if is_complex(given) and not _takes_complex(estimator):
         given = flatten_stack(given)[0]
     direct = out is not None and _is_direct(estimator, given, out)
+    if direct and given.ndim == 2 and estimator._write_inverses(given, out.reshape(given.shape)):
+        return out
     with nullcontext() if numbers is None else numbered(numbers, total):
         predicted, answered = _ask(estimator, given, out.reshape(given.shape) if direct else None)
     if answered is None:
@@ -63,7 +65,8 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None, out: Any = None
 def _is_direct(estimator: Any, given: Any, out: Any) -> bool:
     """Tell whether the regressor can write its predictions where they are to be."""
     same = type(given) is type(out) and given.dtype == out.dtype and out.shape[-1] > 1
-    return same and type(estimator) in OURS and math.prod(given.shape) == math.prod(out.shape)
+    ours = type(estimator) in OURS and "predict" not in vars(estimator)
+    return same and ours and math.prod(given.shape) == math.prod(out.shape)
 
 
 def _takes_complex(estimator: Any) -> bool:
@@ -126,14 +129,14 @@ def _as_stack(estimator: Any, predicted: Any, A: Any) -> Any:
     predicted = numbers_like(predicted, A, "predictions")
     if getattr(final, "packed", False) and A.shape[1] > 1:
         predicted = unpack_symmetric(predicted)
-    m, n, _ = A.shape
+    m, n, k = A.shape
     size = math.prod(predicted.shape)
-    embedded = is_complex(A) and not is_complex(predicted) and size == 4 * m * n * n
-    order = 2 * n if embedded else n
-    shapes = (m, order * order), (m, order, order)
-    if tuple(predicted.shape) not in shapes and (order > 1 or len(predicted) != m):
+    embedded = is_complex(A) and not is_complex(predicted) and size == 4 * m * n * k
+    rows, columns = (2 * n, 2 * k) if embedded else (n, k)
+    shapes = (m, rows * columns), (m, rows, columns)
+    if tuple(predicted.shape) not in shapes and (rows * columns > 1 or len(predicted) != m):
         raise ValueError(
-            f"Got predictions of shape {tuple(predicted.shape)} for {m} matrices of {n * n} "
+            f"Got predictions of shape {tuple(predicted.shape)} for {m} matrices of {n * k} "
             f"entries, but inverses of the same size are expected: is {estimator!r} a "
             f"regressor of inverses?"
         )
@@ -142,7 +145,7 @@ def _as_stack(estimator: Any, predicted: Any, A: Any) -> Any:
             f"Got complex predictions for real matrices, but real inverses are expected: fit "
             f"{estimator!r} to real targets."
         )
-    stack = predicted.reshape(m, order, order)
+    stack = predicted.reshape(m, rows, columns)
     if embedded:
         return extract_complex(stack)
     if is_complex(A):

@@ -1,5 +1,6 @@
 """Predictions refined and proven, and LAPACK where they cannot be."""
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -18,10 +19,11 @@ from .._arrays.memory import host_view
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
 from .._linalg.norms import sizes
+from .._linalg.products import frobenius
 from .._linalg.scaling import in_units
 from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed, in_common_units
-from .._linalg.workspace import empty, empty_like, full, indices
+from .._linalg.workspace import empty, empty_like, every, full, indices, pieces
 from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
@@ -36,10 +38,19 @@ _WEAK = 2.0**-30
 _BLOCK = 2**22
 # What becomes of a matrix: see :meth:`skinv.CertifiedInverse.report`.
 STATUSES = np.array(
-    ["predicted", "refined", "exact", "inaccurate", "rejected", "singular", "not finite"],
+    [
+        "predicted",
+        "refined",
+        "exact",
+        "inaccurate",
+        "rejected",
+        "singular",
+        "not finite",
+        "projected",
+    ],
     dtype="U12",
 )
-EXACT, INACCURATE, REJECTED, SINGULAR, NOT_FINITE = range(2, 7)
+EXACT, INACCURATE, REJECTED, SINGULAR, NOT_FINITE, PROJECTED = range(2, 8)
 
 
 class ProofTerms(NamedTuple):
@@ -53,7 +64,12 @@ class ProofTerms(NamedTuple):
 
     def refinement(self) -> dict[str, Any]:
         """Return the parameters of :func:`skinv.bounds._refine.refine`."""
-        return {name: value for name, value in self._asdict().items() if name != "fallback"}
+        return {
+            "tol": self.tol,
+            "order": self.order,
+            "norm": self.norm,
+            "max_refine": self.max_refine,
+        }
 
 
 def certify_all(
@@ -78,22 +94,24 @@ def certify_all(
 
     def prove(taken: slice) -> None:
         block, where = A[taken], taken
-        size = sizes(block)
-        finite = size >= 0
-        if not bool(finite.all()):
-            _put(result, taken.start + indices(~finite), _nothing(A))
-            where = taken.start + indices(finite)
-            block, size = A[where], size[finite]
-        if len(block):
-            X = result.inverse[where]
-            known = vars(certify_block(block, X, where, size))
-            if known["inverse"] is X and where is taken:
-                del known["inverse"]  # which stands there
-            _put(result, where, known)
+        with np.errstate(all="ignore"):
+            size = frobenius(block)
+            if not math.isfinite(size.sum()):
+                size = sizes(block)
+                finite = size >= 0
+                if not every(finite):
+                    _put(result, taken.start + indices(~finite), _nothing(A))
+                    where = taken.start + indices(finite)
+                    block, size = A[where], size[finite]
+            if len(block):
+                X = result.inverse[where]
+                known = vars(certify_block(block, X, where, size))
+                if known["inverse"] is X and where is taken:
+                    del known["inverse"]  # which stands there
+                _put(result, where, known)
         bar.update(taken.stop - taken.start)
 
-    step = max(_BLOCK // (A.shape[1] ** 2 * A.itemsize), 1)
-    blocks = [slice(start, min(start + step, len(A))) for start in range(0, len(A), step)]
+    blocks = list(pieces(len(A), A.shape[1], A.itemsize, _BLOCK))
     with progress(len(A), "certifying", "matrix", verbose and blocks) as bar:
         in_threads(prove, blocks, A)
     return result
@@ -116,9 +134,10 @@ def _nothing(A: Any) -> dict[str, Any]:
 
 
 def _put(result: SimpleNamespace, where: Any, known: dict[str, Any]) -> None:
-    for name in vars(result).keys() & known.keys():
-        place = where if name != "status" or isinstance(where, slice) else to_host(where)
-        getattr(result, name)[place] = known[name]
+    for name, all_of_it in vars(result).items():
+        if name in known:
+            there = where if name != "status" or isinstance(where, slice) else to_host(where)
+            all_of_it[there] = known[name]
 
 
 def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
@@ -145,7 +164,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
     if len(open_):
         prove_in_own_units(A, result, open_, symmetric, terms)
         open_ = open_rows(bound, tol)
-    result.status = (to_host(n_refine) > 0).astype(np.uint8)  # predicted or refined
+    result.status = (to_host(n_refine) > 0).view(np.uint8)  # predicted or refined
     if not len(open_):
         return result
     result.status[to_host(open_)] = INACCURATE
@@ -161,7 +180,6 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
     return result
 
 
-@np.errstate(all="ignore")
 def prove_in_own_units(
     A: Any, result: SimpleNamespace, rows: Any, symmetric: Any, terms: ProofTerms
 ) -> None:

@@ -186,7 +186,9 @@ class SinglyMixin:
                 "Matrices of a family come from parameters: pass these to report or solve, in "
                 "batches."
             )
-        return _as_it_is(self._ready())
+        ready = self._ready()
+        ready._refuse_rectangular("take report(A[None]), or skinv.pinv(A)")
+        return _as_it_is(ready)
 
 
 def _as_it_is(estimator: Any) -> Any:

@@ -17,7 +17,7 @@ from .._arrays.conversion import (
     namespace,
     not_a_number,
 )
-from .._arrays.memory import host_view
+from .._arrays.memory import host_view, warn_of_gradients
 from .._arrays.projected import moved_rows
 from .._linalg.norms import finite_rows
 from .._linalg.products import exact_inverse
@@ -44,6 +44,7 @@ class SolvesMixin:
     family: Any
     tol: float
     fallback: str
+    _shape: tuple[int, int] | None
     _ready: Any
     _refuse: Any
     _take: Any
@@ -126,6 +127,8 @@ class SolvesMixin:
         if is_dask(X) or is_dask(b):
             asked = {"return_bound": return_bound, "return_radius": return_radius}
             return by_blocks(self, "solve", X, b, **asked)
+        warn_of_gradients(X)
+        warn_of_gradients(b)
         ready = self._ready()
         given, taken = ready._take(X)
         A = taken.stack
@@ -223,6 +226,8 @@ class SolvesMixin:
         """Return the centre of the regressor, of a region before it, or of the training data."""
         final = final_of(self.estimator_)
         mean, sample = getattr(self, "_mean", None), self.__dict__.pop("_sample", None)
+        if self._shape is not None:
+            return None
         if self.family is None:  # or else the regressor has seen parameters only
             if hasattr(final, "inverse_") and hasattr(final, "center_"):
                 return Anchor.of(final.center_, sample)

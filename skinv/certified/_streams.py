@@ -36,6 +36,8 @@ class StreamsMixin(FollowsMixin):
     fit: Any
     report: Any
     _take: Any
+    _shape: tuple[int, int] | None
+    _refuse_rectangular: Any
     _anchor: Anchor | None
 
     @available_if(_follows)
@@ -53,7 +55,7 @@ class StreamsMixin(FollowsMixin):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             The latest matrices: one, or a block. Those that are not finite are ignored.
         y : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
             As in ``fit`` by the first call, and ignored by later ones.
@@ -87,6 +89,8 @@ class StreamsMixin(FollowsMixin):
             )
         regressor, anchor = self.estimator_, self._anchor
         follows = isinstance(regressor, FollowsMixin)
+        if not follows:
+            self._refuse_rectangular("fit the regressor again")
         if follows:
             before = regressor.__dict__.get("inverse_")
             regressor.partial_fit(X)
@@ -97,7 +101,7 @@ class StreamsMixin(FollowsMixin):
                 return self
         else:
             self._learn_proven(X)
-        if anchor is not None:
+        if anchor is not None and self._shape is None:
             stack = looked_at(self, X)
             moved = self._follow(*anchor.given, stack, _MAX_DISTANCE, _MAX_SHARE)
             if moved is not None:

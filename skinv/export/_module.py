@@ -122,6 +122,7 @@ def to_module(
         order = 2 if certified is None else certified.order
     check_order(order)
     dtype = _torch_dtype(dtype)
+    model._refuse_rectangular()
     plain = not n_refine and certified is None
     form = model._make_form()() if plain else model._model_form()
     return InverseModule(

@@ -1,4 +1,4 @@
-"""Proofs that a box of unequal half-widths around a matrix holds no singular matrix."""
+"""Proofs that a box of unequal half-widths around a matrix holds none without full rank."""
 
 import itertools
 
@@ -19,7 +19,7 @@ LEAST = 1e-150
 
 
 def beeck_margin(center: Center, half_widths: NDArray, units: Units) -> float:
-    """Return nearly the largest t with ρ(|A₀⁻¹|(Δ + t·uvᵀ)₊) < 1 proven, Δ the half-widths (n, n).
+    """Return nearly the largest t with ρ(|A₀⁻¹|(Δ + t·uvᵀ)₊) < 1 proven, Δ the half-widths (m, n).
 
     By so much all half-widths may still grow, in units u of rows and v of columns; a negative t
     says by how much they must shrink. It is positive wherever t = 0 is proven, whatever the units.
@@ -30,8 +30,7 @@ def beeck_margin(center: Center, half_widths: NDArray, units: Units) -> float:
         grown = np.maximum(half_widths + t * step, 0.0) * center.round_up
         return spectral_radius_below_one(center.absolute @ grown * center.round_up)
 
-    # At the lowest t nothing is left of the box; at the highest, changing one entry by t u_i v_j
-    # makes the centre itself singular.
+    # At the lowest t nothing is left of the box; at the highest, an entry of the diagonal is 1.
     low = -float((half_widths / step).max())
     high = 1.0 / max(float((np.abs(center.B.T) * step).max()), TINY)
     if regular(0.0):

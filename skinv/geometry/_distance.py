@@ -1,35 +1,35 @@
-"""How far a matrix is from the nearest singular one, and which one that is.
+"""How far a matrix is from the nearest one without full rank, and which one that is.
 
-All norms are of the flattened matrix: l1 the sum of absolute entries, l2 the Frobenius norm, linf
-the largest absolute entry. A nearest singular matrix differs from A by a matrix of rank one, which
-gives closed forms for l1 and l2, and for linf a maximum over sign vectors.
+Of square matrices these are the singular ones. All norms are of the flattened matrix: l1 the sum of
+absolute entries, l2 the Frobenius norm, linf the largest absolute entry. A nearest singular matrix
+differs from A by a matrix of rank one, which gives closed forms for l1 and l2, and for linf a
+maximum over sign vectors. Of matrices that are not square only l2 has one, and the same numbers of
+a one-sided inverse are lower bounds for the others.
 """
 
+import math
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._arrays.conversion import is_complex, real_array
+from .._arrays.conversion import is_complex, real_array, to_host
 from .._arrays.embedding import embed_complex
 from .._arrays.results import DistanceBounds
-from .._arrays.shapes import refuse_unsquare
+from .._arrays.shapes import refuse_flattened
 from .._arrays.warned import warn
 from .._linalg.workspace import pieces
 from ._enclosure import enclosed_inverse, smallest_singular_values, spectral_norms
 from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
+from ._signs import EXACT_ORDER, inf_to_one_norm
 
 NORMS = ("l1", "l2", "linf")
-# Largest order at which all 2^(n-1) sign vectors are tried.
-EXACT_ORDER = 20
-# Sums held at once while sign vectors are tried: 4 MB, to stay in the cache.
-_CHUNK = 2**19
 # Entries of the matrices that are bounded at once.
 _BLOCK = 2**21
 
 
 class DistanceBoundWarning(UserWarning):
-    """A linf distance is a proven lower bound, because the exact one is out of reach.
+    """A distance is a proven lower bound, because the exact one is out of reach.
 
     Examples
     --------
@@ -47,9 +47,11 @@ def distance_to_singularity(A: ArrayLike, norm: str = ..., *, return_bounds: boo
 def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bool = False) -> Any:
     """Return the distance of each matrix to the nearest singular matrix.
 
+    Of matrices that are not square, to the nearest one without full rank.
+
     Parameters
     ----------
-    A : array-like of shape (n, n) or (..., n, n)
+    A : array-like of shape (n, n) or (..., m, n)
         One matrix, or a stack of them. Rows of flattened matrices must be reshaped first:
         ``X.reshape(-1, n, n)``. In l2 they may be complex: the distance is that to the singular
         complex matrices.
@@ -64,8 +66,8 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
         The distances, float64. NaN for a matrix that is not finite, and 0 for one that could not
         be shown to be regular: for every singular one, and maybe for one within rounding of it.
         They are exact up to rounding, an absolute error of a small multiple of n eps ‖A‖, except in
-        linf for n > 20, where the problem is NP-hard: then they are lower bounds, and a
-        :class:`DistanceBoundWarning` says so.
+        linf for n > 20, where the problem is NP-hard, and in linf and l1 for matrices that are not
+        square: then they are lower bounds, and a :class:`DistanceBoundWarning` says so.
     bounds : DistanceBounds
         A Bunch, only if `return_bounds`, and without the warning: ``lower`` and ``upper``, shaped
         like the distances, and ``exact``, True where the two are the distance itself up to
@@ -76,7 +78,8 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     Raises
     ------
     ValueError
-        If `A` is not a matrix or stack of square matrices, or `norm` is unknown.
+        If `A` is not a matrix or stack of matrices, for rows (n_samples, n*n), or if `norm` is
+        unknown.
 
     Notes
     -----
@@ -87,6 +90,11 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     d_linf <= d_l2 <= d_l1 <= n d_l2. The inverses are enclosed by their residuals, and the singular
     values by those of the decomposition. In l2 the distance itself is taken from LAPACK, and only
     if it is within a backward error of 8 n eps σ_max is the matrix asked to be shown regular.
+
+    Of a matrix (m, n) that is not square the smallest singular value is the distance in l2, too. In
+    l1 and linf the same numbers of any one-sided inverse B, AB = I or BA = I, are lower bounds, by
+    the same argument: here B is near the pseudo-inverse. The upper bounds are √(mn) σ_min and
+    σ_min.
 
     Examples
     --------
@@ -100,12 +108,14 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     """
     check_distance_norm(norm)
     if norm == "l2" and is_complex(A):
-        A = embed_complex(A)
+        A = np.asarray(to_host(A))
+        refuse_flattened(A)
+        A = embed_complex(A[None])[0]
     stack, shape = check_stack(A)
-    n = stack.shape[-1]
+    m, n = stack.shape[1:]
     good = np.isfinite(stack).all(axis=(1, 2))
     scaled, exponent, lost = unit_scale(stack[good])
-    exact = norm != "linf" or n <= EXACT_ORDER
+    exact = _is_exact(norm, m, n)
     lower = np.full(len(stack), np.nan)
     if return_bounds:
         upper = lower.copy()
@@ -119,9 +129,12 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     with np.errstate(over="ignore", under="ignore"):  # an l1 distance may exceed float64: inf
         lower[good] = np.ldexp(distance, exponent)
     if not exact:
+        why = f"distance to singularity is NP-hard; for n = {n} > {EXACT_ORDER}"
+        if m != n:
+            why = f"distance of matrices of shape ({m}, {n}) has a closed form in norm='l2' only;"
         warn(
-            f"The linf distance to singularity is NP-hard; for n = {n} > {EXACT_ORDER} these are "
-            f"proven lower bounds. Pass return_bounds=True for both bounds and no warning.",
+            f"The {norm} {why} these are proven lower bounds. Pass return_bounds=True for both "
+            f"bounds and no warning.",
             DistanceBoundWarning,
         )
     return _shaped(lower, shape)
@@ -130,16 +143,18 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
 def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     """Return the singular matrix nearest to each matrix.
 
+    Of matrices that are not square, in l2, the nearest one without full rank.
+
     Parameters
     ----------
-    A : array-like of shape (n, n) or (..., n, n)
+    A : array-like of shape (n, n) or (..., m, n)
         One matrix, or a stack of them.
     norm : {"l1", "l2", "linf"}, default="l2"
         Norm of the flattened difference.
 
     Returns
     -------
-    ndarray of shape (n, n) or (..., n, n), float64
+    ndarray of shape (n, n) or (..., m, n), float64
         A plus a perturbation of rank one. In linf for n > 20 the nearest one found by a local
         search, at the upper bound of :func:`distance_to_singularity`, with a
         :class:`DistanceBoundWarning`. A singular matrix is its own answer; NaN stays NaN.
@@ -147,7 +162,8 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If `A` is not a matrix or stack of square matrices, or `norm` is unknown.
+        If `A` is not a matrix or stack of matrices, for rows (n_samples, n*n), for an unknown
+        `norm`, and for "l1" and "linf" if matrices are not square.
 
     Notes
     -----
@@ -163,7 +179,12 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     """
     check_distance_norm(norm)
     stack, shape = check_stack(A)
-    n = stack.shape[-1]
+    m, n = stack.shape[1:]
+    if m != n and norm != "l2":
+        raise ValueError(
+            f"Got matrices of shape ({m}, {n}) with norm={norm!r}, but only the nearest in "
+            f"norm='l2' is known of matrices that are not square."
+        )
     if norm == "linf" and n > EXACT_ORDER:
         warn(
             f"The nearest singular matrix in linf is NP-hard to find; for n = {n} > {EXACT_ORDER} "
@@ -176,7 +197,7 @@ def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
     scaled += _nearest_perturbation(scaled, norm)
     with np.errstate(over="ignore", under="ignore"):  # it may exceed the largest float64: inf
         out[good] = np.ldexp(scaled, exponent[:, None, None])
-    return out.reshape(*shape, n, n)
+    return out.reshape(*shape, m, n)
 
 
 def check_distance_norm(norm: str) -> None:
@@ -186,10 +207,15 @@ def check_distance_norm(norm: str) -> None:
 
 
 def check_stack(A: ArrayLike) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    """Return A as a float64 stack (m, n, n) and its leading shape, or raise a ValueError."""
+    """Return A as a float64 stack (k, m, n) and its leading shape, or raise a ValueError."""
     A = real_array(A, "A")
-    refuse_unsquare(A)
+    refuse_flattened(A)
     return A.reshape(-1, *A.shape[-2:]), A.shape[:-2]
+
+
+def _is_exact(norm: str, m: int, n: int) -> bool:
+    """Whether distances of matrices (m, n) are known, and not only bounds."""
+    return norm == "l2" or (m == n and (norm == "l1" or n <= EXACT_ORDER))
 
 
 def _shaped(values: NDArray[np.float64], shape: tuple[int, ...]) -> Any:
@@ -203,19 +229,23 @@ def distance_bounds(A: NDArray, lost: NDArray, norm: str) -> tuple[NDArray, NDAr
     the matrix does, so that what its entries lost comes off, and on.
     """
     found = np.zeros((3, len(A)))
-    for block in pieces(len(A), A.shape[-1], 1, _BLOCK):
+    m, n = A.shape[1:]
+    for block in pieces(len(A), max(m, n), 1, _BLOCK):
         with np.errstate(all="ignore"):
             found[:, block] = (
                 _l2_bounds(A[block]) if norm == "l2" else _inverse_bounds(A[block], norm)
             )
     distance, lower, upper = found
     size = np.abs(A)
-    zero = np.minimum(size.max(axis=1), size.max(axis=2)).min(axis=1) == 0
+    zero = np.zeros(len(A), dtype=bool)  # a row, or column, of zeros
+    for axis in range(1, 3):
+        if A.shape[axis] == min(m, n):
+            zero |= size.max(axis=3 - axis).min(axis=1) == 0
     lower = below(np.where(zero, 0.0, lower) - lost)
     upper = np.where(zero, lost, above(upper + lost))
     lower = np.maximum(np.where(np.isfinite(lower), lower, 0.0), 0.0)
     upper = np.where(np.isnan(upper), np.inf, upper)
-    if norm == "linf" and A.shape[-1] > EXACT_ORDER:
+    if not _is_exact(norm, m, n):
         distance = lower
     return np.where(lower > 0, np.clip(distance, lower, upper), 0.0), lower, upper
 
@@ -224,38 +254,44 @@ def _l2_bounds(A: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     """Return l2 distances, and bounds before anything that A lost."""
     lower, upper = smallest_singular_values(A)
     unsure = np.flatnonzero(~(lower > 0))
-    if unsure.size:  # σ_min = 1/‖A⁻¹‖₂
+    if unsure.size:  # σ_min = 1/‖A⁻¹‖₂, and at least that for one-sided inverses
         low, high = spectral_norms(*enclosed_inverse(A[unsure]))
         lower[unsure] = (1 - 8 * UNIT) / high
-        upper[unsure] = np.fmin(upper[unsure], _reciprocal_above(low))
+        if A.shape[1] == A.shape[2]:
+            upper[unsure] = np.fmin(upper[unsure], _reciprocal_above(low))
     return 0.5 * (lower + upper), lower, upper
 
 
 def _inverse_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
     """Return l1 or linf distances by the inverse, and bounds before anything that A lost."""
-    n = A.shape[-1]
+    m, n = A.shape[1:]
+    if m < n:
+        return _inverse_bounds(A.swapaxes(1, 2), norm)
     B, error = enclosed_inverse(A)
     regular = np.flatnonzero(np.isfinite(error).all(axis=(1, 2)))
     distance, lower, upper = np.zeros(len(A)), np.zeros(len(A)), np.full(len(A), np.inf)
     B, error = B[regular], error[regular]
     size = np.abs(B)
-    total = (size + error).sum(axis=(1, 2)) * (1 + (n * n + 4) * UNIT)
+    total = (size + error).sum(axis=(1, 2)) * (1 + (m * n + 4) * UNIT)
     if norm == "l1":
         value, low, high = (part.max(axis=(1, 2)) for part in (size, size - error, size + error))
     else:
-        value, _ = inf_to_one_norm(B)
-        # ‖Bs‖₁ is a sum of n² numbers ±B_ij, in some order.
-        off = error.sum(axis=(1, 2)) * (1 + 2 * n * n * UNIT) + 2 * n * n * UNIT * total
+        value, _ = inf_to_one_norm(B.swapaxes(1, 2) if m > n else B)
+        # ‖Bs‖₁ is a sum of mn numbers ±B_ij, in some order.
+        off = error.sum(axis=(1, 2)) * (1 + 2 * m * n * UNIT) + 2 * m * n * UNIT * total
         low, high = value - off, value + off if n <= EXACT_ORDER else total
     distance[regular] = 1 / value
-    lower[regular], upper[regular] = (1 - 8 * UNIT) / high, _reciprocal_above(low)
-    inexact = norm == "linf" and n > EXACT_ORDER
+    lower[regular] = (1 - 8 * UNIT) / high
+    if m == n:
+        upper[regular] = _reciprocal_above(low)
+    inexact = m > n or (norm == "linf" and n > EXACT_ORDER)
     unsure = np.flatnonzero(inexact | ~(np.isfinite(upper) & (lower > 0)))
-    if unsure.size:  # d_linf <= σ_min, d_linf >= σ_min/n, d_l1 <= n σ_min
+    if unsure.size:  # d_linf <= σ_min <= d_l1 <= √(mn) σ_min, and d_linf >= σ_min/√(mn)
         sigma, most = smallest_singular_values(A[unsure])
-        ratio = (1 / n, 1) if norm == "linf" else (1, n)
+        wide = math.sqrt(m * n)
+        ratio = (1 / wide, 1) if norm == "linf" else (1, wide)
         lower[unsure] = np.fmax(lower[unsure], below(sigma * ratio[0]) * (1 - 4 * UNIT))
-        upper[unsure] = np.fmin(upper[unsure], above(most * ratio[1]))
+        upper[unsure] = np.fmin(upper[unsure], above(most * ratio[1]) * (1 + 4 * UNIT))
     return distance, lower, upper
 
 
@@ -268,7 +304,7 @@ def _singular_values(A: NDArray, lost: NDArray) -> NDArray:
     """Return the smallest singular values, and 0 for what cannot be shown to be regular."""
     sigma = np.linalg.svd(A, compute_uv=False)
     least = np.array(sigma[..., -1])
-    doubt = np.flatnonzero(least <= 16 * A.shape[-1] * UNIT * sigma[..., 0] + lost)
+    doubt = np.flatnonzero(least <= 16 * max(A.shape[1:]) * UNIT * sigma[..., 0] + lost)
     if doubt.size:
         _, lower, upper = distance_bounds(A[doubt], lost[doubt], "l2")
         least[doubt] = np.where(lower > 0, np.clip(least[doubt], lower, upper), 0.0)
@@ -276,9 +312,9 @@ def _singular_values(A: NDArray, lost: NDArray) -> NDArray:
 
 
 def _nearest_perturbation(A: NDArray[np.float64], norm: str) -> NDArray:
-    """Return the smallest E with A + E singular, for finite A of shape (m, n, n)."""
+    """Return the smallest E with A + E singular, for finite A of shape (k, m, n)."""
     if norm == "l2":
-        U, s, Vt = np.linalg.svd(A)
+        U, s, Vt = np.linalg.svd(A, full_matrices=False)
         return -s[:, -1, None, None] * U[:, :, -1:] * Vt[:, -1:, :]
     E, n = np.zeros(A.shape), A.shape[-1]
     B = enclosed_inverse(A)[0]
@@ -292,74 +328,3 @@ def _nearest_perturbation(A: NDArray[np.float64], norm: str) -> NDArray:
         t = np.where((B @ s[:, :, None])[:, :, 0] < 0, -1.0, 1.0)
         E[regular] = -s[:, :, None] * t[:, None, :] / largest[:, None, None]
     return E
-
-
-def inf_to_one_norm(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return max over sign vectors s of ‖Bs‖₁ and a maximiser, for each B of a stack (m, n, n).
-
-    Exact for n <= 20, the value at the best sign vector of a local search beyond.
-    """
-    return _enumerate_signs(B) if B.shape[-1] <= EXACT_ORDER else _search_signs(B)
-
-
-def _sign_vectors(k: int) -> NDArray[np.float64]:
-    """All 2^k sign vectors of length k, as columns."""
-    return 1.0 - 2.0 * ((np.arange(2**k) >> np.arange(k)[:, None]) & 1).astype(np.float64)
-
-
-def _enumerate_signs(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Try all sign vectors, up to the overall sign.
-
-    s = (p, q) is split in the middle and Bs = B_p p + B_q q, so 2^(n/2) products suffice, and each
-    of the 2^(n-1) vectors then costs n additions of absolute values, as in Gray-code order, but in
-    array operations.
-    """
-    m, n = B.shape[0], B.shape[-1]
-    h = (n + 1) // 2
-    first = np.vstack([np.ones(2 ** (h - 1)), _sign_vectors(h - 1)])  # s_0 = +1
-    second = _sign_vectors(n - h)
-    norms, signs = np.empty(m), np.empty((m, n))
-    for piece in pieces(m, 1, 2 ** (n - 1), _CHUNK):
-        block = B[piece]
-        P, Q = block[:, :, :h] @ first, block[:, :, h:] @ second
-        total = np.zeros((len(block), first.shape[1], second.shape[1]))
-        for k in range(n):
-            total += np.abs(P[:, k, :, None] + Q[:, k, None, :])
-        flat = total.reshape(len(block), -1)
-        best = flat.argmax(axis=1)
-        norms[piece] = flat[np.arange(len(block)), best]
-        i, j = np.divmod(best, second.shape[1])
-        signs[piece] = np.vstack([first[:, i], second[:, j]]).T
-    return norms, signs
-
-
-def _search_signs(B: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Local search: alternating maximisation from n + 1 starts, then single flips.
-
-    ‖Bs‖₁ = max over t of tᵀBs; maximising over t and s in turn never lowers it. A heuristic: its
-    value is a lower bound of the norm, hence an upper bound of the distance.
-    """
-    m, n = B.shape[0], B.shape[-1]
-    norms, signs = np.empty(m), np.empty((m, n))
-    for k, Bk in enumerate(B):
-        leading = np.linalg.svd(Bk)[2][0]
-        S = np.where(np.vstack([Bk, leading]) < 0, -1.0, 1.0)  # a start per row
-        value = np.abs(S @ Bk.T).sum(axis=1)
-        while True:
-            T = np.where(S @ Bk.T < 0, -1.0, 1.0)
-            S_new = np.where(T @ Bk < 0, -1.0, 1.0)
-            value_new = np.abs(S_new @ Bk.T).sum(axis=1)
-            if not (value_new > value * (1 + 1e-12)).any():
-                break
-            S, value = S_new, value_new
-        s = S[value.argmax()]
-        y, best = Bk @ s, value.max()
-        while True:
-            flipped = np.abs(y[:, None] - 2.0 * Bk * s).sum(axis=0)
-            j = flipped.argmax()
-            if flipped[j] <= best * (1 + 1e-12):
-                break
-            y, best = y - 2.0 * Bk[:, j] * s[j], flipped[j]
-            s[j] = -s[j]
-        norms[k], signs[k] = np.abs(Bk @ s).sum(), s
-    return norms, signs

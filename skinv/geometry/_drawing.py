@@ -11,15 +11,15 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays.blocks import sample_by_blocks
 from .._arrays.conversion import namespace
 from .._arrays.results import RegionCertificate
-from .._arrays.shapes import as_stack
 from .._linalg.draws import DeviceDraws, HostDraws
-from .._linalg.products import exact_inverse
+from .._linalg.products import exact_pseudo_inverse
 from ..persistence import Fitted, PersistentMixin
 from ..structures import Structure
 from ._distance import distance_to_singularity
 from ._enclosure import common_units
 from ._regions import SHAPES, Draws, Ellipsoid, Region
 from ._regularity import prove_region
+from ._shapes import Shape
 
 # A region of which less than this share is at least min_distance from singular is refused.
 _MIN_ACCEPTANCE = 1e-3
@@ -43,11 +43,21 @@ class FittedRegion(PersistentMixin):
     @property
     def _structure(self) -> Structure | None:
         """The structure of the matrices that are feasible."""
+        return self._structure_of(self.center_.shape)
+
+    def _structure_of(self, shape: Shape) -> Structure | None:
         if not (self._is_complex or self._is_symmetric):
             return None
         return Structure.of(
-            self.n_features_in_, complex=self._is_complex, symmetric=self._is_symmetric
+            self.n_features_in_,
+            complex=self._is_complex,
+            symmetric=self._is_symmetric,
+            shape=shape,
         )
+
+    def _stack(self, rows: Any) -> Any:
+        """View rows as a stack of the region's matrices."""
+        return rows.reshape(len(rows), *self.center_.shape)
 
     @property
     def _region(self) -> Region:
@@ -86,7 +96,7 @@ class FittedRegion(PersistentMixin):
                 scaled = np.ldexp(rows, power)
                 same = (np.ldexp(scaled, -power) == rows).all(axis=1, keepdims=True)
             rows = np.where(same, scaled, rows)
-        return keeps_distance(as_stack(rows), self._distance_norm, self._min_distance)
+        return keeps_distance(self._stack(rows), self._distance_norm, self._min_distance)
 
     def _own_power(self) -> NDArray[np.int64]:
         """Return the exponents of powers of two that make entries of one size, as a row."""
@@ -173,8 +183,9 @@ class DrawsMixin(FittedRegion):
         Returns
         -------
         X, Y : ndarrays, tensors or dask arrays of shape (n_samples, n*n)
-            Matrices, and, only if `return_inverse`, their inverses. In an uncertified region
-            matrices closer than `min_distance` to a singular one are rejected, on the host.
+            Matrices, and, only if `return_inverse`, their inverses; of matrices (m, n) that are not
+            square their m*n entries, and those of their pseudo-inverses (n, m). In an uncertified
+            region matrices closer than `min_distance` to a singular one are rejected, on the host.
 
         Raises
         ------
@@ -202,7 +213,7 @@ class DrawsMixin(FittedRegion):
         if not return_inverse:
             return X
         # The inverse belongs to the matrix that is returned, rounding included.
-        inverse = exact_inverse(as_stack(X)).reshape(X.shape)
+        inverse = exact_pseudo_inverse(self._stack(X)).reshape(X.shape)
         return X, namespace(X).astype(inverse, X.dtype, copy=False)
 
     def _draw_on_device(self, n_samples: int, device: Any, dtype: Any) -> Any:
@@ -286,7 +297,8 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
     """Tell which matrices of a stack are regular and at least `min_distance` from singular ones.
 
     Regular are those that can be shown to be. Cheap bounds decide most: d_linf <= d_l2, and
-    1 / Σ|A⁻¹| <= d_linf. In linf for n > 20 only the lower bound counts.
+    1 / Σ|A⁻¹| <= d_linf. In linf for n > 20, and in l1 and linf for matrices that are not square,
+    only the lower bound counts.
     """
     smallest = distance_to_singularity(stack, "l2")
     keep = smallest > 0
@@ -299,7 +311,7 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
     unsure = np.flatnonzero(keep)
     if norm == "linf":
         with np.errstate(over="ignore"):
-            cheap = 1.0 / np.abs(exact_inverse(stack[unsure])).sum(axis=(1, 2))
+            cheap = 1.0 / np.abs(exact_pseudo_inverse(stack[unsure])).sum(axis=(1, 2))
         unsure = unsure[~(cheap >= min_distance)]
     if unsure.size:
         bounds = distance_to_singularity(stack[unsure], norm, return_bounds=True)
@@ -308,10 +320,17 @@ def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np
 
 
 def check_sampler(sampler: Any) -> None:
-    """Refuse what is no fitted sampler of a region."""
+    """Refuse what is no fitted sampler of a region of square matrices."""
     if not hasattr(sampler, "on_infeasible"):
         raise ValueError(
             f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
             f"expected."
         )
     check_is_fitted(sampler)
+    m, n = sampler.center_.shape
+    if m != n:
+        raise ValueError(
+            f"Got a region of matrices of shape ({m}, {n}), but one of square ones is expected. Of "
+            f"this estimators are fitted to samples, X.reshape(-1, {m}, {n}) for X of "
+            f"sample(...), and answers are proven one by one, by CertifiedInverse or skinv.pinv."
+        )

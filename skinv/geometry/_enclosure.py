@@ -1,4 +1,8 @@
-"""Inverses with a bound on their error, which proofs of distances and regions start from."""
+"""Inverses with a bound on their error, which proofs of distances and regions start from.
+
+Of matrices that are not square they are one-sided: right inverses, A·B = I, of wide matrices, and
+left ones, B·A = I, of tall ones. Any of them proves full rank.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +25,7 @@ def common_units(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     """
     rows, columns = unit_exponents(A)
     scaled = unit_scale(A[None], rows[:, None] + columns)[0][0]
-    inverse = exact_inverse(scaled)
+    (inverse,) = _inverses(scaled[None])
     if np.isfinite(inverse).all():
         further = unit_exponents(scaled, inverse)
         rows, columns = rows + further[0], columns + further[1]
@@ -29,15 +33,20 @@ def common_units(A: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
 
 
 def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return approximate inverses B of a stack (m, n, n), and entrywise bounds of |A⁻¹ − B|.
+    """Return approximate inverses B of a stack (k, m, n), and entrywise bounds of |A⁻¹ − B|.
 
-    Matrices are finite, and scaled so that their products do not overflow. B has no subnormal
-    entries, NaN for exactly singular matrices; the bounds are inf where none could be shown to be
-    regular. Where little or nothing is proven it is tried again in units in which rows and columns
-    are of one size.
+    Of matrices that are not square A⁻¹ is a one-sided inverse near the pseudo-inverse. Matrices are
+    finite, and scaled so that their products do not overflow. B has no subnormal entries, NaN for
+    exactly singular matrices; the bounds are inf where none could be shown to be regular. Where
+    little or nothing is proven it is tried again in units in which rows and columns are of one
+    size.
     """
+    m, n = A.shape[1:]
+    if m > n:
+        B, error = enclosed_inverse(A.swapaxes(1, 2))
+        return B.swapaxes(1, 2), error.swapaxes(1, 2)
     B, error = _enclose(A)
-    some = np.abs(A).max(axis=1).min(axis=1) > 0  # in each column
+    some = np.abs(A).max(axis=1 if m == n else 2).min(axis=1) > 0  # in each column, or row
     tight = error.max(axis=(1, 2)) <= _TIGHT * np.abs(B).max(axis=(1, 2))
     again = np.flatnonzero(~tight & some)
     if again.size:
@@ -63,6 +72,8 @@ def _own_units(A: NDArray) -> tuple[NDArray, NDArray]:
     rows = -np.frexp(np.abs(A).max(axis=2))[1].astype(np.int64)
     scaled = np.ldexp(A, rows[:, :, None])
     columns = -np.frexp(np.abs(scaled).max(axis=1))[1].astype(np.int64)
+    if A.shape[1] < A.shape[2]:
+        return rows, columns
     scaled = np.ldexp(scaled, columns[:, None, :])
     inverse = exact_inverse(scaled)
     good = np.flatnonzero(np.isfinite(inverse).all(axis=(1, 2)))
@@ -72,20 +83,26 @@ def _own_units(A: NDArray) -> tuple[NDArray, NDArray]:
     return rows, columns
 
 
+def _inverses(A: NDArray) -> NDArray:
+    """Return inverses, or pseudo-inverses in which no singular value is cut off, of a stack."""
+    return exact_inverse(A) if A.shape[1] == A.shape[2] else np.linalg.pinv(A, 0.0)
+
+
 def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
-    """Invert a stack as it is, with the errors.
+    """Invert a stack (k, m, n), m <= n, as it is, with the errors.
 
     LAPACK's inverse by elimination is the start; where its residual shows that pivots grew, the
     inverse by the singular value decomposition takes its place, and Newton-Schulz steps finish.
 
     With R = I − AB, |fl(R) − R| <= γ_{n+1}(|A||B| + I) (Higham 2002, section 3.5), and ρ a bound of
-    ‖R‖_F: if ρ < 1, A is regular, A⁻¹ − B = A⁻¹R = BR + (A⁻¹ − B)R, and so |A⁻¹ − B| <= |B||R| +
-    ‖B‖_F ρ²/(1 − ρ). A last factor covers the rounding of the bound itself, and what is added in
-    units of the smallest normal number all underflow, gradual or not.
+    ‖R‖_F: if ρ < 1, A has full rank, and with A⁻¹ = B(I − R)⁻¹, a right inverse, A⁻¹ − B = A⁻¹R =
+    BR + (A⁻¹ − B)R, and so |A⁻¹ − B| <= |B||R| + ‖B‖_F ρ²/(1 − ρ). A last factor covers the
+    rounding of the bound itself, and what is added in units of the smallest normal number all
+    underflow, gradual or not.
     """
-    n = A.shape[-1]
-    eye = np.eye(n)
-    B = _without_subnormal(exact_inverse(A))
+    m, n = A.shape[1:]
+    eye = np.eye(m)
+    B = _without_subnormal(_inverses(A))
     with np.errstate(all="ignore"):
         R, bound, rho = _residual(A, B, eye)
         lost = np.flatnonzero(~(rho < 0.5))
@@ -116,11 +133,10 @@ def _without_subnormal(B: NDArray) -> NDArray:
 
 def frobenius(stack: NDArray) -> NDArray:
     """Bound Frobenius norms from above; no square over- or underflows."""
-    n = stack.shape[-1]
     largest = np.abs(stack).max(axis=(1, 2), initial=0.0)
     unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
     size = np.linalg.norm(stack / unit[:, None, None], axis=(1, 2)) * unit
-    return size * (1 + (n * n + 8) * UNIT) + TINY
+    return size * (1 + (stack.shape[1] * stack.shape[2] + 8) * UNIT) + TINY
 
 
 def _residual(
@@ -158,10 +174,11 @@ def _singular_values(A: NDArray, place: int) -> tuple[NDArray, NDArray]:
 
     Of U, s, V nothing is believed. If ‖I − UᵀU‖ <= α, ‖I − VVᵀ‖ <= β and ‖A − U diag(s) V‖ <= δ,
     then the singular values of the product are those of s times at most √((1 ± α)(1 ± β)), and
-    those of A differ by at most δ from them (Weyl). Entries are below 1 in absolute value.
+    those of A differ by at most δ from them (Weyl). Entries are below 1 in absolute value. Columns
+    of U, and rows of V, are as many as there are singular values.
     """
-    U, s, V = np.linalg.svd(A)
-    eye = np.eye(A.shape[-1])
+    U, s, V = np.linalg.svd(A, full_matrices=False)
+    eye = np.eye(s.shape[1])
     alpha = _residual(U.transpose(0, 2, 1), U, eye, 8)[2]
     beta = _residual(V, V.transpose(0, 2, 1), eye, 8)[2]
     delta = _residual(U * s[:, None, :], V, A, 8)[2]
@@ -173,11 +190,15 @@ def _singular_values(A: NDArray, place: int) -> tuple[NDArray, NDArray]:
 
 
 class Center:
-    """A centre A₀ (A, off by `lost` in all), A₀⁻¹ within B ± error, and a bound of σ_min(A₀)."""
+    """A centre A₀ (A, off by `lost` in all), A₀⁻¹ within B ± error, and a bound of σ_min(A₀).
+
+    Tall centres (m, n) have left inverses (n, m) in the place of A₀⁻¹.
+    """
 
     def __init__(self, A: NDArray, B: NDArray, error: NDArray, lost: float = 0.0):
         self.A, self.B, self.lost = A, B, lost
-        self.n = len(A)
+        self.n = len(A)  # the larger number, of rows
+        self.is_square = A.shape[0] == A.shape[1]
         self.sigma = float(smallest_singular_values(A[None])[0][0])
         self.round_up = 1 + 16 * self.n * self.n * UNIT
         if lost:  # A₀⁻¹ − A⁻¹ = −A₀⁻¹FA⁻¹, and no entry of A₀⁻¹ is above m / (1 − lost·m)

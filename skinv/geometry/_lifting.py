@@ -1,4 +1,4 @@
-"""The nearest matrix that keeps a distance from the singular ones."""
+"""The nearest matrix that keeps a distance from those without full rank."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,9 +11,11 @@ from ._rounding import unit_scale
 def nearest_regular(A: ArrayLike, min_distance: float) -> NDArray[np.float64]:
     """Return the nearest matrix that is at least `min_distance` away from the singular ones.
 
+    From those without full rank, if matrices are not square.
+
     Parameters
     ----------
-    A : array-like of shape (n, n) or (..., n, n)
+    A : array-like of shape (n, n) or (..., m, n)
         One matrix, or a stack of them.
     min_distance : float
         Distance to the nearest singular matrix to keep, in l2, which is the smallest singular value
@@ -21,7 +23,7 @@ def nearest_regular(A: ArrayLike, min_distance: float) -> NDArray[np.float64]:
 
     Returns
     -------
-    ndarray of shape (n, n) or (..., n, n), float64
+    ndarray of shape (n, n) or (..., m, n), float64
         The nearest matrices, in the l2 norm of the flattened difference (the Frobenius norm). Their
         smallest singular values are at least `min_distance` up to a small multiple of n eps ‖A‖.
         Matrices whose computed ones are at least that already come back as they are, bit for bit,
@@ -30,8 +32,8 @@ def nearest_regular(A: ArrayLike, min_distance: float) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If `A` is not a real matrix or stack of square matrices, or `min_distance` is not a finite
-        number >= 0.
+        If `A` is not a real matrix or stack of matrices, for rows (n_samples, n*n), or if
+        `min_distance` is not a finite number >= 0.
 
     See Also
     --------
@@ -57,7 +59,6 @@ def nearest_regular(A: ArrayLike, min_distance: float) -> NDArray[np.float64]:
             f"Got min_distance={min_distance!r}, but it must be a finite number and >= 0."
         )
     min_distance = float(keep)
-    n = stack.shape[-1]
     out = stack.copy()
     good = np.flatnonzero(np.isfinite(stack).all(axis=(1, 2)))
     # In units of the larger of matrix and distance, a power of two.
@@ -65,10 +66,10 @@ def nearest_regular(A: ArrayLike, min_distance: float) -> NDArray[np.float64]:
     _, other, _ = unit_scale(np.full((1, 1, 1), min_distance))
     unit = np.maximum(own, other) if min_distance > 0 else own
     scaled = np.ldexp(stack[good], -unit[:, None, None])
-    U, s, Vt = np.linalg.svd(scaled)
+    U, s, Vt = np.linalg.svd(scaled, full_matrices=False)
     lift = np.maximum(np.ldexp(min_distance, -unit[:, None]) - s, 0.0)
     short = np.flatnonzero(lift.any(axis=1))
     with np.errstate(over="ignore", under="ignore"):  # it may exceed the largest float64: inf
         lifted = scaled[short] + (U[short] * lift[short, None, :]) @ Vt[short]
         out[good[short]] = np.ldexp(lifted, unit[short, None, None])
-    return out.reshape(*shape, n, n)
+    return out.reshape(*shape, *stack.shape[1:])

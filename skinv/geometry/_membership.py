@@ -10,10 +10,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from .._arrays.blocks import by_blocks
 from .._arrays.conversion import as_given, is_dask, to_host
 from .._arrays.rows import list_rows, refuse_nonfinite, refuse_rows
-from .._arrays.shapes import Layout, flatten_stack
+from .._arrays.shapes import Layout
 from .._arrays.validation import refuse_other_order, validate_rows
 from .._arrays.warned import warn
 from ._drawing import FittedRegion
+from ._shapes import matrix_rows, refuse_other_shape
 
 
 class MembershipMixin(FittedRegion):
@@ -27,7 +28,7 @@ class MembershipMixin(FittedRegion):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed.
 
         Returns
@@ -47,7 +48,7 @@ class MembershipMixin(FittedRegion):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed, and infeasible.
 
         Returns
@@ -79,14 +80,14 @@ class MembershipMixin(FittedRegion):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Matrices.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             Targets, resampled alongside.
 
         Returns
         -------
-        X_resampled : array-like of shape (n_kept, n*n) or (n_kept, n, n)
+        X_resampled : array-like of shape (n_kept, n*n), (n_kept, n, n) or (n_kept, m, n)
         y_resampled : array-like or None
             Only the kept rows, in the container they came in.
 
@@ -149,6 +150,9 @@ class MembershipMixin(FittedRegion):
 
     def _validated(self, X: Any) -> tuple[NDArray, Layout]:
         check_is_fitted(self)
-        rows, layout = flatten_stack(to_host(X))
+        given = to_host(X)
+        rows, layout, shape = matrix_rows(given)
+        refuse_other_shape(given, shape, self.center_.shape, self._is_complex)
         refuse_other_order(X, rows, self.n_features_in_, type(self).__name__)
-        return validate_rows(self, rows, reset=False, allow_nonfinite=True), layout
+        rows = validate_rows(self, rows, reset=False, square=False, allow_nonfinite=True)
+        return rows, layout

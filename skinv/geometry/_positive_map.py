@@ -1,7 +1,8 @@
 """Proof that Σ z_k S_k cannot make a matrix singular: a metric in which it contracts.
 
 With B the inverse of A and M_k = B S_k, A + Σ z_k S_k = A (I + Σ z_k M_k) is regular where
-‖Σ z_k M_k‖ < 1 in *some* operator norm. In the metric ‖x‖_P² = xᵀPx of a positive definite P
+‖Σ z_k M_k‖ < 1 in *some* operator norm. If A is tall, and B a left inverse, B (A + Σ z_k S_k) =
+I + Σ z_k M_k says that the rank is full. In the metric ‖x‖_P² = xᵀPx of a positive definite P
 
     ‖Σ z_k M_k x‖_P <= Σ |z_k| ‖M_k x‖_P <= ‖z‖₂ (Σ ‖M_k x‖_P²)^½ = ‖z‖₂ (xᵀΦ(P)x)^½,
 
@@ -77,16 +78,16 @@ def contraction(
 
     That holds for all |F| <= slack, entry by entry, S of entries off by up to 4 units roundoff, and
     any G and H; an eps in `fixed` is for the rounding of 1 − r. The loss is ‖G‖₂‖H‖₂. If r < 1 the
-    matrix is regular: with E the difference to I, its inverse is H(I − E)⁻¹G, so that
-    σ_min >= (1 − r) / loss.
+    matrix (m, n), m >= n, has full rank: with E the difference to I, a left inverse of it, and of
+    square ones the inverse, is H(I − E)⁻¹G, so that σ_min >= (1 − r) / loss.
 
-    The two products have an error of at most γ_2n |G||A||H| (Higham 2002, section 3.5), and
+    The two products have an error of at most γ_2m |G||A||H| (Higham 2002, section 3.5), and
     |Σ z_k S_k| <= ‖z‖₂ (Σ S_k²)^½ entrywise. Of LAPACK's singular values a backward error of a
-    small multiple of n (n + rank) eps σ_max is assumed.
+    small multiple of m (m + rank) eps σ_max is assumed.
     """
-    n = len(A)
-    up = 1 + 8 * n * (n + len(S)) * EPS
-    gamma = (2 * n + 8) * EPS
+    m, n = A.shape
+    up = 1 + 8 * m * (m + len(S)) * EPS
+    gamma = (2 * m + 8) * EPS
     size = np.sqrt(np.sum(S * S, axis=0))
     off = np.abs(np.eye(n) - G @ A @ H) + EPS * np.eye(n)
     off += np.abs(G) @ (gamma * np.abs(A) + slack) @ np.abs(H)
@@ -99,7 +100,7 @@ def contraction(
 def loss_in(units: Units, G: NDArray, H: NDArray) -> float:
     """Bound ‖G D₁‖₂‖D₂ H‖₂ from above: the loss where σ_min is that of D₁⁻¹AD₂⁻¹.
 
-    Whose inverse is D₂H(I − E)⁻¹GD₁.
+    Whose inverse, or left inverse, is D₂H(I − E)⁻¹GD₁.
     """
     u, v = units
     up = 1 + 8 * len(u) ** 2 * EPS
@@ -107,7 +108,7 @@ def loss_in(units: Units, G: NDArray, H: NDArray) -> float:
 
 
 def tensor_norm_bound(T: NDArray) -> float:
-    """Bound ‖Σ z_k T_k‖₂ over ‖z‖₂ = 1 from above, for T of shape (rank, n, n).
+    """Bound ‖Σ z_k T_k‖₂ over ‖z‖₂ = 1 from above, for T of shape (rank, m, n).
 
     Σ_kij z_k u_i T_kij v_j over unit z, u, v is at most the spectral norm of each unfolding of the
     tensor into a matrix, because two of the three vectors make one unit vector z⊗u, z⊗v or u⊗v.

@@ -1,22 +1,22 @@
 """Proofs that a region around a matrix holds no singular matrix.
 
-A region is center + { E : N(E) <= radius } for a norm N of the flattened perturbation: a box (with
-one half-width or one per entry), an l2 or l1 ball, or the ellipsoid of a covariance. Its *margin*
-is a proven lower bound on what is left of the distance to the singular matrices after the radius
-and a safety distance are taken off. Tests are sufficient, most not necessary: a negative margin
-says "not proven".
+Of matrices that are not square, none without full rank. A region is center + { E : N(E) <= radius }
+for a norm N of the flattened perturbation: a box (with one half-width or one per entry), an l2 or
+l1 ball, or the ellipsoid of a covariance. Its *margin* is a proven lower bound on what is left of
+the distance to the singular matrices after the radius and a safety distance are taken off. Tests
+are sufficient, most not necessary: a negative margin says "not proven".
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.conversion import real_array, subnormal
 from .._arrays.results import RegionCertificate
 from ._boxes import LEAST, VERTEX_ORDER, beeck_margin, vertex_margin
-from ._distance import EXACT_ORDER, distance_bounds
-from ._enclosure import Center, common_units
+from ._distance import distance_bounds
+from ._enclosure import Center, spectral_norms
 from ._positive_map import (
     contraction,
     loss_in,
@@ -27,7 +27,8 @@ from ._positive_map import (
     weights_in,
 )
 from ._rounding import EPS, SQUARED, TINY, below, scaled_down, scaled_up
-from ._scaled import LARGEST_INVERSE, ScaledRegion, checked, refuse_singular, scaled
+from ._scaled import LARGEST_INVERSE, ScaledRegion, checked, refuse_singular, region_units, scaled
+from ._signs import EXACT_ORDER
 from ._subdivision import subdivided_margin
 
 # Shares of the identity in the metrics that are tried, from the l2 norm to nearly the best one.
@@ -50,15 +51,16 @@ def region_margin(
 
     Parameters
     ----------
-    center : array-like of shape (n, n)
-        The nonsingular centre of the region.
-    radius : float or array-like of shape (n, n)
+    center : array-like of shape (n, n) or (m, n)
+        The nonsingular centre of the region, or one of full rank: all is about the matrices
+        without full rank then.
+    radius : float or array-like of the shape of `center`
         Radius of the region; an array of half-widths with ``norm="linf"`` only.
     norm : {"linf", "l2", "l1", "mahalanobis"}, default="linf"
         Norm of the flattened perturbation.
     min_distance : float, default=0.0
         Distance to keep from the singular matrices, in the same norm (in l2 for "mahalanobis").
-    axes : array-like of shape (rank, n*n), default=None
+    axes : array-like of shape (rank, m*n), default=None
         For "mahalanobis": semi-axes of the ellipsoid of radius 1, as rows.
 
     Returns
@@ -70,8 +72,8 @@ def region_margin(
     Raises
     ------
     ValueError
-        For a singular or non-finite centre, a negative radius or `min_distance`, a radius or axes
-        of the wrong shape, or an unknown norm.
+        For a singular, rank-deficient or non-finite centre, a negative radius or `min_distance`, a
+        radius or axes of the wrong shape, or an unknown norm.
 
     See Also
     --------
@@ -144,6 +146,12 @@ def region_certificate(
     whether boxes and ellipsoids are regular, that is certified with ``min_distance=0``, but where
     only a test in a fixed norm shows it; distances, and radii of balls, are in the caller's units.
 
+    Of matrices that are not square, which are looked at with at least as many rows as columns,
+    transposed if need be, B is a left inverse: the pseudo-inverse, up to rounding, in the caller's
+    units, or where rows are scaled such that deviations in them are of one size. All tests are the
+    same but those by determinants, and sufficient only; 1/‖B‖₂ is in the place of the second
+    σ_min(A₀), and the distance of the centre in l1 and linf is a lower bound.
+
     Inverse and singular values of the centre are enclosed, not guessed, and every margin is rounded
     down, in any floating-point mode, so a region that touches the singular set is not certified. Of
     LAPACK's largest singular values, for spectral norms, a small relative error is assumed.
@@ -180,7 +188,10 @@ def prove_region(
     # What a mode may take for zero is not to be lost.
     least = TINY if bool(subnormal(keep[None])[0]) else min_distance
     given = checked(center, radius, norm, axes)
-    plain, common = scaled(*given, thickness), scaled(*given, thickness, common_units(given[0]))
+    told = given[1]
+    if given[0].shape[0] < given[0].shape[1]:
+        given, thickness = _transposed(*given), np.transpose(thickness)
+    plain, common = scaled(*given, thickness), scaled(*given, thickness, region_units(*given))
     refuse_singular(common.center)
     with np.errstate(all="ignore"):
         of = _of_ellipsoid if norm == "mahalanobis" else _of_ball
@@ -194,9 +205,16 @@ def prove_region(
         test=test,
         margins=margins,
         norm=norm,
-        radius=float(given[1]) if given[1].ndim == 0 else given[1],
+        radius=float(told) if told.ndim == 0 else told,
         min_distance=min_distance,
     )
+
+
+def _transposed(
+    A: NDArray, radius: NDArray, S: NDArray | None
+) -> tuple[NDArray, NDArray, NDArray | None]:
+    """Return centre, radius and axes of the transposed matrices."""
+    return A.T.copy(), radius.T.copy(), None if S is None else S.swapaxes(1, 2).copy()
 
 
 def _of_ball(
@@ -205,7 +223,8 @@ def _of_ball(
     """Return the margins of a ball or box by each test, and bounds of the centre's distance."""
     low, upper = _distances(plain.center, norm)
     name = "distance of the centre"
-    if norm == "linf" and plain.center.n > EXACT_ORDER:
+    m, n = plain.center.A.shape
+    if (m > n and norm != "l2") or (norm == "linf" and n > EXACT_ORDER):
         name += " (lower bound)"
     found = {name: float(below(low - plain.radius.max()))}
     margins = _rounded_down(found, plain.unit, least)
@@ -258,7 +277,7 @@ def _box_margins(region: ScaledRegion) -> dict[str, float]:
         half_widths = np.nextafter(half_widths + center.lost, np.inf)
     beeck = beeck_margin(center, half_widths, region.units)
     margins = {"spectral radius (Beeck)": beeck}
-    if center.n <= VERTEX_ORDER:
+    if center.is_square and center.n <= VERTEX_ORDER:
         rohn = vertex_margin(center, half_widths, beeck, region.units)
         margins["vertex determinants (Rohn)"] = rohn
     left = center.sigma - float(np.linalg.norm(half_widths, 2)) * up
@@ -279,9 +298,13 @@ def _fixed_norm_margins(region: ScaledRegion, distance: float) -> tuple[dict[str
     rounding += np.linalg.norm(center.error) * size
     rounding += np.linalg.norm(center.absolute) * region.axes_lost
     stretch = (tensor_norm_bound(center.B @ S) + float(rounding)) * up
+    kept = distance  # 1/‖B‖₂, for B near the pseudo-inverse
+    if not center.is_square:
+        _, (high,) = spectral_norms(center.B[None], center.error[None])
+        kept = float(below(1 / high)) * (1 - EPS)
     margins = {
         "smallest singular value (Weyl)": distance - (radius * size + region.lost) * up,
-        "relative perturbation": distance * (1 - radius * stretch * up),
+        "relative perturbation": kept * (1 - radius * stretch * up),
     }
     return margins, 1 / stretch if stretch > 0 else np.inf
 
@@ -289,7 +312,7 @@ def _fixed_norm_margins(region: ScaledRegion, distance: float) -> tuple[dict[str
 def _ellipsoid_margins(region: ScaledRegion) -> tuple[dict[str, float], float]:
     """Return bounds of σ_min on an ellipsoid in the caller's units, and a radius proven regular.
 
-    The axes S (rank, n, n) are those of radius 1, with a largest entry of about 1.
+    The axes S (rank, m, n) are those of radius 1, with a largest entry of about 1.
     """
     center, S, radius = region.center, region.axes, float(region.radius)
     half_widths = radius * (np.sqrt(np.sum(S**2, axis=0)) + SQUARED * S.any())

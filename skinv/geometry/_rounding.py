@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._linalg.scaling import ZERO
 
 EPS = float(np.finfo(np.float64).eps)
-UNIT = EPS / 2
+UNIT = EPS  # of any direction of rounding; to nearest half of it
 # The smallest normal number: no product or sum of numbers that are not subnormal loses more.
 TINY = float(np.finfo(np.float64).tiny)
 # Numbers below this have squares that underflow.
@@ -51,8 +51,13 @@ def unit_scale(
 
 def largest_exponent(values: NDArray[np.float64], power: NDArray) -> int:
     """Return the exponent of the largest of numbers times 2^power, which broadcasts."""
+    return int(row_exponents(values, power).max(initial=ZERO))
+
+
+def row_exponents(values: NDArray[np.float64], power: NDArray) -> NDArray[np.int64]:
+    """Return those of the largest number in each row, times 2^power; ``ZERO`` of zeros."""
     mantissa, own = _split(values)
-    return int(np.where(mantissa != 0, own + power, ZERO).max(initial=ZERO))
+    return np.where(mantissa != 0, own + power, ZERO).max(axis=1, initial=ZERO)
 
 
 def _split(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

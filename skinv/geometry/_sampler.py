@@ -12,18 +12,18 @@ from sklearn.utils.metaestimators import available_if
 
 from .._arrays.blocks import by_blocks
 from .._arrays.conversion import as_given, is_complex, is_dask, real_array, to_host
-from .._arrays.embedding import embed_complex
+from .._arrays.embedding import embed_complex, extract_complex
 from .._arrays.projected import moved_rows, remember, warn_of_projection
-from .._arrays.shapes import Layout, flatten_stack, matrix_order, restore_layout, warn_of_single
+from .._arrays.shapes import Layout, warn_of_single
 from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
 from .._linalg.draws import private_generator
-from .._linalg.inverses import check_center
 from ..structures import Structure, refuse_unstructured
 from ._drawing import DrawsMixin, entry_units
 from ._membership import MembershipMixin
 from ._regions import SHAPES, Ellipsoid, Region, principal_axes
 from ._rounding import EPS
+from ._shapes import Shape, find_center, matrix_rows
 
 __all__ = ["FeasibleRegionSampler"]
 
@@ -39,9 +39,9 @@ class FeasibleRegionSampler(
 
     Parameters
     ----------
-    center : array-like of shape (n, n) or (n*n,), default=None
+    center : array-like of shape (n, n) or (n*n,), or (m, n), default=None
         Centre of the region. None takes the mean of the data.
-    radius : float, array-like of shape (n, n) or "data", default="data"
+    radius : float, array-like of shape (n, n) or (m, n), or "data", default="data"
         Radius in `norm`; an array gives half-widths per entry (``norm="linf"`` only); "data" is the
         smallest region of that norm around the centre that holds the data (per entry in linf).
     norm : {"linf", "l2", "l1", "mahalanobis"}, default="linf"
@@ -69,20 +69,20 @@ class FeasibleRegionSampler(
 
     Attributes
     ----------
-    center_ : ndarray of shape (n, n)
+    center_ : ndarray of shape (n, n) or (m, n)
         The centre; of complex matrices its real embedding, of twice their order, as in all that
         follows. It and all below but the last are read-only, as proofs rest on them.
-    radius_ : float or ndarray of shape (n, n)
+    radius_ : float or ndarray of the shape of ``center_``
         The radius, or the half-widths.
-    axes_ : ndarray of shape (rank, n*n)
+    axes_ : ndarray of shape (rank, n_features_in_)
         Semi-axes of the ellipsoid of radius 1, perpendicular to each other in the units of
         ``thickness_``. Only for ``norm="mahalanobis"``.
-    thickness_ : ndarray of shape (n, n)
+    thickness_ : ndarray of the shape of ``center_``
         Standard deviation granted to directions in which the data do not vary, a numerical
         tolerance, in the units of each entry. Only for ``norm="mahalanobis"``.
     distance_ : float
         Distance of the centre to the singular matrices in `norm`; a proven lower bound in linf for
-        n > 20 and for "mahalanobis".
+        n > 20, in linf and l1 for matrices that are not square, and for "mahalanobis".
     margin_ : float
         Proven lower bound on what is left of the distance between the region and the singular
         matrices after `min_distance`; negative: not proven.
@@ -91,7 +91,7 @@ class FeasibleRegionSampler(
     certificate_ : RegionCertificate
         The test that decided, with its numbers; see :func:`skinv.geometry.region_certificate`.
     n_features_in_ : int
-        n*n.
+        n*n, or m*n.
 
     See Also
     --------
@@ -107,6 +107,11 @@ class FeasibleRegionSampler(
     directions, membership and, with ``min_distance=0``, certificates are those of matrices scaled
     by powers of two to a common size. Radii of balls, `min_distance` and `margin_` are in the units
     of the entries.
+
+    Matrices (m, n) that are not square are taken as stacks, and as rows where `center` has their
+    shape or they are what the region was fitted to. Where singular matrices are spoken of, those
+    without full rank are meant, samples come with pseudo-inverses, and proofs are sufficient only:
+    more of these regions are not certified than need be. There is no `structure`.
 
     With ``on_infeasible="project"`` in a pipeline before a regressor leave `y` out, so that the
     inverses learned are those of the projected matrices.
@@ -129,6 +134,15 @@ class FeasibleRegionSampler(
            [3. , 1. , 1. , 2.2]])
     >>> np.array(sampler.set_params(on_infeasible="project").transform([[3.0, 1.0, 1.0, 9.0]]))
     array([[3. , 1. , 1. , 2.5]])
+
+    Jacobians with a column more than rows, in a box that holds none without full rank:
+
+    >>> wide = FeasibleRegionSampler([[3.0, 1.0, 0.0], [1.0, 2.0, 1.0]], 0.5, random_state=0).fit()
+    >>> wide.is_certified_, wide.is_feasible([[[3.4, 1.0, 0.0], [1.0, 2.0, 1.6]]])
+    (True, array([False]))
+    >>> J, P = wide.sample(5)  # rows of matrices (2, 3) and of their pseudo-inverses (3, 2)
+    >>> np.allclose(J.reshape(5, 2, 3) @ P.reshape(5, 3, 2), np.eye(2))
+    True
     """
 
     _parameter_constraints: dict[str, list] = {
@@ -165,7 +179,7 @@ class FeasibleRegionSampler(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+        X : array-like of shape (n_samples, n*n) or (n_samples, m, n), default=None
             Matrices. May be left out if `center` and `radius` are given and the norm is not
             "mahalanobis".
         y : object
@@ -178,8 +192,8 @@ class FeasibleRegionSampler(
         Raises
         ------
         ValueError
-            For non-square or non-finite rows, a singular centre, a negative radius, or if data are
-            needed and missing.
+            For rows that are no square matrices, nor of the shape of the centre, or not finite, a
+            singular centre, a negative radius, or if data are needed and missing.
 
         Warns
         -----
@@ -191,36 +205,41 @@ class FeasibleRegionSampler(
 
     def _fit(self, X: Any, y: Any) -> "FeasibleRegionSampler":
         self._validate_params()
-        rows, eps = None, EPS
+        rows, eps, shape = None, EPS, None
         self._is_complex = self.center is not None and is_complex(self.center)
         self._is_symmetric = self.structure == "symmetric"
         if X is None:
             self.__dict__.pop("feature_names_in_", None)  # of an earlier fit
         else:
-            rows, layout = flatten_stack(to_host(X))
+            rows, layout, shape = matrix_rows(to_host(X))
             self._is_complex |= layout == Layout.COMPLEX
-            rows = validate_rows(self, rows, reset=True)
+            rows = validate_rows(self, rows, reset=True, square=False)
             eps = float(np.finfo(rows.dtype).eps)
             rows = rows.astype(np.float64, copy=False)
-        center = _find_center(self.center, rows, embed=self._is_complex)
+        matrix = find_center(self.center, rows, shape, embed=self._is_complex)
+        shape, center = matrix.shape, matrix.ravel()
+        if self._is_symmetric and shape[0] != shape[1]:
+            raise ValueError(
+                f"Got structure='symmetric' for matrices of shape {shape}, but symmetric ones are "
+                f"square: leave structure out."
+            )
         self.n_features_in_ = center.size
-        n = matrix_order(center.size)
-        power = entry_units(center.reshape(n, n))
-        structure = self._structure
+        power = entry_units(matrix)
+        structure = self._structure_of(shape)
         if structure is not None:
             if rows is not None:
                 refuse_unstructured(structure, rows, power=power)
             refuse_unstructured(structure, center[None], "The center, as a matrix", power)
             center = structure.project(center[None])[0]
             rows = None if rows is None else structure.project(rows)
-        region = _find_region(center, self.radius, self.norm, rows, eps, structure, power)
+        region = _find_region(center, self.radius, self.norm, rows, eps, structure, power, shape)
 
         for name in ("axes_", "thickness_", "_proof", "_power"):  # of an earlier fit
             self.__dict__.pop(name, None)
-        radius = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(n, n)
-        self._own(center_=center.reshape(n, n), radius_=radius)
+        radius = region.radius if np.ndim(region.radius) == 0 else region.radius.reshape(shape)
+        self._own(center_=center.reshape(shape), radius_=radius)
         if isinstance(region, Ellipsoid):
-            self._own(axes_=region.axes, thickness_=region.thickness.reshape(n, n))
+            self._own(axes_=region.axes, thickness_=region.thickness.reshape(shape))
         self._norm = self.norm
         self._min_distance = float(real_array(self.min_distance, "min_distance"))
         self._rng = private_generator(self.random_state)
@@ -234,12 +253,12 @@ class FeasibleRegionSampler(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
-            Matrices.
+        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, n, n)
+            Matrices, or (n_samples, m, n).
 
         Returns
         -------
-        ndarray or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        ndarray or tensor of the shape of `X`
             Matrices in the region come back as they were, in memory of their own and the layout
             they came in (rows where ``set_output`` asks for a data frame). The region is tested on
             the host; of a dask array later, block by block. Where matrices were projected the
@@ -261,30 +280,22 @@ class FeasibleRegionSampler(
             if moved.size:
                 warn_of_projection(moved)
             return treated  # what makes data frames takes no tensors
-        result = as_given(restore_layout(treated, layout), X)
+        result = as_given(self._restored(treated, layout), X)
         return remember(result, moved) if moved.size else result
+
+    def _restored(self, rows: NDArray, layout: Layout) -> NDArray:
+        """Give rows back as matrices came."""
+        if layout == Layout.ROWS:
+            return rows
+        stack = self._stack(rows)
+        restored: NDArray = extract_complex(stack) if layout == Layout.COMPLEX else stack
+        return restored
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self.on_infeasible == "nan"
         return tags
-
-
-def _find_center(center: ArrayLike | None, rows: NDArray | None, *, embed: bool) -> NDArray:
-    """Return a centre as a row, the mean of the rows if none is given; embed a real one too."""
-    if center is None:
-        if rows is None:
-            raise ValueError("Got neither center nor data: pass center=..., or matrices to fit.")
-        # The mean of equal numbers may differ from them in the last place.
-        return np.where(np.ptp(rows, axis=0) == 0, rows[0], rows.mean(axis=0))
-    found = check_center(center, embed=embed).ravel()
-    if rows is not None and rows.shape[1] != found.size:
-        raise ValueError(
-            f"Got a center of {found.size} entries, but rows of X have {rows.shape[1]}; pass "
-            f"a center of their size, or center=None for their mean."
-        )
-    return found
 
 
 def _find_region(
@@ -295,6 +306,7 @@ def _find_region(
     eps: float,
     structure: Structure | None,
     power: NDArray,
+    shape: Shape,
 ) -> Region:
     """Return the region around a centre, the smallest that holds the rows for the radius "data".
 
@@ -306,7 +318,7 @@ def _find_region(
             f"A region with radius={radius!r} and norm={norm!r} is made from data, "
             f"and there are none: pass matrices to fit, or a number as radius in another norm."
         )
-    size: Any = 0.0 if from_data else _check_radius(radius, norm, center.size)
+    size: Any = 0.0 if from_data else _check_radius(radius, norm, shape)
     if np.ndim(size) and structure is not None:
         size = structure.smallest(size)
     if norm == "mahalanobis":
@@ -316,16 +328,16 @@ def _find_region(
     return region.enclosing(rows - center) if from_data else region
 
 
-def _check_radius(given: Any, norm: str, n_features: int) -> Any:
+def _check_radius(given: Any, norm: str, shape: Shape) -> Any:
     """Return a radius as a number, or half-widths as a row."""
     radius = to_host(given)
     if is_complex(radius):  # half-widths of real and imaginary parts
-        radius = embed_complex(radius)
-        n = len(radius) // 2
-        radius[:n, n:] *= -1
+        (radius,) = embed_complex(np.asarray(radius)[None])
+        m, n = (k // 2 for k in radius.shape)
+        radius[:m, n:] *= -1
     else:
         radius = real_array(radius, "radius")
-    if radius.ndim and (norm != "linf" or radius.size != n_features):
+    if radius.ndim and (norm != "linf" or radius.shape not in (shape, (shape[0] * shape[1],))):
         raise ValueError(
             f"Got a radius of shape {radius.shape} with norm={norm!r}, but "
             f"half-widths per entry go with norm='linf' and have the shape of the center; "

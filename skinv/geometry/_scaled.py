@@ -7,16 +7,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.conversion import real_array
-from .._linalg.inverses import check_center
+from .._linalg.scaling import ZERO
 from ._distance import check_distance_norm
-from ._enclosure import Center, enclosed_inverse
+from ._enclosure import Center, common_units, enclosed_inverse
 from ._positive_map import Units
-from ._rounding import EPS, TINY, scaled_up, unit_scale
+from ._rounding import EPS, TINY, row_exponents, scaled_up, unit_scale
+from ._shapes import check_matrix
 
 # Inverses with larger entries, in units of the centre's largest one, are not worked with.
 LARGEST_INVERSE = 1e150
 # Powers of two of units of rows, or columns, are at most so far apart.
 _FAR = 500
+# Deviations in a row are taken for no smaller than its entries by this power of two.
+_QUIET = 10
 
 
 @dataclass
@@ -27,8 +30,8 @@ class ScaledRegion:
     """
 
     center: Center
-    radius: NDArray[np.float64]  # of shape () or (n, n); inf where it overflows
-    axes: NDArray[np.float64]  # (rank, n, n), largest entry in [1/2, 1); rank 0 of boxes and balls
+    radius: NDArray[np.float64]  # of shape () or (m, n); inf where it overflows
+    axes: NDArray[np.float64]  # (rank, m, n), largest entry in [1/2, 1); rank 0 of boxes and balls
     axes_lost: float  # bounds the Frobenius norm of what the axes leave out, for a radius of 1
     unit: int  # matrices were divided by 2^unit,
     length: int  # and the radius by 2^length
@@ -52,9 +55,8 @@ def check_region(center: ArrayLike, radius: Any, norm: str, axes: ArrayLike | No
 def checked(
     center: ArrayLike, radius: Any, norm: str, axes: ArrayLike | None
 ) -> tuple[NDArray, NDArray, NDArray | None]:
-    """Return centre, radius and, of an ellipsoid, axes (rank, n, n), or raise a ValueError."""
-    A = check_center(center)
-    n = len(A)
+    """Return centre, radius and, of an ellipsoid, axes (rank, m, n), or raise a ValueError."""
+    A = check_matrix(center)
     delta = real_array(radius, "radius")
     if not (np.isfinite(delta).all() and (delta >= 0).all()):
         raise ValueError(f"Got radius={radius}, but radii are finite and not negative.")
@@ -69,18 +71,19 @@ def checked(
     if axes is None:
         raise ValueError('norm="mahalanobis" needs the semi-axes of the ellipsoid: pass axes.')
     S = real_array(axes, "axes")
-    if S.shape[1:] not in ((n * n,), (n, n)) or not np.isfinite(S).all():
+    if S.shape[1:] not in ((A.size,), A.shape) or not np.isfinite(S).all():
         raise ValueError(
-            f"Got axes of shape {S.shape}, but finite rows of shape (rank, {n * n}) are expected."
+            f"Got axes of shape {S.shape}, but finite rows of shape (rank, {A.size}) are expected."
         )
-    return A, delta, S.reshape(-1, n, n)
+    return A, delta, S.reshape(-1, *A.shape)
 
 
 def refuse_singular(center: Center) -> None:
     """Raise a ValueError for a centre with entries of the inverse that cannot be worked with."""
     if not center.absolute.max() < LARGEST_INVERSE:
+        what = "is singular" if center.is_square else "has no full rank"
         raise ValueError(
-            f"The center is singular to working precision (condition number "
+            f"The center {what} to working precision (condition number "
             f"{np.linalg.cond(center.A):.1g}); choose a regular center."
         )
 
@@ -93,20 +96,20 @@ def scaled(
     scaling: tuple[NDArray, NDArray] | None = None,
 ) -> ScaledRegion:
     """Return a region in units of its centre's largest entry, once rows and columns are scaled."""
-    n = len(A)
-    rows, columns = np.zeros((2, n), dtype=np.int64) if scaling is None else scaling
+    m, n = A.shape
+    rows, columns = (np.zeros(k, np.int64) for k in (m, n)) if scaling is None else scaling
     power = rows[:, None] + columns
     (matrix,), (unit,), (lost,) = unit_scale(A[None], power if scaling else None)
     B, error = enclosed_inverse(matrix[None])
-    axes, axes_lost, length = np.zeros((0, n, n)), 0.0, unit
+    axes, axes_lost, length = np.zeros((0, m, n)), 0.0, unit
     scaled_radius = scaled_up(radius, (power if radius.ndim else 0) - unit)
     if S is not None:
-        flat = S.reshape(1, len(S), n * n)
+        flat = S.reshape(1, len(S), m * n)
         flat, (own,), (lost_there,) = unit_scale(flat, power.ravel() if scaling else None)
         own = own if flat.any() else unit
-        axes, length = flat.reshape(-1, n, n), unit - own
+        axes, length = flat.reshape(-1, m, n), unit - own
         scaled_radius = scaled_up(radius, -length)
-        thick = scaled_up(np.broadcast_to(thickness, (n, n)), power - own)
+        thick = scaled_up(np.broadcast_to(thickness, (m, n)), power - own)
         axes_lost = float(lost_there + thick.max())
     return ScaledRegion(
         center=Center(matrix, B[0], error[0], float(lost)),
@@ -119,6 +122,23 @@ def scaled(
         units=(_powers_down(rows), _powers_down(columns)),
         step=int(unit - rows.max() - columns.max()),
     )
+
+
+def region_units(A: NDArray, radius: NDArray, S: NDArray | None) -> tuple[NDArray, NDArray]:
+    """Return exponents of powers of two for rows and columns of a square or tall region.
+
+    Those that bring rows and columns of a square centre to one size. Which left inverse of a tall
+    one is near the pseudo-inverse depends on the units of its rows: what brings the deviations in
+    them to one size weights them as least squares of such errors does (Aitken 1936, "On least
+    squares and linear combination of observations").
+    """
+    rows, columns = common_units(A)
+    size = radius if S is None else np.abs(S).max(axis=0, initial=0.0)
+    if A.shape[0] == A.shape[1] or size.ndim == 0:
+        return rows, columns
+    quiet = row_exponents(A, columns) - _QUIET
+    rows = -np.maximum(row_exponents(size, columns), quiet)
+    return np.where(rows < -ZERO // 2, rows, 0), columns
 
 
 def _powers_down(exponents: NDArray) -> NDArray:

@@ -38,6 +38,8 @@ _SHARE, _SHARES = 1e-3, (0.01, 0.03, 0.1, 0.3)
 _STEPS = 5
 # Pieces, the pieces to go on to once all are proven, and about how many operations at most.
 _MOST_PIECES, _FINE_PIECES, _MOST_WORK = 128, 64, 2e10
+# Smallest singular values of this share of the centre's norm are taken for 0.
+_DEFICIENT = 1e-8
 
 
 @dataclass
@@ -94,10 +96,10 @@ def subdivided_margin(
     radius is most sensitive. Entries of A are of the order of 1, those of S off by one unit
     roundoff.
     """
-    rank, n, _ = S.shape
-    work = 4.0 * rank * n**3 * 100
+    rank, m, n = S.shape
+    work = 4.0 * rank * m * n * n * 100
     most = int(min(_MOST_PIECES, 1 + _MOST_WORK / max(work, 1.0)))
-    search = _Search(A, S, lost, (np.ones(n), np.ones(n)) if units is None else units)
+    search = _Search(A, S, lost, (np.ones(m), np.ones(n)) if units is None else units)
     root = _Piece(np.full(rank, -1.0), np.ones(rank), np.zeros(rank), np.eye(n))
     if most == 1 or rank == 0 or search.sign == 0 or search.finds_singular():
         return -np.inf, 0
@@ -125,14 +127,26 @@ class _Search:
 
     def __init__(self, A: NDArray, S: NDArray, lost: float, units: Units):
         self.A, self.S, self.lost, self.units = A, S, lost, units
-        self.sign = np.linalg.slogdet(A)[0]
+        self.is_square = A.shape[0] == A.shape[1]
+        self.sign = self.sign_of(A)
+
+    def sign_of(self, A: NDArray) -> float:
+        """Return the sign of the determinant, which tall matrices do not have."""
+        return float(np.linalg.slogdet(A)[0]) if self.is_square else 1.0
+
+    def inverse(self, A: NDArray) -> NDArray:
+        """Return the inverse, or the pseudo-inverse."""
+        return np.linalg.inv(A) if self.is_square else np.linalg.pinv(A)
 
     def finds_singular(self) -> bool:
         """Whether some point of the ball has a determinant of another sign than the centre.
 
         Then no subdivision can succeed. Tried are the ends of the axes, and a few steps of descent
-        of log |det|, whose gradient is tr(A⁻¹S_k), from point to point of the sphere.
+        of log |det|, whose gradient is tr(A⁻¹S_k), from point to point of the sphere. Tall
+        matrices of deficient rank are looked for by Newton steps of σ_min in the ball.
         """
+        if not self.is_square:
+            return self.finds_deficient()
         z = np.concatenate([np.eye(len(self.S)), -np.eye(len(self.S))])
         for _ in range(20):
             A = self.A + np.tensordot(z, self.S, 1)
@@ -144,6 +158,26 @@ class _Search:
             if not 0 < length < np.inf:
                 break
             z = (-gradient / length * (1 - 4 * len(gradient) * EPS))[None]
+        return False
+
+    def finds_deficient(self) -> bool:
+        """Whether steps to where σ_min would vanish if it were linear reach a hardly positive one.
+
+        The gradient of σ_min is uᵀS_kv.
+        """
+        z, least = np.zeros(len(self.S)), np.inf
+        low = _DEFICIENT * np.linalg.norm(self.A)
+        for _ in range(50):
+            U, s, Vt = np.linalg.svd(self.center(z), full_matrices=False)
+            if s[-1] <= low:
+                return True
+            gradient = np.einsum("i,kij,j->k", U[:, -1], self.S, Vt[-1])
+            square = gradient @ gradient
+            if not 0 < square < np.inf or s[-1] >= least * (1 - 1e-9):
+                break
+            least = s[-1]
+            z = z - s[-1] / square * gradient
+            z /= max(1.0, np.linalg.norm(z) * (1 + 4 * len(z) * EPS))
         return False
 
     def center(self, c: NDArray) -> NDArray:
@@ -158,7 +192,7 @@ class _Search:
         """
         while True:
             c, _ = piece.ellipsoid()
-            if np.linalg.slogdet(self.center(c))[0] == self.sign:
+            if self.sign_of(self.center(c)) == self.sign:
                 return True
             if c @ c <= 1:
                 return False
@@ -174,9 +208,9 @@ class _Search:
             if w.size < c.size:
                 piece.margin = piece.left = np.inf
                 return True
-            M = np.linalg.inv(self.center(c)) @ (w[:, None, None] * self.S)
+            M = self.inverse(self.center(c)) @ (w[:, None, None] * self.S)
             (piece.P,) = perron_metrics(M, (_SHARE,), _STEPS, piece.P, own_weights)
-            Lt, H = preconditioners(np.eye(len(self.A)), piece.P)
+            Lt, H = preconditioners(np.eye(self.A.shape[1]), piece.P)
             best = self.estimate(piece, Lt, H)
             for k in cut:
                 for factor in (2.0, 0.5):
@@ -196,7 +230,7 @@ class _Search:
         if w.size < c.size:
             return 0.0
         try:
-            N = (Lt @ np.linalg.inv(self.center(c))) @ (w[:, None, None] * self.S) @ H
+            N = (Lt @ self.inverse(self.center(c))) @ (w[:, None, None] * self.S) @ H
             U = N.reshape(-1, N.shape[-1])
             return float(np.linalg.eigvalsh(U.T @ U)[-1])
         except np.linalg.LinAlgError:
@@ -214,7 +248,7 @@ class _Search:
         center, S = self.center(c), w[:, None, None] * self.S
         terms = np.abs(self.A) + np.tensordot(np.abs(c), np.abs(self.S), 1)
         slack = (np.count_nonzero(c) + 4) * EPS * terms
-        B = np.linalg.inv(center)
+        B = self.inverse(center)
         # First what units do not matter for, then what keeps distances in the caller's.
         for weights in (own_weights, weights_in(self.units)):
             metrics = perron_metrics(B @ S, _SHARES, _STEPS, piece.P, weights)
@@ -237,6 +271,6 @@ class _Search:
         changes with the square of a semi-axis by tr(P M_k Q M_kᵀ), relative to the sum of all.
         """
         c, w = piece.ellipsoid()
-        M = np.linalg.inv(self.center(c)) @ (w[:, None, None] * self.S)
+        M = self.inverse(self.center(c)) @ (w[:, None, None] * self.S)
         (Q,) = perron_metrics(np.swapaxes(M, 1, 2), (_SHARE,), 3 * _STEPS, None, own_weights)
         return int(np.einsum("kij,kij->k", piece.P @ M, M @ Q).argmax())

@@ -8,11 +8,10 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from .._linalg.inverses import regular_inverse
-from ..geometry._sampler import FeasibleRegionSampler
+from ..geometry._drawing import check_sampler
 from ._piecewise import PiecewiseAffine, relu_form
 from ._polytopes import all_patterns, extreme_points
 
@@ -201,12 +200,7 @@ def activation_regions(
 
 def _box(sampler: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return centre and half-widths of a fitted sampler's box, flattened."""
-    if not isinstance(sampler, FeasibleRegionSampler):
-        raise ValueError(
-            f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
-            f"expected."
-        )
-    check_is_fitted(sampler)
+    check_sampler(sampler)
     norm = sampler.certificate_.norm
     if norm != "linf":
         raise ValueError(

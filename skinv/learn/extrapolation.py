@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.conversion import to_host
 from .._arrays.rows import list_rows, unanswered_is_expected
@@ -61,6 +62,11 @@ class ExtrapolationMixin(EnginePredictorMixin):
         ValueError
             For a wrong number of features.
         """
+        check_is_fitted(self)
+        return self._extrapolates(self._squared(X, None, reset=False)[0])
+
+    def _extrapolates(self, X: Any) -> NDArray[np.bool_]:
+        """Tell it of square matrices, or features."""
         rows = self._validate_batch(X).rows
         known, single = self._map, rows.dtype.itemsize < 8
         if known is not None and rows.dtype.itemsize < 4:

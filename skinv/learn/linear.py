@@ -89,6 +89,10 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
     refinement step on the first order is the third order, but for rounding. ``method="lstsq"``
     fits inverses in units in which rows and columns of the training matrices are of one size.
 
+    Matrices (m, n) that are not square come as a stack. What is learned is the inverse Z of the
+    smaller of their Gram matrices AAᴴ and AᴴA, predicted is the pseudo-inverse AᴴZ or ZAᴴ, and
+    attributes, ``n_features_in_`` among them, are those of the Gram matrices.
+
     Examples
     --------
     >>> A0 = np.array([[3.0, 1.0], [1.0, 2.0]])
@@ -133,7 +137,7 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n), default=None
+        X : array-like of shape (n_samples, n*n) or (n_samples, m, n), default=None
             Training matrices. May be left out if `center` is given and ``method="taylor"``. With
             ``method="lstsq"`` and `y`, any features.
         y : array-like of shape (n_samples, n_targets) or (n_samples,), default=None
@@ -202,7 +206,8 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
             center = weight @ rows / weight.sum()
         if self.center is not None:
             complex_stack = getattr(X, "ndim", 2) == 3 and is_complex(X)
-            center = check_center(self.center, embed=complex_stack).ravel()
+            stated = self._squared_center(self.center, reset=X is None)
+            center = check_center(stated, embed=complex_stack).ravel()
             if X is not None and center.size != self.n_features_in_:
                 raise ValueError(
                     f"Got a center of {center.size} entries, but rows of X have "

@@ -178,6 +178,10 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
     depend on those of the caller; R² is in those of the caller. A fit that is interrupted from the
     keyboard warns, and leaves the best model so far. A pickled model holds NumPy arrays only.
 
+    Matrices (m, n) that are not square come as a stack. What is learned is the inverse Z of the
+    smaller of their Gram matrices AAᴴ and AᴴA, predicted is the pseudo-inverse AᴴZ or ZAᴴ, and
+    attributes, ``n_features_in_`` among them, are those of the Gram matrices.
+
     Examples
     --------
     >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
@@ -279,7 +283,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Training matrices; with `y`, any features.
         y : array-like of shape (n_samples, n_outputs) or (n_samples,), default=None
             Targets. None computes the exact inverses, in float64.
@@ -326,7 +330,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Training matrices; with `y`, any features.
         y : array-like of shape (n_samples, n_outputs) or (n_samples,), default=None
             Targets. None computes the exact inverses.

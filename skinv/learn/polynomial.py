@@ -94,6 +94,10 @@ class PolynomialInverseApprox(RelearningMixin, ExtrapolationMixin, BaseEstimator
     rounded to them. Of matrices in half precision only what exceeds their rounding is taken for
     extrapolation.
 
+    Matrices (m, n) that are not square come as a stack. What is learned is the inverse Z of the
+    smaller of their Gram matrices AAᴴ and AᴴA, predicted is the pseudo-inverse AᴴZ or ZAᴴ, and
+    attributes, ``n_features_in_`` among them, are those of the Gram matrices.
+
     Examples
     --------
     >>> from skinv import LinearInverseApprox
@@ -145,7 +149,7 @@ class PolynomialInverseApprox(RelearningMixin, ExtrapolationMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Known matrices; with `y`, any features, such as the parameters of a family.
         y : array-like of shape (n_samples, n_targets) or (n_samples,), default=None
             Targets. None computes the exact inverses.

@@ -18,13 +18,22 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from .._arrays.conversion import to_host
 from .._arrays.estimators import unwrapped
 from .._arrays.rows import expecting_unanswered, numbered, refuse_nonfinite
-from .._arrays.shapes import as_stack, flatten_stack, warn_of_single
+from .._arrays.shapes import as_stack, flatten_stack, rectangular_shape, warn_of_single
 from .._arrays.training import selected, targets_are_inverses
 from .._arrays.validation import validate_rows
 from .._arrays.warned import warn
 from .._linalg.inverses import check_inverse_targets, training_inverses
 from ..persistence import PersistentMixin
+from .rectangular import RectangularMixin, real_rows, true_pseudo_inverses
 from .units import FitUnits
+
+
+def _as_rows(values: Any) -> NDArray:
+    """Return what is predicted, or is to be, as real rows."""
+    if rectangular_shape(values) is not None:
+        return real_rows(values)
+    rows: NDArray = flatten_stack(to_host(values))[0]
+    return rows
 
 
 class WrapsRegressorMixin:
@@ -57,7 +66,7 @@ def warn_of_unanswered(answered: NDArray[np.bool_]) -> None:
     )
 
 
-class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
+class InverseRegressorMixin(RectangularMixin, PersistentMixin, MultiOutputMixin, RegressorMixin):
     """A regressor from matrices to their inverses, or to another quantity if targets are given."""
 
     n_features_in_: int
@@ -67,6 +76,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         self, X: Any, y: Any, *, reset: bool = True, square: bool = True
     ) -> tuple[NDArray, NDArray[np.float64] | None]:
         """Return rows, and targets as (n_samples, n_targets), or None if there are none."""
+        X, y = self._squared(X, y, reset)
         rows, was_stack = flatten_stack(to_host(X))
         rows = validate_rows(self, rows, reset=reset, square=square or bool(was_stack) or y is None)
         if y is None:
@@ -104,7 +114,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, n, n)
+        X : array-like of shape (n_samples, n_features), (n_samples, n, n) or (n_samples, m, n)
             Test matrices. Those that are answered by NaN, because they are not finite or outside
             a region, are left out, and a warning says how many.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
@@ -126,7 +136,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         """
         check_is_fitted(self)
         with expecting_unanswered():  # it is told below
-            predicted = flatten_stack(to_host(self.predict(X)))[0]
+            predicted = _as_rows(self.predict(X))
         answered = ~np.isnan(predicted.reshape(len(predicted), -1)).any(axis=1)
         if not answered.all():
             warn_of_unanswered(answered)
@@ -135,7 +145,7 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
             predicted = predicted[answered]
             X, y, sample_weight = selected(answered, X, y, sample_weight)
         with numbered(np.flatnonzero(answered), len(answered)):
-            y = self._true_inverses(X) if y is None else flatten_stack(to_host(y))[0]
+            y = self._true_inverses(X) if y is None else _as_rows(y)
             with np.errstate(over="ignore", invalid="ignore"):
                 score = r2_score(
                     y, predicted, sample_weight=sample_weight, multioutput="variance_weighted"
@@ -143,6 +153,8 @@ class InverseRegressorMixin(PersistentMixin, MultiOutputMixin, RegressorMixin):
         return float(score)
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
+        if rectangular_shape(X) is not None:
+            return real_rows(true_pseudo_inverses(X))
         rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False)
         return training_inverses(rows.astype(np.float64, copy=False))
 

@@ -33,6 +33,7 @@ _PROVEN = 1e-6
 
 def looked_at(estimator: Any, X: Any) -> NDArray[np.float64]:
     """Return some matrices of a block as a stack of real ones, evenly spaced."""
+    X = estimator._squared(X, None, False)[0]
     taken = take_as_is(estimator, X) or take(estimator, X)
     some = taken.numbers[:: max(-(-len(taken.numbers) // LOOKED_AT), 1)]
     if taken.is_complex or some.ndim == 2:
@@ -197,7 +198,7 @@ class MovingSeriesMixin(FollowsMixin):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             The latest matrices: one, or a block.
         y : array-like, default=None
             As in ``fit`` by the first call, and ignored by later ones.
@@ -245,8 +246,9 @@ class RelearningMixin(FollowsMixin):
 
     memory: int
     max_share: float
-    extrapolates: Any
+    _extrapolates: Any
     fit: Any
+    _squared: Any
     _inverse_targets: bool
     _n_known: int
     _memory: NDArray
@@ -265,7 +267,7 @@ class RelearningMixin(FollowsMixin):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             The latest matrices, or features: one, or a block.
         y : array-like of shape (n_samples, n_targets) or (n_samples,), default=None
             Targets, if there were some in ``fit`` that are not the inverses, which are computed.
@@ -293,6 +295,7 @@ class RelearningMixin(FollowsMixin):
         """
         if not self.__sklearn_is_fitted__():  # type: ignore[attr-defined]
             return self.fit(X, y)
+        X = self._squared(X, None, False)[0]
         taken = take_as_is(self, X) or take(self, X)
         rows = to_host(as_double(taken.rows)).reshape(len(taken.numbers), self.n_features_in_)
         finite, parts = np.isfinite(rows).all(axis=1), [rows]
@@ -311,7 +314,7 @@ class RelearningMixin(FollowsMixin):
             moved = self._follow(center, inverse, stack, _SERIES_DISTANCE, self.max_share)
             far = moved is not None
         else:
-            far = self._counted(int(self.extrapolates(some).sum()), len(some), self.max_share)
+            far = self._counted(int(self._extrapolates(some).sum()), len(some), self.max_share)
         grown = self._n_known < self.memory and len(self._memory) >= 2 * self._n_known
         if (far or grown) and self._learned_anew():
             self.n_moves_ = moves
@@ -343,7 +346,7 @@ class RelearningMixin(FollowsMixin):
             fresh.fit(rows, None if self._inverse_targets else targets)
         except ValueError:  # few matrices, whose mean is singular
             return False
-        kept = {"_y_ndim", "_fitted_dtype", *fresh.get_params()}
+        kept = {"_y_ndim", "_fitted_dtype", "_shape", *fresh.get_params()}
         self.__dict__.pop("_vicinity", None)
         self.__dict__.update((k, v) for k, v in vars(fresh).items() if k not in kept)
         return True

@@ -210,7 +210,7 @@ class Engine:
                 bad = not_finite(x) if early and not sum_is_finite(x) else None
                 evaluate(parts, E, part, space)
                 # Through products alone NaN and infinity of a row reach all of its outputs.
-                if not early and not math.isfinite(part[:, 0].sum(dtype=wide)):
+                if not early and not math.isfinite(np.add.reduce(part[:, 0], dtype=wide)):
                     bad = not_finite(E if in_place else x)
                 if bad is not None:
                     part[bad] = np.nan

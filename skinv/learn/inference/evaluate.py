@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from ..._arrays.conversion import namespace
 from ..._arrays.embedding import from_pairs
 from ..._arrays.memory import on_host
@@ -67,13 +69,14 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) ->
             P[...] = N
         elif k:
             P = product(N, P, out=space.of(E, (m, n, n), f"P{k % 2}"))
-        add_to_diagonal(P, 1)
+        add_to_diagonal(P, 1.0)
     if series.columns is not None:  # entries of the last product
         P = P[:, :, series.columns]
         P *= series.left
         _put(out, P.sum(1), add)
         return
-    B = namespace(E).broadcast_to(series.left, (m, n, n))
+    # NumPy spreads the constant by itself, and faster.
+    B = series.left if type(E) is np.ndarray else namespace(E).broadcast_to(series.left, (m, n, n))
     if series.pick is not None:
         _put(out, product(B, P).reshape(m, n * n)[:, series.pick], add)
     elif add:

@@ -196,7 +196,7 @@ class Parts:
         inner += [] if self.reduced is None else [self.reduced.width]
         return max(len(self.origin), self.n_outputs, *inner, 1)
 
-    @property
+    @cached_property
     def is_direct(self) -> bool:
         """Whether rows need no differences."""
         plain = self.centered_at_0 and self.kept is None

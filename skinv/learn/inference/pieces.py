@@ -37,6 +37,8 @@ def pieces(m: int, parts: Parts, itemsize: int, X: Any = None) -> list[slice]:
 
 def steps(m: int, step: int) -> list[slice]:
     """Cut m rows into pieces of `step`."""
+    if 0 < m <= step:
+        return [slice(0, m)]
     return [slice(start, min(start + step, m)) for start in range(0, m, step)]
 
 
@@ -51,17 +53,16 @@ def shown(pieces: list[slice], m: int, verbose: bool) -> Iterator[slice]:
 def differences(X: Any, parts: Parts, E: Any) -> Any:
     """Write (a − origin)·unit to E, reading X once, whatever its layout."""
     origin, target = parts.origin, E
-    with np.errstate(all="ignore"):
-        if parts.kept is not None:
-            X = X.reshape(X.shape[0], -1)[:, parts.kept]
-        if E.shape[1] <= SHORT and is_contiguous(X) and on_host(X) and E.shape[0] <= _MOST_ROWS:
-            origin = parts.repeated("origin", origin, E.shape[0])
-            X, target = X.reshape(-1), E.reshape(-1)
-        elif X.ndim == 3:
-            origin, target = origin.reshape(X.shape[1:]), E.reshape(X.shape)
-        namespace(X).subtract(X, origin, out=target)
-        if parts.unit != 1.0:
-            E *= parts.unit
+    if parts.kept is not None:
+        X = X.reshape(X.shape[0], -1)[:, parts.kept]
+    if E.shape[1] <= SHORT and is_contiguous(X) and on_host(X) and E.shape[0] <= _MOST_ROWS:
+        origin = parts.repeated("origin", origin, E.shape[0])
+        X, target = X.reshape(-1), E.reshape(-1)
+    elif X.ndim == 3:
+        origin, target = origin.reshape(X.shape[1:]), E.reshape(X.shape)
+    namespace(X).subtract(X, origin, out=target)
+    if parts.unit != 1.0:
+        E *= parts.unit
     return E
 
 

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from ..._arrays.blocks import by_blocks
 from ..._arrays.conversion import is_dask, to_host
 from ..._arrays.embedding import as_pairs, from_pairs
-from ..._arrays.memory import result_memory, writes_over
-from ..._arrays.shapes import Layout, Matrices
+from ..._arrays.memory import result_memory, warn_of_gradients, writes_over
+from ..._arrays.shapes import Layout, Matrices, rectangular_shape
 from ..._arrays.validation import take, take_as_is
 from ..._linalg.form import OTHER_TARGETS, ModelForm
 from ..regressor import InverseRegressorMixin
@@ -42,6 +42,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
         """Return what bounds over a region need to know."""
         if not self._inverse_targets:
             raise ValueError(OTHER_TARGETS)
+        self._refuse_rectangular()
         return self._make_form()()
 
     @overload
@@ -53,7 +54,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n*n) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n*n), (n_samples, n, n) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed, and answered by NaN. Arrays of whatever memory
             layout, read-only and memory-mapped ones are read once and not copied.
         outputs : array-like of int, or tuple of two of them, default=None
@@ -69,9 +70,11 @@ class EnginePredictorMixin(InverseRegressorMixin):
         Returns
         -------
         ndarray or tensor of the shape of `X`, or (n_samples, n_outputs) or (n_samples,)
-            Predictions in the dtype of `X` if that is a floating-point one, in native byte order,
-            else in float64; a tensor, on its device and without gradients, for a tensor; for a
-            dask array one that is computed later, block by block. Of half precision the arithmetic
+            Predictions, pseudo-inverses (n_samples, n, m) of matrices that are not square, in the
+            dtype of `X` if that is a floating-point one, in native byte order, else in float64; a
+            tensor, on its device and without gradients (see :func:`skinv.inv`, and
+            :func:`skinv.export.to_module`), for a tensor; for a dask array one that is
+            computed later, block by block. Of half precision the arithmetic
             is in float32. NaN for matrices that are not finite (or infinity, where an infinite one
             came in a tensor); what overflows is inf or NaN.
 
@@ -87,6 +90,17 @@ class EnginePredictorMixin(InverseRegressorMixin):
         """
         if is_dask(X):
             return by_blocks(self, "predict", X, outputs=outputs, out=out)
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)
+        warn_of_gradients(X)
+        shape = rectangular_shape(X)
+        self._refuse_other_shape(shape)
+        if shape is not None:
+            return self._pseudo_inverses(X, self._predict, outputs=outputs, out=out)
+        return self._predict(X, outputs, out)
+
+    def _predict(self, X: Any, outputs: Any = None, out: Any = None) -> Any:
+        """Predict what square matrices, or features, stand for."""
         X, layout = self._validate_batch(X)
         engine, whole = self._engine, layout == Layout.COMPLEX
         inverses = engine.n_outputs == self.n_features_in_
@@ -113,6 +127,14 @@ class EnginePredictorMixin(InverseRegressorMixin):
         if isinstance(values, np.ndarray):
             self._look_at(values, seen)
         return from_pairs(values, *shape) if pairs else values.reshape(shape)
+
+    def _write_inverses(self, rows: Any, out: Any) -> bool:
+        """Write predictions for real rows to memory apart from them, like them, if that is all."""
+        engine = getattr(self, "_engine", None)
+        if engine is None or not engine.n_outputs == self.n_features_in_ == rows.shape[1]:
+            return False
+        engine(rows, None, out, getattr(self, "device", "cpu"), getattr(self, "verbose", 0) > 1)
+        return True
 
     def inverse_function(self, dtype: Any = np.float64) -> Callable[[ArrayLike], NDArray]:
         """Return the fitted model as a function of one matrix, for loops that take them singly.
@@ -180,12 +202,10 @@ class EnginePredictorMixin(InverseRegressorMixin):
             expected = f"({n}, {n}) or ({d},)" if square else f"({d},)"
             raise ValueError(f"Got an array of shape {A.shape}, but {expected} is expected.")
 
-        return single
+        return single if self._shape is None else self._single_pseudo_inverse(single)
 
     def _validate_batch(self, X: Any) -> Matrices:
         """Return rows or a stack of floating-point numbers, as they are if possible."""
-        if not self.__sklearn_is_fitted__():
-            check_is_fitted(self)
         return take_as_is(self, X) or take(self, X, keep_half=True)
 
     def __getstate__(self) -> dict[str, Any]:
