@@ -12,7 +12,7 @@ from .._arrays.estimators import private
 from .._arrays.results import PROVEN
 from .._arrays.rows import taken_rows
 from .._arrays.shapes import flatten_stack
-from ..learn.streams import FollowsMixin, looked_at
+from ..learn.streams import FollowsMixin, MovingSeriesMixin, looked_at
 from ._anchor import Anchor
 
 # The rule for centres of solutions, where the regressor has none of its own.
@@ -22,6 +22,8 @@ _MAX_DISTANCE, _MAX_SHARE = 0.2, 0.5
 def _follows(model: Any) -> bool:
     """Tell whether the regressor can follow a stream; if not raise its own AttributeError."""
     estimator = model.estimator
+    if isinstance(estimator, MovingSeriesMixin) and estimator.method == "taylor":
+        return True
     if isinstance(estimator, FrozenEstimator):
         raise AttributeError("A FrozenEstimator follows no stream.")
     return bool(estimator.partial_fit)
@@ -87,23 +89,22 @@ class StreamsMixin(FollowsMixin):
                 "Got a family, whose matrices come from parameters, but streams are of matrices: "
                 "pass family=None, or fit the regressor again."
             )
-        regressor, anchor = self.estimator_, self._anchor
-        follows = isinstance(regressor, FollowsMixin)
-        if not follows:
-            self._refuse_rectangular("fit the regressor again")
-        if follows:
-            before = regressor.__dict__.get("inverse_")
-            regressor.partial_fit(X)
+        regressor = self.estimator_
+        before = regressor.__dict__.get("inverse_")
+        if before is not None and isinstance(regressor, MovingSeriesMixin):
+            regressor._look(X)
             self.n_moves_, self.long_ways_ = regressor.n_moves_, regressor.long_ways_
-            if before is not None:
-                if regressor.inverse_ is not before:
-                    self._move_anchor(regressor.center_, regressor.inverse_)
-                return self
+            if regressor.inverse_ is not before:
+                self._move_anchor(regressor.center_, regressor.inverse_)
+            return self
+        if isinstance(regressor, FollowsMixin):
+            regressor.partial_fit(X)
         else:
+            self._refuse_rectangular("fit the regressor again")
             self._learn_proven(X)
-        if anchor is not None and self._shape is None:
+        if self._anchor is not None and self._shape is None:
             stack = looked_at(self, X)
-            moved = self._follow(*anchor.given, stack, _MAX_DISTANCE, _MAX_SHARE)
+            moved = self._follow(*self._anchor.given, stack, _MAX_DISTANCE, _MAX_SHARE)
             if moved is not None:
                 self._move_anchor(moved.center, moved.inverse)
         return self

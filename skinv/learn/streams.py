@@ -33,12 +33,23 @@ _PROVEN = 1e-6
 
 def looked_at(estimator: Any, X: Any) -> NDArray[np.float64]:
     """Return some matrices of a block as a stack of real ones, evenly spaced."""
+    if _is_plain(estimator, X):
+        return X[:: max(-(-len(X) // LOOKED_AT), 1)]
     X = estimator._squared(X, None, False)[0]
     taken = take_as_is(estimator, X) or take(estimator, X)
     some = taken.numbers[:: max(-(-len(taken.numbers) // LOOKED_AT), 1)]
     if taken.is_complex or some.ndim == 2:
         some = as_stack(taken._replace(numbers=some).rows)
     return to_host(as_double(some))
+
+
+def _is_plain(estimator: Any, X: Any) -> bool:
+    """Tell whether a block is what is looked at as it is: it often is a single matrix."""
+    if type(X) is not np.ndarray or X.dtype.char != "d" or X.ndim != 3 or not X.dtype.isnative:
+        return False
+    n, named = X.shape[1], hasattr(estimator, "feature_names_in_")
+    same = X.shape[2] == n and n * n == estimator.n_features_in_
+    return same and not named and estimator._shape is None
 
 
 @lru_cache(maxsize=64)
@@ -114,6 +125,7 @@ def _destination(
 class FollowsMixin:
     """An estimator with a centre, which follows a stream of matrices."""
 
+    partial_fit: Any
     n_moves_: int
     long_ways_: float
     _recent: int
@@ -178,6 +190,9 @@ class MovingSeriesMixin(FollowsMixin):
 
     max_distance: float
     max_share: float
+    method: str
+    center_: Any
+    inverse_: Any
     fit: Any
     _own: Any
     _set_engine: Any
@@ -223,9 +238,14 @@ class MovingSeriesMixin(FollowsMixin):
         >>> model.n_moves_, bool(error < 1e-3)
         (3, True)
         """
-        state = self.__dict__
-        if "inverse_" not in state:
+        if "inverse_" not in self.__dict__:
             return self.fit(X, y)
+        self._look(X)
+        return self
+
+    def _look(self, X: Any) -> None:
+        """Look at a block, and move the centre if that is due."""
+        state = self.__dict__
         moved = self._follow(
             state["center_"],
             state["inverse_"],
@@ -238,7 +258,6 @@ class MovingSeriesMixin(FollowsMixin):
             # These are the ones in memory that nobody can write to.
             moved.center, moved.inverse = state["center_"], state["inverse_"]
             self._set_engine()
-        return self
 
 
 class RelearningMixin(FollowsMixin):
