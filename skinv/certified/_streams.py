@@ -107,6 +107,8 @@ class StreamsMixin(FollowsMixin):
             moved = self._follow(*self._anchor.given, stack, _MAX_DISTANCE, _MAX_SHARE)
             if moved is not None:
                 self._move_anchor(moved.center, moved.inverse)
+        elif isinstance(regressor, FollowsMixin):
+            self.n_moves_, self.long_ways_ = regressor.n_moves_, regressor.long_ways_
         return self
 
     def _learn_proven(self, X: Any) -> None:
