@@ -15,6 +15,8 @@ by functions of one matrix.
 
 "loop": systems of order 50 that drift, one at a time, solved to 1e-8.
 
+In these two ``partial_fit`` looks at the last matrices every 8th step, and once at every step.
+
 Times are those of a step, ``partial_fit`` included, of the processor: what else runs on the machine
 does not count. Methods take turns at each step, and are called once before they are timed, as in
 `timing.in_turns`; ``partial_fit`` is not, nor is what follows a move. A ratio is one of sums over a
@@ -29,6 +31,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import argparse
 import json
 import time
+from itertools import product
 
 import machine
 import numpy as np
@@ -43,6 +46,7 @@ from skinv.datasets import load_power_flow
 STEPS, SCENARIOS, TOL = 288, 100, 1e-8
 GRIDS = {"case9": 4, "case30": 6}  # degrees of the polynomials
 FILTERS, ORDER, FILTER_STEPS, FILTER_TOL = 50, 8, 1000, 1e-9
+PERIODS = {"looked at every 8th step": 8, "at every step": 1}
 
 
 def day_of_loads(n_loads, low, high, seed):
@@ -181,7 +185,7 @@ class Bank:
         self.P = left @ self.P @ left.swapaxes(1, 2) + K @ self.noise(step) @ K.swapaxes(1, 2)
 
 
-def one_bank(m, steps, seed, singly):
+def one_bank(m, steps, seed, singly, period):
     """Follow filters; return what was measured."""
     ours, exact = Bank(m, seed), Bank(m, seed)
     model = CertifiedInverse(LinearInverseApprox(order=3), order=3, tol=FILTER_TOL)
@@ -189,7 +193,7 @@ def one_bank(m, steps, seed, singly):
     ours = Bank(m, seed)
     watch, proven = Watch("stream", "partial_fit", "numpy.linalg.inv"), 0
     function = model.inverse_function() if singly else None
-    moves, known = 0, True
+    moves, known, latest = 0, True, []
     for step in range(steps):
         S, T = ours.innovation(step), exact.innovation(step)
         if singly:
@@ -197,8 +201,11 @@ def one_bank(m, steps, seed, singly):
             X, bound = X[None], np.array([bound])
         else:
             X, bound = watch.time("stream", model.predict, S, True, again=known)
-        watch.add("stream", model.partial_fit, S)
-        known, moves = model.n_moves_ == moves, model.n_moves_
+        latest = [*latest, S][-period:] if singly else [S]
+        if step % period == period - 1:
+            watch.add("stream", model.partial_fit, np.concatenate(latest))
+        moved = getattr(model, "n_moves_", 0)
+        known, moves = moved == moves, moved
         Y = watch.time("numpy.linalg.inv", np.linalg.inv, T[0] if singly else T)
         ours.update(step, X)
         exact.update(step, Y)
@@ -210,10 +217,12 @@ def one_bank(m, steps, seed, singly):
 
 def filters(repeats, quick):
     out, steps = {}, FILTER_STEPS // 5 if quick else FILTER_STEPS
-    for name, m, singly in (("50 filters", FILTERS, False), ("one filter", 1, True)):
-        runs = [one_bank(m, steps, seed, singly) for seed in range(repeats)]
+    for (name, m), (how, period) in product(
+        {"50 filters": FILTERS, "one filter": 1}.items(), PERIODS.items()
+    ):
+        runs = [one_bank(m, steps, seed, m == 1, period) for seed in range(repeats)]
         watches, found = zip(*runs, strict=True)
-        out[name] = {
+        out[f"{name}, {how}"] = {
             "moves of the centre": [each["moves"] for each in found],
             "share_within_tol": min(each["proven"] for each in found),
             "largest_difference_of_covariances": max(each["difference"] for each in found),
@@ -224,38 +233,41 @@ def filters(repeats, quick):
                 each: spread([w.median(each) for w in watches]) for each in watches[0].taken
             },
         }
-        print(name, json.dumps(out[name], indent=1), flush=True)
+        print(name, how, json.dumps(out[f"{name}, {how}"], indent=1), flush=True)
     return out
+
+
+def one_loop(A, b, period):
+    """Follow single systems; return what was measured."""
+    model = CertifiedInverse(LinearInverseApprox(), tol=TOL).fit(A[:20])
+    watch, good = Watch("stream", "partial_fit", "numpy.linalg.solve"), 0
+    solve, known, moves = model.solve_function(), True, 0
+    for k, (a, c) in enumerate(zip(A, b, strict=True), 1):
+        good += watch.time("stream", solve, a, c, again=known)[1] <= TOL
+        if k % period == 0:
+            watch.add("stream", model.partial_fit, A[k - period : k])
+        watch.time("numpy.linalg.solve", np.linalg.solve, a, c)
+        moved = getattr(model, "n_moves_", 0)
+        known, moves = moved == moves, moved
+    return watch, moves, int(good) / len(A)
 
 
 def loop(repeats, quick):
     center, around = near(50, 500 if quick else 2000)
     drift = np.linspace(0, 2, len(around))[:, None, None] * np.eye(50)
-    A = center + drift + 0.2 * (around - center)
+    A, out = center + drift + 0.2 * (around - center), {}
     b = np.random.default_rng(0).standard_normal(A.shape[:2])
-    watches, proven, moves = [], [], []
-    for _ in range(repeats):
-        model = CertifiedInverse(LinearInverseApprox(), tol=TOL).fit(A[:20])
-        watch, good = Watch("stream", "partial_fit", "numpy.linalg.solve"), 0
-        solve, known, moved = model.solve_function(), True, 0
-        for a, c in zip(A, b, strict=True):
-            good += watch.time("stream", solve, a, c, again=known)[1] <= TOL
-            watch.add("stream", model.partial_fit, a[None])
-            known, moved = model.n_moves_ == moved, model.n_moves_
-            watch.time("numpy.linalg.solve", np.linalg.solve, a, c)
-        watches.append(watch)
-        proven.append(int(good) / len(A))
-        moves.append(model.n_moves_)
-    out = {
-        "n": 50,
-        "moves of the centre": moves,
-        "share_within_tol": min(proven),
-        "ratio": spread([watch.ratio("stream", "numpy.linalg.solve") for watch in watches]),
-        "microseconds of a step, median": {
-            name: spread([w.median(name) for w in watches]) for name in watches[0].taken
-        },
-    }
-    print(json.dumps(out, indent=1), flush=True)
+    for how, period in PERIODS.items():
+        watches, moves, proven = zip(*(one_loop(A, b, period) for _ in range(repeats)), strict=True)
+        out[f"n = 50, {how}"] = {
+            "moves of the centre": moves,
+            "share_within_tol": min(proven),
+            "ratio": spread([watch.ratio("stream", "numpy.linalg.solve") for watch in watches]),
+            "microseconds of a step, median": {
+                name: spread([w.median(name) for w in watches]) for name in watches[0].taken
+            },
+        }
+        print(how, json.dumps(out[f"n = 50, {how}"], indent=1), flush=True)
     return out
 
 

@@ -333,16 +333,18 @@ class Figures:
             return None
         size_A *= 1 + arithmetic.gamma(n * n + 8)
         x, previous = P.dot(b), math.inf
+        wanted = tol * (1 - q) * _frobenius(x)  # as far as is known
         for _ in range(_STEPS):
             r = b - a.dot(x)
             step = P.dot(r)
             x = x + step
-            size_x, size_step = _frobenius(x), _frobenius(step)
+            size_step = _frobenius(step)
             slow = not size_step < 0.7 * previous
             previous = size_step
-            if q * size_step > tol * (1 - q) * size_x and not slow:
+            if q * size_step > wanted and not slow:
                 continue
-            size_r, size_y = _frobenius(r), size_x + size_step
+            size_x, size_r = _frobenius(x), _frobenius(r)
+            size_y = size_x + size_step
             figures = (size_A, spectral, size_P, size_b, size_r, size_y)
             off = rounding_of_step(arithmetic, n, *figures)
             bound = relative_error(arithmetic, n, q / (1 - q) * (size_step + off) + off, size_x)
