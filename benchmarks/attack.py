@@ -12,9 +12,12 @@ Modes: subnormal numbers as they are ("gradual"), or flushed to zero during the 
 frames, of the other byte order, or beside float64. "edited": rows that a region returned, changed
 in place before they are predicted.
 
-python benchmarks/attack.py [factor of the counts, names of attacks] [--quick]
+python benchmarks/attack.py [factor of the counts, names of attacks] [--quick] [--write]
+
+With --write the counts replace those of the same families in results/violations.json.
 """
 
+import json
 import sys
 import time
 import warnings
@@ -24,6 +27,7 @@ import attack_modules
 import attack_rectangular
 import attack_regions
 import attack_units
+import machine
 import numpy as np
 import torch
 from attack_exact import (
@@ -350,8 +354,24 @@ def main(factor=1.0, only=()):
     return score, violations
 
 
+def write(score):
+    """Put counts in place of those of the same families, beside the others."""
+    kept = json.loads((machine.RESULTS / "violations.json").read_text())
+    del kept["machine"]
+    families = kept["by_family_and_mode"]
+    kept["violations"] += sum(
+        counts["violations"] - families.get(name, {"violations": 0})["violations"]
+        for name, counts in score.counts.items()
+    )
+    families |= score.counts
+    kept["found"] |= score.found
+    machine.write("violations", kept)
+
+
 if __name__ == "__main__":
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     quick = "--quick" in sys.argv
     score, violations = main(0.01 if quick else float(words[0]) if words else 1.0, words[1:])
     print(refusals.most_common(12))
+    if "--write" in sys.argv:
+        write(score)

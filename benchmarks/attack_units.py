@@ -2,9 +2,15 @@
 units of their own: up to 1e±200 apart, and the families of tests/test_units.py.
 
 Real and complex matrices of all kinds of tests/hostile.py; every finite bound is compared with the
-exact error.
+exact error. And attacks on skinv.inv, of small matrices most of all: where cofactors and
+determinants cancel, at the edges of the sizes of which closed forms are proven, in all
+floating-point modes.
 """
 
+import ctypes
+from contextlib import contextmanager
+
+import attack_exact
 import numpy as np
 import torch
 from attack_exact import (
@@ -25,6 +31,7 @@ from hostile import FAMILIES as KINDS
 from sklearn.base import BaseEstimator, RegressorMixin
 from test_units import FAMILIES
 
+import skinv
 from skinv import CertifiedInverse, LinearInverseApprox
 from skinv.bounds import residual_bound
 
@@ -316,7 +323,87 @@ def attack_sides(score, rng, m):
     score.add(name, mode, some.size, int(some.sum()))
 
 
+# What fesetround of the C library takes.
+ROUNDINGS = {"downward": 0x400, "upward": 0x800, "toward zero": 0xC00}
+SMALL = (1, 2, 3, 4, 5, 6, 7, 8, 16)
+SMALL_SHARES = (0.04, 0.28, 0.29, 0.29, 0.02, 0.02, 0.02, 0.03, 0.01)
+# Exponents of whole matrices: those where closed forms are left to others are among them.
+WHOLE = (0, 0, 20, 32, 62, 64, 83, 125, 250, 511, 664)
+
+
+@contextmanager
+def rounded(mode):
+    """Round in another way, or flush subnormal numbers to zero."""
+    with flushed(mode == "flush"):
+        if mode in ROUNDINGS:
+            rounding = ctypes.CDLL("libm.so.6").fesetround
+            rounding(ROUNDINGS[mode])
+            try:
+                yield
+            finally:
+                rounding(0)
+        else:
+            yield
+
+
+def small_matrices(rng, m, n, dtype):
+    """Return small matrices: of all kinds, or nearly of rank one, in all units."""
+    way = rng.randint(4)
+    if way == 0:
+        return attack_exact.matrices(rng, m, n, dtype)[0]
+    A = kinds(rng, m, n)
+    if way == 1:  # large products, and little left of determinants
+        sizes = 10.0 ** -rng.uniform(0, 17, (m, 1, 1))
+        A = rng.standard_normal((m, n, 1)) * rng.standard_normal((m, 1, n)) + sizes * A
+    far = rng.choice([0, 1, 10, 60, 130, FARTHEST if dtype == np.float64 else 80])
+    rows, columns = rng.randint(-far, far + 1, (2, m, n)) * rng.choice([0, 1, 1], (2, m, 1))
+    whole = rng.choice(WHOLE, (m, 1)) + rng.randint(-3, 4, (m, 1))
+    whole = whole * rng.choice([-1, 1], (m, 1)) // (1 if dtype == np.float64 else 8)
+    with np.errstate(all="ignore"):
+        return np.ldexp(A, rows[:, :, None] + columns[:, None, :] + whole[:, :, None]).astype(dtype)
+
+
+def attack_inv(score, rng, m):
+    """Invert small matrices from scratch, in all floating-point modes."""
+    mode = str(rng.choice([*MODES, *ROUNDINGS], p=[0.5, 0.2, 0.1, 0.1, 0.1]))
+    dtype = rng.choice([np.float32, np.float64], p=[0.2, 0.8])
+    n = int(rng.choice(SMALL, p=SMALL_SHARES))
+    A = small_matrices(rng, m, n, dtype)
+    name = "inv" if n < 5 else "inv, order 5 to 16"
+    if rng.uniform() < 0.12 and n < 5:
+        A, name = turned(rng, A.astype(np.float64)), "inv, complex"
+        A = A.astype(np.complex64 if dtype == np.float32 else np.complex128)
+    given, held = (A, A) if rng.randint(2) else dressed(rng, A)
+    if np.ndim(given) != 3:
+        given = A
+    if not A.imag.any() and (abs(A) < 2**40).all() and (np.rint(A) == A).all():
+        given = A.real.astype(np.int64)  # integers are answered in double precision
+        A = given.astype(np.float64)
+    settings = {"tol": None, "fallback": str(rng.choice(["exact", "nan", "keep"]))}
+    if rng.uniform() < 0.3:
+        settings["tol"] = float(10.0 ** rng.uniform(-16, 0))
+    mode = mode_of(mode, given)
+    with score.unchanged(name, mode, held), rounded(mode.partition(",")[0]):
+        report = skinv.inv(given, return_report=True, **settings)
+        radius = report.radius if rng.uniform() < 0.1 else None
+        again = skinv.inv(given, **settings)
+    X, bound = native(report.inverse), native(report.bound)
+    context = {**settings, "given": kind_of(given)}
+    if not np.array_equal(X, native(again), equal_nan=True):
+        score.violation(name, mode, "another answer without a report", **context)
+    same = (A.conj().swapaxes(1, 2) == A).all(axis=(1, 2)) & np.isfinite(X).all(axis=(1, 2))
+    # Differences of imaginary parts, one the negative of the other, are rounded in one direction.
+    apart = "flush" in mode or (mode in ("upward", "downward") and A.dtype.kind == "c")
+    if not apart and (X.conj().swapaxes(1, 2) != X)[same].any():
+        score.violation(name, mode, "symmetry is lost", **context)
+    check_inverses(score, name, mode, A, X, bound, "fro", context, settings["fallback"] == "keep")
+    if radius is not None:
+        radius = np.where(np.isnan(X).any(axis=(1, 2), keepdims=True), np.inf, native(radius))
+        check_entries(score, f"{name}: radii", mode, A, X, radius, context)
+
+
 ATTACKS = {
+    "inv": (attack_inv, 1_200_000, 400),
     "units: entries": (attack_entries, 400_000, 400),
     "units: radii": (attack_radii, 300_000, 400),
     "units: single": (attack_singles, 60_000, 100),

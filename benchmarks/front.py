@@ -4,16 +4,23 @@ python benchmarks/front.py [--quick] [--rounds 7]
 
 Random matrices, float64, in batches of up to 10⁵; the methods in turns on the same ones, a ratio is
 that of one turn. `closed form` is what skinv.inv starts from, without the proof, up to order 16.
-JAX and numba are measured where they are installed. Writes results/front.json.
+JAX, from its own memory to its own memory, and loops compiled by numba (jitted.py) are measured
+where they are installed; neither is charged for compiling. Writes results/front.json, and targets
+of models that are fitted: the exact inverses of training matrices, against LAPACK's.
 """
 
 import argparse
 import os
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+os.environ["NUMBA_NUM_THREADS"] = "1"
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
 
 import machine
 import numpy as np
@@ -22,10 +29,12 @@ import torch
 from timing import in_turns, microseconds, near, ratio
 
 import skinv
+from skinv._linalg.inverses import training_inverses
 from skinv._linalg.small import LARGEST, small_inverses
 
 ORDERS = (2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64)
 PLAIN = "numpy.linalg.inv"
+BASES = ("skinv.inv", PLAIN, "torch.linalg.inv")
 
 
 def peers(A):
@@ -38,14 +47,25 @@ def peers(A):
     }
     if np.lib.NumpyVersion(scipy.__version__) >= "1.17.0":
         found["scipy.linalg.inv"] = partial(scipy.linalg.inv, A)
-    try:
-        import jax
-
+    with suppress(ImportError):
+        jax = import_module("jax")
         jax.config.update("jax_enable_x64", True)
-        inverse = jax.jit(jax.numpy.linalg.inv)
-        found["jax.numpy.linalg.inv, jitted"] = lambda: np.asarray(inverse(A))
-    except ImportError:
-        pass
+        inverse, given = jax.jit(jax.numpy.linalg.inv), jax.numpy.asarray(A)
+        found["jax.numpy.linalg.inv, jitted"] = lambda: inverse(given).block_until_ready()
+    with suppress(ImportError):
+        loop, X = import_module("jitted").inverses(A.shape[1]), np.empty_like(A)
+        found["numba"] = partial(loop, A, X)
+    return found
+
+
+def versions():
+    """Return the versions of optional peers."""
+    found = {}
+    for name in ("jax", "numba"):
+        try:
+            found[name] = import_module(name).__version__
+        except ImportError:
+            found[name] = "not installed"
     return found
 
 
@@ -60,9 +80,8 @@ def order(n, rounds, quick):
     report = skinv.inv(A, return_report=True)
     taken = in_turns(methods, m, rounds)
     figures = {
-        name: {other: ratio(taken, name, other) for other in (PLAIN, "torch.linalg.inv")}
+        name: {other: ratio(taken, name, other) for other in BASES if other != name}
         for name in methods
-        if name != PLAIN
     }
     print(n, {name: {k: v["median"] for k, v in row.items()} for name, row in figures.items()})
     return {
@@ -123,6 +142,19 @@ def rectangular(rounds, quick):
     return {"microseconds": microseconds(taken), "ratios": figures}
 
 
+def targets(n, rounds, quick):
+    """Exact inverses of training matrices, refused or not, and LAPACK's alone."""
+    m = 100_000 // (20 if quick else 1)
+    rng = np.random.default_rng(n)
+    A = rng.standard_normal((n, n)) + 3 * np.eye(n) + 0.3 * rng.standard_normal((m, n, n))
+    rows = A.reshape(m, n * n)
+    methods = {"targets": partial(training_inverses, rows), PLAIN: partial(np.linalg.inv, A)}
+    taken = in_turns(methods, m, rounds)
+    figure = ratio(taken, "targets", PLAIN)
+    print("targets", n, figure["median"])
+    return {"microseconds": microseconds(taken), "ratio": figure}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
@@ -131,9 +163,11 @@ def main():
     torch.set_num_threads(1)
     results = {
         "threads": 1,
+        "peers": versions(),
         "one 6 x 6": singly(options.rounds, options.quick),
         "6 x 7": rectangular(options.rounds, options.quick),
         "orders": {n: order(n, options.rounds, options.quick) for n in ORDERS},
+        "targets": {n: targets(n, options.rounds, options.quick) for n in (2, 3, 4, 8)},
     }
     if not options.quick:
         machine.write("front", results)

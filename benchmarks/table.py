@@ -1,10 +1,13 @@
-"""Print the README's tables from the files in results; --write puts them where they belong.
+"""Print tables from the files in results; --write puts them into README and documentation.
 
-python benchmarks/table.py [--write]
+python benchmarks/table.py [--write] [--check]
+
+--check fails if a page, of the guide or the README, has others.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 TITLES = {
@@ -153,6 +156,61 @@ def prices_table():
     for case in ("few", "garbage", "complex"):
         for name, figures in results[case].items():
             row(f"{EXPLAINED[case]}{name}", figures["certified"])
+    return "\n".join(lines)
+
+
+def overview_table():
+    """Return the Markdown table of the README: what proven answers cost, one of each kind."""
+    prices, front = load("prices"), load("front")
+    learned, single = prices["learned"], list(prices["single"].values())
+    few = prices["few"]["50 symmetric 8 x 8"]["certified"]
+    solved = {case["family"]: case["ratio_to_numpy"] for case in load("solves")["solves"]}
+    small = [front["orders"][n]["ratios"]["skinv.inv"]["numpy.linalg.inv"] for n in ORDERS]
+    rows = [
+        ("learned, 9-bus grid, n = 14, to 1e-8", "inv", learned["case9, n = 14"]["to 1e-08"]),
+        ("learned, 30-bus grid, n = 53, to 1e-8", "inv", learned["case30, n = 53"]["to 1e-08"]),
+        ("solutions near that grid, to 1e-6", "solve", solved["case30, polynomial"]["certified"]),
+        (f"`skinv.inv`, n = {' / '.join(ORDERS)}", "inv", *small),
+        ("`skinv.pinv`, 6 × 7", "pinv", front["6 x 7"]["ratios"]["skinv.pinv"]),
+        ("guesses that prove nothing, n = 20", "inv", prices["garbage"]["n = 20"]["certified"]),
+        (
+            "batches of 50 matrices, n = 8",
+            "inv",
+            few,
+        ),
+        ("one matrix at a time, n = 8, to 1e-10", "inv", single[2]),
+    ]
+    lines = ["| proven answers, one thread | beside plain | times as long |", "|---|---|---|"]
+    for title, function, *figures in rows:
+        medians = " / ".join(short(figure["median"]) for figure in figures)
+        lines.append(f"| {title} | `numpy.linalg.{function}` | {medians} |")
+    return "\n".join(lines)
+
+
+# Orders of which the README tells.
+ORDERS = ("3", "6", "12", "32")
+
+
+def front_table():
+    """Return the Markdown table of skinv.inv, with proofs, and of what else inverts batches."""
+    names = {
+        "`numpy.linalg.inv`": "numpy.linalg.inv",
+        "`torch.linalg.inv`": "torch.linalg.inv",
+        "`scipy.linalg.inv`": "scipy.linalg.inv",
+        "`jax.numpy.linalg.inv`": "jax.numpy.linalg.inv, jitted",
+        "loops of numba": "numba",
+    }
+    lines = [
+        f"| n | `skinv.inv`, µs | median bound | {' | '.join(names)} |",
+        "|---" * (len(names) + 3) + "|",
+    ]
+    for n, row in load("front")["orders"].items():
+        taken = row["microseconds"]["skinv.inv"]["median"]
+        cells = [n, short(taken), f"{row['median_bound']:.0e}"]
+        for name in names.values():
+            known = row["ratios"].get(name)
+            cells.append(short(known["skinv.inv"]["median"]) if known else "–")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -349,7 +407,9 @@ def rewritten(text, table):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put them into the README and guide")
+    parser.add_argument("--write", action="store_true", help="put them where they belong")
+    parser.add_argument("--check", action="store_true", help="fail if pages have others")
+    options = parser.parse_args()
     tables = [
         families_table(),
         inverse_table(),
@@ -363,20 +423,26 @@ def main():
         batch_table(),
         paper_table(),
     ]
-    if not parser.parse_args().write:
-        print("\n\n".join(tables))
+    if not options.write and not options.check:
+        print("\n\n".join([overview_table(), *tables]))
         return
     root = RESULTS.parents[1]
     pages = {
-        "README.md": tables,
+        "README.md": [overview_table()],
+        "docs/measurements.md": tables,
         "docs/guide/which_tool.md": [network_table()],
-        "docs/guide/certificates.md": [prices_table()],
+        "docs/guide/certificates.md": [prices_table(), front_table()],
     }
     for page, mine in pages.items():
-        text = (root / page).read_text(encoding="utf-8")
+        text = before = (root / page).read_text(encoding="utf-8")
         for table in mine:
             text = rewritten(text, table)
-        (root / page).write_text(text, encoding="utf-8")
+        if options.write:
+            (root / page).write_text(text, encoding="utf-8")
+        elif text != before or not all(table in text for table in mine):
+            sys.exit(
+                f"{page} has other tables than the results: python benchmarks/table.py --write"
+            )
 
 
 if __name__ == "__main__":

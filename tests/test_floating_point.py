@@ -328,6 +328,25 @@ def test_other_directions_of_rounding(code):
         )
 
 
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="codes of x86"
+)
+@pytest.mark.parametrize("code", [0x400, 0xC00], ids=["down", "to zero"])
+def test_bounds_of_entries_that_overflow(code):
+    """Rounded so, numbers past the largest become the largest, and that bounds nothing."""
+    A = np.array([[[-(2.0**-957), -(2.0**-227)], [0, 2.0**-740]]])
+    largest = np.finfo(np.float64).max  # of A⁻¹ that entry is 2^1470
+    X = np.array([[[-(2.0**957), -largest], [0, 2.0**740]]])
+    rounding = ctypes.CDLL("libm.so.6").fesetround
+    try:
+        rounding(code)
+        radius = residual_bound(A, X, componentwise=True)
+    finally:
+        rounding(0)
+    assert radius[0, 0, 1] == np.inf
+    assert radius[0, 1, 1] < 2.0**700
+
+
 def test_distances_to_keep_that_are_subnormal(mode):
     """A region that reaches within a subnormal distance of singular matrices does not keep it."""
     center, radius, keep = np.array([[2.5e-308]]), 1.5e-308, 1.2e-308

@@ -61,6 +61,7 @@ pytestmark = [
 
 for _room in (
     "geometry",
+    "parameters",
     "bounds",
     "metrics",
     "datasets",

@@ -9,8 +9,10 @@ from .._arrays.conversion import as_double, is_complex, real_array, to_host
 from .._arrays.embedding import embed_complex
 from .._arrays.rows import list_rows, refuse_nonfinite
 from .._arrays.shapes import as_stack, matrix_order
-from .products import exact_inverse
-from .scaling import ZERO
+from .norms import scales
+from .products import frobenius
+from .scaling import ZERO, times_power
+from .small import inverses_like_lapack
 from .units import in_common_units, unit_exponents
 
 # Past this condition number a float64 inverse has lost more than half of its digits.
@@ -39,7 +41,8 @@ def scaled_condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64
     few power steps where :func:`condition_numbers`, which is never much less, is large.
     """
     kappa = condition_numbers(A, inverse)
-    rows = np.flatnonzero(~(kappa <= MAX_CONDITION) & np.isfinite(inverse).all(axis=(1, 2)))
+    rows = np.flatnonzero(~(kappa <= MAX_CONDITION))
+    rows = rows[np.isfinite(inverse[rows]).all(axis=(1, 2))]
     if len(rows):
         with np.errstate(all="ignore"):
             scaled = in_common_units(*(as_double(stack[rows]) for stack in (A, inverse)))
@@ -55,8 +58,10 @@ def scaled_condition_numbers(A: NDArray, inverse: NDArray) -> NDArray[np.float64
 
 def _norms(stack: NDArray) -> NDArray[np.float64]:
     """Return the Frobenius norm of each matrix; no square over- or underflows."""
-    largest = np.abs(stack).max(axis=(1, 2), initial=0.0).astype(np.float64)
-    return np.linalg.norm(stack / largest[:, None, None], axis=(1, 2)) * largest
+    unit = scales(stack)
+    if unit is None:
+        return as_double(frobenius(stack))
+    return as_double(frobenius(times_power(stack, 1 / unit))) * unit[:, 0, 0]
 
 
 def check_inverse_targets(A: NDArray, inverse: NDArray) -> None:
@@ -163,6 +168,6 @@ def _inverted_in_units(A: NDArray, r: NDArray, c: NDArray) -> tuple[NDArray, NDA
     size = np.where(exponent > ZERO, exponent, 0)
     with np.errstate(all="ignore"):
         scaled = np.ldexp(A, power - size)
-        inverse = exact_inverse(scaled)
+        inverse = inverses_like_lapack(scaled)
         kappa = scaled_condition_numbers(scaled, inverse)
         return np.ldexp(inverse, c[:, None] + r - size), kappa

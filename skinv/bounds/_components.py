@@ -105,4 +105,5 @@ def _bound_piece(A: Any, X: Any, sharp: bool) -> Any:
     radius = (RX + least + lost) * up
     radius = in_units(radius, columns, -rows)
     radius = radius * up + 2 * arithmetic.tiny  # what becomes subnormal is rounded, or flushed
-    return xp.where(radius >= 0, radius, np.inf)
+    # Rounded towards zero, or downward, what overflows is the largest number.
+    return xp.where((radius >= 0) & (radius < arithmetic.largest), radius, np.inf)

@@ -25,12 +25,21 @@ from .._arrays.results import InverseReport, SolutionReport
 from .._arrays.rows import list_rows
 from .._arrays.shapes import Matrices
 from .._linalg.norms import norm_bound
-from .._linalg.workspace import copied
+from .._linalg.workspace import copied, indices
 from ..bounds._residual import scaled
 from ..learn.linear import LinearInverseApprox
 from ._estimator import CertifiedInverse
+from ._exact import has_closed_form
 from ._given import Given, systems
-from ._proofs import EXACT, STATUSES, ProofTerms, certify_all, invert, radius_of
+from ._proofs import (
+    EXACT,
+    STATUSES,
+    ProofTerms,
+    all_by_closed_forms,
+    certify_all,
+    invert,
+    radius_of,
+)
 from ._singly import Figures
 from ._solves import SolvesMixin
 
@@ -110,7 +119,10 @@ def inv(
 
     Up to order 16 inverses come from closed forms (n <= 4) or from elimination without pivoting,
     entry by entry over the whole batch, and from LAPACK where that loses digits; above from LAPACK.
-    The proof is that of :func:`skinv.bounds.residual_bound`.
+    The proof is that of :func:`skinv.bounds.residual_bound`; of closed forms of real matrices it is
+    that the determinant d and the adjugate are off by rounding, which multiplies products of one
+    entry of each row: the error is at most some u·c·r_1···r_n/|d|, with the norms r_i of the rows
+    and c = n!/n^(n/2) (Carlen, Lieb & Loss 2006, "An inequality of Hadamard type for permanents").
 
     Examples
     --------
@@ -170,7 +182,16 @@ def _inverses(given: Given, tol: float | None, fallback: str) -> SimpleNamespace
     def certify_block(A: Any, X: Any, where: Any, size: Any) -> Any:
         return invert(A, X, size, terms)
 
-    found = certify_all(given.stack, certify_block, more=False)
+    A = given.stack
+    if has_closed_form(A):
+        found = all_by_closed_forms(A)
+        rest = indices(~(found.bound <= terms.tol))
+        if len(rest):
+            others = certify_all(A[rest], certify_block, more=False)
+            for name, values in vars(others).items():
+                getattr(found, name)[rest] = values
+    else:
+        found = certify_all(A, certify_block, more=False)
     if "raise" in fallback:
         _refuse(found.status > EXACT, "inverses", terms.tol)
     return found

@@ -28,7 +28,7 @@ from ..bounds._components import component_bound, norm_of_radius
 from ..bounds._refine import refine, rounded, with_symmetry
 from ..bounds._residual import proven
 from ..structures import symmetric_rows
-from ._exact import exact_inverses, has_zero_pivot
+from ._exact import by_closed_forms, exact_inverses, has_zero_pivot
 
 # Steps of refinement granted to LAPACK's inverse.
 POLISH = 2
@@ -114,6 +114,18 @@ def certify_all(
     blocks = list(pieces(len(A), A.shape[1], A.itemsize, _BLOCK))
     with progress(len(A), "certifying", "matrix", verbose and blocks) as bar:
         in_threads(prove, blocks, A)
+    return result
+
+
+def all_by_closed_forms(A: Any) -> SimpleNamespace:
+    """Invert matrices, finite or not, by closed forms; bounds are infinite where these fail."""
+    result = _memory(A, False)
+    result.status[:] = EXACT
+
+    def prove(taken: slice) -> None:
+        by_closed_forms(A[taken], result.inverse[taken], result.bound[taken])
+
+    in_threads(prove, pieces(len(A), A.shape[1], A.itemsize, _BLOCK), A)
     return result
 
 

@@ -174,9 +174,10 @@ def _radius(
     s = (abs(s) + applied(size_P, gamma * abs(r) + off) * up + lost) * up
     later = rest(s, up, lost)
     radius = in_units((s + later + lost) * up, units_x, moved)
-    # What becomes subnormal is rounded, or flushed.
+    # What becomes subnormal is rounded, or flushed; what overflows may be the largest number.
     radius = xp.where(empty, xp.zeros_like(radius), radius * up + 2 * arithmetic.tiny)
-    return xp.where((radius >= 0) & (later < np.inf), radius, np.inf)
+    known = (radius >= 0) & (radius < arithmetic.largest) & (later < np.inf)
+    return xp.where(known, radius, np.inf)
 
 
 def bound_of_radius(x: Any, radius: Any) -> Any:

@@ -28,7 +28,7 @@ class MembershipMixin(FittedRegion):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, m, n)
+        X : array-like or tensor of shape (n_samples, n_features) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed.
 
         Returns
@@ -48,7 +48,7 @@ class MembershipMixin(FittedRegion):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, m, n)
+        X : array-like or tensor of shape (n_samples, n_features) or (n_samples, m, n)
             Matrices; NaN and infinity are allowed, and infeasible.
 
         Returns

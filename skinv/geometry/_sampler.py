@@ -74,7 +74,7 @@ class FeasibleRegionSampler(
         follows. It and all below but the last are read-only, as proofs rest on them.
     radius_ : float or ndarray of the shape of ``center_``
         The radius, or the half-widths.
-    axes_ : ndarray of shape (rank, n_features_in_)
+    axes_ : ndarray of shape (rank, n_features)
         Semi-axes of the ellipsoid of radius 1, perpendicular to each other in the units of
         ``thickness_``. Only for ``norm="mahalanobis"``.
     thickness_ : ndarray of the shape of ``center_``
@@ -253,7 +253,7 @@ class FeasibleRegionSampler(
 
         Parameters
         ----------
-        X : array-like or tensor of shape (n_samples, n_features_in_) or (n_samples, n, n)
+        X : array-like or tensor of shape (n_samples, n_features) or (n_samples, n, n)
             Matrices, or (n_samples, m, n).
 
         Returns
