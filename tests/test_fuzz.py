@@ -71,6 +71,7 @@ for _room in (
     "certified",
     "functions",
     "fitting",
+    "streams",
     "scorer",
     "proofs",
     "export",
