@@ -170,9 +170,10 @@ def overview_table():
     few = prices["few"]["50 symmetric 8 x 8"]["certified"]
     solved = {case["family"]: case["ratio_to_numpy"] for case in load("solves")["solves"]}
     small = [front["orders"][n]["ratios"]["skinv.inv"]["numpy.linalg.inv"] for n in ORDERS]
+    nine, thirty = (learned[case]["to 1e-08"] for case in ("case9, n = 14", "case30, n = 53"))
     rows = [
-        ("learned, 32 terms, 9-bus grid, n = 14, to 1e-8", "inv", learned["case9, n = 14"]["to 1e-08"]),
-        ("learned, 32 terms, 30-bus grid, n = 53, to 1e-8", "inv", learned["case30, n = 53"]["to 1e-08"]),
+        ("learned, 32 terms, 9-bus grid, n = 14, to 1e-8", "inv", nine),
+        ("learned, 32 terms, 30-bus grid, n = 53, to 1e-8", "inv", thirty),
         ("solutions near that grid, to 1e-6", "solve", solved["case30, polynomial"]["certified"]),
         (f"`skinv.inv`, n = {' / '.join(ORDERS)}", "inv", *small),
         ("`skinv.pinv`, 6 × 7, in batches", "pinv", front["6 x 7"]["ratios"]["skinv.pinv"]),

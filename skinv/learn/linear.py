@@ -240,9 +240,9 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
             warn(
                 f"The Taylor series diverges for {far.mean():.1%} of the training matrices "
                 f"({int(far.sum())} of {len(far)} looked at), which are too far from the center: "
-                f"a higher order makes it worse there. Use method='lstsq' or a "
-                f"NeuralInverseRegressor, a FeasibleRegionSampler to keep to matrices near the "
-                f"center, or several centers.",
+                f"a higher order makes it worse there. Use a PolynomialInverseApprox, "
+                f"method='lstsq', a FeasibleRegionSampler to keep to matrices near the center, or "
+                f"skinv.inv.",
                 ConvergenceWarning,
             )
 
