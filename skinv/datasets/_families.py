@@ -1,14 +1,15 @@
 """Stored families of real matrices: power-flow Jacobians of a grid, Jacobians of a robot arm."""
 
 from importlib import resources
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays.results import Dataset
 
-_POWER_FLOW_CASES = ("case6ww", "case9", "case30")
+_Case = Literal["case6ww", "case9", "case30"]
+_POWER_FLOW_CASES = get_args(_Case)
 
 _Array = NDArray[np.float64]
 
@@ -51,11 +52,11 @@ def _load(name: str, return_X_y: bool) -> Any:
 
 
 @overload
-def load_power_flow(case: str = ..., *, return_X_y: Literal[True]) -> tuple[_Array, _Array]: ...
+def load_power_flow(case: _Case = ..., *, return_X_y: Literal[True]) -> tuple[_Array, _Array]: ...
 @overload
-def load_power_flow(case: str = ..., *, return_X_y: Literal[False] = ...) -> Dataset: ...
+def load_power_flow(case: _Case = ..., *, return_X_y: Literal[False] = ...) -> Dataset: ...
 def load_power_flow(
-    case: str = "case9", *, return_X_y: bool = False
+    case: _Case = "case9", *, return_X_y: bool = False
 ) -> Dataset | tuple[_Array, _Array]:
     """Load power-flow Jacobians of one grid under varying loads, with their inverses.
 

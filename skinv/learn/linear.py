@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,7 +107,11 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
     _map = Fitted()
 
     def __init__(
-        self, center: ArrayLike | None = None, *, order: int = 1, method: str = "taylor"
+        self,
+        center: ArrayLike | None = None,
+        *,
+        order: int = 1,
+        method: Literal["taylor", "lstsq"] = "taylor",
     ) -> None:
         self.center = center
         self.order = order
