@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays.results import Dataset
+from ._packed import from_planes, matrices_of
 
 _Case = Literal["case6ww", "case9", "case30"]
 _POWER_FLOW_CASES = get_args(_Case)
@@ -20,13 +21,8 @@ def _load(name: str, return_X_y: bool) -> Any:
     filename = f"{name}.npz"
     with (folder / "data" / filename).open("rb") as file, np.load(file) as arrays:
         center: _Array = arrays["nominal"]
-        if "varying" in arrays:  # sparse: the other entries are the same in every matrix
-            values: _Array = arrays["values"]
-            matrices = np.tile(center, (len(values), 1, 1))
-            matrices.reshape(len(values), -1)[:, arrays["varying"]] = values
-        else:
-            matrices = arrays["matrices"]
-        parameters: _Array = arrays["parameters"]
+        matrices = matrices_of(arrays, center)
+        parameters: _Array = from_planes(arrays["parameters"])
         parameter_names, rows, columns = (
             arrays[key].tolist() for key in ("parameter_names", "row_names", "column_names")
         )
