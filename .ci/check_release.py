@@ -30,9 +30,7 @@ def check_files(folder):
     assert size <= MOST, f"{wheel.name} has {size} bytes, {MOST} are allowed"
     with zipfile.ZipFile(wheel) as file:
         inside = {name for name in file.namelist() if not name.startswith(f"{stem}.dist-info/")}
-        metadata = Parser().parse(
-            io.TextIOWrapper(file.open(f"{stem}.dist-info/METADATA"), "utf-8")
-        )
+        metadata = Parser().parsestr(file.read(f"{stem}.dist-info/METADATA").decode("utf-8"))
     ours = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "skinv").rglob("*")
