@@ -45,6 +45,22 @@ def test_learned_from_the_known_half_alone(name):
     assert polynomial <= learned
 
 
+@pytest.mark.parametrize("name", [*FAMILIES, "case30"])
+def test_inverses_are_known_for_what_they_are(name):
+    """Whoever's inverses: zeros that were computed are noise in them, in whatever units."""
+    A = (FAMILIES | {"case30": lambda: load_power_flow("case30")})[name]().data[::7]
+    n = int(A.shape[1] ** 0.5)
+    A = A.reshape(-1, n, n)
+    rng = np.random.default_rng(0)
+    units = 2.0 ** rng.integers(-20, 21, (2, n))
+    for scaled in (A, A * units[0][:, None] * units[1]):
+        Y = np.linalg.inv(scaled)
+        LinearInverseApprox().fit(scaled, Y)
+        for other in (1.01 * Y, Y.swapaxes(1, 2), np.linalg.inv(scaled[::-1]) * 1.1):
+            with pytest.raises(ValueError, match="not the inverses"):
+                LinearInverseApprox().fit(scaled, other)
+
+
 @pytest.mark.parametrize("name", ["2x2-first", "2x2-second", "3x3", "16x16"])
 def test_paper_regions(name):
     """Each region is what its description says, certified, and its data are inverses in it."""

@@ -199,6 +199,43 @@ class RegionCertificate(Result):
         return f"{certified}, margin {at_least(self['margin'])} by {self['test']}"
 
 
+class FamilyCertificate(Result):
+    """What :func:`skinv.geometry.family_certificate` returns."""
+
+    _title = "Box of parameters"
+    is_certified: bool
+    margin: float
+    margin_upper: float
+    witness: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    assumed: bool
+    n_boxes: int
+    status: str
+
+    def _headline(self) -> str:
+        certified = "certified" if self["is_certified"] else "not certified"
+        between = f"between {at_least(self['margin'])} and {at_most(self['margin_upper'])}"
+        assumed = ", of an assumed polynomial" if self["assumed"] else ""
+        return f"{certified}, margin {between} ({self['status']}){assumed}"
+
+
+class LargestBox(Result):
+    """What :func:`skinv.geometry.largest_regular_box` returns."""
+
+    _title = "Largest box"
+    scale: float
+    scale_upper: float
+    certificate: FamilyCertificate
+    witness: NDArray[np.float64]
+    n_boxes: int
+    status: str
+
+    def _headline(self) -> str:
+        between = f"between {at_least(self['scale'])} and {at_most(self['scale_upper'])}"
+        return f"{between} times as large ({self['status']})"
+
+
 class RegionError(Result):
     """What :func:`skinv.bounds.certify_region` returns."""
 

@@ -81,7 +81,8 @@ def targets_are_inverses(rows: NDArray, targets: NDArray) -> bool:
 
     They are if for at least half of the rows the largest entry of R = I − AY is below 1e-3, once
     rows are scaled: a heuristic, but one that noise in the last digits or a few ill-conditioned
-    rows do not fool. No scaling changes R_ij R_ji, nor |R| beside |A||Y|.
+    rows do not fool. No scaling changes R_ij R_ji, nor |R| beside |A||Y|; where the latter is
+    noise itself, in place of zeros, R is small beside the largest of a row of A and a column of Y.
     """
     n = math.isqrt(rows.shape[1])
     if targets.shape != rows.shape or n * n != rows.shape[1]:
@@ -89,6 +90,8 @@ def targets_are_inverses(rows: NDArray, targets: NDArray) -> bool:
     A, Y = as_stack(rows), as_stack(targets)
     with np.errstate(all="ignore"):
         residual = np.abs(A @ Y - np.eye(n))
-        near = residual <= 1e-3 * (np.abs(A) @ np.abs(Y))
+        A, Y = np.abs(A), np.abs(Y)
+        near = residual <= 1e-3 * (A @ Y)
+        near |= residual <= 1e-9 * A.max(axis=2)[:, :, None] * Y.max(axis=1)[:, None]
         near &= residual * residual.swapaxes(1, 2) < 1e-6
     return bool(np.mean(near.all(axis=(1, 2))) >= 0.5)

@@ -32,6 +32,7 @@ from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
 from .._linalg.workspace import copied, indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
+from ..learn.streams import STREAM
 from ..refinement import ORDERS
 from ._anchor import Anchor
 from ._family import members
@@ -41,11 +42,13 @@ from ._proofs import EXACT, PROJECTED, STATUSES, ProofTerms, certify, certify_al
 from ._pseudo_inverses import fit_pseudo_inverses, report_pseudo_inverses
 from ._singly import SinglyMixin
 from ._solves import SolvesMixin
+from ._streams import StreamsMixin
 
 __all__ = ["CertifiedInverse"]
 
 
 class CertifiedInverse(
+    StreamsMixin,
     FitsMixin,
     SinglyMixin,
     SolvesMixin,
@@ -101,6 +104,10 @@ class CertifiedInverse(
         The fitted regressor.
     n_features_in_ : int
         n*n, (2n)² for complex matrices, or the number of parameters of a family.
+    n_moves_ : int
+        How often :meth:`partial_fit` has moved the centre. Only after it has looked at a block.
+    long_ways_ : float
+        Share of long ways among the latest matrices since the last move. Only after it has, too.
 
     See Also
     --------
@@ -203,7 +210,7 @@ class CertifiedInverse(
         self._validate_params()
         fit_params = self._routed(fit_params)
         X = to_host(X) if is_dask(X) else X
-        m = len(X) if hasattr(X, "__len__") else -1
+        m = len(X) if hasattr(X, "__len__") and getattr(X, "shape", X) != () else -1
         by_row = [name for name, value in fit_params.items() if is_by_row(value, m)]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
             fit_params |= dict(zip(by_row, values, strict=True))
@@ -212,6 +219,8 @@ class CertifiedInverse(
                 self._fit(X, y, fit_params)
             else:
                 fit_pseudo_inverses(self, X, y, fit_params)
+        for name in STREAM:
+            self.__dict__.pop(name, None)
         self._anchor = self._find_anchor()
         return self
 
