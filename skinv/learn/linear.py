@@ -233,14 +233,19 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
             c = unit_exponents(self.center_, self.inverse_)[1]
             N = np.ldexp(self.inverse_ @ (some - self.center_), c - c[:, None])
             far = ~(np.einsum("kij,kij->k", N, N) < 1)  # the norm bounds the spectral radius
-            far[far] = [
-                not np.isfinite(E).all() or np.abs(np.linalg.eigvals(E)).max() >= 1 for E in N[far]
-            ]
+            radii = np.array(
+                [
+                    np.abs(np.linalg.eigvals(E)).max() if np.isfinite(E).all() else np.inf
+                    for E in N[far]
+                ]
+            )
+            far[far] = radii >= 1
         if far.any():
             warn(
                 f"The Taylor series diverges for {far.mean():.1%} of the training matrices "
-                f"({int(far.sum())} of {len(far)} looked at), which are too far from the center: "
-                f"a higher order makes it worse there. Use method='lstsq' or a "
+                f"({int(far.sum())} of {len(far)} looked at), too far from the center: the "
+                f"spectral radius of center_⁻¹(A − center_) is up to {radii.max():.2g} instead of "
+                f"below 1, and a higher order makes it worse there. Use method='lstsq' or a "
                 f"NeuralInverseRegressor, a FeasibleRegionSampler to keep to matrices near the "
                 f"center, or several centers.",
                 ConvergenceWarning,
