@@ -30,6 +30,10 @@ FAMILY_TITLES = TITLES | {
 
 RESULTS = Path(__file__).with_name("results")
 
+# What the guide shows of worst residuals over slices.
+SLICES = [("case9", 3), ("case9", 6), ("case30", 3)]
+SLICED = ["series of order 2", "polynomial of degree 3", "polynomial", "network", "ReLU network"]
+
 
 def load(name):
     return json.loads((RESULTS / f"{name}.json").read_text())
@@ -252,6 +256,23 @@ def region_table():
     return "\n".join(lines)
 
 
+def slices_table():
+    """Return the Markdown table of worst residuals over slices of grids."""
+    lines = [
+        "| directions, model | largest of 10,000 test residuals | proven worst case | boxes | s |",
+        "|---|---|---|---|---|",
+    ]
+    for row in load("slices")["results"]:
+        place = f"{row['case']} (n = {row['n']}), {row['directions']}"
+        if (row["case"], row["directions"]) in SLICES and row["model"] in SLICED:
+            lines.append(
+                f"| {place}, {row['model']} | {row['samples_max']:.2g} "
+                f"| {row['lower']:.3g} to {row['upper']:.3g} | {row['boxes']:,} "
+                f"| {row['seconds']:.2g} |"
+            )
+    return "\n".join(lines)
+
+
 def short(value):
     """Return a number to two digits or to the unit."""
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
@@ -431,7 +452,7 @@ def main():
         "README.md": [overview_table()],
         "docs/measurements.md": tables,
         "docs/guide/which_tool.md": [network_table()],
-        "docs/guide/certificates.md": [prices_table(), front_table()],
+        "docs/guide/certificates.md": [prices_table(), slices_table(), front_table()],
     }
     for page, mine in pages.items():
         text = before = (root / page).read_text(encoding="utf-8")
