@@ -16,6 +16,8 @@ import pandapower.networks
 import roboticstoolbox
 from pandapower.pf.create_jacobian import _create_J_without_numba
 
+from skinv.datasets._packed import matrices_of, planes_of
+
 SEED = 20240607
 N_SAMPLES = 1000
 LOAD_FACTORS = (0.8, 1.2)
@@ -116,15 +118,46 @@ def robot_arm():
     }
 
 
-def varying_entries_only(arrays):
-    """Replace the matrices by the entries that vary: the others are those of the nominal one."""
+def derived_entries(arrays, varying):
+    """Return (entry, factor, above, below): indices with entry ≈ ± factor · above / below.
+
+    Of Jacobians of power flow, where Q_i by V_j is P_i by θ_j over V_j, and P_i by V_j is −Q_i by
+    θ_j over V_j: one pair of each V_j gives the voltage for the others.
+    """
+    rows, columns = arrays["row_names"].tolist(), arrays["column_names"].tolist()
+    entries = {(rows[k // len(rows)], columns[k % len(rows)]): k for k in varying}
+    found = []
+    for j in (name[2:] for name in columns if name.startswith("dV")):
+        pairs = [
+            (entries[f"d{other}{i}", f"dV{j}"], entries[f"d{own}{i}", f"dtheta{j}"])
+            for i in (name[2:] for name in rows if name.startswith("dP"))
+            for own, other in ("PQ", "QP")
+            if i != j
+            and (f"d{other}{i}", f"dV{j}") in entries
+            and (f"d{own}{i}", f"dtheta{j}") in entries
+        ]
+        found += [(*pair, *pairs[0]) for pair in pairs[1:]]
+    return np.array(found, dtype=np.int16).reshape(-1, 4).T
+
+
+def packed(arrays):
+    """Return what `skinv.datasets` unpacks: what varies, byte by byte, and what follows from it."""
     rows = arrays["matrices"].reshape(len(arrays["matrices"]), -1)
-    varying = np.flatnonzero(np.ptp(rows, axis=0))
-    return {
-        "varying": varying,
-        "values": rows[:, varying],
-        **{name: array for name, array in arrays.items() if name != "matrices"},
-    }
+    varying = np.flatnonzero(np.ptp(rows, axis=0)).astype(np.int16)
+    kept = {name: array for name, array in arrays.items() if name != "matrices"}
+    kept["parameters"] = planes_of(arrays["parameters"])
+    derived = derived_entries(arrays, varying)
+    if derived.size:
+        entry, factor, above, below = derived
+        near = rows[:, factor] * rows[:, above] / rows[:, below]
+        kept["sign"] = np.sign(near[0] * rows[0, entry]).astype(np.int8)
+        last = (rows[:, entry].view(np.int64) - (near * kept["sign"]).view(np.int64)).T
+        kept |= {"derived": derived, "last_bits": last.astype(np.int16)}
+        assert (kept["last_bits"] == last).all()
+        varying = np.setdiff1d(varying, entry)
+    kept |= {"varying": varying, "values": planes_of(rows[:, varying])}
+    assert (matrices_of(kept, arrays["nominal"]) == arrays["matrices"]).all()
+    return kept
 
 
 def main():
@@ -139,8 +172,7 @@ def main():
         "robot_arm_puma560": robot_arm(),
     }.items():
         path = folder / f"{name}.npz"
-        sparse = name == "power_flow_case30"  # 7 of 8 entries are zero in every sample
-        np.savez_compressed(path, **(varying_entries_only(arrays) if sparse else arrays))
+        np.savez_compressed(path, **packed(arrays))
         cond = np.linalg.cond(arrays["matrices"])
         smallest = np.linalg.svd(arrays["matrices"], compute_uv=False)[:, -1]
         print(

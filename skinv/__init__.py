@@ -13,7 +13,7 @@ from .learn.neural import NeuralInverseRegressor
 from .learn.polynomial import PolynomialInverseApprox
 from .metrics import SingularDistanceScorer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CertifiedInverse",
     "FeasibleRegionSampler",

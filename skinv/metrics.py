@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from ._arrays.estimators import private, reads_only, unwrapped
 from ._arrays.results import DistanceProfile
 from ._arrays.rows import expecting_unanswered, numbered
 from ._arrays.shapes import Leading, as_stack, refuse_flattened, refuse_no_rows
+from ._arrays.words import ErrorMetric, Norm
 from ._linalg.products import exact_pseudo_inverse
 from .geometry import distance_to_singularity
 from .geometry._drawing import keeps_distance
@@ -224,11 +225,11 @@ class SingularDistanceScorer(BaseEstimator):
 
     def __init__(
         self,
-        metric: str | Callable[..., ArrayLike] = "neg_mean_absolute_error",
+        metric: ErrorMetric | Callable[..., ArrayLike] = "neg_mean_absolute_error",
         *,
-        norm: str = "l2",
+        norm: Norm = "l2",
         min_distance: float = 0.0,
-        weighting: str | None = None,
+        weighting: Literal["distance", "inverse_distance"] | None = None,
     ) -> None:
         self.metric = metric
         self.norm = norm

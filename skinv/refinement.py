@@ -1,7 +1,7 @@
 """Newton-Schulz iteration and its relatives of higher order, on stacks of matrices."""
 
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def newton_schulz(
     n_steps: int = 1,
     order: int = 2,
     *,
-    accumulate: str | None = None,
+    accumulate: Literal["double-double"] | None = None,
     overwrite_x: bool = False,
 ) -> Any:
     """Improve approximate inverses by matrix products alone.

@@ -15,9 +15,11 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 import skinv._linalg.threads
 from skinv import (
     CertifiedInverse,
+    FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
     PolynomialInverseApprox,
+    inv,
 )
 from skinv._arrays.warned import warn
 from skinv._linalg.threads import in_threads
@@ -120,6 +122,48 @@ def test_calls_from_many_threads(several):
     for report in reports:
         np.testing.assert_array_equal(report.inverse, expected.inverse)
         np.testing.assert_array_equal(report.bound, expected.bound)
+
+
+def test_a_fitted_model_is_shared(several):
+    """Threads that ask a model for the first time, all at once, get what one would get."""
+    A = FEW[3:40]
+
+    def fitted():
+        learned = PolynomialInverseApprox(max_terms=20, on_extrapolation="keep").fit(A)
+        return learned, CertifiedInverse(learned, tol=1e-10).fit(A)
+
+    def ask(models, start):
+        learned, proven = models
+        start()
+        one, solve = proven.inverse_function(), proven.solve_function()
+        return [
+            learned.predict(A),
+            learned.predict(A.astype(np.float32)),
+            learned.predict(A.reshape(-1, 36), outputs=[3, 7]),
+            np.array([one(a)[0] for a in A]),
+            np.array([solve(a, np.ones(6))[0] for a in A]),
+            inv(A[0]),
+            inv(A[0, :3, :3]),
+        ]
+
+    alone = ask(fitted(), lambda: None)
+    for _ in range(5):
+        models, together = fitted(), threading.Barrier(6)
+        with ThreadPoolExecutor(6) as pool:
+            asked = [pool.submit(ask, models, lambda b=together: b.wait(20)) for _ in range(6)]
+            for each in asked:
+                for ours, expected in zip(each.result(), alone, strict=True):
+                    np.testing.assert_array_equal(ours, expected)
+
+
+def test_a_region_is_sampled_from_many_threads():
+    """No row is drawn twice, and all are in the region."""
+    region = FeasibleRegionSampler(CENTER, 0.1, random_state=0).fit()
+    with ThreadPoolExecutor(6) as pool:
+        drawn = pool.map(lambda _: region.sample(500, return_inverse=False), range(24))
+        rows = np.concatenate(list(drawn))
+    assert len(np.unique(rows, axis=0)) == len(rows) == 12_000
+    assert region.is_feasible(rows).all()
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")

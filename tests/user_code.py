@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_type
+from typing import TYPE_CHECKING, Any, Literal, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from skinv import (
     FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
+    PolynomialInverseApprox,
     SingularDistanceScorer,
+    StructuredInverse,
 )
 from skinv.bounds import certify_region, residual_bound, taylor_bound
 from skinv.datasets import load_power_flow, load_robot_arm, make_region
@@ -33,8 +35,9 @@ from skinv.impossibility import counterexample
 Matrices = NDArray[np.float64]
 
 
-def learn(known: Matrices, norms: tuple[str, ...] = ("mahalanobis", "linf")) -> CertifiedInverse:
+def learn(known: Matrices) -> CertifiedInverse:
     """Train on samples of the first region that is certified."""
+    norms: tuple[Literal["mahalanobis", "linf"], ...] = ("mahalanobis", "linf")
     for norm in norms:
         region = FeasibleRegionSampler(norm=norm, min_distance=1e-3, random_state=0).fit(known)
         if region.is_certified_:
@@ -132,4 +135,18 @@ if TYPE_CHECKING:  # what mypy must find: an ignore that is not needed is an err
     print(skinv.dataset)  # type: ignore[attr-defined]
     LinearInverseApprox(ordr=2)  # type: ignore[call-arg]
     FeasibleRegionSampler(min_distance="far")  # type: ignore[arg-type]
+    FeasibleRegionSampler(norm="mahalanobi", on_infeasible="project")  # type: ignore[arg-type]
+    FeasibleRegionSampler(structure="symmetrical")  # type: ignore[arg-type]
+    CertifiedInverse(LinearInverseApprox(), fallback="rise")  # type: ignore[arg-type]
+    CertifiedInverse(LinearInverseApprox(), norm="frobenius")  # type: ignore[arg-type]
+    LinearInverseApprox(method="lstq")  # type: ignore[arg-type]
+    NeuralInverseRegressor(8, "relu", baseline="taylor4", solver="lm")  # type: ignore[arg-type]
+    NeuralInverseRegressor("aut")  # type: ignore[arg-type]
+    NeuralInverseRegressor(8, "rellu", n_components=None)  # type: ignore[arg-type]
+    PolynomialInverseApprox(degree="automatic")  # type: ignore[arg-type]
+    SingularDistanceScorer("neg_eror")  # type: ignore[arg-type]
+    StructuredInverse(LinearInverseApprox(), structure="symetric")  # type: ignore[arg-type]
+    skinv.inv(np.eye(2), fallback="rise")  # type: ignore[arg-type]
+    residual_bound(np.eye(2), np.eye(2), norm="2")  # type: ignore[arg-type]
+    distance_to_singularity(np.eye(2), "l3")  # type: ignore[call-overload]
     LinearInverseApprox().predict(np.eye(2), return_bound=True)  # type: ignore[call-overload]

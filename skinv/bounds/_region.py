@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def certify_region(
     *,
     directions: Any = None,
     radius: Any = 0.0,
-    error: str = "entries",
+    error: Literal["entries", "residual"] = "entries",
     max_time: float | None = 60.0,
     device: str = "cpu",
     random_state: Any = 0,

@@ -1,11 +1,12 @@
 """What the residual I − AX proves of an approximate inverse X, rounding included."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from .._arrays.conversion import as_double, is_double, namespace
 from .._arrays.pairs import check_pair
+from .._arrays.words import ErrorNorm
 from .._linalg.arithmetic import Arithmetic, products_are_exact
 from .._linalg.norms import check_norm, norm_bound, norm_bounds, norm_floor, scales
 from .._linalg.products import product, product_error
@@ -26,10 +27,10 @@ _UP = 1 + 2.0**-46
 def residual_bound(
     A: Any,
     X: Any,
-    norm: Any = "fro",
+    norm: ErrorNorm = "fro",
     *,
     sharp: bool = True,
-    accumulate: str | None = None,
+    accumulate: Literal["float64", "double-double"] | None = None,
     componentwise: bool = False,
 ) -> Any:
     """Bound the relative error of each approximate inverse, rigorously in floating point.
@@ -109,7 +110,7 @@ def residual_bound(
     array([[0.    , 0.    ],
            [0.    , 0.0107]])
     """
-    norm = check_norm(norm)
+    name = check_norm(norm)
     if accumulate not in (None, "float64", "double-double"):
         raise ValueError(
             f"Got accumulate={accumulate!r}, but it must be None, 'float64' or 'double-double'."
@@ -120,9 +121,9 @@ def residual_bound(
         radius = doubled_bound(A, X) if doubled else component_bound(A, X, sharp=sharp)
         if componentwise:
             return came.matrices(radius)
-        return came.numbers(norm_of_radius(X, radius, norm))
+        return came.numbers(norm_of_radius(X, radius, name))
     wide = accumulate == "float64" or not products_are_exact(A)
-    return came.numbers(proven(A, X, norm, sharp=sharp, wide=wide))
+    return came.numbers(proven(A, X, name, sharp=sharp, wide=wide))
 
 
 def proven(A: Any, X: Any, norm: str, *, sharp: bool = True, wide: bool = False) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.results import TaylorBound
+from .._arrays.words import RegionNorm
 from .._linalg.units import are_mixed
 from ..geometry._enclosure import common_units
 from ..geometry._positive_map import contraction, perron_metrics, preconditioners
@@ -25,7 +26,7 @@ def taylor_bound(
     center: ArrayLike,
     radius: Any,
     order: int = 1,
-    norm: str = "linf",
+    norm: RegionNorm = "linf",
     *,
     axes: ArrayLike | None = None,
 ) -> TaylorBound:

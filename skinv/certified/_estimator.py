@@ -28,6 +28,7 @@ from .._arrays.rows import list_rows
 from .._arrays.shapes import Matrices, rectangular_shape
 from .._arrays.training import training_rows
 from .._arrays.validation import take, take_as_is
+from .._arrays.words import ErrorNorm, Fallback
 from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
 from .._linalg.workspace import copied, indices
@@ -169,8 +170,8 @@ class CertifiedInverse(
         tol: float = 1e-6,
         max_refine: int = 8,
         order: int = 2,
-        fallback: str = "exact",
-        norm: str | float = "fro",
+        fallback: Fallback = "exact",
+        norm: ErrorNorm = "fro",
         family: Callable[[Any], Any] | None = None,
         verbose: int = 0,
     ) -> None:

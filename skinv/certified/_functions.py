@@ -4,7 +4,7 @@ from contextlib import suppress
 from functools import partial
 from numbers import Real
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import (
@@ -24,6 +24,7 @@ from .._arrays.memory import host_view
 from .._arrays.results import InverseReport, SolutionReport
 from .._arrays.rows import list_rows
 from .._arrays.shapes import Matrices
+from .._arrays.words import Fallback
 from .._linalg.norms import norm_bound
 from .._linalg.workspace import copied, indices
 from ..bounds._residual import scaled
@@ -43,7 +44,6 @@ from ._proofs import (
 from ._singly import Figures
 from ._solves import SolvesMixin
 
-Fallback = Literal["exact", "exact-raise", "nan", "keep", "raise"]
 # What is aimed at near a known matrix.
 _TOL = 1e-10
 # Bounds are computed in a few float64 operations.
@@ -179,7 +179,7 @@ def _single_inverse(A: Any) -> Any:
     return None
 
 
-def _inverses(given: Given, tol: float | None, fallback: str) -> SimpleNamespace:
+def _inverses(given: Given, tol: float | None, fallback: Fallback) -> SimpleNamespace:
     """Return what is found out of inverses from scratch."""
     terms = ProofTerms(1.0 if tol is None else tol, 2, "fro", 2, fallback)
 
@@ -209,7 +209,7 @@ def _refuse(open_: Any, what: str, tol: float) -> None:
         )
 
 
-def _model_near(near: Any, tol: float | None, fallback: str) -> CertifiedInverse:
+def _model_near(near: Any, tol: float | None, fallback: Fallback) -> CertifiedInverse:
     """Return what proves inverses near a known matrix, or those that a regressor predicts."""
     if isinstance(near, CertifiedInverse):
         estimator = near.estimator_ if hasattr(near, "estimator_") else near.estimator
@@ -366,7 +366,7 @@ class _FromScratch(SolvesMixin):
 
     family = estimator_ = None
 
-    def __init__(self, tol: float, fallback: str):
+    def __init__(self, tol: float, fallback: Fallback):
         self.tol, self.fallback = tol, fallback
 
     def _ready(self) -> Any:

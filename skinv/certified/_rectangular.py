@@ -10,13 +10,14 @@ from .._arrays.conversion import (
     to_host,
 )
 from .._arrays.results import PROVEN, InverseReport
+from .._arrays.words import Fallback
 from .._linalg.norms import finite_rows
 from .._linalg.workspace import (
     copied,
     indices,
 )
 from ._full_rank import full_rank_inverses
-from ._functions import _CHECKS, Fallback, _refuse
+from ._functions import _CHECKS, _refuse
 from ._given import Rectangles
 from ._proofs import (
     EXACT,

@@ -1,14 +1,16 @@
 """Stored families of real matrices: power-flow Jacobians of a grid, Jacobians of a robot arm."""
 
 from importlib import resources
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays.results import Dataset
+from ._packed import from_planes, matrices_of
 
-_POWER_FLOW_CASES = ("case6ww", "case9", "case30")
+_Case = Literal["case6ww", "case9", "case30"]
+_POWER_FLOW_CASES = get_args(_Case)
 
 _Array = NDArray[np.float64]
 
@@ -19,13 +21,8 @@ def _load(name: str, return_X_y: bool) -> Any:
     filename = f"{name}.npz"
     with (folder / "data" / filename).open("rb") as file, np.load(file) as arrays:
         center: _Array = arrays["nominal"]
-        if "varying" in arrays:  # sparse: the other entries are the same in every matrix
-            values: _Array = arrays["values"]
-            matrices = np.tile(center, (len(values), 1, 1))
-            matrices.reshape(len(values), -1)[:, arrays["varying"]] = values
-        else:
-            matrices = arrays["matrices"]
-        parameters: _Array = arrays["parameters"]
+        matrices = matrices_of(arrays, center)
+        parameters: _Array = from_planes(arrays["parameters"])
         parameter_names, rows, columns = (
             arrays[key].tolist() for key in ("parameter_names", "row_names", "column_names")
         )
@@ -51,11 +48,11 @@ def _load(name: str, return_X_y: bool) -> Any:
 
 
 @overload
-def load_power_flow(case: str = ..., *, return_X_y: Literal[True]) -> tuple[_Array, _Array]: ...
+def load_power_flow(case: _Case = ..., *, return_X_y: Literal[True]) -> tuple[_Array, _Array]: ...
 @overload
-def load_power_flow(case: str = ..., *, return_X_y: Literal[False] = ...) -> Dataset: ...
+def load_power_flow(case: _Case = ..., *, return_X_y: Literal[False] = ...) -> Dataset: ...
 def load_power_flow(
-    case: str = "case9", *, return_X_y: bool = False
+    case: _Case = "case9", *, return_X_y: bool = False
 ) -> Dataset | tuple[_Array, _Array]:
     """Load power-flow Jacobians of one grid under varying loads, with their inverses.
 

@@ -1,6 +1,6 @@
 """The four regions of random matrices on which Ji, Wu and Xi (2025) report their experiments."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ _REGIONS: dict[str, tuple[NDArray[np.float64], float, str]] = {
 
 
 def make_region(
-    name: str = "2x2-first",
+    name: Literal["2x2-first", "2x2-second", "3x3", "16x16"] = "2x2-first",
     *,
     n_samples: int = 1000,
     return_X_y: bool = False,

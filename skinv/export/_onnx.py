@@ -3,7 +3,7 @@
 import os
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ def to_onnx(
     *,
     order: int | None = None,
     dtype: Any = "float32",
-    layout: str = "rows",
+    layout: Literal["rows", "stack"] = "rows",
 ) -> Path:
     """Write a fitted model to an ONNX file, for runtimes that have no inverse.
 

@@ -18,6 +18,7 @@ from .._arrays.embedding import embed_complex
 from .._arrays.results import DistanceBounds
 from .._arrays.shapes import refuse_flattened
 from .._arrays.warned import warn
+from .._arrays.words import Norm
 from .._linalg.workspace import pieces
 from ._enclosure import enclosed_inverse, smallest_singular_values, spectral_norms
 from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
@@ -40,11 +41,13 @@ class DistanceBoundWarning(UserWarning):
 
 @overload
 def distance_to_singularity(
-    A: ArrayLike, norm: str = ..., *, return_bounds: Literal[True]
+    A: ArrayLike, norm: Norm = ..., *, return_bounds: Literal[True]
 ) -> DistanceBounds: ...
 @overload
-def distance_to_singularity(A: ArrayLike, norm: str = ..., *, return_bounds: bool = ...) -> Any: ...
-def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bool = False) -> Any:
+def distance_to_singularity(
+    A: ArrayLike, norm: Norm = ..., *, return_bounds: bool = ...
+) -> Any: ...
+def distance_to_singularity(A: ArrayLike, norm: Norm = "l2", *, return_bounds: bool = False) -> Any:
     """Return the distance of each matrix to the nearest singular matrix.
 
     Of matrices that are not square, to the nearest one without full rank.
@@ -140,7 +143,7 @@ def distance_to_singularity(A: ArrayLike, norm: str = "l2", *, return_bounds: bo
     return _shaped(lower, shape)
 
 
-def nearest_singular(A: ArrayLike, norm: str = "l2") -> NDArray[np.float64]:
+def nearest_singular(A: ArrayLike, norm: Norm = "l2") -> NDArray[np.float64]:
     """Return the singular matrix nearest to each matrix.
 
     Of matrices that are not square, in l2, the nearest one without full rank.

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._arrays.blocks import sample_by_blocks
 from .._arrays.conversion import namespace
 from .._arrays.results import RegionCertificate
+from .._arrays.words import Norm, RegionNorm
 from .._linalg.draws import DeviceDraws, HostDraws
 from .._linalg.products import exact_pseudo_inverse
 from ..persistence import Fitted, PersistentMixin
@@ -36,7 +37,7 @@ class FittedRegion(PersistentMixin):
     n_features_in_: int
     _is_complex: bool
     _is_symmetric: bool
-    _norm: str
+    _norm: RegionNorm
     _min_distance: float
     _rng: np.random.RandomState
 
@@ -69,7 +70,7 @@ class FittedRegion(PersistentMixin):
         return SHAPES[norm](center, radius if np.ndim(radius) == 0 else radius.ravel())
 
     @property
-    def _distance_norm(self) -> str:
+    def _distance_norm(self) -> Norm:
         """The norm in which `min_distance` is measured."""
         return "l2" if self._norm == "mahalanobis" else self._norm
 
@@ -293,7 +294,7 @@ def entry_units(center: NDArray) -> NDArray[np.int64]:
     return np.asarray(rows[:, None] + columns, dtype=np.int64).ravel()
 
 
-def keeps_distance(stack: NDArray, norm: str, min_distance: float) -> NDArray[np.bool_]:
+def keeps_distance(stack: NDArray, norm: Norm, min_distance: float) -> NDArray[np.bool_]:
     """Tell which matrices of a stack are regular and at least `min_distance` from singular ones.
 
     Regular are those that can be shown to be. Cheap bounds decide most: d_linf <= d_l2, and

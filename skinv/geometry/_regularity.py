@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.conversion import real_array, subnormal
 from .._arrays.results import RegionCertificate
+from .._arrays.words import RegionNorm
 from ._boxes import LEAST, VERTEX_ORDER, beeck_margin, vertex_margin
 from ._distance import distance_bounds
 from ._enclosure import Center, spectral_norms
@@ -42,7 +43,7 @@ _LARGE_RADIUS = 1e90
 def region_margin(
     center: ArrayLike,
     radius: Any,
-    norm: str = "linf",
+    norm: RegionNorm = "linf",
     min_distance: float = 0.0,
     *,
     axes: ArrayLike | None = None,
@@ -92,7 +93,7 @@ def region_margin(
 def region_certificate(
     center: ArrayLike,
     radius: Any,
-    norm: str = "linf",
+    norm: RegionNorm = "linf",
     min_distance: float = 0.0,
     *,
     axes: ArrayLike | None = None,

@@ -1,7 +1,7 @@
 """FeasibleRegionSampler: a region of matrices that keeps its distance from the singular ones."""
 
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from .._arrays.projected import moved_rows, remember, warn_of_projection
 from .._arrays.shapes import Layout, warn_of_single
 from .._arrays.training import training_rows
 from .._arrays.validation import validate_rows
+from .._arrays.words import RegionNorm
 from .._linalg.draws import private_generator
 from ..structures import Structure, refuse_unstructured
 from ._drawing import DrawsMixin, entry_units
@@ -160,10 +161,10 @@ class FeasibleRegionSampler(
         center: ArrayLike | None = None,
         radius: ArrayLike = "data",
         *,
-        norm: str = "linf",
+        norm: RegionNorm = "linf",
         min_distance: float = 0.0,
-        on_infeasible: str = "nan",
-        structure: str | None = None,
+        on_infeasible: Literal["nan", "project", "raise", "warn", "drop"] = "nan",
+        structure: Literal["symmetric"] | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.center = center

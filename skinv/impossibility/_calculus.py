@@ -2,11 +2,12 @@
 
 from numpy.polynomial import Polynomial
 
+from .._arrays.words import Norm
 from ._certificates import PolynomialLipschitz, factor_of, identity
 from ._coefficients import STACKED, aligned, inside, plus, times
 
 
-def _common_norm(*certificates: PolynomialLipschitz) -> str:
+def _common_norm(*certificates: PolynomialLipschitz) -> Norm:
     for certificate in certificates:
         if not isinstance(certificate, PolynomialLipschitz):
             raise ValueError(

@@ -9,6 +9,7 @@ from numpy.polynomial import Polynomial
 from numpy.polynomial.polyutils import trimseq
 from numpy.typing import ArrayLike
 
+from .._arrays.words import Norm
 from ..geometry._distance import check_distance_norm
 from ._coefficients import STACKED, in_t, numbers, plus, product, raised, times
 
@@ -53,7 +54,7 @@ class PolynomialLipschitz:
 
     P: Any
     B: Any
-    norm: str = "l2"
+    norm: Norm = "l2"
 
     def __post_init__(self) -> None:
         check_distance_norm(self.norm)
@@ -115,20 +116,20 @@ def _written(polynomial: Polynomial) -> str:
     return " + ".join(f"{c:.4g}{power}".removeprefix("1 ") for c, power in terms if c) or "0"
 
 
-def vector_norm(values: ArrayLike, norm: str) -> float:
+def vector_norm(values: ArrayLike, norm: Norm) -> float:
     """Return the norm of a flattened array, rounded up."""
     flat = raised(np.abs(np.asarray(values, dtype=np.float64).ravel()))
     return float(STACKED[norm](flat[:, None])[0]) if flat.size else 0.0
 
 
-def repetition(times: float, norm: str) -> float:
+def repetition(times: float, norm: Norm) -> float:
     """Return the norm of a unit vector that is written down several times, rounded up."""
     root = math.sqrt(times)
     root = root if root.is_integer() else math.nextafter(root, math.inf)
     return {"l1": float(times), "l2": root, "linf": 1.0}[norm]
 
 
-def identity(norm: str = "l2") -> PolynomialLipschitz:
+def identity(norm: Norm = "l2") -> PolynomialLipschitz:
     """Return the certificate of x ↦ x, and of whatever only moves or leaves out entries.
 
     Parameters
@@ -147,7 +148,7 @@ def identity(norm: str = "l2") -> PolynomialLipschitz:
     return PolynomialLipschitz(1.0, [0.0, 1.0], norm)
 
 
-def constant(magnitude: float, norm: str = "l2") -> PolynomialLipschitz:
+def constant(magnitude: float, norm: Norm = "l2") -> PolynomialLipschitz:
     """Return the certificate of a map that always takes one value.
 
     Parameters
@@ -169,7 +170,7 @@ def constant(magnitude: float, norm: str = "l2") -> PolynomialLipschitz:
 
 
 def lipschitz(
-    bound: Any, at_zero: float = 0.0, norm: str = "l2", *, magnitude: Any = None
+    bound: Any, at_zero: float = 0.0, norm: Norm = "l2", *, magnitude: Any = None
 ) -> PolynomialLipschitz:
     """Return the certificate of a map whose Jacobian's norm is at most bound(t) on the ball of t.
 
@@ -204,7 +205,7 @@ def lipschitz(
 
 
 def elementwise(
-    derivative: Any, at_zero: float = 0.0, size: int = 1, norm: str = "l2"
+    derivative: Any, at_zero: float = 0.0, size: int = 1, norm: Norm = "l2"
 ) -> PolynomialLipschitz:
     """Return the certificate of an activation u ↦ φ(u) applied entry by entry.
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .._arrays.words import Norm
 from ._calculus import add, compose, concatenate, matrix_product, multiply
 from ._calculus import scale as scaled
 from ._certificates import PolynomialLipschitz, lipschitz, repetition, vector_norm
@@ -32,7 +33,7 @@ def operate(target: Any, args: Any, kwargs: Any) -> Any:
     return target(*args, **kwargs)
 
 
-def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
+def call_function(target: Any, args: Any, kwargs: Any, norm: Norm) -> Any:
     """Return the value of a function or method of tensors: values, nested, or a constant."""
     name = target if isinstance(target, str) else getattr(target, "__name__", repr(target))
     if "out" in kwargs:
@@ -70,19 +71,19 @@ def call_function(target: Any, args: Any, kwargs: Any, norm: str) -> Any:
         ) from exception
 
 
-def _joined(norm: str, at: Any, tensors: Any, dim: int = 0) -> PolynomialLipschitz:
+def _joined(norm: Norm, at: Any, tensors: Any, dim: int = 0) -> PolynomialLipschitz:
     return concatenate(*(certificate_of_value(v, norm) for v in tensors))
 
 
 # -- arithmetic ------------------------------------------------------------------------------------
 
 
-def _sum(norm: str, at: Any, a: Any, b: Any, *, alpha: float = 1) -> PolynomialLipschitz:
+def _sum(norm: Norm, at: Any, a: Any, b: Any, *, alpha: float = 1) -> PolynomialLipschitz:
     second = scaled(certificate_of_value(b, norm, at.shape), abs(alpha))
     return add(certificate_of_value(a, norm, at.shape), second)
 
 
-def _limited(norm: str, at: Any, a: Any, *args: Any, **kwargs: Any) -> PolynomialLipschitz:
+def _limited(norm: Norm, at: Any, a: Any, *args: Any, **kwargs: Any) -> PolynomialLipschitz:
     # |u| and clipping between constants have no slope beyond 1.
     if depends((args, kwargs)):
         raise ValueError("Got clamp with limits that depend on the input, which has no rule.")
@@ -102,7 +103,7 @@ def _limited(norm: str, at: Any, a: Any, *args: Any, **kwargs: Any) -> Polynomia
 def _like_module(make: Callable[..., nn.Module]) -> Callable[..., PolynomialLipschitz]:
     """Return the rule of a function that is a module's, with the module's parameters."""
 
-    def rule(norm: str, at: Any, input: Any, *args: Any, **kwargs: Any) -> PolynomialLipschitz:
+    def rule(norm: Norm, at: Any, input: Any, *args: Any, **kwargs: Any) -> PolynomialLipschitz:
         module = make(*args, **kwargs)
         if getattr(module, "inplace", False):
             raise ValueError("Got a function with inplace=True; write it out of place.")
@@ -111,7 +112,7 @@ def _like_module(make: Callable[..., nn.Module]) -> Callable[..., PolynomialLips
     return rule
 
 
-def _product(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
+def _product(norm: Norm, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
     if not isinstance(a, Value):
         a, b = b, a
     first = certificate_of_value(a, norm, at.shape)
@@ -120,7 +121,7 @@ def _product(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
     return scaled(first, certificate_of_value(b, "linf").B(0.0))
 
 
-def _quotient(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
+def _quotient(norm: Norm, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
     if isinstance(b, Value):
         raise ValueError(
             "Got a division by something that depends on the input, which is not polynomially "
@@ -130,7 +131,7 @@ def _quotient(norm: str, at: Any, a: Any, b: Any) -> PolynomialLipschitz:
     return _product(norm, at, a, factors)
 
 
-def _power(norm: str, at: Any, a: Any, exponent: Any = 2) -> PolynomialLipschitz:
+def _power(norm: Norm, at: Any, a: Any, exponent: Any = 2) -> PolynomialLipschitz:
     # |uᵏ − vᵏ| ≤ k t^(k−1) |u − v|, and Σ|uᵢ|ᵏ ≤ (Σ|uᵢ|)ᵏ: ‖uᵏ‖ ≤ ‖u‖ᵏ in all three norms.
     number = isinstance(exponent, (int, float)) and exponent in range(1, 100)
     if not (isinstance(a, Value) and number):
@@ -145,7 +146,7 @@ def _power(norm: str, at: Any, a: Any, exponent: Any = 2) -> PolynomialLipschitz
 # -- linear maps, sums, attention ------------------------------------------------------------------
 
 
-def _matmul(norm: str, at: Any, a: Any, other: Any) -> PolynomialLipschitz:
+def _matmul(norm: Norm, at: Any, a: Any, other: Any) -> PolynomialLipschitz:
     left, right = (torch.as_tensor(computed(v)) for v in (a, other))
     if isinstance(a, Value) and isinstance(other, Value):
         # All products uᵢₖvₗⱼ, of all matrices of one stack with all of the other, have norm
@@ -163,7 +164,7 @@ def _matmul(norm: str, at: Any, a: Any, other: Any) -> PolynomialLipschitz:
     return scaled(value.certificate, product(factor, repetition(times, norm)))
 
 
-def _linear(norm: str, at: Any, input: Any, weight: Any, bias: Any = None) -> PolynomialLipschitz:
+def _linear(norm: Norm, at: Any, input: Any, weight: Any, bias: Any = None) -> PolynomialLipschitz:
     if isinstance(weight, Value) or isinstance(bias, Value):
         raise ValueError("Got a linear layer whose weights depend on the input; use matmul and +.")
     W = weight if weight.ndim == 2 else weight[None]
@@ -172,7 +173,12 @@ def _linear(norm: str, at: Any, input: Any, weight: Any, bias: Any = None) -> Po
 
 
 def _softmax(
-    norm: str, at: Any, input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None
+    norm: Norm,
+    at: Any,
+    input: Any,
+    dim: Any = None,
+    _stacklevel: int = 3,
+    dtype: Any = None,
 ) -> PolynomialLipschitz:
     if dim is None:
         raise ValueError("Got softmax without dim, which torch chooses by old rules; pass dim=.")
@@ -180,23 +186,28 @@ def _softmax(
 
 
 def _summed(
-    norm: str, at: Any, a: Any, dim: Any = None, keepdim: bool = False
+    norm: Norm, at: Any, a: Any, dim: Any = None, keepdim: bool = False
 ) -> PolynomialLipschitz:
     # Each sum of m entries: |Σuᵢ| ≤ Σ|uᵢ|, √m ‖u‖₂, m max|uᵢ|.
     terms = a.at.numel() / max(at.numel(), 1)
-    dual = {"l1": "linf", "l2": "l2", "linf": "l1"}[norm]
-    return scaled(a.certificate, repetition(terms, dual))
+    dual: dict[Norm, Norm] = {"l1": "linf", "l2": "l2", "linf": "l1"}
+    return scaled(a.certificate, repetition(terms, dual[norm]))
 
 
 def _mean(
-    norm: str, at: Any, a: Any, dim: Any = None, keepdim: bool = False
+    norm: Norm, at: Any, a: Any, dim: Any = None, keepdim: bool = False
 ) -> PolynomialLipschitz:
     terms = a.at.numel() / max(at.numel(), 1)
     return scaled(_summed(norm, at, a), reciprocal(terms) if terms else 0.0)
 
 
 def _dropout(
-    norm: str, at: Any, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+    norm: Norm,
+    at: Any,
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
 ) -> PolynomialLipschitz:
     if training and p > 0:
         raise ValueError(
@@ -207,7 +218,7 @@ def _dropout(
 
 
 def _dot_product_attention(
-    norm: str,
+    norm: Norm,
     at: Any,
     query: Any,
     key: Any,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from .._arrays.conversion import loaded_torch, to_host
 from .._arrays.estimators import unwrapped
 from .._arrays.rows import expecting_unanswered
+from .._arrays.words import Norm
 from .._linalg.form import ModelForm, defined_in, form_of
 from ..geometry._distance import check_distance_norm
 from ._calculus import add, compose, matrix_product, scale
@@ -16,7 +17,7 @@ from ._coefficients import TINY
 
 
 def polynomial_lipschitz(
-    module: Any, norm: str = "l2", *, input_shape: tuple[int, ...] | None = None
+    module: Any, norm: Norm = "l2", *, input_shape: tuple[int, ...] | None = None
 ) -> PolynomialLipschitz:
     """Certify that a network is polynomially Lipschitz, so that it cannot invert everywhere.
 
@@ -117,7 +118,7 @@ def torch_module(model: Any) -> Any:
 ROUNDING = 1e-14
 
 
-def certificate_of(form: ModelForm, norm: str) -> PolynomialLipschitz:
+def certificate_of(form: ModelForm, norm: Norm) -> PolynomialLipschitz:
     """Return the certificate of a baseline plus a perceptron."""
     from ._rules import activation, dense, induced_norm
 

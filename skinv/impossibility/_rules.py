@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .._arrays.words import Norm
 from ._calculus import compose
 from ._certificates import (
     PolynomialLipschitz,
@@ -25,7 +26,7 @@ from ._certificates import (
 from ._coefficients import product, raised, reciprocal, total
 from ._state import to_double
 
-Rule = Callable[[Any, tuple[int, ...], str], Any]
+Rule = Callable[[Any, tuple[int, ...], Norm], Any]
 RULES: dict[type[nn.Module], Rule] = {}
 
 # What NumPy and torch call the norms.
@@ -119,7 +120,7 @@ def array(values: Any) -> NDArray[np.float64]:
     return raised(to_double(tensor.detach()).double().numpy())
 
 
-def induced_norm(W: Any, norm: str) -> float:
+def induced_norm(W: Any, norm: Norm) -> float:
     """Return the induced norm of W, rounded up: largest column sum, singular value or row sum."""
     W = array(W) if isinstance(W, torch.Tensor) else raised(np.asarray(W, dtype=np.float64))
     if W.ndim != 2 or not np.isfinite(W).all():
@@ -136,7 +137,7 @@ def induced_norm(W: Any, norm: str) -> float:
         return float(np.ldexp(size * UP, exponent))
 
 
-def affine(factor: float, bias: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def affine(factor: float, bias: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     """Return the certificate of W x + b, ‖W‖ = `factor`, W x of a shape; either is broadcast."""
     values = np.zeros(1) if bias is None else array(bias)
     size = math.prod(np.broadcast_shapes(shape, values.shape))
@@ -145,7 +146,7 @@ def affine(factor: float, bias: Any, shape: tuple[int, ...], norm: str) -> Polyn
     return lipschitz(factor, at_zero, norm)
 
 
-def dense(W: Any, bias: Any, leading: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def dense(W: Any, bias: Any, leading: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     """Return the certificate of W x + b along the last axis, for outputs with `leading` axes."""
     return affine(induced_norm(W, norm), bias, (*leading, len(W)), norm)
 
@@ -194,7 +195,7 @@ _MODULES = (
 )  # fmt: skip
 
 
-def activation(described: Any, size: int, norm: str) -> PolynomialLipschitz:
+def activation(described: Any, size: int, norm: Norm) -> PolynomialLipschitz:
     """Return the certificate of an activation, by name or figures, applied to `size` entries."""
     slope, at_zero, bound = ACTIVATIONS.get(described, described)
     if bound is not None:
@@ -203,7 +204,7 @@ def activation(described: Any, size: int, norm: str) -> PolynomialLipschitz:
 
 
 @register_rule(*_MODULES, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.Softplus, nn.Hardtanh)
-def _activation(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _activation(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     return activation(_described(module), math.prod(shape), norm)
 
 
@@ -241,19 +242,19 @@ def _described(module: Any) -> str | tuple[float, float, float | None]:
 @register_rule(
     nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d
 )
-def _unchanged(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _unchanged(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     # Dropout does nothing in evaluation.
     return identity(norm)
 
 
 @register_rule(nn.Softmax)
-def _softmax(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _softmax(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     if module.dim is None:
         raise ValueError("Got Softmax without dim, which torch chooses by old rules; pass dim=.")
     return softmax(math.prod(shape), shape[module.dim], norm)
 
 
-def softmax(size: int, terms: int, norm: str) -> PolynomialLipschitz:
+def softmax(size: int, terms: int, norm: Norm) -> PolynomialLipschitz:
     """Return the certificate of softmax over groups of `terms` of `size` entries.
 
     The Jacobian diag(p) − ppᵀ is symmetric with row sums 2p(1 − p) ≤ 1/2 of absolute values, so 1/2
@@ -266,13 +267,13 @@ def softmax(size: int, terms: int, norm: str) -> PolynomialLipschitz:
 
 
 @register_rule(nn.Linear)
-def _linear(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _linear(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     # On tokens it is block diagonal, with the norm of one block.
     return dense(module.weight, module.bias, shape[:-1], norm)
 
 
 @register_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
-def _convolution(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _convolution(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     # A row of the matrix of a convolution holds a kernel of one output channel once, and zeros; a
     # column holds at most the kernels of one input channel, fewer where the stride or the border
     # leaves some out. In l2 either the geometric mean of these (Schur), or the sum over the
@@ -304,7 +305,7 @@ def _factors_and_shifts(module: Any, size: int) -> tuple[NDArray, NDArray]:
 
 
 @register_rule(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-def _batch_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _batch_norm(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     # In evaluation every channel is scaled and shifted by stored figures.
     if module.running_var is None:
         raise ValueError(
@@ -328,7 +329,7 @@ def _batch_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLip
 
 
 @register_rule(nn.LayerNorm)
-def _layer_norm(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _layer_norm(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     # With s = √(variance + eps) and z = (x − mean)/s, ‖z‖₂² ≤ d, the Jacobian on d entries is
     # diag(γ)(I − 11ᵀ/d − zzᵀ/d)/s: 1 and z are orthogonal, so the middle has eigenvalues between 0
     # and 1, and s ≥ √eps. Symmetric matrices of order d with 2-norm at most 1 have row and column

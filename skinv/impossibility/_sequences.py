@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from .._arrays.words import Norm
 from ._calculus import add, compose, concatenate, matrix_product, scale
 from ._certificates import PolynomialLipschitz, constant, identity, repetition, vector_norm
 from ._coefficients import plus, product, reciprocal, times, total
@@ -76,7 +77,7 @@ _FAST = {1: (nn.functional.relu, nn.ReLU), 2: (nn.functional.gelu, nn.GELU)}
 
 
 @register_rule(nn.TransformerEncoderLayer)
-def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _encoder_layer(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     # x + attention(x) and x + mlp(x), each normalised after the sum, or before attention and mlp.
     if type(module.self_attn) is not nn.MultiheadAttention:
         raise ValueError(
@@ -120,7 +121,7 @@ def _encoder_layer(module: Any, shape: tuple[int, ...], norm: str) -> Polynomial
 
 
 @register_rule(nn.TransformerEncoder)
-def _encoder(module: Any, shape: tuple[int, ...], norm: str) -> PolynomialLipschitz:
+def _encoder(module: Any, shape: tuple[int, ...], norm: Norm) -> PolynomialLipschitz:
     x = identity(norm)
     for layer in (*module.layers, *([] if module.norm is None else [module.norm])):
         x = through(layer, x, shape)
@@ -136,7 +137,7 @@ _GATES = {"RNN_TANH": ("tanh",), "RNN_RELU": ("relu",), "LSTM": _LSTM}
 
 
 @register_rule(nn.RNN, nn.LSTM)
-def _recurrent(module: Any, shape: tuple[int, ...], norm: str) -> Any:
+def _recurrent(module: Any, shape: tuple[int, ...], norm: Norm) -> Any:
     # The network over a fixed number of steps is a composition of maps of (input, state). States
     # start at zero. Returns the certificates of what the module returns: all outputs, and the
     # last states.
@@ -158,7 +159,7 @@ def _recurrent(module: Any, shape: tuple[int, ...], norm: str) -> Any:
     return concatenate(*sequence), ends if isinstance(module, nn.LSTM) else ends[0]
 
 
-def _gates(module: Any, name: str, n_sequences: int, norm: str) -> list[tuple]:
+def _gates(module: Any, name: str, n_sequences: int, norm: Norm) -> list[tuple]:
     """Return φ, ‖W‖, ‖U‖ and b of the gates φ(W x + U h + b) of one layer in one direction."""
     kinds, size, width = _GATES[module.mode], module.hidden_size, module.input_size
     if not name.startswith("l0"):

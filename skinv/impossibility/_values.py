@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .._arrays.words import Norm
 from ._calculus import scale, tighter
 from ._certificates import PolynomialLipschitz, constant, lipschitz, repetition, vector_norm
 from ._coefficients import DUST, product, total
@@ -92,7 +93,7 @@ def followed(
     return Value(certificate, at, error)
 
 
-def certificate_of_value(value: Any, norm: str, shape: Any = None) -> PolynomialLipschitz:
+def certificate_of_value(value: Any, norm: Norm, shape: Any = None) -> PolynomialLipschitz:
     """Return the certificate of a value or a constant, repeated to a shape by broadcasting."""
     at = value.at if isinstance(value, Value) else array(value)
     times = 1.0 if shape is None else math.prod(shape) / max(math.prod(at.shape), 1)

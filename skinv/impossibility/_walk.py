@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .._arrays.words import Norm
 from ._calculus import compose
 from ._certificates import PolynomialLipschitz, constant, lipschitz, vector_norm
 from ._coefficients import evaluated
@@ -22,7 +23,7 @@ from ._values import HOW_TO, Value, certificate_of_value, computed, depends, fol
 
 
 def walk(
-    module: nn.Module, norm: str, input_shape: Any = None, center: Any = None
+    module: nn.Module, norm: Norm, input_shape: Any = None, center: Any = None
 ) -> PolynomialLipschitz:
     """Return the certificate of a torch module, of h ↦ f(center + h); see polynomial_lipschitz."""
     name = type(module).__name__
@@ -80,7 +81,7 @@ class _SelfAttention(nn.Module):
         return self.attention(x, x, x)[0]
 
 
-def _follow(graph: torch.fx.Graph, module: nn.Module, norm: str, given: Value) -> Value:
+def _follow(graph: torch.fx.Graph, module: nn.Module, norm: Norm, given: Value) -> Value:
     """Return what the graph returns, as a map of the input."""
 
     def step(node: Any, args: Any, kwargs: Any) -> Any:
@@ -135,7 +136,7 @@ _ARGUMENTS = {
 }  # fmt: skip
 
 
-def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: str) -> Any:
+def _call_module(layer: nn.Module, name: Any, args: Any, kwargs: Any, norm: Norm) -> Any:
     attends = isinstance(layer, nn.MultiheadAttention)
     inputs = ("query", "key", "value") if attends else ("input", "src")
     n = 3 if attends else 1

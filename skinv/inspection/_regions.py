@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -54,7 +54,7 @@ def activation_regions(
     sampler: Any,
     n_samples: int = 10**6,
     *,
-    patterns: str = "sampled",
+    patterns: Literal["sampled", "all"] = "sampled",
     max_regions: int = 50_000,
     n_jobs: int | None = None,
     verbose: int = 0,

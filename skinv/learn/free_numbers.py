@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from .._arrays.rows import list_rows
 from .._arrays.shapes import Layout, as_stack, flatten_stack, restore_layout, warn_of_single
 from .._arrays.training import targets_are_inverses, training_rows
 from .._arrays.validation import take, validate_rows
+from .._arrays.words import Series
 from .._linalg.form import ModelForm
 from .._linalg.inverses import regular_inverse, training_inverses
 from ..persistence import Fitted
@@ -109,9 +110,9 @@ class StructuredInverse(
     def __init__(
         self,
         estimator: Any,
-        structure: str = "symmetric",
+        structure: Literal["symmetric", "positive_definite", "complex"] = "symmetric",
         *,
-        baseline: str | None = "auto",
+        baseline: Series | None = "auto",
         packed: bool = False,
     ) -> None:
         self.estimator = estimator

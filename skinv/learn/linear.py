@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,7 +122,7 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
         center: ArrayLike | None = None,
         *,
         order: int = 1,
-        method: str = "taylor",
+        method: Literal["taylor", "lstsq"] = "taylor",
         max_distance: float = 0.2,
         max_share: float = 0.5,
     ) -> None:
@@ -233,14 +233,19 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
             c = unit_exponents(self.center_, self.inverse_)[1]
             N = np.ldexp(self.inverse_ @ (some - self.center_), c - c[:, None])
             far = ~(np.einsum("kij,kij->k", N, N) < 1)  # the norm bounds the spectral radius
-            far[far] = [
-                not np.isfinite(E).all() or np.abs(np.linalg.eigvals(E)).max() >= 1 for E in N[far]
-            ]
+            radii = np.array(
+                [
+                    np.abs(np.linalg.eigvals(E)).max() if np.isfinite(E).all() else np.inf
+                    for E in N[far]
+                ]
+            )
+            far[far] = radii >= 1
         if far.any():
             warn(
                 f"The Taylor series diverges for {far.mean():.1%} of the training matrices "
-                f"({int(far.sum())} of {len(far)} looked at), which are too far from the center: "
-                f"a higher order makes it worse there. Use a PolynomialInverseApprox, "
+                f"({int(far.sum())} of {len(far)} looked at), too far from the center: the "
+                f"spectral radius of center_⁻¹(A − center_) is up to {radii.max():.2g} instead of "
+                f"below 1, and a higher order makes it worse there. Use a PolynomialInverseApprox, "
                 f"method='lstsq', a FeasibleRegionSampler to keep to matrices near the center, or "
                 f"skinv.inv.",
                 ConvergenceWarning,

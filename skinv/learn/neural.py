@@ -4,14 +4,15 @@ import math
 import time
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._arrays.training import training_rows
+from .._arrays.words import Auto, Beyond, Precision, Series
 from ..geometry._drawing import check_sampler
 from .perceptron import PerceptronMixin
 from .training.preparation import SERIES
@@ -225,16 +226,16 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: ArrayLike = "auto",
-        activation: str = "silu",
+        hidden_layer_sizes: int | Sequence[int] | NDArray[np.integer] | Auto = "auto",
+        activation: Literal["relu", "silu", "tanh"] = "silu",
         *,
-        baseline: str | None = "auto",
-        solver: str = "auto",
-        init: str = "default",
-        learning_rate: str = "one_cycle",
-        learning_rate_init: float | str = "auto",
+        baseline: Series | Literal["affine"] | None = "auto",
+        solver: Literal["auto", "adam", "lm"] = "auto",
+        init: Literal["default", "taylor"] = "default",
+        learning_rate: Literal["constant", "one_cycle", "warm_restarts"] = "one_cycle",
+        learning_rate_init: float | Auto = "auto",
         weight_decay: float = 0.0,
-        batch_size: int | str = "auto",
+        batch_size: int | Auto = "auto",
         max_iter: int = 100,
         tol: float = 1e-4,
         early_stopping: bool = False,
@@ -243,11 +244,11 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
         warm_start: bool = False,
         hard_fraction: float = 0.0,
         callbacks: Sequence[Any] | None = None,
-        n_components: int | str | None = "auto",
+        n_components: int | Auto | None = "auto",
         max_time: float | None = None,
-        on_extrapolation: str = "nan",
+        on_extrapolation: Beyond = "nan",
         max_extrapolation: float = 1.5,
-        dtype: str = "float32",
+        dtype: Precision = "float32",
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._arrays.conversion import real_array
 from .._arrays.training import training_rows
+from .._arrays.words import Auto, Beyond
 from .._linalg.form import ModelForm, ReducedMap
 from ..persistence import Fitted
 from .extrapolation import ExtrapolationMixin
@@ -127,11 +128,11 @@ class PolynomialInverseApprox(RelearningMixin, ExtrapolationMixin, BaseEstimator
 
     def __init__(
         self,
-        degree: int | str = "auto",
-        n_components: int | str = "auto",
+        degree: int | Auto = "auto",
+        n_components: int | Auto = "auto",
         *,
         max_terms: int = 256,
-        on_extrapolation: str = "nan",
+        on_extrapolation: Beyond = "nan",
         max_extrapolation: float = 1.5,
         memory: int = 256,
         max_share: float = 0.5,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ..._arrays.conversion import real_array, to_host
 from ..._arrays.rows import refuse_nonfinite
 from ..._arrays.shapes import as_stack, flatten_stack, refuse_no_rows
+from ..._arrays.words import Norm
 from ..._linalg.products import exact_inverse
 from ...geometry import distance_to_singularity
 from ...geometry._drawing import check_sampler
@@ -19,6 +20,8 @@ from ...impossibility._models import Predictions
 from ._proven import checked_failure, draw_failure
 from ._style import COLORS, MARKERS, Display
 
+_Error = Literal["absolute", "relative"]
+_Kind = Literal["auto", "points", "bands"]
 _NORMS = {
     "l2": "l2: smallest singular value",
     "l1": "l1: sum of absolute entries",
@@ -104,8 +107,8 @@ class ErrorByDistanceDisplay(Display):
 
     distance: NDArray[np.float64]
     errors: NDArray[np.float64]
-    norm: str = "l2"
-    error: str = "absolute"
+    norm: Norm = "l2"
+    error: _Error = "absolute"
     failure: NDArray[np.float64] | None = None
     n_left_out: int = 0
     estimator_name: str | None = None
@@ -117,10 +120,10 @@ class ErrorByDistanceDisplay(Display):
         X: Any,
         y: Any = None,
         *,
-        norm: str = "l2",
-        error: str = "absolute",
+        norm: Norm = "l2",
+        error: _Error = "absolute",
         failure: Any = None,
-        kind: str = "auto",
+        kind: _Kind = "auto",
         name: str | None = None,
         ax: Any = None,
     ) -> "ErrorByDistanceDisplay":
@@ -181,10 +184,10 @@ class ErrorByDistanceDisplay(Display):
         sampler: Any,
         n_samples: int = 1000,
         *,
-        norm: str = "l2",
-        error: str = "absolute",
+        norm: Norm = "l2",
+        error: _Error = "absolute",
         failure: Any = None,
-        kind: str = "auto",
+        kind: _Kind = "auto",
         name: str | None = None,
         ax: Any = None,
     ) -> "ErrorByDistanceDisplay":
@@ -223,7 +226,7 @@ class ErrorByDistanceDisplay(Display):
         self,
         ax: Any = None,
         *,
-        kind: str = "auto",
+        kind: _Kind = "auto",
         n_bins: int = 30,
         guide: bool = True,
         name: str | None = None,
@@ -337,7 +340,7 @@ class ErrorByDistanceDisplay(Display):
 
 
 def _errors_by_distance(
-    estimator: Any, X: Any, y: Any, norm: str, error: str
+    estimator: Any, X: Any, y: Any, norm: Norm, error: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Return distance and spectral error of each regular matrix, and how many others there were.
 

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..._arrays.conversion import real_array
+from ..._arrays.words import Precision
 from .._pareto import METRICS, check_candidates, default_candidates, measure
 from ._style import COLORS, MARKERS, Display, cycled
 
+_Metric = Literal["median_relative_error", "max_relative_error", "mean_absolute_error"]
 # Titles of the columns of the table, their keys and formats.
 _COLUMNS = {
     "µs/matrix": ("microseconds_per_matrix", ".3g"),
@@ -110,7 +112,7 @@ class ParetoDisplay(Display):
     """
 
     results: list[dict[str, Any]]
-    metric: str = "median_relative_error"
+    metric: _Metric = "median_relative_error"
     setting: str = ""
 
     @classmethod
@@ -121,8 +123,8 @@ class ParetoDisplay(Display):
         *,
         candidates: Mapping[str, Any] | None = None,
         test_size: float | int = 0.5,
-        metric: str = "median_relative_error",
-        dtype: str | None = None,
+        metric: _Metric = "median_relative_error",
+        dtype: Precision | None = None,
         batch_size: int = 1000,
         n_repeats: int = 15,
         max_time: float | None = None,

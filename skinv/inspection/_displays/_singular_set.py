@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ._style import BLACK, BLUE, CROSS, VERMILION, Display, axes_of, power_of_te
 
 _SHAPES = {"linf": "box", "l2": "l2 ball", "l1": "l1 ball", "mahalanobis": "ellipsoid"}
 # What axes are drawn on: what they are called, what is asked for, and how they are made.
+_Kind = Literal["slices", "3d"]
 _AXES: dict[str, dict[str, Any]] = {
     "slices": {
         "kinds": ["rectilinear"] * 2,
@@ -108,7 +109,7 @@ class SingularSetDisplay(Display):
 
     @classmethod
     def from_sampler(
-        cls, sampler: Any, *, epsilon: float | None = None, kind: str = "slices", ax: Any = None
+        cls, sampler: Any, *, epsilon: float | None = None, kind: _Kind = "slices", ax: Any = None
     ) -> "SingularSetDisplay":
         """Draw the singular matrices around the region of a sampler.
 
@@ -165,7 +166,7 @@ class SingularSetDisplay(Display):
         ).plot(ax, kind=kind)
 
     def plot(
-        self, ax: Any = None, *, kind: str = "slices", neighborhood: bool = True
+        self, ax: Any = None, *, kind: _Kind = "slices", neighborhood: bool = True
     ) -> "SingularSetDisplay":
         """Draw the singular set, its neighbourhood, the region and its centre.
 
