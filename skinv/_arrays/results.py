@@ -68,7 +68,9 @@ class Result(Bunch):
 
     def _first_line(self) -> str:
         headline = ""
-        with suppress(KeyError, TypeError):  # of fields that were taken out, or replaced
+        with suppress(
+            KeyError, TypeError, ValueError
+        ):  # of fields that were taken out, or replaced
             headline = self._headline()
         return ": ".join(filter(None, (self._title or type(self).__name__, headline)))
 
@@ -130,10 +132,10 @@ class _Report(Result):
         >>> report.rows("singular"), report.rows()
         (array([1]), array([1, 2]))
         """
-        unknown = set(statuses) - set(WORDS)
+        unknown = [name for name in statuses if name not in WORDS]
         if unknown:
             raise ValueError(
-                f"Got {', '.join(map(repr, sorted(unknown)))}, but a status is one of "
+                f"Got {', '.join(map(repr, unknown))}, but a status is one of "
                 f"{', '.join(map(repr, WORDS))}."
             )
         status = np.ravel(np.asarray(self["status"]))
