@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 
 from skinv import (
     CertifiedInverse,
+    FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
     PolynomialInverseApprox,
@@ -236,6 +237,17 @@ def test_searches_and_pipelines():
         CertifiedInverse(make_pipeline(PolynomialInverseApprox())), {"tol": [1e-3, 1e-9]}, cv=2
     ).fit(A)
     assert nested.best_estimator_.predict(A).shape == (200, 4, 3)
+
+
+def test_complex_stacks_go_through_regions():
+    A = family(whole=True)
+    pipeline = make_pipeline(FeasibleRegionSampler(), LinearInverseApprox(order=3))
+    model = CertifiedInverse(pipeline, tol=1e-9).fit(A)
+    report = model.report(np.concatenate([A[:2], 2 * A[:1]]))
+    assert list(report.status) == ["refined", "refined", "exact"]
+    A[3, 1, 1] += 1j * np.inf
+    with pytest.raises(ValueError, match=r"rows \[3\]"):
+        CertifiedInverse(pipeline).fit(A)
 
 
 def test_what_is_kept_without_a_proof_is_inaccurate():

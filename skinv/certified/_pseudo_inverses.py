@@ -37,7 +37,7 @@ def fit_pseudo_inverses(model: Any, X: Any, y: Any, fit_params: dict[str, Any]) 
     """Fit the regressor of a :class:`skinv.CertifiedInverse` to a stack that is not square."""
     refuse_other_norm(model.norm)
     A, estimator = as_stack(X), model.estimator
-    refuse_nonfinite(A, "X")
+    refuse_nonfinite(real_rows(A), "X")
     if y is not None:
         inverses_of_targets(gram(A), y, model._shape)
     if isinstance(estimator, FrozenEstimator):
