@@ -195,6 +195,8 @@ def test_libraries_precisions_and_layouts():
     assert np.array_equal(model.predict(A[:3].tolist()), X[:3])
     turned = np.asfortranarray(A)
     assert np.array_equal(model.predict(turned), X)
+    with pytest.warns(UserWarning, match=r"torch\.linalg\.pinv"):
+        model.predict(torch.from_numpy(A).requires_grad_())
     narrow = model.report(A.astype(np.float32))
     assert narrow.inverse.dtype == np.float32
     assert (narrow.bound <= 1e-5).all()
