@@ -172,8 +172,11 @@ def test_certified_reports_count_themselves(results):
     headline = " ".join(repr(report).split("\n  inverse")[0].split())
     assert headline.endswith(f"); 1 singular (row {singular[0]}); 1 not finite (row {bad[0]})")
     assert list(report.rows()) == sorted([*singular, *bad])
-    with pytest.raises(ValueError, match="'rejected'"):
-        report.rows("reject")
+    for wrong in ("reject", ["rejected"]):
+        with pytest.raises(ValueError, match="'rejected'"):
+            report.rows(wrong)
+    report = InverseReport(status=np.array(["of my own"]), tol="any")
+    assert repr(report).startswith("Inverses\n")
 
 
 @given(

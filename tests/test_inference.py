@@ -682,7 +682,8 @@ def test_gradients_end_here(fitted):
     """predict is inference: it takes tensors that want gradients, and what it returns has none."""
     for name in MODELS:
         A = torch.tensor(matrices(3), requires_grad=True)
-        values = fitted[name, 3].predict(A)
+        with pytest.warns(UserWarning, match="without gradients"):
+            values = fitted[name, 3].predict(A)
         assert not values.requires_grad
         weight = torch.ones(3, 3, dtype=torch.float64, requires_grad=True)
         (values * weight).sum().backward()  # but it may be used where gradients are taken

@@ -1,10 +1,14 @@
 """Learned pseudo-inverses of matrices that are not square, and their proofs, in exact rationals."""
 
+import ctypes
 import pickle
+import platform
+import sys
 from fractions import Fraction
 
 import hostile
 import numpy as np
+import pandas
 import pytest
 import torch
 from rectangles import KINDS, SHAPES, exact, squares
@@ -16,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 
 from skinv import (
     CertifiedInverse,
+    FeasibleRegionSampler,
     LinearInverseApprox,
     NeuralInverseRegressor,
     PolynomialInverseApprox,
@@ -58,8 +63,11 @@ def test_pseudo_inverses_are_learned(name, shape, whole):
     side = np.linalg.pinv(A[1::2]) @ A[1::2] if shape[0] < shape[1] else None
     if side is not None:
         assert np.abs(side @ X - X).max() < 1e-12
-    single = model.inverse_function()(A[1])
-    assert np.abs(single - X[0]).max() <= 1e-9 * np.abs(X[0]).max()
+    function = model.inverse_function()
+    assert np.abs(function(A[1]) - X[0]).max() <= 1e-9 * np.abs(X[0]).max()
+    if not whole:
+        narrow = np.full(shape, 100, dtype=np.int8)  # whose products int8 cannot hold
+        np.testing.assert_array_equal(function(narrow), function(narrow.astype(float)))
     assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(A[1::2]), X)
 
 
@@ -154,6 +162,25 @@ def test_what_is_learned_is_proven(name):
     assert np.array_equal(again, report.inverse, equal_nan=True)
 
 
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="codes of x86"
+)
+@pytest.mark.parametrize("code", [0x400, 0x800, 0xC00], ids=["down", "up", "to zero"])
+def test_other_directions_of_rounding(code):
+    """Norms of what is huge saturate there, at the root of the largest number."""
+    rounding = ctypes.CDLL("libm.so.6").fesetround
+    model = CertifiedInverse(LinearInverseApprox()).fit(family())
+    for scale in (-1000, -700, -520, 0, 520):
+        A = np.ldexp(family(m=3), scale)
+        rounding(code)
+        try:
+            report = model.report(A)
+            assert report.radius.shape == (3, 4, 3)  # which is found out now
+        finally:
+            rounding(0)
+        _check(A, report, 1e-6)
+
+
 def test_libraries_precisions_and_layouts():
     A = family()
     model = CertifiedInverse(LinearInverseApprox(order=3), tol=1e-5).fit(A)
@@ -162,9 +189,14 @@ def test_libraries_precisions_and_layouts():
     assert isinstance(tensor, torch.Tensor)
     assert np.array_equal(tensor.numpy(), X)
     assert bound.dtype == torch.float64
+    radius = model.report(torch.from_numpy(A)).radius
+    radius[:, 1] = 0.0  # in memory of its own
+    assert (radius[:, 0] > 0).all()
     assert np.array_equal(model.predict(A[:3].tolist()), X[:3])
     turned = np.asfortranarray(A)
     assert np.array_equal(model.predict(turned), X)
+    with pytest.warns(UserWarning, match=r"torch\.linalg\.pinv"):
+        model.predict(torch.from_numpy(A).requires_grad_())
     narrow = model.report(A.astype(np.float32))
     assert narrow.inverse.dtype == np.float32
     assert (narrow.bound <= 1e-5).all()
@@ -191,6 +223,9 @@ def test_others_learn_from_rows():
     for wrapped in (FrozenEstimator(series), series):
         report = CertifiedInverse(wrapped).report(A)
         assert (report.bound <= 1e-6).all()
+    square = family((3, 3)).reshape(200, 9)
+    named = pandas.DataFrame(square, columns=[f"a{k}" for k in range(9)])
+    assert not hasattr(CertifiedInverse(series).fit(named).fit(A), "feature_names_in_")
 
 
 def test_searches_and_pipelines():
@@ -204,6 +239,24 @@ def test_searches_and_pipelines():
         CertifiedInverse(make_pipeline(PolynomialInverseApprox())), {"tol": [1e-3, 1e-9]}, cv=2
     ).fit(A)
     assert nested.best_estimator_.predict(A).shape == (200, 4, 3)
+
+
+def test_complex_stacks_go_through_regions():
+    A = family(whole=True)
+    pipeline = make_pipeline(FeasibleRegionSampler(), LinearInverseApprox(order=3))
+    model = CertifiedInverse(pipeline, tol=1e-9).fit(A)
+    report = model.report(np.concatenate([A[:2], 2 * A[:1]]))
+    assert list(report.status) == ["refined", "refined", "exact"]
+    A[3, 1, 1] += 1j * np.inf
+    with pytest.raises(ValueError, match=r"rows \[3\]"):
+        CertifiedInverse(pipeline).fit(A)
+
+
+def test_what_is_kept_without_a_proof_is_inaccurate():
+    A = family(m=9)
+    A[3] = 0
+    model = CertifiedInverse(LinearInverseApprox(), max_refine=0, fallback="keep").fit(A[4:])
+    assert set(model.report(A).status) == {"inaccurate"}
 
 
 def test_rows_and_columns_of_dask_arrays():
@@ -225,7 +278,7 @@ def test_damping_is_more_columns():
 
 def test_errors_say_what_to_do():
     A, square = family(), family((3, 3))
-    model = LinearInverseApprox().fit(A)
+    model, series = LinearInverseApprox().fit(A), LinearInverseApprox().fit(A)
     certified = CertifiedInverse(LinearInverseApprox()).fit(A)
     cases = [
         (lambda: model.predict(square), r"fitted to matrices of shape \(3, 4\)"),
@@ -244,6 +297,9 @@ def test_errors_say_what_to_do():
         (lambda: LinearInverseApprox(np.eye(3)[:2]).fit(A), r"shape \(2, 3\)"),
         (lambda: model.fit(np.where(A[3, 1, 1] == A, np.nan, A)), r"rows \[3\]"),
         (lambda: model.fit(A * [[[1], [1], [0]]]), "singular"),
+        (lambda: LinearInverseApprox().fit(A * 1e160), "power of two"),
+        (lambda: CertifiedInverse(KernelRidge()).fit(A * 1e-160), "power of two"),
+        (lambda: CertifiedInverse(FrozenEstimator(series)).fit(family((2, 8))), r"\(3, 4\)"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

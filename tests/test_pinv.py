@@ -1,7 +1,13 @@
 """skinv.pinv: pseudo-inverses and damped ones with proofs, against exact rationals."""
 
+import ctypes
+import itertools
+import platform
+import sys
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import hostile
 import numpy as np
@@ -13,7 +19,14 @@ from rectangles import KINDS, SHAPES, exact, squares, wild
 import skinv
 from skinv.certified import _full_rank
 
+X86 = platform.machine() == "x86_64" and sys.platform == "linux"
 DAMPINGS = (0.0, 1e-9, 0.3, 1e6, 2.0**-560)
+
+
+def rounding(code):
+    """Set the direction of rounding; 0 is to nearest."""
+    if X86:
+        ctypes.CDLL("libm.so.6").fesetround(code)
 
 
 def holds(A, X, bound, distance, damping):
@@ -31,10 +44,11 @@ def holds(A, X, bound, distance, damping):
     return good
 
 
-def violations(A, damping):
+def violations(A, damping, mode=nullcontext):
     """Count the bounds and distances that are wrong, and all bounds that are finite."""
-    report = skinv.pinv(A, damping=damping, return_report=True)
-    X, bound, distance = report.inverse, report.bound, report.distance
+    with mode():
+        report = skinv.pinv(A, damping=damping, return_report=True)
+        X, bound, distance = report.inverse, report.bound, report.distance
     assert (np.isnan(X).all(axis=(1, 2)) == (bound == np.inf)).all()
     wrong = [not holds(*each, damping) for each in zip(A, X, bound, distance, strict=True)]
     return sum(wrong), int(np.isfinite(bound).sum())
@@ -42,11 +56,22 @@ def violations(A, damping):
 
 @pytest.fixture(params=[False, True], ids=["gradual", "flushed"])
 def mode(request):
-    """A process that rounds what underflows, and one that flushes it to zero."""
+    """What underflows is rounded, or flushed to zero; matrices and oracles are made outside."""
     if request.param and not torch.set_flush_denormal(True):
         pytest.skip("This processor cannot flush subnormal numbers to zero.")
-    yield
     torch.set_flush_denormal(False)
+
+    @contextmanager
+    def in_mode(code=0):
+        torch.set_flush_denormal(request.param)
+        rounding(code)
+        try:
+            yield
+        finally:
+            rounding(0)
+            torch.set_flush_denormal(False)
+
+    return in_mode
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,7 +82,20 @@ def test_whatever_is_finite_is_a_proof(kind, mode):
         for damping in DAMPINGS:
             A = KINDS[kind](rng, 2, m, n)
             A = A if rng.uniform() < 0.5 else np.ascontiguousarray(A.swapaxes(1, 2))
-            assert violations(A, damping)[0] == 0, (m, n, damping)
+            assert violations(A, damping, mode)[0] == 0, (m, n, damping)
+
+
+@pytest.mark.skipif(not X86, reason="codes of x86")
+@pytest.mark.parametrize("code", [0x400, 0x800, 0xC00], ids=["down", "up", "to zero"])
+def test_other_directions_of_rounding(code, mode):
+    """What overflows is the largest number there, and powers by ** are not exact."""
+    rng = np.random.default_rng(code)
+    for (m, n), scale in itertools.product(SHAPES[1:4], (-1030, -1024, -1022, -700, 0, 520)):
+        A = rng.standard_normal((4, m, n))
+        A[:2] = np.ldexp(A[:2], scale)
+        A[2, 0] = np.ldexp(A[2, 0], scale)
+        for damping in (0.0, 0.3, 1e200):
+            assert violations(A, damping, partial(mode, code))[0] == 0, (m, n, scale, damping)
 
 
 @pytest.mark.parametrize("damping", [0.0, 1e-6, 1.0])

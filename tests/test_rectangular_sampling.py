@@ -20,7 +20,7 @@ from skinv import (
     SingularDistanceScorer,
 )
 from skinv.bounds import certify_region, taylor_bound
-from skinv.matrices import embed_complex, extract_complex
+from skinv.matrices import AmbiguousShapeWarning, embed_complex, extract_complex
 from skinv.metrics import absolute_errors, relative_errors, residual_norms
 
 
@@ -133,6 +133,16 @@ def test_the_life_of_a_sampler():
     kept, targets = fitted(A, on_infeasible="drop", radius=0.05).fit_resample(A, np.arange(60))
     assert kept.shape[1:] == (2, 3)
     assert 0 < len(kept) == len(targets) < 60
+
+
+def test_frames_forget_shapes():
+    """Rows of 16 numbers are square matrices to regressors: who makes them of others is told."""
+    region = FeasibleRegionSampler().set_output(transform="pandas")
+    with pytest.warns(AmbiguousShapeWarning, match="set_output"):
+        frame = region.fit_transform(family((2, 8)))
+    assert frame.shape[1] == 16
+    assert region.fit_transform(family((2, 3))).shape[1] == 6
+    assert region.transform(family((2, 3)).reshape(-1, 6)).shape[1] == 6
 
 
 def test_pipelines_and_searches():

@@ -3,6 +3,9 @@
 The oracles are the same matrices in other units, bit by bit, and rational arithmetic.
 """
 
+import ctypes
+import platform
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -202,3 +205,26 @@ def test_lower_bounds_at_the_end_of_the_range():
     proof = certify_region(model, region, 0.3, 8, max_time=None)
     a, b, c = (Fraction(float(M[0, 0])) for M in (proof.witness, model.inverse_, center))
     assert proof.lower <= abs(b - b * (a - c) * b - 1 / a) <= proof.upper
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="codes of x86"
+)
+@pytest.mark.parametrize("code", [0x400, 0x800, 0xC00], ids=["down", "up", "to zero"])
+def test_what_overflows_in_other_directions_of_rounding(code):
+    """Inverses and errors that overflow are the largest number there, and no bounds."""
+    rounding = ctypes.CDLL("libm.so.6").fesetround
+    # x₂ depends on b₃ by −2^60/(2^−870 · 2^−640), so that distances are below 2^-1500.
+    A = np.zeros((1, 3, 3))
+    A[0, 0, ::2], A[0, 1, :2], A[0, 2, 0] = 2.0**-600, (2.0**60, 2.0**-640), 2.0**-870
+    rounding(code)
+    try:
+        lower = [
+            float(distance_to_singularity(A, norm, return_bounds=True).lower[0])
+            for norm in ("linf", "l1", "l2")
+        ]
+        error = taylor_bound([[2.0**-1015]], 2.0**-1015 - 2.0**-1060).max_error
+    finally:
+        rounding(0)
+    assert lower == [0, 0, 0]
+    assert error == np.inf

@@ -9,6 +9,7 @@ normal number. Bounds allow for so much. Where it would be no small matter, in m
 tiny or huge themselves, subnormal numbers are read as integers, which no mode changes.
 """
 
+import math
 import sys
 from typing import Any
 
@@ -148,10 +149,13 @@ def subnormal(array: Any) -> Any:
 
 
 def decoded(array: Any, least: Any) -> Any:
-    """Return subnormal numbers in float64, in units of which `least` is the smallest normal one."""
+    """Return subnormal numbers in float64, in units of which `least` is the smallest normal one.
+
+    Powers by ``**`` are not exact where rounding is not to nearest; those by ``ldexp`` are.
+    """
     xp = namespace(array)
     bits, fraction, _ = magnitudes(array)
-    size = xp.astype(bits, xp.float64) * 2.0**-fraction * least
+    size = xp.astype(bits, xp.float64) * math.ldexp(1.0, -fraction) * least
     return xp.where(xp.signbit(array), -size, size)
 
 

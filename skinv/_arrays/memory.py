@@ -78,8 +78,11 @@ def _extent(X: Any) -> int:
 def warn_of_gradients(X: Any) -> None:
     """Warn if somebody might wait for gradients by what an estimator answers for a tensor."""
     if is_tensor(X) and X.requires_grad and namespace(X).is_grad_enabled():
-        warn(
-            "Estimators answer without gradients: those of inverses and solutions come from "
-            "skinv.inv(A, near=model) and skinv.solve, those of a learned model from "
-            "skinv.export.to_module(model). Pass A.detach() to end this."
-        )
+        if X.ndim == 3 and X.shape[1] != X.shape[2]:
+            where = "those of pseudo-inverses come from torch.linalg.pinv"
+        else:
+            where = (
+                "those of inverses and solutions come from skinv.inv(A, near=model) and "
+                "skinv.solve, those of a learned model from skinv.export.to_module(model)"
+            )
+        warn(f"Estimators answer without gradients: {where}. Pass A.detach() to end this.")

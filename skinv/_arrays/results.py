@@ -68,7 +68,9 @@ class Result(Bunch):
 
     def _first_line(self) -> str:
         headline = ""
-        with suppress(KeyError, TypeError):  # of fields that were taken out, or replaced
+        with suppress(
+            KeyError, TypeError, ValueError
+        ):  # of fields that were taken out, or replaced
             headline = self._headline()
         return ": ".join(filter(None, (self._title or type(self).__name__, headline)))
 

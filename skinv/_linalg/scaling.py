@@ -4,6 +4,7 @@ See :mod:`skinv._arrays.conversion` for what a mode does to subnormal numbers. P
 complex numbers are scaled part by part.
 """
 
+import math
 from typing import Any
 
 from .._arrays.conversion import (
@@ -38,7 +39,8 @@ def times_power(stack: Any, unit: Any) -> Any:
         return out if parts is stack else from_parts(out)
     lost = subnormal(parts)
     if bool(lost.any()):
-        exact = decoded(parts, as_double(unit) * 2.0 ** (1 - FORMATS[parts.dtype.itemsize][2]))
+        least = math.ldexp(1.0, 1 - FORMATS[parts.dtype.itemsize][2])
+        exact = decoded(parts, as_double(unit) * least)
         exact = xp.where(unit == 1, parts, xp.astype(exact, out.dtype, copy=False))
         out = xp.where(lost, exact, out)
     return out if parts is stack else from_parts(out)

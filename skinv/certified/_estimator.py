@@ -133,8 +133,9 @@ class CertifiedInverse(
     while that helps, then in float64 if `tol` needs it, and rounded.
 
     Matrices A (m, n) of full rank that are not square come as a stack, and are answered by
-    pseudo-inverses with the proofs of :func:`skinv.pinv`, which is the fallback, too; regressors of
-    other libraries get rows of m*n entries and predict rows of n*m.
+    pseudo-inverses with the proofs of :func:`skinv.pinv`, which is the fallback, too, in single
+    precision for half; regressors of other libraries get rows of m*n entries and predict rows of
+    n*m.
 
     Examples
     --------

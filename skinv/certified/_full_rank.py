@@ -23,6 +23,8 @@ _UP = 1 + 2.0**-45
 # Rows that are so much larger than the smallest are taken for that much larger.
 _SMALL = 2.0**-500
 _TINY = 2.0**-1000
+# Past this squares may overflow, which is to the largest number where rounding is toward zero.
+_HUGE = 2.0**510
 _LENIENT = ProofTerms(1.0, 2, "fro", 2, "keep")
 
 
@@ -64,17 +66,16 @@ def full_rank_inverses(A: Any, weight: Any) -> tuple[Any, Any, Any]:
 
 def _by_normal_equations(A: Any, weight: Any) -> tuple[Any, Any, Any]:
     """Return AᴴZ, Z an inverse of AAᴴ + λ²I, after a step, and what is proven of it."""
-    square: Any = 0.0 if weight is None else weight * weight
     G = product(A, adjoint(A))
     if weight is not None:
-        add_to_diagonal(G, square[:, None])
+        add_to_diagonal(G, (weight * weight)[:, None])
     return stepped(A, _inverses(G), weight)
 
 
 def stepped(A: Any, Z: Any, weight: Any = None) -> tuple[Any, Any, Any]:
     """Refine X = AᴴZ by a step; return it, bounds of its relative errors, and distances."""
     arithmetic, n, H = Arithmetic.of(A), A.shape[2], adjoint(A)
-    square: Any = 0.0 if weight is None else weight * weight
+    square: Any = 0.0 if weight is None else _up_to(_HUGE**2, weight * weight)
     X = product(H, Z)
     D = product(A, X)  # −R
     if weight is not None:
@@ -144,7 +145,7 @@ def _by_factors(A: Any, weight: Any) -> tuple[Any, Any, Any]:
     bound = moved / (low - moved) * _UP
     far = least / ((high + out) * (1 + gamma))
     X = times_power(X, 1 / unit.swapaxes(1, 2))
-    finite = xp.all(xp.isfinite(X), axis=(1, 2))
+    finite = xp.all(abs(X) < arithmetic.largest, axis=(1, 2))
     bound, far = _kept(bound, (low > moved) & finite, far)
     if weight is not None:  # of 0 the damped one is 0, exactly
         zero = not_zero(weight) & ~xp.any(not_zero(A), axis=(1, 2))
@@ -181,13 +182,14 @@ def column_errors(B: Any, X: Any, n: int) -> tuple[Any, Any, Any]:
     F = X - product(adjoint(B), Z)
     b, x, z = (_norms(M)[1] for M in (B, X, Z))
     lost = (8 * k * k * arithmetic.tiny * (1 + b + x + z) + 2 * k * arithmetic.tiny**0.5)[:, None]
-    parts = [column_norms(M) * up + 2 * k * arithmetic.tiny**0.5 for M in (D, X, F, Z)]
-    d, columns, f, c = parts
+    parts = [_up_to(_HUGE, column_norms(M)) for M in (D, X, F, Z)]
+    d, columns, f, c = (part * up + 2 * k * arithmetic.tiny**0.5 for part in parts)
     residual = (1 + unit) * d + gamma * b[:, None] * columns + lost
     outside = (1 + unit) * f + gamma * b[:, None] * c + lost
     whole = _norms(residual[:, None])[1]
     size = xp.where(whole < 1, x / (1 - whole), np.inf) * _UP
-    return (size[:, None] * residual + outside) * _UP, column_norms(X[:, :n]), whole
+    error = _up_to(_HUGE, (size[:, None] * residual + outside) * _UP)
+    return error, column_norms(X[:, :n]), whole
 
 
 def _norms(M: Any) -> tuple[Any, Any]:
@@ -195,7 +197,12 @@ def _norms(M: Any) -> tuple[Any, Any]:
     arithmetic, (m, n) = Arithmetic.of(M), M.shape[1:]
     computed, gamma = frobenius(M), arithmetic.gamma(m * n + 4)
     lost = 2 * max(m, n) * arithmetic.tiny**0.5
-    return computed * (1 - gamma) - lost, computed * (1 + gamma) + lost
+    return computed * (1 - gamma) - lost, _up_to(_HUGE, computed) * (1 + gamma) + lost
+
+
+def _up_to(limit: float, values: Any) -> Any:
+    """Return upper bounds, or inf for those that are not below a limit."""
+    return namespace(values).where(values < limit, values, np.inf)
 
 
 def _kept(bound: Any, good: Any, far: Any) -> tuple[Any, Any]:

@@ -44,7 +44,8 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None, out: Any = None
     if len(given) == 0:
         return copied(A)
     if is_complex(given) and not _takes_complex(estimator):
-        given = flatten_stack(given)[0]
+        # Those that are not square are for regressors of skinv only, whatever region is before.
+        given = flatten_stack(given)[0] if given.shape[1] == given.shape[2] else given
     direct = out is not None and _is_direct(estimator, given, out)
     if direct and given.ndim == 2 and estimator._write_inverses(given, out.reshape(given.shape)):
         return out

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.conversion import as_double, namespace, not_a_number, to_host
 from .._arrays.projected import moved_rows
@@ -24,6 +25,7 @@ from ..learn.rectangular import (
     real_rows,
     true_pseudo_inverses,
 )
+from ..learn.regressor import InverseRegressorMixin
 from ._fitting import final_of, finds_targets, fitted, is_of_others
 from ._full_rank import as_they_are, full_rank_inverses, stepped
 from ._given import Rectangles
@@ -35,11 +37,15 @@ def fit_pseudo_inverses(model: Any, X: Any, y: Any, fit_params: dict[str, Any]) 
     """Fit the regressor of a :class:`skinv.CertifiedInverse` to a stack that is not square."""
     refuse_other_norm(model.norm)
     A, estimator = as_stack(X), model.estimator
-    refuse_nonfinite(A, "X")
+    refuse_nonfinite(real_rows(A), "X")
     if y is not None:
         inverses_of_targets(gram(A), y, model._shape)
     if isinstance(estimator, FrozenEstimator):
+        check_is_fitted(estimator)
         model.estimator_ = clone(estimator)
+        final = final_of(estimator)
+        if isinstance(final, InverseRegressorMixin):
+            final._refuse_other_shape(model._shape)
     elif finds_targets(estimator) or not (hasattr(estimator, "steps") or is_of_others(estimator)):
         model.estimator_ = fitted(estimator, X, y, fit_params)
     elif A.dtype.kind == "c":
@@ -51,6 +57,7 @@ def fit_pseudo_inverses(model: Any, X: Any, y: Any, fit_params: dict[str, Any]) 
         targets = real_rows(true_pseudo_inverses(X) if y is None else y)
         model.estimator_ = fitted(estimator, real_rows(A), targets, fit_params)
     model.n_features_in_ = A.shape[1] * A.shape[2]
+    model.__dict__.pop("feature_names_in_", None)  # of an earlier fit
 
 
 def refuse_other_norm(norm: Any) -> None:
@@ -78,7 +85,8 @@ def report_pseudo_inverses(model: Any, X: Any) -> InverseReport:
     found = _certified(A, whole, model)
     host, bad = to_host(found["bound"]), to_host(~finite)
     status = np.where(found.pop("exact"), EXACT, (to_host(found["n_refine"]) > 0).astype(int))
-    status = np.where(host <= model.tol, status, np.where(host < 1, INACCURATE, REJECTED))
+    known = (host < 1) | (model.fallback == "keep")
+    status = np.where(host <= model.tol, status, np.where(known, INACCURATE, REJECTED))
     if model.fallback != "keep":
         lost = ~(host <= model.tol) if model.fallback == "nan" else ~(host < 1)
         found["inverse"][lost], found["bound"][lost] = not_a_number(A), np.inf
@@ -152,6 +160,4 @@ def _radius(report: InverseReport, given: Rectangles) -> Any:
     X = as_double(adjoint(Rectangles.of(report["inverse"]).stack))
     with np.errstate(all="ignore"):
         error = as_they_are(A, X)[1]
-    xp = namespace(error)
-    error = xp.where(error >= 0, error, np.inf)[:, None]
-    return given.answers(xp.broadcast_to(error, tuple(X.shape)))
+    return given.answers(copied(namespace(error).broadcast_to(error[:, None], tuple(X.shape))))

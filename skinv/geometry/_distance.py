@@ -21,7 +21,7 @@ from .._arrays.warned import warn
 from .._arrays.words import Norm
 from .._linalg.workspace import pieces
 from ._enclosure import enclosed_inverse, smallest_singular_values, spectral_norms
-from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
+from ._rounding import LARGEST, TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 from ._signs import EXACT_ORDER, inf_to_one_norm
 
 NORMS = ("l1", "l2", "linf")
@@ -284,7 +284,7 @@ def _inverse_bounds(A: NDArray, norm: str) -> tuple[NDArray, NDArray, NDArray]:
         off = error.sum(axis=(1, 2)) * (1 + 2 * m * n * UNIT) + 2 * m * n * UNIT * total
         low, high = value - off, value + off if n <= EXACT_ORDER else total
     distance[regular] = 1 / value
-    lower[regular] = (1 - 8 * UNIT) / high
+    lower[regular] = np.where(high < LARGEST, (1 - 8 * UNIT) / high, 0.0)
     if m == n:
         upper[regular] = _reciprocal_above(low)
     inexact = m > n or (norm == "linf" and n > EXACT_ORDER)

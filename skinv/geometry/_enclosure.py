@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .._linalg.products import exact_inverse
 from .._linalg.units import in_common_units, unit_exponents
-from ._rounding import TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
+from ._rounding import LARGEST, TINY, UNIT, above, below, scaled_down, scaled_up, unit_scale
 
 # A residual above this is worth a step of refinement.
 _REFINE = 1e-10
@@ -56,7 +56,7 @@ def enclosed_inverse(A: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
         power = columns[:, :, None] + rows[:, None, :] - exponent[:, None, None]
         with np.errstate(all="ignore"):
             other, off = (np.ldexp(part, power) for part in _enclose(scaled))
-            better = np.isfinite(other + off).all(axis=(1, 2)) & (lost == 0)
+            better = (np.abs(other) + off < LARGEST).all(axis=(1, 2)) & (lost == 0)
             better &= off.max(axis=(1, 2)) < error[again].max(axis=(1, 2))
         B[again[better]] = _without_subnormal(other[better])
         error[again[better]] = off[better] + 2 * TINY
@@ -123,7 +123,7 @@ def _enclose(A: NDArray) -> tuple[NDArray, NDArray]:
         rest = frobenius(B) * rho**2 / (1 - rho)
         error = (np.abs(B) @ bound + rest[:, None, None]) * (1 + 8 * (n + 2) * UNIT)
         error += 4 * (n + 2) * TINY
-    return B, np.where((rho < 1)[:, None, None] & np.isfinite(error), error, np.inf)
+    return B, np.where((rho < 1)[:, None, None] & (error < LARGEST), error, np.inf)
 
 
 def _without_subnormal(B: NDArray) -> NDArray:
@@ -132,11 +132,15 @@ def _without_subnormal(B: NDArray) -> NDArray:
 
 
 def frobenius(stack: NDArray) -> NDArray:
-    """Bound Frobenius norms from above; no square over- or underflows."""
+    """Bound Frobenius norms from above; no square over- or underflows.
+
+    inf for what reaches the largest number, which sums that overflow are rounded to in some modes.
+    """
     largest = np.abs(stack).max(axis=(1, 2), initial=0.0)
     unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
     size = np.linalg.norm(stack / unit[:, None, None], axis=(1, 2)) * unit
-    return size * (1 + (stack.shape[1] * stack.shape[2] + 8) * UNIT) + TINY
+    size = size * (1 + (stack.shape[1] * stack.shape[2] + 8) * UNIT) + TINY
+    return np.where(size < LARGEST, size, np.inf)
 
 
 def _residual(

@@ -78,6 +78,7 @@ def scaled_up(values: Any, exponent: Any) -> NDArray[np.float64]:
     mantissa, power = _split(np.asarray(values, dtype=np.float64))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         found = np.ldexp(mantissa, power + exponent)
+        found = np.where(found >= LARGEST, np.inf, found)  # which is rounded toward zero there
         least = np.where(found == 0, TINY, np.nextafter(found, np.inf))
     return np.where((found < TINY) & (mantissa > 0), least, found)
 

@@ -24,7 +24,7 @@ from ._drawing import DrawsMixin, entry_units
 from ._membership import MembershipMixin
 from ._regions import SHAPES, Ellipsoid, Region, principal_axes
 from ._rounding import EPS
-from ._shapes import Shape, find_center, matrix_rows
+from ._shapes import Shape, find_center, matrix_rows, warn_of_flattening
 
 __all__ = ["FeasibleRegionSampler"]
 
@@ -280,6 +280,8 @@ class FeasibleRegionSampler(
         if _get_output_config("transform", self)["dense"] != "default":
             if moved.size:
                 warn_of_projection(moved)
+            if layout != Layout.ROWS:
+                warn_of_flattening(self.center_.shape)
             return treated  # what makes data frames takes no tensors
         result = as_given(self._restored(treated, layout), X)
         return remember(result, moved) if moved.size else result

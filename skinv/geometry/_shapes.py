@@ -1,5 +1,6 @@
 """The shape of the matrices of a region: square, or that of the stack or centre it is made from."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 from .._arrays.conversion import as_array, is_complex, real_array, to_host
 from .._arrays.embedding import embed_complex
 from .._arrays.rows import refuse_nonfinite
-from .._arrays.shapes import Layout, flatten_stack, matrix_order, rectangular_shape
+from .._arrays.shapes import (
+    AmbiguousShapeWarning,
+    Layout,
+    flatten_stack,
+    matrix_order,
+    rectangular_shape,
+)
+from .._arrays.warned import warn
 from .._linalg.inverses import check_center
 
 Shape = tuple[int, int]
@@ -96,3 +104,15 @@ def refuse_other_shape(X: Any, shape: Shape | None, expected: Shape, whole: bool
         f"region are {kind}of shape ({m}, {n}): pass a stack (n_samples, {m}, {n}), or fit another "
         f"region to these."
     )
+
+
+def warn_of_flattening(shape: Shape) -> None:
+    """Warn of rows of matrices that are not square, but might be taken for square ones."""
+    (m, n), order = shape, math.isqrt(shape[0] * shape[1])
+    if m != n and order**2 == m * n:
+        warn(
+            f"Matrices of shape ({m}, {n}) are rows of {m * n} numbers in a data frame, which "
+            f"skinv's regressors take for square ones of order {order}: in front of these leave "
+            f"set_output at its default, which keeps the stack.",
+            AmbiguousShapeWarning,
+        )

@@ -91,7 +91,8 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
 
     Matrices (m, n) that are not square come as a stack. What is learned is the inverse Z of the
     smaller of their Gram matrices AAᴴ and AᴴA, predicted is the pseudo-inverse AᴴZ or ZAᴴ, and
-    attributes, ``n_features_in_`` among them, are those of the Gram matrices.
+    attributes, ``n_features_in_`` among them, are those of the Gram matrices, whose condition
+    numbers, squares of those of the matrices, are what is refused past 1/√eps in ``fit``.
 
     Examples
     --------

@@ -7,12 +7,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.conversion import alike, as_double, floating, is_narrow, namespace, to_host
+from .._arrays.rows import list_rows
 from .._arrays.shapes import flatten_stack, rectangular_shape, restore_layout
 from .._linalg.gram import from_gram, gram
 from .._linalg.inverses import training_inverses
 
 # Targets are taken for pseudo-inverses if products come so near to the identity.
 _NEAR = 1e-3
+# Squares of numbers of such a size, and their inverses, are far from over- and underflow.
+_LEAST, _LARGEST = 2.0**-450, 2.0**450
 
 
 class RectangularMixin:
@@ -30,6 +33,8 @@ class RectangularMixin:
         if shape is None:
             return X, y
         A = as_stack(X)
+        if reset:
+            _refuse_out_of_range(A)
         with np.errstate(all="ignore"):  # of what is not finite rows are named later
             G = gram(A)
             return G, None if y is None else inverses_of_targets(G, y, shape)
@@ -82,15 +87,16 @@ class RectangularMixin:
         return namespace(values).astype(values, given.dtype) if half else values
 
     def _single_pseudo_inverse(
-        self, inverse: Callable[[ArrayLike], NDArray]
+        self, inverse: Callable[[ArrayLike], NDArray], dtype: Any
     ) -> Callable[[ArrayLike], NDArray]:
         """Return the function of one matrix that goes with that of its Gram matrix."""
-        shape = self._shape
+        shape, whole = self._shape, np.result_type(dtype, np.complex64)
 
         def single(A: ArrayLike) -> NDArray:
             A = np.asarray(to_host(A))
             if A.shape != shape:
                 raise ValueError(f"Got an array of shape {A.shape}, but {shape} is expected.")
+            A = A.astype(whole if A.dtype.kind == "c" else dtype, copy=False)
             H = A.T.conj()
             return inverse(H @ A) @ H if A.shape[0] > A.shape[1] else H @ inverse(A @ H)
 
@@ -100,8 +106,22 @@ class RectangularMixin:
 def true_pseudo_inverses(X: Any) -> NDArray:
     """Return the pseudo-inverses of a stack, refusing what must not be fitted."""
     A = as_stack(X)
+    _refuse_out_of_range(A)
     rows, layout = flatten_stack(gram(A))
     return from_gram(A, restore_layout(training_inverses(rows), layout))
+
+
+def _refuse_out_of_range(A: NDArray) -> None:
+    """Raise a ValueError for matrices whose Gram matrices over- or underflow."""
+    with np.errstate(all="ignore"):
+        size = np.abs(A).max(axis=(1, 2))
+    bad = ((size > _LARGEST) & (size < np.inf)) | ((size < _LEAST) & (size > 0))
+    if bad.any():
+        raise ValueError(
+            f"Got matrices that are not square, of entries up to {size[bad][0]:.2g}, in rows "
+            f"{list_rows(bad)}, but squares of these are too large or too small for float64: "
+            f"multiply all matrices, and then their pseudo-inverses, by one power of two."
+        )
 
 
 def real_rows(values: Any) -> NDArray[np.float64]:

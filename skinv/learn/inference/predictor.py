@@ -202,7 +202,7 @@ class EnginePredictorMixin(InverseRegressorMixin):
             expected = f"({n}, {n}) or ({d},)" if square else f"({d},)"
             raise ValueError(f"Got an array of shape {A.shape}, but {expected} is expected.")
 
-        return single if self._shape is None else self._single_pseudo_inverse(single)
+        return single if self._shape is None else self._single_pseudo_inverse(single, dtype)
 
     def _validate_batch(self, X: Any) -> Matrices:
         """Return rows or a stack of floating-point numbers, as they are if possible."""
