@@ -86,8 +86,8 @@ LAYOUTS = {"rows": (N * N,), "stack": (N, N)}
 
 def as_dict(result):
     """Return the parts of a result by name or number."""
-    if isinstance(result, dict):
-        return dict(result)
+    if isinstance(result, dict):  # the tolerance is a number, whatever the blocks
+        return {key: values for key, values in result.items() if key != "tol"}
     return dict(enumerate(result if isinstance(result, tuple) else (result,)))
 
 
