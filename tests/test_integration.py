@@ -64,6 +64,7 @@ def test_pipeline_of_region_and_network(box):
     )
 
 
+@pytest.mark.exhaustive
 def test_grid_search_in_parallel_equals_serial(box):
     """Two processes find the scores of one, to the bit."""
     X, _ = box

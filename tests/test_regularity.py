@@ -82,7 +82,7 @@ def test_real_families_are_certified(load, test, seed):
     assert np.linalg.norm(points, -2, axis=(1, 2)).min() >= sampler.margin_
 
 
-@pytest.mark.parametrize("n", [5, *exhaustive(1, 2, 3)])
+@pytest.mark.parametrize("n", [3, *exhaustive(1, 2, 5)])
 def test_certified_ellipsoids_withstand_attacks(n):
     """No descent finds a singular matrix, or one nearer to them than the margin."""
     rng = np.random.RandomState(n)
@@ -101,7 +101,7 @@ def test_certified_ellipsoids_withstand_attacks(n):
     assert certified >= 20
 
 
-@pytest.mark.parametrize("n", [1, 3, *exhaustive(2, 4)])
+@pytest.mark.parametrize("n", [1, 2, *exhaustive(3, 4)])
 def test_singular_surfaces_are_never_certified(n):
     """A = C − 3 S_1 − 4 S_2 with a singular C, all in integers: singular on the surface of 5."""
     rng = np.random.RandomState(n)
