@@ -34,7 +34,7 @@ def names_in_reference():
             module = found[1]
         elif line.strip() and not line.startswith("   "):
             in_table = line == ".. autosummary::"
-        elif in_table and (found := re.fullmatch(r"   (\w+)", line)):
+        elif in_table and (found := re.fullmatch(rf"   {re.escape(module)}\.(\w+)", line)):
             listed.setdefault(module, []).append(found[1])
     return listed
 

@@ -121,7 +121,7 @@ def inv(
     entry by entry over the whole batch, and from LAPACK where that loses digits; above from LAPACK.
     The proof is that of :func:`skinv.bounds.residual_bound`; of closed forms of real matrices it is
     that the determinant d and the adjugate are off by rounding, which multiplies products of one
-    entry of each row: the error is at most some u·c·r_1···r_n/|d|, with the norms r_i of the rows
+    entry of each row: the error is at most some u·c·r_1···r_n/abs(d), with norms r_i of the rows
     and c = n!/n^(n/2) (Carlen, Lieb & Loss 2006, "An inequality of Hadamard type for permanents").
 
     Examples
