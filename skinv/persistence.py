@@ -34,6 +34,7 @@ TRUSTED_TYPES = [
     "skinv.learn.polynomial.PolynomialInverseApprox",
     "skinv.geometry._sampler.FeasibleRegionSampler",
     "skinv.learn.free_numbers.StructuredInverse",
+    "skinv.geometry._parametric.ParametricFamily",
 ]
 
 

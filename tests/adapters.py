@@ -14,6 +14,7 @@ from sklearn.base import (
     clone,
 )
 from sklearn.linear_model import LinearRegression
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skinv import StructuredInverse
@@ -72,6 +73,13 @@ class AdaptedRegressor(MultiOutputMixin, RegressorMixin, _Adapter):
         matrices = self._adapt(X, reset=True)
         self.estimator_ = clone(self.estimator).fit(matrices)
         self.head_ = LinearRegression().fit(self.estimator_.predict(matrices), y)
+        return self
+
+    @available_if(lambda self: hasattr(self.estimator, "partial_fit"))
+    def partial_fit(self, X, y):
+        if not hasattr(self, "estimator_"):
+            return self.fit(X, y)
+        self.estimator_.partial_fit(self._adapt(X, reset=False))
         return self
 
     def predict(self, X):

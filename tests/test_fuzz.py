@@ -61,6 +61,7 @@ pytestmark = [
 
 for _room in (
     "geometry",
+    "parameters",
     "bounds",
     "metrics",
     "datasets",
@@ -70,6 +71,7 @@ for _room in (
     "certified",
     "functions",
     "fitting",
+    "streams",
     "scorer",
     "proofs",
     "export",

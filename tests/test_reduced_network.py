@@ -19,7 +19,6 @@ from skinv import (
     PolynomialInverseApprox,
     impossibility,
 )
-from skinv.bounds import certify_region
 from skinv.datasets import load_power_flow, load_robot_arm
 from skinv.inspection import activation_regions
 from skinv.learn.extrapolation import ExtrapolationWarning
@@ -189,10 +188,9 @@ def test_what_is_of_all_entries(network):
 
 
 def test_nothing_is_said_of_it_that_is_known_of_entries(network):
-    """Bounds over regions, Lipschitz constants and activation regions refuse and say what helps."""
+    """Lipschitz constants and activation regions refuse and say what helps."""
     sampler = FeasibleRegionSampler(KNOWN[0].reshape(8, 8), 1e-3).fit()
     for function in (
-        lambda: certify_region(network, sampler),
         lambda: impossibility.polynomial_lipschitz(network),
         lambda: activation_regions(network, sampler),
     ):

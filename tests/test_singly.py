@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 
 from skinv import CertifiedInverse, LinearInverseApprox, PolynomialInverseApprox
 from skinv._arrays.shapes import flatten_stack
+from skinv.certified._singly import Figures
 
 rng = np.random.default_rng(0)
 CENTER = 3 * np.eye(4) + rng.standard_normal((4, 4)) / 4
@@ -181,3 +182,28 @@ def test_what_is_refused():
     for sides in (np.ones(3), np.ones((4, 2, 2)), 1.0):
         with pytest.raises(ValueError, match="shape"):
             solve(CENTER, sides)
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+def test_solutions_along_the_directions_of_a_family(kind, monkeypatch):
+    """Far along two directions the centre is enough, and bounds hold by exact rationals."""
+    rng = np.random.default_rng(3)
+    directions = rng.standard_normal((2, 4, 4)) + 1j * rng.standard_normal((2, 4, 4))
+    directions = directions if kind is complex else directions.real
+    directions[:, 1:] = 0  # what is far in the norm of the matrix, and near in effect
+    center = np.diag([1e3, 1, 1, 1]).astype(kind) + 0.1 * (WHOLE if kind is complex else CENTER)
+    family = center + np.tensordot(rng.uniform(-20, 20, (80, 2)), directions, axes=1)
+    model = CertifiedInverse(LinearInverseApprox(), tol=1e-9, fallback="nan").fit(family)
+    assert len((model._anchor.of_complex if kind is complex else model._anchor).offsets) > 0
+    monkeypatch.setattr(Figures, "solved", None)
+    solve, b = model.solve_function(), np.arange(1.0, 5).astype(kind)
+    for A in family[:10]:
+        x, bound, status = solve(A, b)
+        assert status == "proven"
+        exact = hostile.rational(A).solve(hostile.rational(b[:, None]))
+        found = hostile.rational(x[:, None])
+        off, size = (
+            sum(Fraction(int(v.p), int(v.q)) ** 2 for row in M.tolist() for v in row)
+            for M in (exact - found, found)
+        )
+        assert Fraction(bound) ** 2 * size >= off

@@ -22,7 +22,12 @@ from skinv import (
 from skinv.bounds import certify_region, residual_bound, taylor_bound
 from skinv.datasets import load_power_flow, load_robot_arm, make_region
 from skinv.export import to_module, to_onnx
-from skinv.geometry import distance_to_singularity, region_certificate
+from skinv.geometry import (
+    ParametricFamily,
+    distance_to_singularity,
+    family_certificate,
+    region_certificate,
+)
 from skinv.impossibility import counterexample
 
 Matrices = NDArray[np.float64]
@@ -88,6 +93,8 @@ def geometry(center: Matrices) -> tuple[bool, float]:
     certificate = region_certificate(center, 0.9 * float(bounds.lower))
     found = counterexample(LinearInverseApprox(center).fit(), center, error=1e3, random_state=0)
     assert_type(found.distance, float)
+    box = family_certificate(ParametricFamily([center, np.eye(len(center))]), [-0.1], [0.1])
+    assert_type(box.margin, float)
     return certificate.is_certified, found.distance
 
 

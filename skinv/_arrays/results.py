@@ -102,7 +102,7 @@ class _Report(Result):
     """Answers with what is known of each, as its ``status``."""
 
     status: NDArray[np.str_]
-    tol: float
+    tol: float | None
     _GOOD: ClassVar[tuple[str, ...]] = ()
 
     def rows(self, *statuses: str) -> NDArray[np.intp]:
@@ -131,11 +131,11 @@ class _Report(Result):
         >>> report.rows("singular"), report.rows()
         (array([1]), array([1, 2]))
         """
-        unknown = set(statuses) - set(WORDS)
+        unknown = [status for status in statuses if status not in WORDS]
         if unknown:
             raise ValueError(
-                f"Got {', '.join(map(repr, sorted(unknown)))}, but a status is one of "
-                f"{', '.join(map(repr, WORDS))}."
+                f"Got {', '.join(map(repr, unknown))}, but a status is one of "
+                f"{', '.join(map(repr, WORDS))}; of several pass one after the other."
             )
         status = np.ravel(np.asarray(self["status"]))
         found = np.isin(status, statuses) if statuses else ~np.isin(status, self._GOOD)
@@ -147,7 +147,8 @@ class _Report(Result):
             return ""
         counts = Counter(status.ravel().tolist())
         proven = {name: counts.pop(name) for name in self._GOOD if name in counts}
-        within = f" to be within tol={self['tol']:g}" if "tol" in self else ""
+        tol = self.get("tol")
+        within = "" if tol is None else f" to be within tol={tol:g}"
         text = f"{sum(proven.values())} of {status.size} proven{within}"
         how = f" ({counted(proven)})" if len(self._GOOD) > 1 and proven else ""
         bad = [f"{count} {name} ({self._named(name)})" for name, count in counts.most_common()]
@@ -198,6 +199,43 @@ class RegionCertificate(Result):
     def _headline(self) -> str:
         certified = "certified" if self["is_certified"] else "not certified"
         return f"{certified}, margin {at_least(self['margin'])} by {self['test']}"
+
+
+class FamilyCertificate(Result):
+    """What :func:`skinv.geometry.family_certificate` returns."""
+
+    _title = "Box of parameters"
+    is_certified: bool
+    margin: float
+    margin_upper: float
+    witness: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    assumed: bool
+    n_boxes: int
+    status: str
+
+    def _headline(self) -> str:
+        certified = "certified" if self["is_certified"] else "not certified"
+        between = f"between {at_least(self['margin'])} and {at_most(self['margin_upper'])}"
+        assumed = ", of an assumed polynomial" if self["assumed"] else ""
+        return f"{certified}, margin {between} ({self['status']}){assumed}"
+
+
+class LargestBox(Result):
+    """What :func:`skinv.geometry.largest_regular_box` returns."""
+
+    _title = "Largest box"
+    scale: float
+    scale_upper: float
+    certificate: FamilyCertificate
+    witness: NDArray[np.float64]
+    n_boxes: int
+    status: str
+
+    def _headline(self) -> str:
+        between = f"between {at_least(self['scale'])} and {at_most(self['scale_upper'])}"
+        return f"{between} times as large ({self['status']})"
 
 
 class RegionError(Result):

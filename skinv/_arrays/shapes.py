@@ -69,9 +69,12 @@ def refuse_unsquare(X: Any) -> None:
         return
     n = math.isqrt(shape[1]) if len(shape) == 2 else 0
     n_named = str(n) if n and n * n == shape[1] else "n"
+    other = f"reshape rows of flattened matrices with X.reshape(-1, {n_named}, {n_named})"
+    if len(shape) > 2 and 0 not in shape[-2:]:
+        other = "matrices that are not square have pseudo-inverses, skinv.pinv"
     raise ValueError(
         f"Got an array of shape {shape}, but a matrix (n, n) or a stack (..., n, n) of them is "
-        f"expected; reshape rows of flattened matrices with X.reshape(-1, {n_named}, {n_named})."
+        f"expected; {other}."
     )
 
 

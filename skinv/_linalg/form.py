@@ -18,8 +18,9 @@ _COPY = 1e-8
 _ROUNDINGS = 16
 
 OTHER_TARGETS = (
-    "Got a model of something else than inverses, but only errors of inverses can be bounded over "
-    "a region: fit it without y, or with the inverses."
+    "Got a model of something else than inverses of its features, as of parameters of a family, "
+    "but only inverses of matrices that are at hand can be refined, and their errors be bounded: "
+    "fit it without y, or with the inverses of matrices, or export it without refinement."
 )
 
 

@@ -121,7 +121,8 @@ def regular_inverse(center: NDArray, magnitude: ArrayLike = 0.0) -> NDArray[np.f
     is nothing but their rounding is as good as zero.
     """
     inverse, kappa = _inverted_in_units(center[None], *unit_exponents(center))
-    if (np.abs(center).ravel() <= 1e-12 * np.ravel(magnitude)).all():
+    overflows = not np.isfinite(inverse).all()
+    if overflows or (np.abs(center).ravel() <= 1e-12 * np.ravel(magnitude)).all():
         kappa[0] = np.inf
     if not kappa[0] <= MAX_CONDITION:
         raise ValueError(
@@ -129,6 +130,12 @@ def regular_inverse(center: NDArray, magnitude: ArrayLike = 0.0) -> NDArray[np.f
             f"series needs a regular one. Pass another center, or matrices whose mean is regular."
         )
     return inverse[0]
+
+
+def are_regular(rows: NDArray) -> NDArray[np.bool_]:
+    """Tell which finite rows (m, n*n) :func:`training_inverses` does not refuse."""
+    units = unit_exponents(as_stack(root_mean_square(rows)[None])[0])
+    return _inverted_in_units(as_stack(rows), *units)[1] <= MAX_CONDITION
 
 
 def training_inverses(rows: NDArray) -> NDArray[np.float64]:

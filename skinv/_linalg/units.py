@@ -118,8 +118,11 @@ def _row_potentials(
         E[i, j] = values
         left = W * (E - (share * E).sum(axis=0))
         if len(free):
-            right = -left.sum(axis=1)[free]
-            potentials[free] += np.linalg.solve(laplacian[np.ix_(free, free)], right)
+            right, square = -left.sum(axis=1)[free], laplacian[np.ix_(free, free)]
+            try:
+                potentials[free] += np.linalg.solve(square, right)
+            except np.linalg.LinAlgError:  # of weights that are too different
+                potentials[free] += np.linalg.lstsq(square, right)[0]
     return np.floor(potentials + _SHIFT).astype(int)
 
 

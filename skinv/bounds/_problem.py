@@ -1,6 +1,7 @@
 """The error of a model over a region as a function on boxes, bounded many at once."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,49 @@ _LARGEST = 2**22
 # No error is bounded by less: intermediate results may underflow.
 _LEAST = 1e-280
 # Smaller weights are as none.
-_NEGLIGIBLE = 2.0**-900
+NEGLIGIBLE = 2.0**-900
 _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
 
-class Problem:
+class Reach:
+    """The region ‖z‖_p <= 1 of coordinates, and its boxes."""
+
+    p: float
+    noise = 0.0  # no bound is expected to be closer to the error than this
+    extra = 0.0  # what bounds have that is no matter of the search
+
+    def project(self, z: Tensor) -> Tensor:
+        """Return points of the region near given ones."""
+        if self.p == math.inf:
+            return z.clamp(-1, 1)
+        size = torch.linalg.vector_norm(z, self.p, dim=1)
+        return z / size.clamp(min=1)[:, None] * (1 - 4 * _EPS)
+
+    def clipped(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boxes cut to what the ball leaves of their halved sides; a box stays as it is."""
+        if self.p == math.inf:
+            return z, half
+        whole, powers = half == 1, (z.abs() - half).clamp(min=0) ** self.p
+        others = powers.sum(1, keepdim=True) - powers
+        most = (1 - others).clamp(min=0) ** (1 / self.p) * (1 + 1e-9) + 1e-9
+        low, high = torch.maximum(z - half, -most), torch.minimum(z + half, most)
+        middle = (low + high) / 2
+        narrower = ((high - low) / 2).clamp(min=0) * (1 + 8 * _EPS) + 8 * _EPS
+        return torch.where(whole, z, middle), torch.where(whole, half, narrower)
+
+    def outside(self, z: Tensor, half: Tensor) -> Tensor:
+        """Tell which boxes certainly miss the region."""
+        nearest = (z.abs() - half).clamp(min=0)
+        return torch.linalg.vector_norm(nearest, self.p, dim=1) > 1 + 1e-9
+
+
+class Problem(Reach):
     """f(A) − A⁻¹ over a region A = center + z @ directions, ‖z‖_p <= 1.
 
     Entries of errors are multiplied with weights <= 1, powers of two.
     """
+
+    batch = 64, 2**14  # boxes halved at once, at first and at most
 
     def __init__(
         self,
@@ -47,8 +82,8 @@ class Problem:
         self.center, self.directions = tensor(center), tensor(directions)
         # Those that are smaller are rounded up, or to 0.
         weight = np.broadcast_to(weight, center.shape)
-        self._weight = tensor(weight.clip(_NEGLIGIBLE))
-        self._least = tensor(np.where(weight < _NEGLIGIBLE, 0.0, weight))
+        self._weight = tensor(weight.clip(NEGLIGIBLE))
+        self._least = tensor(np.where(weight < NEGLIGIBLE, 0.0, weight))
         self._value = tensor(form.constant + (center - form.origin) @ form.matrix)
         self._gradient = tensor(directions @ form.matrix)
         # What intermediate results can amount to, before anything cancels.
@@ -93,6 +128,15 @@ class Problem:
         numbers = max(numbers if self.second else self.d * self.n * self.n, widest * self.n**2)
         self._step = max(1, _PIECE // numbers)
 
+    @property
+    def tick(self) -> Callable[[], None]:
+        """What is called between steps; it may raise to end what is being computed."""
+        return self.network.tick
+
+    @tick.setter
+    def tick(self, function: Callable[[], None]) -> None:
+        self.network.tick = function
+
     def errors(self, z: Tensor) -> Tensor:
         """Return f(A) − A⁻¹ at points z (b, d), weighted, as rows (b, n*n)."""
         A = (self.center + z @ self.directions).reshape(-1, self.n, self.n)
@@ -106,29 +150,10 @@ class Problem:
         error = value + self.network(z) - torch.linalg.inv_ex(A)[0].reshape(len(z), -1)
         return error * self._least
 
-    def project(self, z: Tensor) -> Tensor:
-        """Return points of the region near given ones."""
-        if self.p == math.inf:
-            return z.clamp(-1, 1)
-        size = torch.linalg.vector_norm(z, self.p, dim=1)
-        return z / size.clamp(min=1)[:, None] * (1 - 4 * _EPS)
-
-    def clipped(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-        """Return boxes cut to what the ball leaves of their halved sides; a box stays as it is."""
-        if self.p == math.inf:
-            return z, half
-        whole, powers = half == 1, (z.abs() - half).clamp(min=0) ** self.p
-        others = powers.sum(1, keepdim=True) - powers
-        most = (1 - others).clamp(min=0) ** (1 / self.p) * (1 + 1e-9) + 1e-9
-        low, high = torch.maximum(z - half, -most), torch.minimum(z + half, most)
-        middle = (low + high) / 2
-        narrower = ((high - low) / 2).clamp(min=0) * (1 + 8 * _EPS) + 8 * _EPS
-        return torch.where(whole, z, middle), torch.where(whole, half, narrower)
-
-    def outside(self, z: Tensor, half: Tensor) -> Tensor:
-        """Tell which boxes certainly miss the region."""
-        nearest = (z.abs() - half).clamp(min=0)
-        return torch.linalg.vector_norm(nearest, self.p, dim=1) > 1 + 1e-9
+    def proven(self, found: float, z: Tensor) -> float:
+        """Return what the error at a point is at least, less what rounding may have added to it."""
+        bound, _, _ = self.bound(z[None], torch.zeros_like(z[None]))
+        return max(0.0, found - max(0.0, float(bound[0]) - found))
 
     def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Bound the largest weighted entry of the error over boxes, each by (upper, side, corner).
@@ -139,7 +164,7 @@ class Problem:
         pieces = []
         for part in zip(z.split(self._step), half.split(self._step), strict=True):
             pieces.append(self._bound(*part))
-            self.network.tick()
+            self.tick()
         upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
         return upper, side, corner
 

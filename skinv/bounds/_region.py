@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
 from .._arrays.results import RegionError
-from .._linalg.form import ModelForm, on_entries
+from .._linalg.form import ModelForm
 from .._linalg.units import are_mixed, entry_exponents
-from ..geometry._drawing import check_sampler
 from ..geometry._enclosure import common_units
-from ..geometry._rounding import EPS, TINY, scaled_down, scaled_up
+from ..geometry._rounding import EPS, TINY, largest_exponent, scaled_down, scaled_up
 from ..geometry._scaled import scaled
+from ._place import Place, take_sampler, take_slice
 from ._taylor import taylor_bound
 
 # Centres of series that differ by less than this share of the largest entry do so by rounding.
@@ -28,6 +32,9 @@ _NEAR = 1e-6
 _CONSTRAINTS: dict[str, list] = {
     "rtol": [Interval(Real, 0, None, closed="left")],
     "max_boxes": [Interval(Integral, 1, None, closed="left")],
+    "directions": ["array-like", None],
+    "radius": [Interval(Real, 0, None, closed="left"), "array-like"],
+    "error": [StrOptions({"entries", "residual"})],
     "max_time": [Interval(Real, 0, None, closed="left"), None],
     "device": [str],
     "random_state": ["random_state"],
@@ -37,10 +44,13 @@ _CONSTRAINTS: dict[str, list] = {
 
 def certify_region(
     model: Any,
-    sampler: Any,
+    region: Any,
     rtol: float = 0.05,
     max_boxes: int = 1_000_000,
     *,
+    directions: Any = None,
+    radius: Any = 0.0,
+    error: str = "entries",
     max_time: float | None = 60.0,
     device: str = "cpu",
     random_state: Any = 0,
@@ -53,16 +63,30 @@ def certify_region(
 
     Parameters
     ----------
-    model : LinearInverseApprox, NeuralInverseRegressor or StructuredInverse
-        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search.
-    sampler : FeasibleRegionSampler
-        Fitted. The region is that of its samples: with a `structure`, and of complex matrices, only
-        those that have it; for "mahalanobis" the span of the data, without the numerical thickness
-        of the other directions; matrices that ``min_distance`` would reject are included.
+    model : LinearInverseApprox, PolynomialInverseApprox, NeuralInverseRegressor, StructuredInverse
+        Fitted; also inside a :class:`sklearn.frozen.FrozenEstimator` or a fitted search. Of models
+        in reduced coordinates with hidden layers one layer at most.
+    region : FeasibleRegionSampler, or array-like of shape (n, n)
+        A fitted sampler. The region is that of its samples: with a `structure`, and of complex
+        matrices, only those that have it; for "mahalanobis" the span of the data, without the
+        numerical thickness of the other directions; matrices that ``min_distance`` would reject are
+        included. Or, with `directions`, the centre of a slice.
     rtol : float, default=0.05
         Stop when ``upper <= (1 + rtol) * lower``.
     max_boxes : int, default=1_000_000
         Stop after so many boxes.
+    directions : array-like of shape (k, n, n), default=None
+        Makes the region the slice of all ``region + Σ z_i directions[i]`` with ``|z_i| <= 1``. If
+        they or the centre are complex, all are embedded (:func:`skinv.matrices.embed_complex`).
+    radius : float or array-like of shape (n, n), default=0.0
+        By how much entries may be off the region. What that can add to residuals, bounded by about
+        twice what it need be, is added to `upper`; `lower` is that of the region itself. With 0
+        what lies off a slice is not covered.
+    error : {"entries", "residual"}, default="entries"
+        What is bounded: the largest entry of ``|f(A) − A⁻¹|``, or ‖I − A f(A)‖ in the Frobenius
+        norm, which where it is below 1 proves A regular and is at least the relative error
+        ‖f(A) − A⁻¹‖ / ‖A⁻¹‖. Residuals are known of models of at most one hidden layer; they are
+        far cheaper for small errors, and sharp over slices of up to half a dozen directions.
     max_time : float or None, default=60.0
         Stop after so many seconds, or after the step of the search that is then taken. What is
         proven by then depends on the machine; None, no limit, gives the same bounds again.
@@ -77,18 +101,20 @@ def certify_region(
     Returns
     -------
     RegionError
-        A Bunch. ``lower``, ``upper``: proven bounds of the supremum over the region of the largest
-        entry of ``|f(A) − A⁻¹|``; ``upper`` is inf where not all of the region could be shown to be
-        regular. ``witness`` (n, n): a matrix of the region whose error is ``lower``. ``gap``:
+        A Bunch. ``lower``, ``upper``: proven bounds of the supremum over the region of the `error`;
+        that of entries is inf where not all of the region could be shown to be regular. ``witness``
+        (n, n): a matrix of the region whose error is ``lower``, of complex ones embedded. ``gap``:
         upper/lower − 1. ``n_boxes``: boxes bounded. ``status``: why the search stopped:
-        "converged" if `rtol` is reached, else "max_boxes", "max_time" or "interrupted". The bounds
+        "converged" if `rtol` is reached, else "max_boxes", "max_time", "interrupted", or
+        "rounding", where residuals are as small as their rounding in double precision. The bounds
         hold in any case.
 
     Raises
     ------
     ValueError
         For another kind of model, a model of something else than inverses, a region of matrices
-        of another size or without the structure that the model needs, or a device that there is
+        of another size or without the structure that the model needs, directions or a radius that
+        do not fit, a residual whose polynomial has too many coefficients, or a device that there is
         not.
 
     See Also
@@ -112,9 +138,18 @@ def certify_region(
     taken as the function it is in real arithmetic; rounding in this computation is covered by a
     term of some hundred units in the last place of the largest intermediate result.
 
+    The residual of a polynomial of degree d over a slice is a polynomial of degree d + 1 in its
+    coordinates. It is interpolated once at a grid of Chebyshev points; on a box its norm is at most
+    that of its largest Bernstein coefficient (Farouki 2012, "The Bernstein polynomial basis: a
+    centennial retrospective"), which is exact at corners, where the worst matrix mostly is. Hidden
+    units are polynomials on a box, too, but for remainders that shrink with it. Rounding is bounded
+    by the magnitudes of all terms. Entries of models in reduced coordinates are those of A⁻¹R, R
+    being the residual, and found so. Where such a model answers NaN, far from what it knows, it is
+    taken as if it answered.
+
     Examples
     --------
-    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox
+    >>> from skinv import FeasibleRegionSampler, LinearInverseApprox, PolynomialInverseApprox
     >>> region = FeasibleRegionSampler([[3.0, 1.0], [1.0, 2.0]], 0.5).fit()
     >>> proof = certify_region(LinearInverseApprox([[3.0, 1.0], [1.0, 2.0]]).fit(), region)
     >>> proof.lower, proof.upper, proof.status  # samples rarely show more than 0.3
@@ -122,55 +157,140 @@ def certify_region(
     >>> proof.witness
     array([[2.5, 1.5],
            [1.5, 1.5]])
+
+    A grid whose admittances depend on two loads, and a polynomial fitted to samples:
+
+    >>> grid = np.array([[3.0, -1.0, -1.0], [-1.0, 2.0, 0.0], [-1.0, 0.0, 2.0]])
+    >>> loads = np.array([np.diag([0.0, 0.5, 0.0]), np.diag([0.0, 0.0, 0.5])])
+    >>> samples = grid + np.tensordot(np.random.default_rng(0).uniform(-1, 1, (50, 2)), loads, 1)
+    >>> polynomial = PolynomialInverseApprox(degree=3, n_components=2).fit(samples)
+    >>> proof = certify_region(polynomial, grid, directions=loads, error="residual")
+    >>> proof.status, proof.upper < 0.03, proof.gap < 0.05
+    ('converged', True, True)
     """
     validate_parameter_constraints(_CONSTRAINTS, locals(), "certify_region")
     end = math.inf
     if max_time is not None:
         end = time.monotonic() + float(real_array(max_time, "max_time"))
     form = _model_form(model)
-    check_sampler(sampler)
-    own, given = getattr(unwrapped(model), "_structure", None), sampler._structure
-    if own is not None and (
-        given is None or own.is_complex > given.is_complex or own.is_symmetric > given.is_symmetric
-    ):
+    own = getattr(unwrapped(model), "_structure", None)
+    place = take_slice(region, directions) if directions is not None else take_sampler(region)
+    if own is not None and not place.has(own):
         raise ValueError(
             f"Got {unwrapped(model)!r} and a region with matrices that do not have its structure, "
             f"to which it has no answer: fit the sampler to complex matrices, or with "
             f"structure='symmetric', like the model."
         )
-    norm, directions = _coordinates(sampler)
-    center = sampler.center_.ravel()
-    if form.constant.size != center.size or form.origin.size != center.size:
+    size = place.center.size
+    if form.constant.size != size or form.origin.size != size:
         raise ValueError(
             f"Got a model from {form.origin.size} to {form.constant.size} numbers and a region of "
-            f"matrices of {center.size} entries, but both must be of square matrices of one size."
+            f"matrices of {size} entries, but both must be of square matrices of one size."
         )
-    from ._problem import Problem
+    off = place.off(radius)
+    gap, device = float(real_array(rtol, "rtol")), _place(device)
+    units = _Units.of(place.center)
+    cap = math.inf
+    if error == "residual":
+        problem: Any = _residuals(form, place, units, off, gap, device, end)
+        top = 0
+    else:
+        if off.any():
+            raise ValueError(
+                f"Got radius={radius!r} with error='entries', which knows no matrices off the "
+                f"region: leave it out, or take error='residual'."
+            )
+        if form.reduced is not None:
+            problem, top = _reduced_entries(form, place, units, gap, device, end)
+        else:
+            problem, top = _entries(form, place, units, device), units.top
+        if place.sampler is not None:
+            cap = _closed_form(form, place, units)
     from ._search import Search
 
-    units = _Units.of(sampler.center_)
-    problem = Problem(
-        form.in_units(-units.x, -units.y),
-        np.ldexp(center, units.x),
-        np.ldexp(directions, units.x),
-        norm,
-        _place(device),
-        np.ldexp(1.0, -units.y - units.top),
-    )
-    cap = _closed_form(form, sampler, directions, units)
-    search = Search(problem, cap, float(real_array(rtol, "rtol")), int(max_boxes), end)
+    search = Search(problem, cap, gap, int(max_boxes), end)
     search.run(check_random_state(random_state), bool(verbose))
-    n = problem.n
-    lower = float(scaled_down(search.proven_lower(), units.top))
-    upper = float(scaled_up(search.upper(), units.top))
+    lower = float(scaled_down(search.proven_lower(), top))
+    upper = float(scaled_up(search.upper(), top))
+    witness = place.center.ravel() + search.witness.cpu().numpy() @ place.directions
     return RegionError(
         lower=lower,
         upper=upper,
         gap=upper / lower - 1 if lower > 0 else math.inf if upper > 0 else 0.0,
-        witness=(center + search.witness.cpu().numpy() @ directions).reshape(n, n),
+        witness=witness.reshape(place.center.shape),
         n_boxes=search.n_boxes,
         status=search.status,
     )
+
+
+def _entries(form: ModelForm, place: Place, units: "_Units", device: Any) -> Any:
+    """Return the problem of the largest entry of f(A) − A⁻¹."""
+    from ._problem import Problem
+
+    return Problem(
+        form.in_units(-units.x, -units.y),
+        np.ldexp(place.center.ravel(), units.x),
+        np.ldexp(place.directions, units.x),
+        place.norm,
+        device,
+        np.ldexp(1.0, -units.y - units.top),
+    )
+
+
+def _reduced_entries(
+    form: ModelForm, place: Place, units: "_Units", rtol: float, device: Any, end: float
+) -> tuple[Any, int]:
+    """Return the problem of the largest entry of f(A) − A⁻¹, and its unit, by residuals."""
+    from ._slice_entries import EntriesProblem
+
+    largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0)
+    one = -largest_exponent(largest[None], units.x)
+    x, y = units.x + one, units.y - one
+    top = int((-y).max())
+    with np.errstate(all="ignore"):
+        problem = EntriesProblem(
+            form.in_units(-x, -y),
+            np.ldexp(place.center.ravel(), x),
+            np.ldexp(place.directions, x),
+            place.norm,
+            device,
+            np.ldexp(1.0, -y - top),
+            rtol,
+            end,
+        )
+    return problem, top
+
+
+def _residuals(
+    form: ModelForm,
+    place: Place,
+    units: "_Units",
+    off: NDArray,
+    rtol: float,
+    device: Any,
+    end: float,
+) -> Any:
+    """Return the problem of the residual, of matrices whose entries are at most about 1.
+
+    With Â = D₁AD₂, I − Âf̂(Â) = D₁(I − A f(A))D₁⁻¹.
+    """
+    from ._slice import SliceProblem
+
+    largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0) + off
+    one = -largest_exponent(largest[None], units.x)
+    x, y = units.x + one, units.y - one
+    with np.errstate(all="ignore"):  # what overflows is not bounded
+        return SliceProblem(
+            form.in_units(-x, -y),
+            np.ldexp(place.center.ravel(), x),
+            np.ldexp(place.directions, x),
+            place.norm,
+            device,
+            (units.r - units.r[:, None]).ravel(),
+            np.ldexp(off, x),
+            rtol,
+            end,
+        )
 
 
 def _model_form(model: Any) -> ModelForm:
@@ -179,10 +299,11 @@ def _model_form(model: Any) -> ModelForm:
     if not hasattr(model, "_model_form"):
         raise ValueError(
             f"Got a {type(model).__name__}, but only errors of LinearInverseApprox, "
-            f"NeuralInverseRegressor and StructuredInverse can be bounded over a region."
+            f"PolynomialInverseApprox, NeuralInverseRegressor and StructuredInverse can be bounded "
+            f"over a region."
         )
     check_is_fitted(model)
-    return on_entries(model._model_form())
+    return model._model_form()
 
 
 def _place(device: str) -> Any:
@@ -224,14 +345,14 @@ class _Units:
         return cls(r, c, x, y, int((-y).max()))
 
 
-def _closed_form(form: ModelForm, sampler: Any, directions: NDArray, units: _Units) -> float:
+def _closed_form(form: ModelForm, place: Place, units: _Units) -> float:
     """Return what `taylor_bound` says if the model is a series about the centre of the region.
 
     That is X ← B − BEX, in which the model's B and E may be off by their rounding.
     """
     if form.taylor is None or form.layers or form.linear is not None:
         return math.inf
-    center, n = sampler.center_, len(sampler.center_)
+    sampler, directions, center, n = place.sampler, place.directions, place.center, place.n
     point, inverse, order = form.taylor
     apart = np.ldexp(np.abs(center - point), units.x.reshape(n, n))
     if apart.max() > _NEAR * np.ldexp(np.abs(center), units.x.reshape(n, n)).max():
@@ -255,19 +376,3 @@ def _closed_form(form: ModelForm, sampler: Any, directions: NDArray, units: _Uni
         lost = scaled_up(lost * up, -units.y.reshape(n, n) - exact.unit).max()
         total = float(scaled_up((closed + lost) * up + TINY, -units.top))
     return total if total == total else math.inf
-
-
-def _coordinates(sampler: Any) -> tuple[str, NDArray[np.float64]]:
-    """Return the norm p of a region center + {z @ directions : ‖z‖_p <= 1}, and the directions."""
-    norm, radius = sampler.certificate_.norm, sampler.radius_
-    if norm == "mahalanobis":
-        return "l2", sampler.axes_ * radius
-    d = sampler.center_.size
-    widths = np.broadcast_to(np.asarray(radius, dtype=np.float64), sampler.center_.shape).ravel()
-    structure = sampler._structure
-    if structure is None:
-        directions = np.diag(widths)[widths > 0]
-    else:  # a free number that stands at m entries adds m|p|^q to the q-th power of the norm in lq
-        widths = widths[structure.first] / structure.multiplicity**sampler._region.share
-        directions = structure.unpack(np.diag(widths))[widths > 0]
-    return norm, directions if len(directions) else np.zeros((1, d))

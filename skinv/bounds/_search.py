@@ -9,13 +9,14 @@ from torch import Tensor
 
 from .._arrays.progress import progress
 from ._problem import Problem
+from ._slice import SliceProblem
 
-# Boxes halved at once, at first and at most.
-_BATCH = (64, 2**14)
 # Points that the search for a bad matrix starts from, and steps it takes.
 _STARTS, _ASCENTS, _STEPS = 4096, 64, 60
 # The model is asked for about as many products at once, of this many points at least.
 _PRODUCTS, _POINTS = 2**26, 64
+# The gap may be so many times as wide as asked for, by what rounding takes off the lower bound.
+_ENOUGH = 1.05
 
 
 class _TimeIsUp(Exception):
@@ -25,7 +26,9 @@ class _TimeIsUp(Exception):
 class Search:
     """Best-first bisection in batches; what it holds is valid at every moment."""
 
-    def __init__(self, problem: Problem, cap: float, rtol: float, max_boxes: int, end: float):
+    def __init__(
+        self, problem: Problem | SliceProblem, cap: float, rtol: float, max_boxes: int, end: float
+    ):
         self.problem, self.rtol, self.max_boxes, self.end = problem, rtol, max_boxes, end
         self.lower, self.status, self.n_boxes = 0.0, "converged", 0
         self.settled = 0.0  # the largest bound among boxes that need no more work
@@ -46,7 +49,7 @@ class Search:
         found = []
         for part in z.split(max(_PRODUCTS // (z.shape[1] * self.problem.n**2), _POINTS)):
             found.append(self.problem.errors(part).abs())
-            self.problem.network.tick()
+            self.problem.tick()
         return torch.nan_to_num(torch.cat(found), nan=0.0, posinf=0.0).amax(1)
 
     def look(self, z: Tensor) -> None:
@@ -69,7 +72,7 @@ class Search:
         self.look(z)
         z, step = z[self.errors(z).topk(min(_ASCENTS, len(z))).indices], 0.5
         for _ in range(_STEPS):
-            problem.network.tick()
+            problem.tick()
             z = z.detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(problem.errors(z).abs().amax(1).sum(), z)
             slope = torch.nan_to_num(slope)
@@ -88,19 +91,15 @@ class Search:
 
     def proven_lower(self) -> float:
         """Return the witness's error, less what rounding may have added to it."""
-        if self.lower == 0:
-            return 0.0
-        here = self.witness[None]
-        bound, _, _ = self.problem.bound(here, torch.zeros_like(here))
-        return max(0.0, self.lower - max(0.0, float(bound[0]) - self.lower))
+        return self.problem.proven(self.lower, self.witness) if self.lower > 0 else 0.0
 
     def run(self, rng: np.random.RandomState, verbose: bool) -> None:
         """Halve boxes until the gap is closed."""
-        size = _BATCH[0]
+        size, most = self.problem.batch
         with progress(self.max_boxes, "certifying", "box", verbose) as bar:
             try:
                 self.look(self.z)
-                self.problem.network.tick = self.check_time
+                self.problem.tick = self.check_time
                 bounds, self.side, corner = self.problem.bound(self.z, self.half)
                 self.bounds, self.n_boxes = torch.minimum(self.bounds, bounds), 1
                 self.look(self.problem.project(corner))
@@ -113,14 +112,16 @@ class Search:
                     bar.update(self.n_boxes - before)
                     if verbose:
                         bar.set_postfix_str(self.summary(), refresh=False)
-                    size = min(2 * size, _BATCH[1])
+                    size = min(2 * size, most)
                 if len(self.bounds):
                     self.status = "max_boxes"
+                elif self.problem.noise and not self.is_closed():
+                    self.status = "rounding"
             except _TimeIsUp:
                 self.status = "max_time"
             except KeyboardInterrupt:
                 self.status = "interrupted"
-        self.problem.network.tick = lambda: None
+        self.problem.tick = lambda: None
 
     def summary(self) -> str:
         """Say what is proven by now."""
@@ -128,9 +129,15 @@ class Search:
         gap = upper / self.lower - 1 if self.lower > 0 else math.inf
         return f"{self.lower:.4g} to {upper:.4g}, gap {gap:.1%}"
 
+    def is_closed(self) -> bool:
+        """Tell whether the gap is what was asked for."""
+        enough = (1 + _ENOUGH * self.rtol) * self.proven_lower()
+        return self.upper() - self.problem.extra <= enough
+
     def settle(self) -> bool:
         """Put aside the boxes that are bounded well enough; tell whether others are left."""
-        keep = ~(self.bounds <= self.lower * (1 + self.rtol))
+        enough = self.lower + max(self.lower * self.rtol, self.problem.noise)
+        keep = ~(self.bounds <= enough + self.problem.extra)
         if not bool(keep.all()):
             self.settled = max(self.settled, float(self.bounds[~keep].max()))
             self.z, self.half = self.z[keep], self.half[keep]

@@ -26,14 +26,19 @@ _PIECE, _LARGE_PIECE, _LARGE_ORDER = 2**22, 2**24, 128
 _SMALL = 10**6
 # A contraction that is not below this is worth more work for a better one.
 _GOOD = 0.5
+# Directions that are no more than this from orthonormal ones are taken as they are.
+_ASKEW = 2.0**-40
 # Bounds themselves are computed in a few float64 operations.
 UP = 1 + 2.0**-44
 # Matrices of norms between 1e-19 and 1e19 are not scaled: then the squares that underflow in
 # solutions, residuals and steps are negligible.
 SHARE = 1 / 16
 # How many matrices of a family say in which directions it moves; numbers of these that are tried;
-# the contraction for which no more are worth their price; and what they have to gain.
-SAMPLE, _NUMBERS, _ENOUGH, _GAIN = 64, (0, 1, 2, 3, 4, 6, 8, 12, 16), 0.3, 0.8
+# the contraction for which none are worth their price.
+SAMPLE, _NUMBERS, _ENOUGH = 64, (1, 2, 3, 4, 6, 8, 12, 16), 0.03
+# The price of solutions is that of passes over the matrices: one a step, of which it takes so many
+# divided by −log of the contraction to 1e-8 or so, and this share for each direction (measured).
+_STEPS, _DIRECTION = 20.0, 0.3
 
 
 def piece_bytes(n: int) -> int:
@@ -82,6 +87,19 @@ class Anchor:
             P = again if np.isfinite(again).all() else P
             A, P, E, *units = _in_own_units(A, P, E, (b, x))
             return cls._measured(A, P, _directions(P[0], E), *units)
+
+    @classmethod
+    def at(cls, center: NDArray, inverse: NDArray, known: "Anchor") -> "Anchor | None":
+        """Return the anchor at another matrix, whose inverse is known, of the same family."""
+        V = known._as_given()[2]
+        with np.errstate(all="ignore"):
+            return cls._measured(*_in_own_units(center[None], inverse[None], V, known.units))
+
+    @cached_property
+    def given(self) -> tuple[NDArray, NDArray]:
+        """The matrix and its inverse in the caller's units."""
+        A, P, _ = self._as_given()
+        return A[0], P[0]
 
     @cached_property
     def of_complex(self) -> "Anchor | None":
@@ -133,7 +151,9 @@ class Anchor:
         n, arithmetic = A.shape[-1], Arithmetic.of(A)
         gamma = arithmetic.gamma(n + 2)
         rows = _real_rows(V)
-        rows = np.linalg.qr(rows[np.isfinite(rows).all(axis=1)].T)[0].T.copy()
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        if np.linalg.norm(rows @ rows.T - np.eye(len(rows))) > _ASKEW:
+            rows = np.linalg.qr(rows.T)[0].T.copy()
         probes = np.concatenate([_real_rows(A), rows])
         D, d = product_error(P, A), rows.shape[1]
         known = measure(P, A, D, "fro")
@@ -208,22 +228,26 @@ def _directions(P: NDArray, E: NDArray) -> NDArray:
     if not len(judges) or not np.isfinite(E).all():
         return E[:0]
     spectral, size = np.linalg.norm(P, 2), np.linalg.norm(judges, axis=1)
-    best = np.quantile(spectral * size, 0.9)
-    if best <= _ENOUGH:
+    usual = np.quantile(spectral * size, 0.9)
+    if usual <= _ENOUGH:
         return E[:0]
     square, U = np.linalg.eigh(rows @ rows.T)
     good = square > 1e-14 * square[-1]
     V = np.linalg.qr(rows.T @ U[:, good][:, ::-1][:, : _NUMBERS[-1]])[0].T
     effects = np.linalg.norm(P @ V.reshape(-1, *P.shape), 2, axis=(1, 2))
     z = judges @ V.T
-    chosen, best = 0, _GAIN * best
+    prices = {0: _price(usual, 0)}
     for k in _NUMBERS:
-        if 0 < k <= len(V) and best > _ENOUGH:
+        if k <= len(V):
             rest = (size**2 - (z[:, :k] ** 2).sum(axis=1)).clip(min=0) ** 0.5
             found = np.quantile(np.abs(z[:, :k]) @ effects[:k] + spectral * rest, 0.9)
-            if found < best:
-                chosen, best = k, found
-    return V[:chosen].reshape(-1, *P.shape)
+            prices[k] = _price(found, k)
+    return V[: min(prices, key=prices.__getitem__)].reshape(-1, *P.shape)
+
+
+def _price(q: float, k: int) -> float:
+    """Return what solutions cost that contract by q, which k directions tell."""
+    return _STEPS / -math.log(min(max(q, 1e-300), 0.99)) + _DIRECTION * k
 
 
 def _products_with(rows: Any, columns: Any) -> Any:

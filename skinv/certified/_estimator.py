@@ -15,6 +15,7 @@ from .._arrays.conversion import (
     in_library_of,
     is_dask,
     is_tensor,
+    namespace,
     not_a_number,
     real_array,
     to_host,
@@ -31,20 +32,32 @@ from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, check_norm, finite_rows
 from .._linalg.workspace import copied, indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
+from ..learn.streams import STREAM
 from ..refinement import ORDERS
 from ._anchor import Anchor
 from ._family import members
 from ._fitting import FitsMixin, is_by_row
 from ._guesses import OURS, guess
-from ._proofs import EXACT, PROJECTED, STATUSES, ProofTerms, certify, certify_all, radius_of
+from ._proofs import (
+    EXACT,
+    PROJECTED,
+    STATUSES,
+    ProofTerms,
+    allowed,
+    certify,
+    certify_all,
+    radius_of,
+)
 from ._pseudo_inverses import fit_pseudo_inverses, report_pseudo_inverses
 from ._singly import SinglyMixin
 from ._solves import SolvesMixin
+from ._streams import StreamsMixin
 
 __all__ = ["CertifiedInverse"]
 
 
 class CertifiedInverse(
+    StreamsMixin,
     FitsMixin,
     SinglyMixin,
     SolvesMixin,
@@ -100,6 +113,10 @@ class CertifiedInverse(
         The fitted regressor.
     n_features_in_ : int
         n*n, (2n)² for complex matrices, or the number of parameters of a family.
+    n_moves_ : int
+        How often :meth:`partial_fit` has moved the centre. Only after it has looked at a block.
+    long_ways_ : float
+        Share of long ways among the latest matrices since the last move. Only after it has, too.
 
     See Also
     --------
@@ -202,7 +219,7 @@ class CertifiedInverse(
         self._validate_params()
         fit_params = self._routed(fit_params)
         X = to_host(X) if is_dask(X) else X
-        m = len(X) if hasattr(X, "__len__") else -1
+        m = len(X) if hasattr(X, "__len__") and getattr(X, "shape", X) != () else -1
         by_row = [name for name, value in fit_params.items() if is_by_row(value, m)]
         with training_rows(X, y, *(fit_params[name] for name in by_row)) as (X, y, *values):
             fit_params |= dict(zip(by_row, values, strict=True))
@@ -211,6 +228,8 @@ class CertifiedInverse(
                 self._fit(X, y, fit_params)
             else:
                 fit_pseudo_inverses(self, X, y, fit_params)
+        for name in STREAM:
+            self.__dict__.pop(name, None)
         self._anchor = self._find_anchor()
         return self
 
@@ -285,8 +304,9 @@ class CertifiedInverse(
             * "not finite": NaN, because the matrix has NaN or infinite entries;
             * "projected": NaN, because a region moved the matrix, which has another inverse.
 
-            ``tol``: what was to be proven. ``rows("singular")`` are the numbers of the matrices
-            with a status, ``rows()`` of all that are not proven.
+            ``tol``: what was to be proven, with the unit roundoff of tensors in half precision
+            added. ``rows("singular")`` are the numbers of the matrices with a status, ``rows()`` of
+            all that are not proven.
 
             Of a dask array they are dask arrays, which ``dask.compute(dict(report))`` computes in
             one pass.
@@ -302,7 +322,8 @@ class CertifiedInverse(
         if stack is None:
             return found
         found.status = STATUSES[found.status]
-        result = InverseReport(**vars(found), tol=float(self.tol))
+        tol = allowed(float(self.tol), stack.dtype, namespace(stack))
+        result = InverseReport(**vars(found), tol=tol)
         # Of what was given now, and of the answers as they are then.
         result._later("radius", radius_of, copied(stack))
         return result

@@ -79,7 +79,8 @@ def inv(
         Matrices, real or complex; NaN and infinity are allowed, and answered by NaN.
     near : array-like of shape (n, n) or fitted estimator, default=None
         A known matrix that all are near to, or a regressor of inverses fitted to such: what it
-        predicts is refined and proven, and only the others are inverted from scratch.
+        predicts is refined and proven, and only the others are inverted from scratch. A matrix is
+        fitted to in every call, which takes milliseconds.
     tol : float, default=None
         Relative error ‖A⁻¹ − X‖_F / ‖A⁻¹‖_F to be proven. None takes whatever is, and 1e-10 of
         what comes from `near`.
@@ -99,8 +100,10 @@ def inv(
         bounds of the relative errors, and ``status``, as :meth:`skinv.CertifiedInverse.report`
         describes them, of the shape of `A` without `axes`; ``condition``, proven upper bounds of
         the condition numbers ‖A‖_F ‖A⁻¹‖_F; ``distance``, lower bounds of the distance to the
-        nearest singular matrix in the 2-norm, in the units of `A`; and ``radius``, bounds of the
-        errors entry by entry, found out when it is first asked for.
+        nearest singular matrix in the 2-norm, in the units of `A`; ``radius``, bounds of the errors
+        entry by entry, found out when it is first asked for; ``tol``, what was to be proven,
+        without which "exact" says no more than that `bound` is below 1; and ``rows()``, the numbers
+        of what is not proven.
 
     Raises
     ------
@@ -121,8 +124,9 @@ def inv(
     entry by entry over the whole batch, and from LAPACK where that loses digits; above from LAPACK.
     The proof is that of :func:`skinv.bounds.residual_bound`; of closed forms of real matrices it is
     that the determinant d and the adjugate are off by rounding, which multiplies products of one
-    entry of each row: the error is at most some u·c·r_1···r_n/abs(d), with norms r_i of the rows
-    and c = n!/n^(n/2) (Carlen, Lieb & Loss 2006, "An inequality of Hadamard type for permanents").
+    entry of each row: the error is at most some ``u·c·r_1···r_n/|d|``, with the norms r_i of the
+    rows and c = n!/n^(n/2) (Carlen, Lieb & Loss 2006, "An inequality of Hadamard type for
+    permanents").
 
     Examples
     --------
@@ -147,7 +151,7 @@ def inv(
     found: Any
     if near is not None:
         model = _model_near(near, tol, fallback)
-        found = model.report(given.stack)
+        found, tol = model.report(given.stack), model.tol
     else:
         found = _inverses(given, tol, fallback)
     inverse = given.matrices(found.inverse)
@@ -155,7 +159,7 @@ def inv(
         from ._gradients import inverse_of
 
         inverse = inverse_of(A, inverse, given.axes)
-    return _report_of(found, inverse, given) if return_report else inverse
+    return _report_of(found, inverse, given, tol) if return_report else inverse
 
 
 def _with_gradients(*given: Any) -> bool:
@@ -217,13 +221,14 @@ def _model_near(near: Any, tol: float | None, fallback: str) -> CertifiedInverse
     return CertifiedInverse(estimator, tol=_TOL if tol is None else tol, fallback=fallback)
 
 
-def _report_of(found: Any, inverse: Any, given: Given) -> InverseReport:
+def _report_of(found: Any, inverse: Any, given: Given, tol: float | None) -> InverseReport:
     """Return what was found out of a stack, as of the matrices that it came from."""
     report = InverseReport(inverse=inverse, bound=given.came.numbers(found.bound))
     status = found.status if found.status.dtype.kind == "U" else STATUSES[found.status]
     report.status = status.reshape(given.came.shape)
     figures = _condition_and_distance(given.stack, found.inverse, found.bound)
     report.condition, report.distance = map(given.came.numbers, figures)
+    report.tol = tol
     report._later("radius", _radius, given._replace(stack=copied(given.stack)))
     return report
 
@@ -271,7 +276,8 @@ def solve(
         Matrices, real or complex; NaN and infinity are allowed, and answered by NaN.
     b : array-like or tensor of shape (n,) or (..., n, k)
         Right-hand sides: one vector, or matrices whose columns are vectors. Leading axes of `A` and
-        `b` broadcast; one matrix with many right-hand sides is inverted once.
+        `b` broadcast; one matrix with many right-hand sides is inverted once. One vector for each
+        matrix is ``b[..., None]``.
     near : array-like of shape (n, n) or fitted estimator, default=None
         A known matrix that all are near to, or a regressor of inverses fitted to such, as for
         :func:`skinv.inv`: O(n²) operations per system then.
@@ -287,10 +293,12 @@ def solve(
     -------
     ndarray or tensor of shape (..., n) or (..., n, k)
         Solutions, with the leading axes that `A` and `b` have together. With `return_report` a
-        Bunch: ``solution``; ``bound``, proven upper bounds of the relative errors, one for each
-        right-hand side, inf where nothing is proven; ``radius``, of the shape of the solutions,
-        bounds of the errors entry by entry; ``status``: "proven" to be within `tol`, "inaccurate"
-        or "rejected".
+        SolutionReport: ``solution``; ``bound``, proven upper bounds of the relative errors, one for
+        each right-hand side, inf where nothing is proven; ``radius``, of the shape of the
+        solutions, bounds of the errors entry by entry; ``status``, of the shape of `bound`:
+        "proven" to be within `tol`, "inaccurate" or "rejected", be the matrix singular, not finite
+        or neither; ``tol``, what was to be proven, without which "proven" says no more than that
+        `bound` is below 1; and ``rows()``, the numbers of what is not proven.
 
     Raises
     ------
@@ -325,7 +333,7 @@ def solve(
         model: Any = _FromScratch(_AT_ONCE if tol is None else tol, fallback if taken else "exact")
     else:
         model = _model_near(near, tol, fallback)
-        enough = model.tol
+        tol = enough = model.tol
     found = model.solve(stack, sides, return_bound=True, return_radius=return_report)
     if "raise" in fallback:
         _refuse(~(to_host(found[1]) <= enough).all(axis=1), "solutions", enough)
@@ -338,7 +346,7 @@ def solve(
         return x
     host = to_host(bound)
     status = np.where(host <= enough, "proven", np.where(host < np.inf, "inaccurate", "rejected"))
-    return SolutionReport(solution=x, bound=bound, radius=radius[0], status=status, tol=enough)
+    return SolutionReport(solution=x, bound=bound, radius=radius[0], status=status, tol=tol)
 
 
 def _single_solution(A: Any, b: Any) -> Any:

@@ -120,9 +120,10 @@ def systems(A: Any, b: Any) -> tuple[Any, Any, Callable[[Any], Any]]:
     vector = b.ndim == 1
     sides = b[:, None] if vector else b
     if b.ndim == 0 or sides.shape[-2] != n:
+        each = b.ndim > 1 and tuple(b.shape) == (*leading, n)
         raise ValueError(
             f"Got right-hand sides of shape {tuple(b.shape)} for matrices of order {n}, but ({n},) "
-            f"or (..., {n}, k) is expected."
+            f"or (..., {n}, k) is expected{'; one for each matrix are b[..., None]' * each}."
         )
     xp, k = namespace(sides), sides.shape[-1]
     try:

@@ -1,5 +1,6 @@
 """Solutions of linear systems near a known matrix, and by an approximate inverse, proven."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,14 +16,15 @@ from .._linalg.workspace import copied, empty_like, indices, pieces
 from ..bounds._residual import measure
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
 from ._radius import bound_of_radius, radius_near, radius_with
-from ._sides import applied, sides_in_units, take_better, unknown
+from ._sides import applied, in_any, sides_in_units, take_better, unknown
 
 # A contraction that is not below this proves too little.
 _CONTRACTION = 0.9
 # Steps at most, and the share of a correction that the next one must not exceed.
 _STEPS, _PROGRESS = 40, 0.7
-# Share of the systems that others may wait for.
-_FEW = 0.25
+# Share of the systems that others may wait for, unless matrices have so few entries in all that a
+# step of all systems costs less than a proof of some.
+_FEW, _LITTLE = 0.25, 2**18
 # Right-hand sides of norms between these are not scaled, see SHARE.
 _MODERATE = 1e-70, 1e70
 
@@ -72,7 +74,7 @@ def _near_in_units(
 def _are_moderate(b: Any) -> Any:
     """Tell of which rows no right-hand side is huge, tiny or zero."""
     size = column_norms(b)
-    return namespace(b).all((size > _MODERATE[0]) & (size < _MODERATE[1]), axis=1)
+    return ~in_any(~((size > _MODERATE[0]) & (size < _MODERATE[1])))
 
 
 def _rows_of(mask: Any, b: Any) -> Iterator[Any]:
@@ -184,18 +186,23 @@ def _iterate(
     x = applied(P, b) if start is None else copied(start)
     # Steps of this size or less are worth a proof: the leading term would do, as far as is known.
     wanted = tol * (1 / known.q - 1)[:, None] * column_norms(x if share is None else x * share)
+    little = math.prod(A.shape) <= _LITTLE
+    few = 0 if little else _FEW * len(b)
+    early = _too_early(float(known.q[0]), tol) if little and len(b) else 0
     previous = float("inf")
     for k in range(_STEPS):
         xp.subtract(b, product(A, x, out=r), out=r)
         x += applied(P, r, step)
+        if k < early:
+            continue
         size_step = column_norms(step)
         slow = ~(size_step < _PROGRESS * previous)
         previous = size_step
-        open_ = xp.any(~((size_step <= wanted) | slow), axis=1)
-        if int(open_.sum()) > _FEW * len(open_) and k < _STEPS - 1:
+        open_ = in_any(~((size_step <= wanted) | slow))
+        if int(open_.sum()) > min(few, _FEW * len(b)) and k < _STEPS - 1:
             continue
         bound = _bound_of_step(b, r, step, size_step, x, known, weights, share)
-        open_ = open_ | xp.any(~((bound <= tol) | slow), axis=1)
+        open_ = open_ | in_any(~((bound <= tol) | slow))
         if rows is None:
             solutions, bounds = x, bound
         else:
@@ -211,6 +218,11 @@ def _iterate(
             P = P if P.ndim == 2 else P[left]
             share = share if share is None or len(share) == 1 else share[left]
     return solutions, bounds
+
+
+def _too_early(q: float, tol: float) -> int:
+    """Return how many steps, two at most, are too few for a contraction to reach a tolerance."""
+    return min(2, int(math.log(tol) / math.log(q)) - 2) if 0 < q < 1 and tol < 1 else 0
 
 
 def _bound_of_step(

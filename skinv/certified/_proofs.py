@@ -152,6 +152,11 @@ def _put(result: SimpleNamespace, where: Any, known: dict[str, Any]) -> None:
             all_of_it[there] = known[name]
 
 
+def allowed(tol: float, dtype: Any, xp: Any) -> float:
+    """Return what errors are to be within: `tol`, and in half precision a rounding more."""
+    return tol + float(xp.finfo(dtype).eps) / 2 if dtype.itemsize < 4 else tol
+
+
 def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
     """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten.
 
@@ -161,7 +166,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
     xp, dtype = namespace(A), A.dtype
     if dtype.itemsize < 4:  # half precision
         A, X = xp.astype(A, xp.float32), xp.astype(X, xp.float32)
-        terms, size = terms._replace(tol=terms.tol + xp.finfo(dtype).eps / 2), None
+        terms, size = terms._replace(tol=allowed(terms.tol, dtype, xp)), None
     symmetric, tol = symmetric_rows(A), terms.tol
     bound, residual, n_refine = refine(A, X, size=size, **terms.refinement())
     X, bound = with_symmetry(*rounded(X, dtype, bound, terms.norm), terms.norm, symmetric)

@@ -66,9 +66,10 @@ def pinv(
         relative errors, inf where nothing is proven; ``status``: "exact" where within `tol`,
         "inaccurate", "rejected" or "not finite"; ``distance``, proven lower bounds of the smallest
         singular value of `A`, which is the distance in the 2-norm to the nearest matrix without
-        full rank, in the units of `A`, 0 where nothing is proven; and ``rank``, min(m, n) where
-        that is proven, else -1. With damping these two, which are of `A` without it, are found out
-        when they are first asked for.
+        full rank, in the units of `A`, 0 where nothing is proven; ``rank``, min(m, n) where that is
+        proven, else -1; ``tol``, what was to be proven, without which "exact" says no more than
+        that `bound` is below 1; and ``rows()``, the numbers of what is not proven. With damping
+        distance and rank, which are of `A` without it, are found out when they are first asked for.
 
     Raises
     ------
@@ -113,24 +114,24 @@ def pinv(
     validate_parameter_constraints(_CHECKS, {"tol": tol, "fallback": fallback}, "pinv")
     given = Rectangles.of(A)
     weight = given.weights(damping)
-    tol = 1.0 if tol is None else tol
+    enough = 1.0 if tol is None else tol
     X, bound, distance = full_rank_inverses(given.stack, weight)
     bad = ~finite_rows(given.stack)
     host, unfinished = to_host(bound), to_host(bad)
-    status = np.where(host <= tol, EXACT, np.where(host < 1, INACCURATE, REJECTED))
+    status = np.where(host <= enough, EXACT, np.where(host < 1, INACCURATE, REJECTED))
     if fallback != "keep":
-        lost = ~(bound <= tol) if fallback == "nan" else ~(bound < 1)
+        lost = ~(bound <= enough) if fallback == "nan" else ~(bound < 1)
         X[indices(lost)], bound[lost] = not_a_number(X), np.inf
         status[to_host(lost)] = REJECTED
     X[indices(bad)], status[unfinished] = not_a_number(X), NOT_FINITE
     names = STATUSES[status]
     if "raise" in fallback:
-        _refuse(~np.isin(names, PROVEN), "pseudo-inverses", tol)
+        _refuse(~np.isin(names, PROVEN), "pseudo-inverses", enough)
     if not return_report:
         return given.answers(X)
     came, report = given.came, InverseReport()
     report.inverse, report.bound = given.answers(X), came.numbers(bound)
-    report.status = names.reshape(came.shape)
+    report.status, report.tol = names.reshape(came.shape), tol
     if weight is None:
         report.distance = came.numbers(distance)
     else:

@@ -24,6 +24,11 @@ def unknown(b: Any) -> tuple[Any, Any]:
     return full(b, (m, n, k), not_a_number(b)), full(b, (m, k), np.inf, namespace(b).float64)
 
 
+def in_any(mask: Any) -> Any:
+    """Tell which rows of a mask (m, k) are true somewhere."""
+    return mask[:, 0] if mask.shape[1] == 1 else namespace(mask).any(mask, axis=1)
+
+
 def right_hand_sides(b: Any, A: Any) -> Any:
     """Return right-hand sides (m, n) or (m, n, k) as an array or tensor like matrices (m, n, n).
 

@@ -1,6 +1,5 @@
 """One matrix at a time, with as few NumPy calls as there can be."""
 
-import copy
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,8 @@ from ._proofs import POLISH, ProofTerms
 _LEAST, _LARGEST = 1e-70, 1e70
 # A contraction by a centre that is not below this is worth more work for a better one.
 _GOOD = 0.5
+# One that is not above this takes few steps.
+_ENOUGH = 0.03
 # Steps of a solution, at most.
 _STEPS = 40
 
@@ -50,8 +51,8 @@ class SinglyMixin:
         function
             Takes an array of shape (n, n), real or complex, of any strides, and returns
             ``(inverse, bound, status)`` as the rows of :meth:`report` have it, in memory of their
-            own. It may be called from several threads, and does not follow the estimator when that
-            is fitted again.
+            own. It may be called from several threads. It follows the estimator when
+            ``partial_fit`` moves its centre, but not when it is fitted again.
 
         Raises
         ------
@@ -68,6 +69,9 @@ class SinglyMixin:
         (array([[0.4 , 0.  ],
                [0.  , 0.25]]), True, 'refined')
         """
+        return _following(self, SinglyMixin._inverse_function)
+
+    def _inverse_function(self) -> Callable[[ArrayLike], tuple[NDArray, float, str]]:
         model = self._one_by_one()
         estimator, report = model.estimator_, model.report
         terms = ProofTerms(
@@ -122,8 +126,8 @@ class SinglyMixin:
             returns ``(x, bound, status)``: the solution, proven upper bounds of its relative error
             ‖x − A⁻¹b‖₂ / ‖x‖₂, one for each right-hand side, and "proven" where these are within
             `tol`, "inaccurate" where something is proven, and else "rejected", as in :meth:`solve`.
-            It may be called from several threads, and does not follow the estimator when that is
-            fitted again.
+            It may be called from several threads. It follows the estimator when ``partial_fit``
+            moves its centre, but not when it is fitted again.
 
         Raises
         ------
@@ -139,23 +143,28 @@ class SinglyMixin:
         >>> x.round(5), bool(bound <= 1e-6), status
         (array([2. , 0.5]), True, 'proven')
         """
+        return _following(self, SinglyMixin._solve_function)
+
+    def _solve_function(self) -> Callable[[ArrayLike, ArrayLike], tuple[NDArray, Any, str]]:
         model = self._one_by_one()
         anchor = model._anchor if hasattr(model, "_anchor") else model._find_anchor()
-        anchors = {np.float64: anchor, np.complex128: anchor and anchor.of_complex}
         estimator, tol = model.estimator_, model.tol
-        predict = estimator.inverse_function() if type(estimator) in OURS else None
+        ours = _as_it_is(estimator) if type(estimator) in OURS else None
+        predict: Callable[[ArrayLike], NDArray] | None = None  # until a matrix is far away
         exact = model.fallback in ("exact", "exact-raise")
-        figures = {kind: Figures(kind) for kind in anchors}
+        figures = {kind: Figures(kind) for kind in (np.float64, np.complex128)}
 
         def single(A: ArrayLike, b: ArrayLike) -> tuple[NDArray, Any, str]:
+            nonlocal predict
             A, b = (M if type(M) is np.ndarray else as_array(to_host(M)) for M in (A, b))
             _refuse_unsquare(A)
             known = figures.get(A.dtype.type) if A.dtype.isnative else None
             if known is not None and b.dtype == A.dtype and b.shape == A.shape[:1]:
-                near = anchors[A.dtype.type]
+                near = anchor.of_complex if anchor and is_complex(A) else anchor
                 with np.errstate(all="ignore"):
                     found = known.solved_near(A, b, near, tol)
-                    if found is None and predict is not None:
+                    if found is None and ours is not None:
+                        predict = predict or ours.inverse_function()
                         found = known.solved(A, b, predict(A), tol)
                     if found is None and exact:
                         with suppress(np.linalg.LinAlgError):
@@ -179,7 +188,37 @@ class SinglyMixin:
             )
         ready = self._ready()
         ready._refuse_rectangular("take report(A[None]), or skinv.pinv(A)")
-        return copy.copy(ready)
+        return _as_it_is(ready)
+
+
+def _as_it_is(estimator: Any) -> Any:
+    """Return a shallow copy, not by its state, which would prove all anew."""
+    same = object.__new__(type(estimator))
+    same.__dict__.update(estimator.__dict__)
+    return same
+
+
+def _following(model: Any, make: Callable[[Any], Callable]) -> Callable:
+    """Return a function that is made anew when ``partial_fit`` has moved a model's centre."""
+    function, estimator = make(model), model.__dict__.get("estimator_")
+    if estimator is None:  # it is fitted elsewhere
+        return function
+
+    def place() -> tuple[Any, Any]:
+        return getattr(estimator, "_engine", None), model.__dict__.get("_anchor")
+
+    known = place()
+
+    def single(*given: ArrayLike) -> tuple[NDArray, Any, str]:
+        nonlocal function, known
+        now = place()
+        if now[0] is not known[0] or now[1] is not known[1]:
+            if model.__dict__.get("estimator_") is estimator:
+                function = make(model)
+            known = now
+        return function(*given)
+
+    return single
 
 
 def _refuse_unsquare(A: NDArray) -> None:
@@ -246,8 +285,16 @@ class Figures:
             return None
         n, arithmetic = len(a), self._arithmetic
         up, lost = 1 + arithmetic.gamma(n * n + 4), 2 * n * arithmetic.tiny**0.5
-        off = _frobenius(a - anchor.center) * up * (1 + 2 * arithmetic.unit) + lost
-        q = (anchor.defect + anchor.spectral * off) * UP
+        E = (a - anchor.center).ravel()
+        off = _frobenius(E) * up * (1 + 2 * arithmetic.unit) + lost
+        reach, k = anchor.spectral * off, len(anchor.offsets)
+        if k and reach > _ENOUGH:
+            # As in `contraction`, by E itself, whose products with the directions are less off.
+            z = E.view(np.float64).dot(anchor.probes)[1:]
+            share = (2 + 4 * k**0.5) * arithmetic.gamma(2 * n * n + k + 8) + 2 * anchor.skew
+            rest = max(off * off * (1 + share) - float(z.dot(z)), 0.0) ** 0.5
+            reach = min(reach, float(abs(z).dot(anchor.effects)) + anchor.spectral * rest)
+        q = (anchor.defect + reach) * UP
         if not q < _GOOD:
             return None
         return self._iterated(a, b, anchor.inverse, q, anchor.spectral, anchor.size, tol)
@@ -286,16 +333,18 @@ class Figures:
             return None
         size_A *= 1 + arithmetic.gamma(n * n + 8)
         x, previous = P.dot(b), math.inf
+        wanted = tol * (1 - q) * _frobenius(x)  # as far as is known
         for _ in range(_STEPS):
             r = b - a.dot(x)
             step = P.dot(r)
             x = x + step
-            size_x, size_step = _frobenius(x), _frobenius(step)
+            size_step = _frobenius(step)
             slow = not size_step < 0.7 * previous
             previous = size_step
-            if q * size_step > tol * (1 - q) * size_x and not slow:
+            if q * size_step > wanted and not slow:
                 continue
-            size_r, size_y = _frobenius(r), size_x + size_step
+            size_x, size_r = _frobenius(x), _frobenius(r)
+            size_y = size_x + size_step
             figures = (size_A, spectral, size_P, size_b, size_r, size_y)
             off = rounding_of_step(arithmetic, n, *figures)
             bound = relative_error(arithmetic, n, q / (1 - q) * (size_step + off) + off, size_x)

@@ -131,8 +131,9 @@ class SolvesMixin:
         warn_of_gradients(b)
         ready = self._ready()
         given, taken = ready._take(X)
-        b = right_hand_sides(b, taken.stack)
-        A = taken.stack if taken.stack.dtype.itemsize >= 4 else as_double(taken.stack)
+        A = taken.stack
+        b = right_hand_sides(b, A)
+        A = A if A.dtype.itemsize >= 4 else as_double(A)
         came, A, b = b, host_view(A), host_view(b)
         xp, columns = namespace(A), as_double(b if b.ndim == 3 else b[:, :, None])
         x, bound = unknown(columns)
@@ -181,6 +182,8 @@ class SolvesMixin:
     def _solve_elsewhere(self, predict: Callable, A: Any, b: Any, x: Any, bound: Any) -> None:
         """Fill in better solutions and bounds, far from the centre, by other inverses."""
         for exactly in self._others():
+            if bool((bound <= self.tol).all()):
+                return
             open_ = open_rows(bound, self.tol)
             open_ = open_[finite_rows(A[open_])]
             if not len(open_):

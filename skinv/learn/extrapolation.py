@@ -63,7 +63,10 @@ class ExtrapolationMixin(EnginePredictorMixin):
             For a wrong number of features.
         """
         check_is_fitted(self)
-        X, _ = self._squared(X, None, reset=False)
+        return self._extrapolates(self._squared(X, None, reset=False)[0])
+
+    def _extrapolates(self, X: Any) -> NDArray[np.bool_]:
+        """Tell it of square matrices, or features."""
         rows = self._validate_batch(X).rows
         known, single = self._map, rows.dtype.itemsize < 8
         if known is not None and rows.dtype.itemsize < 4:

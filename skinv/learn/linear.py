@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from .._linalg.units import unit_exponents
 from ..persistence import Fitted
 from .inference.engine import Engine
 from .inference.predictor import EnginePredictorMixin
+from .streams import STREAM, MovingSeriesMixin
 from .units import FitUnits
 
 __all__ = ["LinearInverseApprox"]
@@ -38,7 +39,7 @@ _checked_weight = partial(_check_sample_weight, dtype=np.float64, ensure_non_neg
 _LOOKED_AT = 1000
 
 
-class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
+class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator):
     """Approximate inverses near a known matrix by a truncated series or a least-squares fit.
 
     Parameters
@@ -52,6 +53,10 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         The Taylor series at the centre, which needs no training data if a centre is given, or the
         affine map with the least squared error over the training data; that of inverses is fitted
         in directions in which these vary by 1e-6 of their standard deviations at least.
+    max_distance : float, default=0.2
+        Matrices A with ‖I − A₀⁻¹A‖_F past this are a long way off for :meth:`partial_fit`.
+    max_share : float, default=0.5
+        Share of long ways past which it moves the centre.
 
     Attributes
     ----------
@@ -63,6 +68,10 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         Matrix of the affine map. Only if the map is affine: with "lstsq", or of order 1.
     intercept_ : ndarray of shape (n_targets,)
         Constant of the affine map. Only if the map is affine.
+    n_moves_ : int
+        How often :meth:`partial_fit` has moved the centre. Only after it has looked at a block.
+    long_ways_ : float
+        Share of long ways among the latest matrices since the last move. Only after it has, too.
     n_features_in_ : int
         n*n.
 
@@ -98,6 +107,8 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         "center": ["array-like", None],
         "order": [Interval(Integral, 1, None, closed="left")],
         "method": [StrOptions({"taylor", "lstsq"})],
+        "max_distance": [Interval(Real, 0, None, closed="neither")],
+        "max_share": [Interval(Real, 0, 1, closed="left")],
     }
 
     center_ = Fitted()
@@ -107,11 +118,19 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
     _map = Fitted()
 
     def __init__(
-        self, center: ArrayLike | None = None, *, order: int = 1, method: str = "taylor"
+        self,
+        center: ArrayLike | None = None,
+        *,
+        order: int = 1,
+        method: str = "taylor",
+        max_distance: float = 0.2,
+        max_share: float = 0.5,
     ) -> None:
         self.center = center
         self.order = order
         self.method = method
+        self.max_distance = max_distance
+        self.max_share = max_share
 
     def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> "LinearInverseApprox":
         """Invert the centre, or fit the affine map.
@@ -147,7 +166,7 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
         with training_rows(X, y, sample_weight) as (X, y, sample_weight):
             self._validate_params()
             # Of an earlier fit.
-            for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine"):
+            for name in ("center_", "inverse_", "_x_mean", "_y_mean", "_map", "_engine", *STREAM):
                 self.__dict__.pop(name, None)
             self._order = self.order
             if self.method == "lstsq":
@@ -221,9 +240,9 @@ class LinearInverseApprox(EnginePredictorMixin, BaseEstimator):
             warn(
                 f"The Taylor series diverges for {far.mean():.1%} of the training matrices "
                 f"({int(far.sum())} of {len(far)} looked at), which are too far from the center: "
-                f"a higher order makes it worse there. Use method='lstsq' or a "
-                f"NeuralInverseRegressor, a FeasibleRegionSampler to keep to matrices near the "
-                f"center, or several centers.",
+                f"a higher order makes it worse there. Use a PolynomialInverseApprox, "
+                f"method='lstsq', a FeasibleRegionSampler to keep to matrices near the center, or "
+                f"skinv.inv.",
                 ConvergenceWarning,
             )
 

@@ -17,12 +17,13 @@ from ..persistence import Fitted
 from .extrapolation import ExtrapolationMixin
 from .linear import center_and_inverse
 from .selection import fit_polynomial
+from .streams import STREAM, RelearningMixin
 from .units import FitUnits
 
 __all__ = ["PolynomialInverseApprox"]
 
 
-class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
+class PolynomialInverseApprox(RelearningMixin, ExtrapolationMixin, BaseEstimator):
     """Approximate the inverses of a family of matrices by polynomials of a few coordinates.
 
     Matrices that come from a model with few parameters move in few directions, and so do their
@@ -52,6 +53,10 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         ``max_extrapolation**(D/d)`` times as far, so that no term grows more than
         ``max_extrapolation**D``; so may (with d = 1) what is outside all coordinates, against what
         was outside in training, or in rows held out. D is 3, at least.
+    memory : int, default=256
+        Number of the latest matrices that :meth:`partial_fit` keeps, to learn from them anew.
+    max_share : float, default=0.5
+        Share of the latest matrices that may extrapolate before it does.
 
     Attributes
     ----------
@@ -65,6 +70,10 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         Root mean square error of the rows held out (one of 5), of inverses in units in which their
         rows and columns are of a common size, of other targets in units of their standard
         deviations. NaN for fewer than 10 rows, and for the series.
+    n_moves_ : int
+        How often :meth:`partial_fit` has fitted anew. Only after it has looked at a block.
+    long_ways_ : float
+        Share of the latest matrices, since then, that extrapolate. Only after it has, too.
     n_features_in_ : int
         Number of entries of a matrix.
 
@@ -108,6 +117,8 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         "max_terms": [Interval(Integral, 1, None, closed="left")],
         "on_extrapolation": [StrOptions({"nan", "keep"})],
         "max_extrapolation": [Interval(Real, 1, None, closed="left")],
+        "memory": [Interval(Integral, 1, None, closed="left")],
+        "max_share": [Interval(Real, 0, 1, closed="left")],
     }
 
     _map: ReducedMap | None
@@ -122,12 +133,16 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         max_terms: int = 256,
         on_extrapolation: str = "nan",
         max_extrapolation: float = 1.5,
+        memory: int = 256,
+        max_share: float = 0.5,
     ) -> None:
         self.degree = degree
         self.n_components = n_components
         self.max_terms = max_terms
         self.on_extrapolation = on_extrapolation
         self.max_extrapolation = max_extrapolation
+        self.memory = memory
+        self.max_share = max_share
 
     def fit(self, X: Any, y: Any = None) -> "PolynomialInverseApprox":
         """Find the coordinates and fit the polynomial.
@@ -155,7 +170,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
         """
         with training_rows(X, y) as (X, y):
             self._validate_params()
-            for name in ("_series", "_map", "_engine"):  # of an earlier fit
+            for name in ("_series", "_map", "_engine", *STREAM):  # of an earlier fit
                 self.__dict__.pop(name, None)
             factor = float(real_array(self.max_extrapolation, "max_extrapolation"))
             rows, targets, self._inverse_targets = self._validate_training(X, y)
@@ -178,6 +193,7 @@ class PolynomialInverseApprox(ExtrapolationMixin, BaseEstimator):
             if found is None:
                 self._keep_series(rows)
             self._answers_all = self.on_extrapolation == "keep"
+            self._n_known = len(rows)
             self._set_engine()
         return self
 

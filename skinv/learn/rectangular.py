@@ -50,12 +50,12 @@ class RectangularMixin:
         if expected is None:
             raise ValueError(
                 f"Got matrices of shape {shape}, but this {name} was fitted to square ones, or to "
-                f"rows: pass these, or fit it to a stack of shape (n_samples, *{shape})."
+                f"rows: pass these, or fit it to a stack of such matrices."
             )
         raise ValueError(
             f"Got {'square matrices, or rows' if shape is None else f'matrices of shape {shape}'}, "
             f"but this {name} was fitted to matrices of shape {expected}: pass a stack of shape "
-            f"(n_samples, *{expected})."
+            f"(n_samples, {expected[0]}, {expected[1]})."
         )
 
     def _refuse_rectangular(self, instead: str = "") -> None:

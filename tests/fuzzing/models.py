@@ -33,6 +33,11 @@ def affine(n=2):
 
 
 @cache
+def cubic(n=2):
+    return PolynomialInverseApprox(3, 4, on_extrapolation="keep").fit(training(n))
+
+
+@cache
 def training(n=2, m=200):
     E = np.random.RandomState(n).uniform(-0.3, 0.3, (m, n, n))
     return (center_of(n) + E).reshape(m, n * n)

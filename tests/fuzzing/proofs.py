@@ -11,7 +11,7 @@ from strategies import CENTER, REFUSED, attempt
 from fuzzing.common import check_relative, entry, inverse_of, on_host
 from fuzzing.geometry import a_center, length_of, members
 from fuzzing.impossibility import a_norm, check_certificate
-from fuzzing.models import a_model, a_sampler, region, series
+from fuzzing.models import a_model, a_sampler, cubic, region, series
 from skinv import (
     bounds,
     export,
@@ -26,8 +26,51 @@ def true_errors(model, matrices):
     return np.abs(predicted - exact).max(axis=(1, 2))
 
 
+def true_residuals(model, matrices):
+    """Return the Frobenius norms of I − A f(A)."""
+    predicted = on_host(model.predict(matrices.reshape(len(matrices), -1))).reshape(matrices.shape)
+    return np.linalg.norm(np.eye(matrices.shape[-1]) - matrices @ predicted, axis=(1, 2))
+
+
+def fuzz_slices(c):
+    """Residuals over slices."""
+    model = c.rather((a_model(c), cubic()), (None, a_sampler(c)))
+    center = a_center(c, 2) if c.one_in(3) else CENTER
+    D = c.rng.uniform(-0.2, 0.2, (c.of(1, 2, 3), 2, 2))
+    directions = D if c.one_in(2) else c.rather((D, D.tolist(), torch.tensor(D)), (D[0], "D", 1.0))
+    options = c.options(
+        radius=[partial(c.rather, (0.0, 1e-6, np.full((2, 2), 1e-6)), (-1.0, "r", np.nan, [1.0]))],
+        error=[partial(c.rather, ("residual",), ("norm", None, "entries"))],
+        rtol=[partial(c.number, 0.05, 1.0)],
+    )
+    options = {"error": "residual", **options}
+    found = attempt(
+        bounds.certify_region,
+        model,
+        center,
+        directions=directions,
+        max_boxes=c.count(30),
+        max_time=None,
+        **options,
+    )
+    if found is REFUSED or options["error"] != "residual" or center is not CENTER:
+        return
+    assert 0 <= found.lower <= found.upper
+    assert found.status in ("converged", "max_boxes", "rounding")
+    inner = model.estimator if isinstance(model, FrozenEstimator) else model
+    z = c.rng.uniform(-1, 1, (8, len(D)))
+    some = np.concatenate((CENTER + np.tensordot(z, D, 1), found.witness[None]))
+    true = true_residuals(inner, some)
+    noise = 1e-9 * (1 + true)
+    assert not (true > found.upper + noise).any()
+    assert np.isnan(true[-1]) or true[-1] >= found.lower - noise[-1]
+
+
 @entry("bounds.certify_region")
 def fuzz_certify_region(c):
+    if c.one_in(3):
+        fuzz_slices(c)
+        return
     model, sampler = a_model(c), a_sampler(c)
     options = c.options(
         rtol=[partial(c.number, 0.05, 1.0)],
@@ -40,7 +83,7 @@ def fuzz_certify_region(c):
     if found is REFUSED:
         return
     assert 0 <= found.lower <= found.upper
-    assert found.status in ("converged", "max_boxes")
+    assert found.status in ("converged", "max_boxes", "rounding")
     noise = 1e-9 * (1 + found.lower)
     if sampler.radius_ is not None and np.isfinite(found.lower):
         inner = model.estimator if isinstance(model, FrozenEstimator) else model

@@ -99,8 +99,8 @@ class CoefficientDisplay(Display):
 
         Parameters
         ----------
-        estimator : object with a ``predict`` method
-            Fitted regressor or pipeline.
+        estimator : object with a ``predict`` method or torch.nn.Module
+            Fitted regressor or pipeline, or a module that takes rows of n*n entries.
         sampler : FeasibleRegionSampler
             Fitted. Its centre is that of the linear approximation.
         n_samples : int, default=None

@@ -128,8 +128,8 @@ class ErrorByDistanceDisplay(Display):
 
         Parameters
         ----------
-        estimator : object with a ``predict`` method
-            Fitted regressor or pipeline.
+        estimator : object with a ``predict`` method or torch.nn.Module
+            Fitted regressor or pipeline, or a module that takes rows of n*n entries.
         X : array-like of shape (n_samples, n*n) or (n_samples, n, n)
             Matrices. Those that are singular to working precision or not finite are left out, and
             counted in the legend.
@@ -192,8 +192,8 @@ class ErrorByDistanceDisplay(Display):
 
         Parameters
         ----------
-        estimator : object with a ``predict`` method
-            Fitted regressor or pipeline.
+        estimator : object with a ``predict`` method or torch.nn.Module
+            Fitted regressor or pipeline, or a module that takes rows of n*n entries.
         sampler : FeasibleRegionSampler
             Fitted. Its stream of samples goes on.
         n_samples : int, default=1000

@@ -143,10 +143,11 @@ class ParetoDisplay(Display):
             By name. Estimators are cloned and fitted to the known matrices and their inverses,
             whose time does not count; what is fitted already belongs into a
             :class:`sklearn.frozen.FrozenEstimator`. Functions get stacks (n_samples, n, n), with
-            `y` features, and are not fitted. None takes :class:`~skinv.LinearInverseApprox` of
-            orders 1 to 3, :class:`~skinv.PolynomialInverseApprox`,
-            :class:`~skinv.NeuralInverseRegressor` and :func:`numpy.linalg.inv`; with `y` polynomial
-            and network only. What fails is listed with the reason.
+            `y` features, and are not fitted; a torch module goes into a function. None takes
+            :class:`~skinv.LinearInverseApprox` of orders 1 to 3,
+            :class:`~skinv.PolynomialInverseApprox`, :class:`~skinv.NeuralInverseRegressor` and
+            :func:`numpy.linalg.inv`; with `y` polynomial and network only.
+            What fails is listed with the reason.
         test_size : float or int, default=0.5
             Share or number of the matrices that no candidate is fitted to, and that the errors are
             of.

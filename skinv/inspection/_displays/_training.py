@@ -97,10 +97,17 @@ class TrainingDisplay(Display):
             Without matplotlib.
         sklearn.exceptions.NotFittedError
             For an estimator that is not fitted.
+        TypeError
+            For what is no estimator, as a module of torch.
         ValueError
             For an estimator without ``loss_curve_``.
         """
         cls._check("from_estimator")
+        if not hasattr(estimator, "fit"):
+            raise TypeError(
+                f"Got a {type(estimator).__name__}, which keeps no losses; of a training of your "
+                f"own pass its losses, TrainingDisplay(loss_curve=losses).plot()."
+            )
         check_is_fitted(estimator)
         model = unwrapped(estimator, pipelines=True)
         curve = getattr(model, "loss_curve_", None)

@@ -1,0 +1,99 @@
+"""Where worst errors are searched: the region of a sampler, or an affine slice of matrices."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._arrays.conversion import as_array, is_complex, real_array, to_host
+from .._arrays.embedding import embed_complex
+from .._linalg.inverses import check_center
+from ..geometry._drawing import check_sampler
+
+
+@dataclass(frozen=True)
+class Place:
+    """The matrices center + {z @ directions : ‖z‖_norm <= 1}."""
+
+    center: NDArray[np.float64]  # (n, n)
+    directions: NDArray[np.float64]  # (k, n*n), one at least
+    norm: str
+    sampler: Any = None
+    is_complex: bool = False
+    is_symmetric: bool = False
+
+    @property
+    def n(self) -> int:
+        """Order of the matrices."""
+        return len(self.center)
+
+    def has(self, structure: Any) -> bool:
+        """Tell whether all matrices have a structure."""
+        return self.is_complex >= structure.is_complex and (
+            self.is_symmetric >= structure.is_symmetric
+        )
+
+    def off(self, radius: Any) -> NDArray[np.float64]:
+        """Return by how much entries may be off, as a row."""
+        found = np.asarray(real_array(to_host(radius), "radius"), dtype=np.float64)
+        n = self.n
+        if self.is_complex and found.ndim:  # of both parts
+            found = np.tile(found, (2, 2))
+        if found.shape not in ((), (n, n)) or not (np.isfinite(found) & (found >= 0)).all():
+            raise ValueError(
+                f"Got radius={radius!r}, but a finite number, or one for each entry, that is not "
+                f"negative is expected."
+            )
+        return np.broadcast_to(found, (n, n)).ravel()
+
+
+def take_sampler(sampler: Any) -> Place:
+    """Return the region of a fitted sampler."""
+    if not hasattr(sampler, "on_infeasible"):
+        raise ValueError(
+            f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
+            f"expected, or a center with directions=..."
+        )
+    check_sampler(sampler)
+    norm, radius, center = sampler.certificate_.norm, sampler.radius_, sampler.center_
+    structure = sampler._structure
+    if norm == "mahalanobis":
+        norm, directions = "l2", sampler.axes_ * radius
+    else:
+        widths = np.broadcast_to(np.asarray(radius, dtype=np.float64), center.shape).ravel()
+        if structure is None:
+            directions = np.diag(widths)[widths > 0]
+        else:  # a free number that stands at m entries adds m|p|^q to the q-th power of the norm
+            widths = widths[structure.first] / structure.multiplicity**sampler._region.share
+            directions = structure.unpack(np.diag(widths))[widths > 0]
+    kinds = () if structure is None else (structure.is_complex, structure.is_symmetric)
+    directions = directions if len(directions) else np.zeros((1, center.size))
+    return Place(center, directions, norm, sampler, *kinds)
+
+
+def take_slice(center: Any, directions: Any) -> Place:
+    """Return the slice through a centre along directions, |z_i| <= 1."""
+    if hasattr(center, "on_infeasible"):
+        raise ValueError(
+            f"Got directions and {center!r}, which has its own: pass its center_ with them, or "
+            f"leave them out."
+        )
+    whole = is_complex(center) or is_complex(directions)
+    center = check_center(center, embed=whole)
+    if is_complex(directions):
+        directions = as_array(to_host(directions))
+    else:
+        directions = real_array(directions, "directions")
+    n = len(center) // 2 if whole else len(center)
+    if directions.ndim != 3 or directions.shape[1:] != (n, n) or len(directions) == 0:
+        raise ValueError(
+            f"Got directions of shape {directions.shape} and a center of order {n}, but matrices "
+            f"of shape (k, {n}, {n}) are expected, k at least 1."
+        )
+    directions = embed_complex(directions) if whole else directions
+    rows = directions.reshape(len(directions), -1).astype(np.float64)
+    if not np.isfinite(rows).all():
+        raise ValueError("Got directions that are not finite.")
+    symmetric = all((M == M.T).all() for M in (center, *rows.reshape(-1, *center.shape)))
+    return Place(center, rows, "linf", None, whole, symmetric)
