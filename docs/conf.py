@@ -10,7 +10,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TQDM_DISABLE", "1")  # no progress bars in the gallery
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gallery
 import landing
+from docutils import nodes
 from sphinx.util.logging import VERBOSE
 
 import skinv
@@ -30,6 +32,7 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["templates"]
 smartquotes = False  # quotes are those of Python
+suppress_warnings = ["autosummary.import_cycle"]  # names in full, as the tables show them
 nitpicky = True
 # Types of other projects: links to them would need their inventories from the network.
 nitpick_ignore_regex = [("py:.*", r"(numpy|sklearn|skorch)\..*")]
@@ -41,7 +44,7 @@ numpydoc_show_class_members = False
 toc_object_entries_show_parents = "hide"
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -49,8 +52,9 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": "skinv",
     "filename_pattern": "",  # all of them run
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery.TeachingOrder",
     "abort_on_example_error": True,
+    "thumbnail_size": (800, 560),
     "capture_repr": (),  # what an example shows, it prints
     "default_thumb_file": str(Path(__file__).parent / "generated" / "landing_light.png"),
     "show_memory": False,
@@ -66,11 +70,14 @@ html_css_files = ["skinv.css"]
 html_theme_options = {
     "navigation_with_keys": False,
     "show_nav_level": 2,
+    "header_links_before_dropdown": 6,
+    "navbar_align": "left",
+    "navbar_end": ["links", "theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
-html_sidebars = {"index": [], "measurements": []}
+html_sidebars = {"index": [], "inside": [], "measurements": []}
 
 
 def skip_foreign(app, what, name, obj, skip, options):
@@ -86,6 +93,15 @@ def relink(app, path, docname, content):
         content[0] = content[0].replace(f"](../{page})", f"]({Path(page).name.lower()})")
 
 
+def shorten_labels(app, env):
+    """Name the pages of the reference in the navigation without their modules."""
+    for page, title in env.titles.items():
+        if page.startswith("generated/api/"):
+            name = title.astext().rpartition(".")[2]
+            for node in (title, next(env.tocs[page].findall(nodes.reference))):
+                node.children = [nodes.Text(name)]
+
+
 def show_output():
     """Print what the examples print: sphinx-gallery logs it, at the level VERBOSE."""
     handler = logging.StreamHandler(sys.stdout)
@@ -94,8 +110,10 @@ def show_output():
 
 
 def setup(app):
-    """Connect the hooks, and draw the picture of the landing page."""
+    """Connect the hooks, and draw the pictures."""
     show_output()
     app.connect("autodoc-skip-member", skip_foreign)
     app.connect("include-read", relink)
+    app.connect("source-read", gallery.first_sentences)
+    app.connect("env-updated", shorten_labels)
     landing.draw(Path(app.srcdir, "generated"))

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from html import unescape
 
 import dask.array as da
 import numpy as np
@@ -303,11 +304,15 @@ def test_infinite_and_missing_figures():
 
 
 def test_results_as_html(results):
-    """Notebooks get a table of the same text, escaped."""
+    """Notebooks get a table of the same text, escaped, and nothing that is marked up otherwise."""
     html = results[InverseReport]._repr_html_()
     for name in results[InverseReport]:
         assert f">{name}</th>" in html
     assert "398 of 400 proven" in html
+    html = results[Dataset]._repr_html_()
+    assert ">Jacobians of a Puma 560 robot arm</td>" in html
+    assert not any(markup in html for markup in (".. _", "**", "---", "::"))
+    assert max(map(len, re.findall(r">([^<]*)<", unescape(html)))) <= 100
     html = Result(**{"<b>": "<script>alert(1)</script>"})._repr_html_()
     assert "<script>" not in html
     assert "<b>" not in html

@@ -1,11 +1,13 @@
 """The documentation lists all public names, its code prints what it says, its figures hold."""
 
+import ast
 import contextlib
 import doctest
 import importlib
 import io
 import json
 import re
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ def names_in_reference():
             module = found[1]
         elif line.strip() and not line.startswith("   "):
             in_table = line == ".. autosummary::"
-        elif in_table and (found := re.fullmatch(r"   (\w+)", line)):
+        elif in_table and (found := re.fullmatch(rf"   {re.escape(module)}\.(\w+)", line)):
             listed.setdefault(module, []).append(found[1])
     return listed
 
@@ -125,3 +127,21 @@ def test_memory_is_that_of_the_result_file():
     assert round(whole["file_mb"], -3) == 4000
     assert all(run["peak_mb"] < 600 for run in runs)
     assert all(run["peak_after_imports_mb"] < run["peak_mb"] / 2 for run in runs)
+
+
+def test_rooms_import_from_floors_below():
+    """The house that the documentation shows is the one that stands there."""
+    text = (DOCS / "inside.md").read_text(encoding="utf-8")
+    house = text[text.index("{container} house") : text.index("\n:::\n")]
+    floors = [re.findall(r"^  \* \*\*(\w+)\*\*", part, re.M) for part in re.split(r"\n\* ", house)]
+    height = {room: -floor for floor, rooms in enumerate(floors) for room in rooms}
+    package = Path(skinv.__file__).parent
+    found = {path.stem for path in package.iterdir() if not path.name.startswith("__")}
+    assert set(height) == found - {"py"}  # py.typed
+    for path in sorted(package.rglob("*.py")):
+        room, *_ = inside = path.relative_to(package).with_suffix("").parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if room in height and isinstance(node, ast.ImportFrom) and node.level:
+                name = "." * node.level + (node.module or "")
+                _, *other = resolve_name(name, ".".join(("skinv", *inside[:-1]))).split(".")
+                assert other[:1] in ([], [room]) or height[other[0]] < height[room], path

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from html import escape
+from itertools import pairwise
 from textwrap import wrap
 from typing import Any, ClassVar
 
@@ -93,7 +94,7 @@ class Result(Bunch):
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th style='text-align: left'>{escape(name)}</th>"
-            f"<td style='text-align: left'>{escape(text)}</td></tr>"
+            f"<td style='text-align: left'>{escape(shortened(text))}</td></tr>"
             for name, text in self._described()
         )
         return f"<div><strong>{escape(self._first_line())}</strong><table>{rows}</table></div>"
@@ -321,6 +322,13 @@ class Dataset(Result):
 
     def _headline(self) -> str:
         return f"{len(self['data'])} matrices of order {len(self['center'])}"
+
+    def _described(self) -> list[tuple[str, str]]:
+        # Of the description, which is marked up, the title: it stands above a line of dashes.
+        lines = str(self.get("DESCR", "")).splitlines()
+        titles = [line for line, below in pairwise(lines) if below and set(below) == {"-"}]
+        title = {"DESCR": titles[0]} if titles else {}
+        return [(name, title.get(name, text)) for name, text in super()._described()]
 
 
 class DistanceProfile(Result):
