@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._arrays.conversion import as_array, is_complex, real_array, to_host
+from .._arrays.conversion import as_array, as_double, is_complex, real_array, to_host
 from .._arrays.embedding import embed_complex
 from .._arrays.rows import refuse_nonfinite
 from .._arrays.shapes import (
@@ -30,7 +30,8 @@ def matrix_rows(X: Any) -> tuple[Any, Layout, Shape | None]:
     if rectangular_shape(X) is None:
         rows, layout = flatten_stack(X)
         return rows, layout, 2 * (matrix_order(rows.shape[1]),) if layout else None
-    stack, layout = as_array(X), Layout.STACK
+    swapped = isinstance(X, np.ndarray) and X.dtype.kind == "f" and not X.dtype.isnative
+    stack, layout = as_double(X) if swapped else as_array(X), Layout.STACK
     if is_complex(stack):
         stack, layout = embed_complex(stack), Layout.COMPLEX
     m, n = stack.shape[1:]

@@ -111,6 +111,8 @@ def check_transformed(c, model, n, call):
     assert X.right or again
     dtypes, wide = float_dtypes(X, "float32", "float64"), ("float32", "float64")
     check_like(Y, X, X.numbers.shape, {*dtypes, *wide} if X.is_tensor else dtypes)
+    if X.numbers.ndim == 3 and X.numbers.shape[1] != X.numbers.shape[2]:
+        return  # see test_rectangular_sampling.py
     A, B = embedded(X.stack), embedded(Given(None, on_host(Y), X.layout).stack)
     inside = on_host(model.is_feasible(X.value)).astype(bool)
     assert np.array_equal(A[inside], B[inside])
