@@ -223,6 +223,7 @@ def certify_region(
     )
 
 
+@np.errstate(all="ignore")  # what overflows is not bounded
 def _entries(form: ModelForm, place: Place, units: "_Units", device: Any) -> Any:
     """Return the problem of the largest entry of f(A) − A⁻¹."""
     from ._problem import Problem
@@ -237,6 +238,7 @@ def _entries(form: ModelForm, place: Place, units: "_Units", device: Any) -> Any
     )
 
 
+@np.errstate(all="ignore")  # what overflows is not bounded
 def _reduced_entries(
     form: ModelForm, place: Place, units: "_Units", rtol: float, device: Any, end: float
 ) -> tuple[Any, int]:
@@ -247,20 +249,20 @@ def _reduced_entries(
     one = -largest_exponent(largest[None], units.x)
     x, y = units.x + one, units.y - one
     top = int((-y).max())
-    with np.errstate(all="ignore"):
-        problem = EntriesProblem(
-            form.in_units(-x, -y),
-            np.ldexp(place.center.ravel(), x),
-            np.ldexp(place.directions, x),
-            place.norm,
-            device,
-            np.ldexp(1.0, -y - top),
-            rtol,
-            end,
-        )
+    problem = EntriesProblem(
+        form.in_units(-x, -y),
+        np.ldexp(place.center.ravel(), x),
+        np.ldexp(place.directions, x),
+        place.norm,
+        device,
+        np.ldexp(1.0, -y - top),
+        rtol,
+        end,
+    )
     return problem, top
 
 
+@np.errstate(all="ignore")  # what overflows is not bounded
 def _residuals(
     form: ModelForm,
     place: Place,
@@ -279,18 +281,17 @@ def _residuals(
     largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0) + off
     one = -largest_exponent(largest[None], units.x)
     x, y = units.x + one, units.y - one
-    with np.errstate(all="ignore"):  # what overflows is not bounded
-        return SliceProblem(
-            form.in_units(-x, -y),
-            np.ldexp(place.center.ravel(), x),
-            np.ldexp(place.directions, x),
-            place.norm,
-            device,
-            (units.r - units.r[:, None]).ravel(),
-            np.ldexp(off, x),
-            rtol,
-            end,
-        )
+    return SliceProblem(
+        form.in_units(-x, -y),
+        np.ldexp(place.center.ravel(), x),
+        np.ldexp(place.directions, x),
+        place.norm,
+        device,
+        (units.r - units.r[:, None]).ravel(),
+        np.ldexp(off, x),
+        rtol,
+        end,
+    )
 
 
 def _model_form(model: Any) -> ModelForm:
