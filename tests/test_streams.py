@@ -277,6 +277,8 @@ def test_polynomials_of_other_targets():
         model.partial_fit(X[:3])
     with pytest.raises(ValueError, match="3 matrices and 2 targets"):
         model.partial_fit(X[:3], y[:2])
+    with pytest.raises(ValueError, match="Got 2 numbers as the target"):
+        model.fit(X[:40], y[:40]).partial_fit(X[:3], X[:3])
 
 
 class Recorder(RegressorMixin, BaseEstimator):
