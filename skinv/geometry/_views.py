@@ -91,8 +91,7 @@ class ScaledFamily:
                 f"fewer parameters, or a polynomial of lower degree."
             )
         distances, power = _distances(self.origin, lower, upper)
-        scaled, unit, _ = unit_scale(distances[:, :, None], power[:, :, None])
-        self.exponent = np.where(scaled.any(axis=(1, 2)), unit, 0)
+        scaled, self.exponent, _ = unit_scale(distances[:, :, None], power[:, :, None])
         if self.exponent.max() > _LARGEST:
             raise ValueError("Got a box whose distance from the origin of the family overflows.")
         self.low, self.high = scaled[:, 0, 0], scaled[:, 1, 0]
