@@ -20,6 +20,7 @@ from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
 from .._arrays.results import RegionError
 from .._linalg.form import ModelForm
+from .._linalg.scaling import ldexp
 from .._linalg.units import are_mixed, entry_exponents
 from ..geometry._enclosure import common_units
 from ..geometry._rounding import EPS, TINY, largest_exponent, scaled_down, scaled_up
@@ -230,8 +231,8 @@ def _entries(form: ModelForm, place: Place, units: "_Units", device: Any) -> Any
 
     return Problem(
         form.in_units(-units.x, -units.y),
-        np.ldexp(place.center.ravel(), units.x),
-        np.ldexp(place.directions, units.x),
+        ldexp(place.center.ravel(), units.x),
+        ldexp(place.directions, units.x),
         place.norm,
         device,
         np.ldexp(1.0, -units.y - units.top),
@@ -251,8 +252,8 @@ def _reduced_entries(
     top = int((-y).max())
     problem = EntriesProblem(
         form.in_units(-x, -y),
-        np.ldexp(place.center.ravel(), x),
-        np.ldexp(place.directions, x),
+        ldexp(place.center.ravel(), x),
+        ldexp(place.directions, x),
         place.norm,
         device,
         np.ldexp(1.0, -y - top),
@@ -283,12 +284,12 @@ def _residuals(
     x, y = units.x + one, units.y - one
     return SliceProblem(
         form.in_units(-x, -y),
-        np.ldexp(place.center.ravel(), x),
-        np.ldexp(place.directions, x),
+        ldexp(place.center.ravel(), x),
+        ldexp(place.directions, x),
         place.norm,
         device,
         (units.r - units.r[:, None]).ravel(),
-        np.ldexp(off, x),
+        ldexp(off, x),
         rtol,
         end,
     )
