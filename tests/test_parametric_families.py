@@ -239,6 +239,20 @@ def test_other_modes_of_floating_point(mode):
             check_certified(family, found, rng)
 
 
+def test_numbers_that_some_modes_read_as_zeros(mode):
+    """1e300 p of a subnormal p, counted from 0 and from one; and what is at the origin itself."""
+    line, least = [[[0.0]], [[1e300]]], 1e-310
+    shifted = ParametricFamily(line, origin=[least])
+    mode(True)
+    found = family_certificate(ParametricFamily(line), [least], [least])
+    singular = family_certificate(shifted, [least], [least])
+    regular = family_certificate(ParametricFamily([[[1e-10]], line[1]], origin=[0.1]), [0.1], [0.1])
+    mode(False)
+    exact = Fraction(least) * Fraction(1e300)
+    assert 0 < found.margin <= exact <= found.margin_upper < 1.01 * exact
+    assert singular.margin == 0 < 0.99e-10 < regular.margin <= 1e-10 <= regular.margin_upper
+
+
 # The parts that proofs are made of.
 
 

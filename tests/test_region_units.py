@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from exhaustive import exhaustive
 from flint import fmpq, fmpq_mat
 from hostile import rational
@@ -229,3 +230,23 @@ def test_what_overflows_in_other_directions_of_rounding(code):
         rounding(0)
     assert lower == [0, 0, 0]
     assert error == np.inf
+
+
+def test_residuals_of_numbers_that_are_flushed_to_zero():
+    """A subnormal entry that counts, as its row and column are tiny: BE = 2 in exact numbers."""
+    center, far = np.array([[3e-310, 1e-3], [1e-307, 0.01]]), np.array([[2e-308, 0.0], [0.0, 0.0]])
+    series = LinearInverseApprox(center, order=1).fit()
+    try:
+        torch.set_flush_denormal(True)
+        found = certify_region(series, center, directions=far[None], error="residual", max_boxes=9)
+    finally:
+        torch.set_flush_denormal(False)
+
+    def exact(M):
+        return fmpq_mat(2, 2, [fmpq(*x.as_integer_ratio()) for x in M.ravel().tolist()])
+
+    B, E = exact(series.inverse_), exact(far)
+    R = exact(np.eye(2)) - (exact(center) + E) * (B - B * E * B)
+    size = sum(Fraction(int(x.p), int(x.q)) ** 2 for x in R.entries())
+    assert size > 9
+    assert size <= Fraction(found.upper) ** 2

@@ -369,6 +369,13 @@ def test_constants_bound_the_derivatives(activation, order):
             cells += [(low, middle), (middle, high)]
 
 
+def test_what_overflows_is_not_bounded():
+    center, directions, _ = family(3, 2, 16)
+    series = LinearInverseApprox(center, order=3).fit()
+    found = certify_region(series, center, 0.1, 3, directions=1e308 * np.sign(directions))
+    assert found.upper == np.inf
+
+
 def test_errors_in_words():
     """What does not fit is said, with what would."""
     center, directions, samples = family(3, 2, 16)

@@ -237,6 +237,19 @@ def test_a_stream_goes_on_from_a_file(name, certified):
     assert not hasattr(model.fit(BLOCKS[0]), "n_moves_")
 
 
+def test_solutions_from_a_file():
+    """In mixed units, too, a centre that moved is the same one in a file."""
+    rows, columns = np.ldexp(1.0, np.random.default_rng(0).integers(-40, 40, (2, N)))
+    scaled = rows[:, None] * BLOCKS * columns
+    model = followed(CertifiedInverse(LinearInverseApprox(order=2)), scaled)
+    other = pickle.loads(pickle.dumps(model))
+    assert model.n_moves_ > 0
+    assert np.array_equal(model._anchor.units, other._anchor.units)
+    assert np.array_equal(model._anchor.inverse, other._anchor.inverse)
+    right = scaled[-1][:, 0]
+    assert np.array_equal(model.solve(scaled[-1], right), other.solve(scaled[-1], right))
+
+
 @pytest.mark.parametrize("memory", [30, 256])
 def test_polynomials_learn_anew(memory):
     """From the latest matrices, if they can be inverted, when they extrapolate."""
@@ -264,6 +277,8 @@ def test_polynomials_of_other_targets():
         model.partial_fit(X[:3])
     with pytest.raises(ValueError, match="3 matrices and 2 targets"):
         model.partial_fit(X[:3], y[:2])
+    with pytest.raises(ValueError, match="Got 2 numbers as the target"):
+        model.fit(X[:40], y[:40]).partial_fit(X[:3], X[:3])
 
 
 class Recorder(RegressorMixin, BaseEstimator):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .scaling import ldexp
 from .terms import Terms
 
 # Weights (n_out, n_in) and biases (n_out,) of a perceptron.
@@ -97,23 +98,21 @@ class ReducedMap:
         """Return the map of rows and outputs that are multiplied with 2^-x and 2^-y."""
         layers, coef, basis = self.layers, self.coef, self.basis
         if basis is None:
-            coef = np.ldexp(coef, -y)
-            layers = layers[:-1] + [
-                (np.ldexp(W, -y[:, None]), np.ldexp(b, -y)) for W, b in layers[-1:]
-            ]
+            coef = ldexp(coef, -y)
+            layers = layers[:-1] + [(ldexp(W, -y[:, None]), ldexp(b, -y)) for W, b in layers[-1:]]
         else:
-            basis = np.ldexp(basis, -y)
+            basis = ldexp(basis, -y)
         return replace(
             self,
-            origin=np.ldexp(self.origin, -x),
-            projection=np.ldexp(self.projection, x[:, None]),
-            outside=np.ldexp(self.outside, x[:, None]),
-            constant=np.ldexp(self.constant, -y),
+            origin=ldexp(self.origin, -x),
+            projection=ldexp(self.projection, x[:, None]),
+            outside=ldexp(self.outside, x[:, None]),
+            constant=ldexp(self.constant, -y),
             coef=coef,
             layers=layers,
             basis=basis,
             single=None if self.single is None else self.single.in_units(x, y),
-            size=None if self.size is None else np.ldexp(self.size, -x),
+            size=None if self.size is None else ldexp(self.size, -x),
         )
 
     def to_state(self) -> dict[str, Any]:
@@ -173,20 +172,20 @@ class ModelForm:
         if taylor is not None:
             center, inverse, order = taylor
             taylor = (
-                np.ldexp(center, -x.reshape(center.shape)),
-                np.ldexp(inverse, -y.reshape(inverse.shape)),
+                ldexp(center, -x.reshape(center.shape)),
+                ldexp(inverse, -y.reshape(inverse.shape)),
                 order,
             )
         return replace(
             self,
-            constant=np.ldexp(self.constant, -y),
-            origin=np.ldexp(self.origin, -x),
-            linear=None if linear is None else np.ldexp(linear, x[:, None] - y),
+            constant=ldexp(self.constant, -y),
+            origin=ldexp(self.origin, -x),
+            linear=None if linear is None else ldexp(linear, x[:, None] - y),
             taylor=taylor,
             layers=self.layers[:-1]
-            + [(np.ldexp(W, -y[:, None]), np.ldexp(b, -y)) for W, b in self.layers[-1:]],
-            x_mean=np.ldexp(self.x_mean, -x) if self.layers else self.x_mean,
-            x_scale=np.ldexp(self.x_scale, -x) if self.layers else self.x_scale,
+            + [(ldexp(W, -y[:, None]), ldexp(b, -y)) for W, b in self.layers[-1:]],
+            x_mean=ldexp(self.x_mean, -x) if self.layers else self.x_mean,
+            x_scale=ldexp(self.x_scale, -x) if self.layers else self.x_scale,
             reduced=None if self.reduced is None else self.reduced.in_units(x, y),
         )
 

@@ -7,6 +7,9 @@ complex numbers are scaled part by part.
 import math
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .._arrays.conversion import (
     FORMATS,
     as_double,
@@ -44,6 +47,16 @@ def times_power(stack: Any, unit: Any) -> Any:
         exact = xp.where(unit == 1, parts, xp.astype(exact, out.dtype, copy=False))
         out = xp.where(lost, exact, out)
     return out if parts is stack else from_parts(out)
+
+
+def ldexp(values: NDArray, power: Any) -> NDArray:
+    """Return ``np.ldexp`` of float64 numbers, also of those that a mode reads as zeros."""
+    found = np.ldexp(values, power)
+    if not flushes():
+        return found
+    bits = np.asarray(values, dtype=np.float64).view(np.int64)
+    whole = np.where(bits < 0, -1.0, 1.0) * (bits & (2**52 - 1))
+    return np.where((bits >> 52) & 2047 == 0, np.ldexp(whole, power - 1074), found)
 
 
 def powers_of_two(stack: Any, axis: int | tuple[int, ...] = ()) -> Any:

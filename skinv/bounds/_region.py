@@ -20,6 +20,7 @@ from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
 from .._arrays.results import RegionError
 from .._linalg.form import ModelForm
+from .._linalg.scaling import ldexp
 from .._linalg.units import are_mixed, entry_exponents
 from ..geometry._enclosure import common_units
 from ..geometry._rounding import EPS, TINY, largest_exponent, scaled_down, scaled_up
@@ -223,20 +224,22 @@ def certify_region(
     )
 
 
+@np.errstate(all="ignore")  # what overflows is not bounded
 def _entries(form: ModelForm, place: Place, units: "_Units", device: Any) -> Any:
     """Return the problem of the largest entry of f(A) − A⁻¹."""
     from ._problem import Problem
 
     return Problem(
         form.in_units(-units.x, -units.y),
-        np.ldexp(place.center.ravel(), units.x),
-        np.ldexp(place.directions, units.x),
+        ldexp(place.center.ravel(), units.x),
+        ldexp(place.directions, units.x),
         place.norm,
         device,
         np.ldexp(1.0, -units.y - units.top),
     )
 
 
+@np.errstate(all="ignore")  # what overflows is not bounded
 def _reduced_entries(
     form: ModelForm, place: Place, units: "_Units", rtol: float, device: Any, end: float
 ) -> tuple[Any, int]:
@@ -247,20 +250,20 @@ def _reduced_entries(
     one = -largest_exponent(largest[None], units.x)
     x, y = units.x + one, units.y - one
     top = int((-y).max())
-    with np.errstate(all="ignore"):
-        problem = EntriesProblem(
-            form.in_units(-x, -y),
-            np.ldexp(place.center.ravel(), x),
-            np.ldexp(place.directions, x),
-            place.norm,
-            device,
-            np.ldexp(1.0, -y - top),
-            rtol,
-            end,
-        )
+    problem = EntriesProblem(
+        form.in_units(-x, -y),
+        ldexp(place.center.ravel(), x),
+        ldexp(place.directions, x),
+        place.norm,
+        device,
+        np.ldexp(1.0, -y - top),
+        rtol,
+        end,
+    )
     return problem, top
 
 
+@np.errstate(all="ignore")  # what overflows is not bounded
 def _residuals(
     form: ModelForm,
     place: Place,
@@ -279,18 +282,17 @@ def _residuals(
     largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0) + off
     one = -largest_exponent(largest[None], units.x)
     x, y = units.x + one, units.y - one
-    with np.errstate(all="ignore"):  # what overflows is not bounded
-        return SliceProblem(
-            form.in_units(-x, -y),
-            np.ldexp(place.center.ravel(), x),
-            np.ldexp(place.directions, x),
-            place.norm,
-            device,
-            (units.r - units.r[:, None]).ravel(),
-            np.ldexp(off, x),
-            rtol,
-            end,
-        )
+    return SliceProblem(
+        form.in_units(-x, -y),
+        ldexp(place.center.ravel(), x),
+        ldexp(place.directions, x),
+        place.norm,
+        device,
+        (units.r - units.r[:, None]).ravel(),
+        ldexp(off, x),
+        rtol,
+        end,
+    )
 
 
 def _model_form(model: Any) -> ModelForm:

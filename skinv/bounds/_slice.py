@@ -81,6 +81,7 @@ class SliceProblem(Reach):
         self._slack = self._rounding + self._missed + self.extra
         self.noise = 2 * (self._rounding + self._missed)
 
+    @np.errstate(all="ignore")  # what overflows proves nothing
     def proven(self, found: float, z: Tensor) -> float:
         """Return what the error at a point is at least, where `found` was computed.
 

@@ -93,7 +93,7 @@ class Anchor:
         """Return the anchor at another matrix, whose inverse is known, of the same family."""
         V = known._as_given()[2]
         with np.errstate(all="ignore"):
-            return cls._measured(*_in_own_units(center[None], inverse[None], V, known.units))
+            return cls._measured(*_in_own_units(center[None], inverse[None], V))
 
     @cached_property
     def given(self) -> tuple[NDArray, NDArray]:

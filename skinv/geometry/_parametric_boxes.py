@@ -134,7 +134,7 @@ def largest_regular_box(
     max_boxes : int, default=10_000
         Stop a proof, and take it for failed, after so many boxes.
     max_time : float or None, default=60.0
-        Stop after so many seconds; None: no limit.
+        Stop after so many seconds, or after the step of a proof that is then taken; None: no limit.
 
     Returns
     -------
@@ -192,6 +192,8 @@ def largest_regular_box(
     ends, search, why = tried(0.0, 1)
     best, status, scale = _certificate(family, ends, search, why), "precision", 1.0
     while best.is_certified and singular == math.inf and scale < most:  # a look from afar
+        if time.monotonic() >= end:
+            break
         scale *= 2
         tried(scale, 1)
     scale = 1.0 if singular == math.inf else share * singular

@@ -73,6 +73,13 @@ def _split(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     return mantissa, power
 
 
+def whole_numbers(values: NDArray[np.float64]) -> list[int]:
+    """Return finite numbers as multiples of 2⁻¹⁰⁷⁴, of which all are, exactly."""
+    mantissa, power = _split(values)
+    whole, shift = (mantissa * 2.0**53).astype(np.int64).tolist(), (power + 1021).tolist()
+    return [m << s if s >= 0 else m >> -s for m, s in zip(whole, shift, strict=True)]
+
+
 def scaled_up(values: Any, exponent: Any) -> NDArray[np.float64]:
     """Return numbers times 2^exponent, not below it: inf past the largest."""
     mantissa, power = _split(np.asarray(values, dtype=np.float64))

@@ -12,12 +12,14 @@ from ._accretive import accretivity, common_factor, norm_above
 from ._bernstein import monomials
 from ._enclosure import common_units
 from ._parametric import ParametricFamily
-from ._rounding import EPS, SQUARED, TINY, below, unit_scale
+from ._rounding import EPS, SQUARED, TINY, below, unit_scale, whole_numbers
 
 # Coefficient matrices of one box have so many entries at most.
 _MOST_ENTRIES = 2**23
 # Powers of two of units of rows are at most so far apart.
 _FAR = 500
+# Exponent of the largest numbers.
+_LARGEST = np.finfo(np.float64).maxexp
 
 
 class View:
@@ -88,15 +90,10 @@ class ScaledFamily:
                 f"{family.n_parameters} parameters, but at most {_MOST_ENTRIES} are taken: pass "
                 f"fewer parameters, or a polynomial of lower degree."
             )
-        ends = np.stack([lower, upper], axis=1)
-        moved = ends - self.origin[:, None]
-        # Rounded outwards, but where nothing is rounded or flushed to zero.
-        outwards = np.nextafter(moved + [-TINY, TINY], [-np.inf, np.inf])
-        moved = np.where(self.origin[:, None] == 0, ends, outwards)
-        if not np.isfinite(moved).all():
+        distances, power = _distances(self.origin, lower, upper)
+        scaled, self.exponent, _ = unit_scale(distances[:, :, None], power[:, :, None])
+        if self.exponent.max() > _LARGEST:
             raise ValueError("Got a box whose distance from the origin of the family overflows.")
-        scaled, unit, _ = unit_scale(moved[:, :, None])
-        self.exponent = np.where(moved.any(axis=1), unit, 0)
         self.low, self.high = scaled[:, 0, 0], scaled[:, 1, 0]
         self.shift = self.exponents @ self.exponent
         reach = np.maximum(np.abs(self.low), np.abs(self.high))
@@ -127,3 +124,17 @@ class ScaledFamily:
         view = View(self, rows + further[0], columns + further[1])
         alike = np.ptp(rows + further[0]) == 0 and np.ptp(columns + further[1]) == 0
         return [view] if alike else [view, View(self, *own)]
+
+
+def _distances(origin: NDArray, lower: NDArray, upper: NDArray) -> tuple[NDArray, NDArray]:
+    """Return mantissas and exponents (k, 2) of lower − o, rounded down, and upper − o, rounded up.
+
+    They are exact differences of integers, as some modes read subnormal numbers as zeros.
+    """
+    rows = zip(*(whole_numbers(row) for row in (origin, lower, upper)), strict=True)
+    exact = [(low - o, high - o) for o, low, high in rows]
+    drop = [[max(number.bit_length() - 53, 0) for number in pair] for pair in exact]
+    kept = [
+        (low >> cut, -(-high >> lift)) for (low, high), (cut, lift) in zip(exact, drop, strict=True)
+    ]
+    return np.array(kept, dtype=np.float64), np.array(drop, dtype=np.int64) - 1074

@@ -203,11 +203,11 @@ class MovingSeriesMixin(FollowsMixin):
 
         The first call is that of ``fit``. Later ones look at no more than 16 matrices of a block,
         evenly spaced, and at the share of long ways, matrices with ‖I − A₀⁻¹A‖_F estimated to be
-        past `max_distance`, among these and the 8 before. If it is larger than `max_share` the
-        centre moves to the middle of the block: to the mean of the half that is nearest to its
-        median. It stays where it is if that would not halve the distances of most long ways, as of
-        a family that is wide but does not drift, and if the inverse of the new centre is not proven
-        to 1e-6.
+        past `max_distance` (of complex ones those that embed them), among these and the 8 before.
+        If it is larger than `max_share` the centre moves to the middle of the block: to the mean of
+        the half that is nearest to its median. It stays where it is if that would not halve the
+        distances of most long ways, as of a family that is wide but does not drift, and if the
+        inverse of the new centre is not proven to 1e-6.
         Matrices that are not finite do not count. Only the matrices given here become centres,
         never what was predicted.
 
@@ -350,6 +350,12 @@ class RelearningMixin(FollowsMixin):
         y = y.reshape(len(y), -1)
         if len(y) != m:
             raise ValueError(f"Got {m} matrices and {len(y)} targets, but one each is expected.")
+        known = self._map.n_outputs
+        if y.shape[1] != known:
+            raise ValueError(
+                f"Got {y.shape[1]} numbers as the target of each matrix, but "
+                f"{type(self).__name__} was fitted to {known}."
+            )
         return [y]
 
     def _learned_anew(self) -> bool:
