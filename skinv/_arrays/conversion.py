@@ -149,12 +149,10 @@ def subnormal(array: Any) -> Any:
 
 
 def decoded(array: Any, least: Any) -> Any:
-    """Return subnormal numbers in float64, in units of which `least` is the smallest normal one.
-
-    Powers by ``**`` are not exact where rounding is not to nearest; those by ``ldexp`` are.
-    """
+    """Return subnormal numbers in float64, in units of which `least` is the smallest normal one."""
     xp = namespace(array)
     bits, fraction, _ = magnitudes(array)
+    # Powers by ** are not exact where rounding is not to nearest.
     size = xp.astype(bits, xp.float64) * math.ldexp(1.0, -fraction) * least
     return xp.where(xp.signbit(array), -size, size)
 
@@ -175,8 +173,7 @@ def as_double(array: Any, out: Any = None) -> Any:
         if out is None:
             if is_double(array) and (is_tensor(array) or array.dtype.isnative):
                 return array
-            kind = namespace(array).complex128
-            out = array.to(kind) if is_tensor(array) else array.astype(kind)
+            out = namespace(array).astype(array, namespace(array).complex128)
         else:
             out[...] = array
         _mend(parts_of(array), parts_of(out))
@@ -297,8 +294,7 @@ def like(array: NDArray, X: Any) -> Any:
             .tensor(np.ascontiguousarray(array), dtype=kind, device=X.device)
             .reshape(array.shape)
         )
-    real = X.real.dtype
-    kind = np.result_type(real, np.complex64) if np.iscomplexobj(array) else real
+    kind = np.result_type(X.real.dtype, np.complex64) if np.iscomplexobj(array) else X.real.dtype
     return array.astype(kind, copy=False)
 
 

@@ -29,6 +29,9 @@ class Reach:
     """The region ‖z‖_p <= 1 of coordinates, and its boxes."""
 
     p: float
+    tick: Any  # called after each piece of boxes
+    _bound: Any  # what `bound` does, of a piece
+    _step: int  # boxes of a piece
     noise = 0.0  # no bound is expected to be closer to the error than this
     extra = 0.0  # what bounds have that is no matter of the search
 
@@ -55,6 +58,19 @@ class Reach:
         """Tell which boxes certainly miss the region."""
         nearest = (z.abs() - half).clamp(min=0)
         return torch.linalg.vector_norm(nearest, self.p, dim=1) > 1 + 1e-9
+
+    def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Bound what is searched for the largest of over boxes, each by (upper, side, corner).
+
+        The bound is proven, and inf where a box could not be shown to be regular; the halving of
+        the side promises most; at the corner (b, d) the largest value is expected.
+        """
+        pieces = []
+        for part in zip(z.split(self._step), half.split(self._step), strict=True):
+            pieces.append(self._bound(*part))
+            self.tick()
+        upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        return upper, side, corner
 
 
 class Problem(Reach):
@@ -154,19 +170,6 @@ class Problem(Reach):
         """Return what the error at a point is at least, less what rounding may have added to it."""
         bound, _, _ = self.bound(z[None], torch.zeros_like(z[None]))
         return max(0.0, found - max(0.0, float(bound[0]) - found))
-
-    def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bound the largest weighted entry of the error over boxes, each by (upper, side, corner).
-
-        The bound is proven, and inf where a box could not be shown to be regular; the halving of
-        the side promises most; at the corner (b, d) the expansion expects the largest error.
-        """
-        pieces = []
-        for part in zip(z.split(self._step), half.split(self._step), strict=True):
-            pieces.append(self._bound(*part))
-            self.tick()
-        upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
-        return upper, side, corner
 
     def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         b, d, n, o = len(z), self.d, self.n, self.n * self.n

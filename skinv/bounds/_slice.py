@@ -248,19 +248,6 @@ class SliceProblem(Reach):
         self._missed += growth * lost * _UP
         self._growth *= math.prod(1 + 2 * c.off for c in self._conversions) * (1 + o * _EPS)
 
-    def bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Bound norms of residuals over boxes, each by (upper, side, corner).
-
-        The halving of the side promises most; at the corner (b, k) the norm is expected to be
-        largest.
-        """
-        pieces = []
-        for part in zip(z.split(self._step), half.split(self._step), strict=True):
-            pieces.append(self._bound(*part))
-            self.tick()
-        upper, side, corner = (torch.cat(parts) for parts in zip(*pieces, strict=True))
-        return upper, side, corner
-
     def _bound(self, z: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         control, extra, doubt = self._control(z, half)
         size = torch.linalg.vector_norm(control, dim=-1).reshape(len(z), -1)

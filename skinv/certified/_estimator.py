@@ -30,7 +30,7 @@ from .._arrays.training import training_rows
 from .._arrays.validation import take, take_as_is
 from .._arrays.words import ErrorNorm, Fallback
 from .._linalg.inverses import training_inverses
-from .._linalg.norms import NORMS, check_norm, finite_rows
+from .._linalg.norms import NORMS, finite_rows
 from .._linalg.workspace import copied, indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..learn.streams import STREAM
@@ -342,10 +342,7 @@ class CertifiedInverse(
         given, taken = ready._take(X)
         stack = taken.stack
         A = host_view(stack)
-        terms = ProofTerms(
-            self.tol, self.order, check_norm(self.norm), self.max_refine, self.fallback
-        )
-        estimator, predicted = ready.estimator_, None
+        terms, estimator, predicted = ProofTerms.of(self), ready.estimator_, None
         if type(estimator) in OURS or type(unwrapped(estimator)) in OURS:
             given = host_view(given)
         else:

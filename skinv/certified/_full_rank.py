@@ -55,13 +55,20 @@ def full_rank_inverses(A: Any, weight: Any) -> tuple[Any, Any, Any]:
                     rows = rows[better]
                     x[rows], off[rows], far[rows] = y[better], other[better], further[better]
             distance[piece] = far
-            if X.dtype != x.dtype:  # norms there are of matrices that are not tall
-                x, off = rounded(copied(x.swapaxes(1, 2)), X.dtype, off, "fro")
-                x = x.swapaxes(1, 2)
+            x, off = rounded_tall(x, X.dtype, off)
             X[piece], bound[piece] = x, namespace(A).where(off < 1, off, np.inf)
 
     in_threads(prove, pieces(k, n, as_double(A[:0]).itemsize, piece_memory(A)), A)
     return X, bound, distance
+
+
+def rounded_tall(X: Any, dtype: Any, bound: Any) -> tuple[Any, Any]:
+    """Return matrices (k, n, m), m <= n, in another dtype, and bounds that hold for them."""
+    if X.dtype == dtype:
+        return X, bound
+    # Norms there are of matrices that are not tall.
+    X, bound = rounded(copied(X.swapaxes(1, 2)), dtype, bound, "fro")
+    return X.swapaxes(1, 2), bound
 
 
 def _by_normal_equations(A: Any, weight: Any) -> tuple[Any, Any, Any]:

@@ -18,7 +18,7 @@ from .._arrays.conversion import (
 from .._arrays.memory import host_view
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
-from .._linalg.norms import sizes
+from .._linalg.norms import check_norm, sizes
 from .._linalg.products import frobenius
 from .._linalg.scaling import in_units
 from .._linalg.threads import in_threads
@@ -61,6 +61,12 @@ class ProofTerms(NamedTuple):
     norm: str
     max_refine: int
     fallback: str
+
+    @classmethod
+    def of(cls, model: Any) -> "ProofTerms":
+        """Return those of a :class:`skinv.CertifiedInverse`."""
+        norm = check_norm(model.norm)
+        return cls(model.tol, model.order, norm, model.max_refine, model.fallback)
 
     def refinement(self) -> dict[str, Any]:
         """Return the parameters of :func:`skinv.bounds._refine.refine`."""

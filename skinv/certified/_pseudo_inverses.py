@@ -18,7 +18,6 @@ from .._linalg.norms import check_norm, finite_rows
 from .._linalg.products import product
 from .._linalg.threads import in_threads
 from .._linalg.workspace import copied, full, indices, piece_memory, pieces
-from ..bounds._refine import rounded
 from ..learn.rectangular import (
     as_stack,
     inverses_of_targets,
@@ -27,7 +26,7 @@ from ..learn.rectangular import (
 )
 from ..learn.regressor import InverseRegressorMixin
 from ._fitting import final_of, finds_targets, fitted, is_of_others
-from ._full_rank import as_they_are, full_rank_inverses, stepped
+from ._full_rank import as_they_are, full_rank_inverses, rounded_tall, stepped
 from ._given import Rectangles
 from ._guesses import guess
 from ._proofs import EXACT, INACCURATE, NOT_FINITE, REJECTED, STATUSES, open_rows
@@ -131,8 +130,7 @@ def _certified(A: Any, X: Any, model: Any) -> dict[str, Any]:
                     break
                 x[open_], bound[open_] = y[better], off[better]
                 steps[open_] += 1
-            dtype = X.dtype
-            x, bound = _rounded(x, dtype, bound)
+            x, bound = rounded_tall(x, X.dtype, bound)
             open_ = open_rows(bound, model.tol)
             if falls_back and len(open_):
                 y, off, _ = full_rank_inverses(A[piece][open_], None)
@@ -145,13 +143,6 @@ def _certified(A: Any, X: Any, model: Any) -> dict[str, Any]:
 
     in_threads(prove, pieces(k, n, as_double(A[:0]).itemsize, piece_memory(A)), A)
     return found | {"exact": exact}
-
-
-def _rounded(x: Any, dtype: Any, bound: Any) -> tuple[Any, Any]:
-    if x.dtype == dtype:
-        return x, bound
-    x, bound = rounded(copied(x.swapaxes(1, 2)), dtype, bound, "fro")  # norms are of wide ones
-    return x.swapaxes(1, 2), bound
 
 
 def _radius(report: InverseReport, given: Rectangles) -> Any:

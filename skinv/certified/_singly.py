@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.conversion import as_array, as_double, flushes, is_complex, to_host
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.norms import check_norm, norm_bound
+from .._linalg.norms import norm_bound
 from ..bounds._refine import rounded
 from ..bounds._residual import ResidualNorms, rounding_of
 from ._anchor import UP, Anchor
@@ -74,9 +74,7 @@ class SinglyMixin:
     def _inverse_function(self) -> Callable[[ArrayLike], tuple[NDArray, float, str]]:
         model = self._one_by_one()
         estimator, report = model.estimator_, model.report
-        terms = ProofTerms(
-            model.tol, model.order, check_norm(model.norm), model.max_refine, model.fallback
-        )
+        terms = ProofTerms.of(model)
         polish = terms._replace(max_refine=POLISH)
         exact = terms.fallback in ("exact", "exact-raise")
         predict = estimator.inverse_function() if type(estimator) in OURS else None
