@@ -11,11 +11,12 @@ kept. Then results/paper.md and its pictures are made from that file; `--report`
 --quick  (default) a quarter of the recipe's steps, a tenth of skinv's epochs, 16×16 hardly begun:
          some five minutes of two cores
 --paper  2×2 and 3×3 in full, 16×16 for some thousand steps: half an hour of two cores
---full   all in full: for a GPU, on which 16×16 runs if there is one (small networks take less time
-         for a step on a core than a GPU for starting it)
+--full   all in full but 3-FC on 16×16: there an hour or two on a core for each run, so one seed is
+         enough (--seeds 1), and the recipe has no second schedule
 
 Training runs are independent of each other, one for each network, method and seed, and run side by
-side on the cores, a thread each. Nothing is timed.
+side on the cores, a thread each; 16×16 runs on a GPU if there is one. How long each of them had the
+processor is kept, and said where it matters.
 """
 
 import argparse
@@ -67,6 +68,8 @@ def of(part, network, method):
 
 
 def mean_and_spread(values):
+    if not len(values):
+        return "–"
     spread = f" ± {np.std(values, ddof=1):.1e}" if len(values) > 1 else ""
     return f"{np.mean(values):.1e}{spread}"
 
@@ -98,7 +101,8 @@ def table1(parts):
         cells = []
         for part in parts.values():
             error, linear = of(part, network, method), of(part, None, "linear")
-            cells.append(f"{mean_and_spread(error)} ({np.mean(linear) / np.mean(error):.3g}×)")
+            ratio = f" ({np.mean(linear) / np.mean(error):.3g}×)" if len(error) else ""
+            cells.append(mean_and_spread(error) + ratio)
         rows.append([title, *cells])
     for name in ("2-FC", "3-FC"):
         cells = [f"*{done(part, name, region)}*" for region, part in parts.items()]
@@ -281,8 +285,9 @@ def win_table(parts):
     for method in (RECIPE, CONSTANT):
         cells = []
         for region, name in places:
-            wins = of(parts[region], name, method) < of(parts[region], None, "linear")
-            cells.append(f"{wins.sum()} of {len(wins)}")
+            error = of(parts[region], name, method)
+            wins = error < of(parts[region], None, "linear") if len(error) else error > 0
+            cells.append(f"{wins.sum()} of {len(wins)}" if len(wins) else "–")
         rows.append([TABLE2[method], *cells])
     return markdown(["", *(f"{TITLES[region]} {name}" for region, name in places)], rows)
 
@@ -363,19 +368,25 @@ def report():
 
 
 def scale_note(parts):
-    """Warn of recipes that were cut short."""
+    """Warn of recipes that were cut short, and say how long runs of hours took."""
     short = [
-        TITLES[region]
+        f"{TITLES[region]} {network}"
         for region, part in parts.items()
-        if min(part["recipe_steps"].values()) < PUBLISHED[region][2]
+        for network, steps in part["recipe_steps"].items()
+        if steps < PUBLISHED[region][2]
     ]
-    if not short:
-        return ""
-    return (
+    text = (
         f"**Not in full:** {', '.join(short)}. There the recipe was given fewer steps than "
         f"published (see the rows of steps), at the published rate: its errors do not say where it "
         f"ends.\n\n"
     )
+    found = [
+        f"{run['network']}, {run['method']}: {run['seconds'] / 60:.0f}"
+        for run in parts.get("16x16", {"runs": ()})["runs"]
+        if run.get("seconds", 0) > 600
+    ]
+    times = f"Minutes of one core for 16×16: {'; '.join(found)}.\n\n" if found else ""
+    return (text if short else "") + times
 
 
 def section1(parts):
