@@ -2,8 +2,8 @@
 
 python benchmarks/run_all.py [--check] [NAME ...]
 
-One after another, on a machine that has nothing else to do; about an hour, without the three of
-FULL, which take as long each and are run by name. --check runs nothing, and names the results that
+One after another, on a machine that has nothing else to do; about an hour, without those of FULL,
+which take as long each and are run by name. --check runs nothing, and names the results that
 were written before the last change of their script, or of the rooms of skinv that they measure.
 """
 
@@ -30,8 +30,11 @@ MEASURES = {
     "families": ("_linalg", "learn"),
     "training": ("_linalg", "learn"),
     "violations": (*PROVING, "geometry", "impossibility"),
+    "paper": ("learn", "inspection"),
 }
-FULL = ("families", "training", "violations")
+FULL = ("families", "training", "violations", "paper")
+# The paper's 16×16 takes a core for hours: see paper.py.
+ARGUMENTS = {"paper": ("2x2-first", "2x2-second", "3x3", "patterns", "--paper")}
 
 
 def changed(*paths):
@@ -60,7 +63,9 @@ def main():
     for name in names:
         start = time.monotonic()
         script = str(Path(__file__).with_name(f"{name}.py"))
-        done = subprocess.run([sys.executable, script])  # which pins its threads
+        done = subprocess.run(
+            [sys.executable, script, *ARGUMENTS.get(name, ())]
+        )  # which pins its threads
         minutes = (time.monotonic() - start) / 60
         print(
             f"{name}: {minutes:.1f} minutes{'' if done.returncode == 0 else ', FAILED'}", flush=True
