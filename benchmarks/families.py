@@ -18,6 +18,7 @@ from functools import cache, partial
 from itertools import chain
 
 import charts
+import learned_tables
 import machine
 import made
 import numpy as np
@@ -25,7 +26,6 @@ import scipy.sparse
 import torch
 from methods import learners, linear_learners, polynomials, splu_and_solve
 from sklearn.model_selection import train_test_split
-from table import families_table
 from threadpoolctl import threadpool_limits
 from timing import in_turns, middle, spread
 
@@ -234,7 +234,7 @@ def main():
     parser.add_argument("--table", action="store_true", help="print the table, measure nothing")
     options = parser.parse_args()
     if options.table:
-        print(families_table())
+        print(learned_tables.families())
         return
     if unknown := set(options.families) - set(names):
         parser.error(f"unknown families: {', '.join(sorted(unknown))}")

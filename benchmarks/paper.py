@@ -27,6 +27,7 @@ from datetime import date
 
 import machine
 import numpy as np
+from cells import TITLES
 from charts import COLORS, plt
 from paper_recipe import (
     BATCH,
@@ -44,7 +45,6 @@ from paper_recipe import (
     run_patterns,
     run_region,
 )
-from table import TITLES
 
 from skinv.datasets import make_region
 from skinv.inspection import SingularSetDisplay

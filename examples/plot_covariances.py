@@ -81,15 +81,15 @@ assert not definite.any()
 # -------------------------------------
 #
 # Then train on bootstrap covariances themselves, of which there can be as many as one likes. The
-# network has the smallest error by far, 3 % of the norm of the inverse. But that norm is made by a
-# few features that are nearly collinear (radius, perimeter and area of cell nuclei), and along the
-# directions in which the data vary most, 3 % of it is more than all that the inverse has there.
-# Every other prediction has a negative determinant.
+# network has the smallest error by far, in shares of the norm of the inverse. But that norm is made
+# by a few features that are nearly collinear (radius, perimeter and area of cell nuclei), and along
+# the directions in which the data vary most, that share of it is more than all that the inverse has
+# there. Many predictions have a negative determinant.
 #
 # The residual R = I − A·X shows it without any exact inverse. A refinement step squares it, so it
 # takes a spectral radius below 1 to refine and prove an inverse; without that there is nothing left
 # to :class:`~skinv.CertifiedInverse` but LAPACK. By that measure the first-order approximation is
-# better, with four times the error.
+# better, with a larger error.
 #
 # The last network is a remedy. C = L·Lᵀ is known, and who learns to invert L⁻¹·A·L⁻ᵀ, which is near
 # the identity, is judged by the loss in coordinates that count.
@@ -198,7 +198,7 @@ _ = right.set(
 # random matrix theory knows the largest eigenvalue of a whitened covariance, (1 + √(p/m))²
 # (Marchenko and Pastur 1967), so q is about 2√(p/m) + p/m, and below 1 for m > 5.83 p. The Neumann
 # series of channel matrices has the same limit. Wine and diabetes data keep to it; the heavy tails
-# of the cancer data ask for almost three times as many observations.
+# of the cancer data ask for far more observations.
 #
 # Shrinkage toward the mean variance helps as well. scikit-learn's
 # :class:`~sklearn.covariance.LedoitWolf` shrinks by as much as the data ask for (the line in the

@@ -90,8 +90,8 @@ for name, k in chosen.items():
 
 # %%
 # Both maps have the same colours. In the plain one all but the widest regions look alike: a box so
-# narrow that most matrices lie outside is within a percent of the best one. Its guarded error is
-# many times the best.
+# narrow that most matrices lie outside is next to the best one. Its guarded error is many times the
+# best.
 
 for name, error in errors.items():
     print(

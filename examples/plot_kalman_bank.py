@@ -115,7 +115,7 @@ assert 0 < wrong < lost
 # %%
 # Both certified banks agree with the exact one: no answer is unproven, and errors that small die
 # out in a stable filter. The one that follows never asks LAPACK. With the unproven series the
-# covariances are off by 1e-4 at once, and in the end the filters diverge, without a word.
+# covariances are off almost at once, and in the end the filters diverge, without a word.
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 figure, (top, middle, bottom) = plt.subplots(

@@ -78,7 +78,7 @@ for ax, title in zip(
     axes,
     (
         "about I it takes six antennas per user",
-        "about (1 + K/M) I two suffice, in 99 of 100 channels",
+        "about (1 + K/M) I two suffice, in most channels",
     ),
     strict=True,
 ):
@@ -231,7 +231,7 @@ for ax, name in zip(axes, pictured, strict=True):
 # %%
 # Bit errors over the signal-to-noise ratio
 # -----------------------------------------
-# Still with eight antennas per user. The exact inverse leaves hardly an error beyond 12 dB; the
+# Still with eight antennas per user. The exact inverse leaves hardly an error at high ratios; the
 # approximations run into floors, which no power of the senders lowers. A better centre is worth
 # more than a higher order.
 
@@ -470,12 +470,12 @@ for name, (_, same) in contenders.items():
 # So, for eight users:
 #
 # * Take 1 + K/M as the centre, and not 1. The series loses its limit of M/K = 5.83, and the floor
-#   of its bit errors drops 20 times, for one other constant.
-# * Even so a short series is paid for in antennas: at 12 dB the second order needs nearly seven per
-#   user where the exact inverse needs four, and the first order about I thirteen.
+#   of its bit errors is far lower, for one other constant.
+# * Even so a short series is paid for in antennas, as printed above: the second order needs more of
+#   them than the exact inverse, and the first order about I far more.
 # * The network beats the second order, but does not pay: the fifth order makes fewer errors in less
 #   time, and needs no training.
 # * Where there is LAPACK, call LAPACK. In NumPy, with matrices as small as these, nothing here is
 #   both faster and as good. The short series are for receivers that cannot divide.
 # * :class:`~skinv.CertifiedInverse` tells which answers hold. Three proven digits are as good as
-#   all, and of 20,000 channels with eight antennas per user none had to fall back.
+#   all, and with eight antennas per user no channel had to fall back.

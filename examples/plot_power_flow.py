@@ -3,7 +3,7 @@ Power flow: thousands of grids at once, and what to do near a blackout
 ======================================================================
 
 You plan or run a power grid, and need its voltages under thousands of load scenarios. Newton's
-method takes three to five iterations for each, and in every iteration a Jacobian is assembled and
+method takes a few iterations for each, and in every iteration a Jacobian is assembled and
 factorised. The Jacobians of one grid are all alike. How much of this work can be saved by inverses
 that were learned beforehand, and what happens under loads that the grid can hardly carry, where the
 Jacobian becomes singular?
@@ -324,9 +324,9 @@ assert complete["near the nose"] == ["Newton, LAPACK", "Newton, certified"]
 
 # %%
 # The farther the loads are from what a method knows, the more iterations it needs. Newton's method
-# is the exception, and the certified steps are Newton's, with a proof. They are no faster: at
-# 14 × 14 LAPACK needs a few microseconds, and assembling the Jacobian and looking for a proof take
-# as long; where none is found the work is done twice. What saves time is not to need the Jacobian.
+# is the exception, and the certified steps are Newton's, with a proof. They are no faster: with
+# 14 × 14 LAPACK is quick, and assembling the Jacobian and looking for a proof take as long; where
+# none is found the work is done twice. What saves time is not to need the Jacobian.
 # Under everyday loads the chord method does that best, under peak loads the network. Near the nose,
 # the largest load that the grid can carry, both lose scenarios, and fresh factorisations are worth
 # their price.

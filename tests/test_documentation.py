@@ -71,61 +71,11 @@ def test_code_prints_what_the_page_shows(page, tmp_path, monkeypatch):
         assert checker.check_output(shown, printed.getvalue(), doctest.ELLIPSIS), printed.getvalue()
 
 
-def load(name):
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
-
-
-def test_figures_are_those_of_the_result_files():
-    """The ratios and times of the page on tools are what was measured."""
-
-    def row(*cells):
-        return f"| {' | '.join(cells)} |"
-
-    rows = []
-    linear = load("inference")["linear"]["results"]
-    for dtype in ("float32", "float64"):
-        for method in ("numpy.linalg.inv", "torch.linalg.inv"):
-            ratios = [r["ratios"][f"{method} to predict"] for r in linear if r["dtype"] == dtype]
-            rows.append(row(f"{dtype}, `{method}`", *(f"{r['median']:.2g}" for r in ratios)))
-    certified = load("certified")
-    cases = certified["inverses"]
-    for label, chosen in {
-        "float32, the loosest `tol`": [c for c in cases if c["dtype"] == "float32"][1::2],
-        "float32, 1e-6": [c for c in cases if c["dtype"] == "float32" and c["tol"] == 1e-6],
-        "float64, 1e-10": [c for c in cases if c["dtype"] == "float64"],
-    }.items():
-        ratios = [c["methods"]["numpy.linalg.inv"]["ratio_to_certified"] for c in chosen]
-        rows.append(row(label, *(f"{ratio:.2g}" for ratio in ratios)))
-    solves = [case["methods"] for case in certified["solves"] if case["region"] == "l2 ball"]
-    for label, method in {
-        "`numpy.linalg.solve`": "numpy.linalg.solve",
-        "LU of the centre, refined": "LU of the centre, refined",
-    }.items():
-        rows.append(row(label, *(f"{case[method]['ratio_to_certified']:.2g}" for case in solves)))
-    families = load("families")["results"]
-    methods = [
-        families[name]["methods"]
-        for name in ("2x2-first", "3x3", "puma560", "case6ww", "case9", "plate", "case30", "grid")
-    ]
-    for label, method in {
-        "`NeuralInverseRegressor`": "NeuralInverseRegressor",
-        "`PolynomialInverseApprox`": "PolynomialInverseApprox",
-        "`numpy.linalg.inv`": "numpy.linalg.inv",
-        "`LinearInverseApprox`": "series 1",
-    }.items():
-        times = [m[method]["float64"]["microseconds_per_matrix"]["median"] for m in methods]
-        rows.append(row(label, *(f"{time:.2f}" for time in times)))
-    text = (DOCS / "guide" / "which_tool.md").read_text(encoding="utf-8")
-    assert len(rows) == 13
-    assert [r for r in rows if r not in text] == []
-
-
 def test_memory_is_that_of_the_result_file():
-    """A file of 4 GB took less than 0.6 GB by blocks, less than half of it after the imports."""
-    whole = load("scale")["whole"]
+    """A file of some GB went through a fraction of its size, most of it taken by the imports."""
+    whole = json.loads((ROOT / "benchmarks" / "results" / "scale.json").read_text())["whole"]
     runs = [whole[task]["dask, 2 threads"] for task in ("predict", "report")]
-    assert round(whole["file_mb"], -3) == 4000
-    assert all(run["peak_mb"] < 600 for run in runs)
+    assert all(run["peak_mb"] < whole["file_mb"] / 4 for run in runs)
     assert all(run["peak_after_imports_mb"] < run["peak_mb"] / 2 for run in runs)
 
 

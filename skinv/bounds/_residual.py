@@ -51,8 +51,8 @@ def residual_bound(
         Precision of the residual; None is the precision of the data. In float32 the rounding of
         the residual is about n·6e-8·cond(A), and "float64" removes it. "double-double" is twice
         that of float64: bounds are close to the errors however small these are, also where
-        condition numbers are past 1e16, up to 1e25 or so; the price is 4 to 11 times that of
-        `numpy.linalg.inv`, and 17 times past condition numbers of 1e12, whatever `sharp` is.
+        condition numbers are past 1e16, up to 1e25 or so; the price is several times that of
+        `numpy.linalg.inv`, and more where condition numbers are large, whatever `sharp` is.
     componentwise : bool, default=False
         Whether to bound every entry of A⁻¹ − X, in the units of that entry. `norm` is not looked
         at then, all is computed in double precision, and `sharp` spends three more products.

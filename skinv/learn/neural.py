@@ -118,8 +118,7 @@ class NeuralInverseRegressor(PerceptronMixin, BaseEstimator):
     max_time : float, default=None
         Seconds from the start of a fit after which training stops, with the best model so far; the
         schedule of learning rates keeps to it. What comes before the first step (checks, scaling,
-        baseline: about 2 s for 20,000 matrices of order 16) is not cut short, nor is a single step.
-        None has no limit.
+        baseline) is not cut short, nor is a single step. None has no limit.
     on_extrapolation : {"nan", "keep"}, default="nan"
         What ``predict`` answers in reduced coordinates for matrices that are far from the known
         ones: NaN, with a warning for arrays on the host, or what polynomial and network say.

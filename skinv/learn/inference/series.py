@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Up to this order of the matrices the first-order series is one product with an n²×n² matrix, which
-# is faster than two products with n×n matrices (the crossover was measured between 8 and 16).
+# is faster than two products with n×n matrices (measured).
 _DENSE_ORDER = 8
 
 

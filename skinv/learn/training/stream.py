@@ -1,7 +1,7 @@
 """Fresh matrices of a region with their inverses, as the network is to see them.
 
 On a host this runs in a thread beside the training, and every change of Python's lock between the
-two costs some 30 µs there, most of a step of a small network. So small matrices, whose steps are
+two costs much of a step of a small network there. So small matrices, whose steps are
 short, are drawn in a few long calls of NumPy, which has no threads of its own to get in the way.
 """
 
