@@ -33,6 +33,7 @@ from skinv._linalg.inverses import training_inverses
 from skinv._linalg.small import LARGEST, small_inverses
 
 ORDERS = (2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64)
+SOLVED = (2, 3, 4, 8, 16, 32)
 PLAIN = "numpy.linalg.inv"
 BASES = ("skinv.inv", PLAIN, "torch.linalg.inv")
 
@@ -94,15 +95,17 @@ def order(n, rounds, quick):
 
 
 def singly(rounds, quick):
-    """One matrix, and one system, at a time."""
+    """One matrix, one system, and one Jacobian of 7 joints at a time."""
     _, A = near(6, 1)
-    b, calls = np.ones(6), 100 if quick else 2000
+    b, calls, J = np.ones(6), 100 if quick else 2000, np.eye(6, 7) + 0.1 * np.ones((6, 7))
     taken = in_turns(
         {
             "skinv.inv": partial(skinv.inv, A[0]),
             PLAIN: partial(np.linalg.inv, A[0]),
             "skinv.solve": partial(skinv.solve, A[0], b),
             "numpy.linalg.solve": partial(np.linalg.solve, A[0], b),
+            "skinv.pinv": partial(skinv.pinv, J),
+            "numpy.linalg.pinv": partial(np.linalg.pinv, J),
         },
         1,
         rounds,
@@ -111,6 +114,7 @@ def singly(rounds, quick):
     figures = {
         "skinv.inv": ratio(taken, "skinv.inv", PLAIN),
         "skinv.solve": ratio(taken, "skinv.solve", "numpy.linalg.solve"),
+        "skinv.pinv, 6 x 7": ratio(taken, "skinv.pinv", "numpy.linalg.pinv"),
     }
     print("one 6 x 6", {name: row["median"] for name, row in figures.items()})
     return {"microseconds": microseconds(taken), "ratios": figures}
@@ -142,6 +146,23 @@ def rectangular(rounds, quick):
     return {"microseconds": microseconds(taken), "ratios": figures}
 
 
+def solutions(n, rounds, quick):
+    """Systems far from any known matrix, one right-hand side and many, beside LAPACK's."""
+    m = min(20_000, 2**25 // (n * n * 8)) // (20 if quick else 1)
+    rng, figures = np.random.default_rng(n), {}
+    A = rng.standard_normal((m, n, n))
+    for k in (1, 16):
+        b = rng.standard_normal((m, n, k))
+        plain = partial(np.linalg.solve, A, b)
+        taken = in_turns({"skinv.solve": partial(skinv.solve, A, b), "plain": plain}, m, rounds)
+        figures[f"{k} right-hand sides"] = {
+            "microseconds": microseconds(taken),
+            "ratio": ratio(taken, "skinv.solve", "plain"),
+        }
+    print("solve", n, {name: row["ratio"]["median"] for name, row in figures.items()})
+    return {"matrices": m} | figures
+
+
 def targets(n, rounds, quick):
     """Exact inverses of training matrices, refused or not, and LAPACK's alone."""
     m = 100_000 // (20 if quick else 1)
@@ -167,6 +188,7 @@ def main():
         "one 6 x 6": singly(options.rounds, options.quick),
         "6 x 7": rectangular(options.rounds, options.quick),
         "orders": {n: order(n, options.rounds, options.quick) for n in ORDERS},
+        "solutions": {n: solutions(n, options.rounds, options.quick) for n in SOLVED},
         "targets": {n: targets(n, options.rounds, options.quick) for n in (2, 3, 4, 8)},
     }
     if not options.quick:
