@@ -124,6 +124,25 @@ def test_calls_from_many_threads(several):
         np.testing.assert_array_equal(report.bound, expected.bound)
 
 
+def test_blas_has_one_thread_meanwhile(several):
+    """Whichever thread calls, and whoever has set a limit; and it gets its own back."""
+    blas = ThreadpoolController().select(user_api="blas").lib_controllers
+
+    def numbers():
+        return {each.num_threads for each in blas}
+
+    def call():
+        seen = []
+        in_threads(lambda _: seen.append(numbers()), [slice(0, 1), slice(1, 2)], np.empty(0))
+        return seen
+
+    before = numbers()
+    with threadpool_limits(2), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(call).result() == call() == [{1}, {1}]
+        assert numbers() == {2}
+    assert numbers() == before
+
+
 def test_a_fitted_model_is_shared(several):
     """Threads that ask a model for the first time, all at once, get what one would get."""
     A = FEW[3:40]

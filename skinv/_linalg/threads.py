@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import cache
 from threading import Lock
@@ -74,7 +74,7 @@ class _State:
     def __init__(self) -> None:
         self._free, self._lock = Lock(), Lock()
         self._calls = 0
-        self._limit: AbstractContextManager | None = None
+        self._before: list[int] = []
         self._threads = 1
         self._pool: ThreadPoolExecutor | None = None
 
@@ -94,27 +94,43 @@ class _State:
         with self._lock:
             if self._calls == 0:
                 self._threads = _n_threads()
-                self._limit = _blas().limit(limits=1)
+                self._before = [library.num_threads for library in _blas()]
+                _limit_blas([1] * len(self._before))
             self._calls += 1
         try:
             yield self._threads if first else 1
         finally:
             with self._lock:
                 self._calls -= 1
-                if self._calls == 0 and self._limit is not None:
-                    self._limit.__exit__(None, None, None)
+                if self._calls == 0:
+                    _limit_blas(self._before)
             if first:
                 self._free.release()
 
 
 @cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
+def _blas() -> list[Any]:
+    libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return libraries
+
+
+def _limit_blas(counts: list[int]) -> None:
+    """Let BLAS start so many threads, in each of the libraries that there are of it.
+
+    From threadpoolctl 3.8 on OpenBLAS listens to one thread alone, the first that has set a limit,
+    unless that is forgotten: before, as the caller of skinv may be another one, and once more after
+    it, so that limits that were set around the call can be taken back.
+    """
+    for library, number in zip(_blas(), counts, strict=True):
+        forget = getattr(library, "clear_controlling_thread", lambda force: None)
+        forget(force=True)
+        library.set_num_threads(number)
+        forget(force=True)
 
 
 def _n_threads() -> int:
     """Return as many threads as BLAS and torch may start."""
-    counts = [library.num_threads for library in _blas().lib_controllers]
+    counts = [library.num_threads for library in _blas()]
     torch = loaded_torch()
     if torch is not None:
         counts.append(torch.get_num_threads())
