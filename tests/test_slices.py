@@ -389,6 +389,7 @@ def test_errors_in_words():
         ("directions of shape", (model, center), {"directions": np.ones((2, 2, 2))}),
         ("not finite", (model, center), {"directions": directions * np.inf}),
         ("its center_", (model, sampler), {"directions": directions}),
+        ("region=None", (model, None), {"directions": directions}),
         (r"radius=\[-1", (model, center), {"directions": directions, "radius": [-1.0]}),
         ("knows no", (model, sampler), {"error": "entries", "radius": 1e-3}),
         ("one hidden layer", (deep, sampler), {}),

@@ -53,7 +53,8 @@ def take_sampler(sampler: Any) -> Place:
     if not hasattr(sampler, "on_infeasible"):
         raise ValueError(
             f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
-            f"expected, or a center with directions=..."
+            f"expected: pass FeasibleRegionSampler(center, radius).fit(), or a matrix, the center "
+            f"of a slice, with directions=..."
         )
     check_sampler(sampler)
     norm, radius, center = sampler.certificate_.norm, sampler.radius_, sampler.center_
@@ -78,6 +79,10 @@ def take_slice(center: Any, directions: Any) -> Place:
         raise ValueError(
             f"Got directions and {center!r}, which has its own: pass its center_ with them, or "
             f"leave them out."
+        )
+    if center is None:
+        raise ValueError(
+            "Got directions and region=None, but a slice has a center: pass this matrix as region."
         )
     whole = is_complex(center) or is_complex(directions)
     center = check_center(center, embed=whole)
