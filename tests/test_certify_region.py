@@ -12,8 +12,9 @@ import types
 import numpy as np
 import pytest
 import torch
+from balls import rational_of, taylor_of
 from exhaustive import exhaustive
-from flint import arb, arb_series, fmpq, fmpq_mat
+from flint import arb, fmpq, fmpq_mat
 from scipy.optimize import linprog, minimize
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -136,10 +137,6 @@ def exact_inverse(A):
     inverse = rational.inv()
     return np.array([[float(inverse[i, j].p) / float(inverse[i, j].q) for j in range(n)]
                      for i in range(n)])  # fmt: skip
-
-
-def rational_of(a):
-    return fmpq(*float(a).as_integer_ratio())
 
 
 def directions(sampler):
@@ -534,16 +531,6 @@ def test_maximum_of_a_quadratic(shape):
 
 
 # Activations.
-
-
-def taylor_of(activation, x, order):
-    """Enclosures of a function and its derivatives up to an order, by power series of balls."""
-    series = arb_series([arb(x) if isinstance(x, float) else x, 1], prec=order + 1)
-    if activation == "silu":
-        values = series / (1 + (-series).exp())
-    else:
-        values = 1 - 2 / (1 + (2 * series).exp())
-    return [values[k] * math.factorial(k) for k in range(order + 1)]
 
 
 @pytest.mark.parametrize("activation", ["silu", "tanh"])
