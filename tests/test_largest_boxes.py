@@ -55,3 +55,17 @@ def test_the_box_of_a_certificate_has_the_scale_that_is_named(mode, family, low,
     exact = exact_ends(low, high, found.scale)
     assert Fraction(found.certificate.lower[0]) <= exact[0]
     assert Fraction(found.certificate.upper[0]) >= exact[1]
+
+
+def test_what_is_no_family_is_said():
+    """What was got, and what to do."""
+    one, two = np.eye(2)[None], np.ones((2, 2, 2))
+    for message, coefficients, exponents in (
+        ("without parameters: pass another", one, None),
+        ("that are not finite, but", two * np.nan, None),
+        (r"exponents of shape \(2,\).*: \(2, n_parameters\)", two, [0, 1]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ParametricFamily(coefficients, exponents)
+    with pytest.raises(ValueError, match="that is not finite from function"):
+        ParametricFamily.from_function(lambda p: np.full((len(p), 2, 2), np.inf), [0], [1])

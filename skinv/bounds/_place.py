@@ -37,15 +37,15 @@ class Place:
     def off(self, radius: Any) -> NDArray[np.float64]:
         """Return by how much entries may be off, as a row."""
         found = np.asarray(real_array(to_host(radius), "radius"), dtype=np.float64)
-        n = self.n
-        if self.is_complex and found.ndim:  # of both parts
-            found = np.tile(found, (2, 2))
+        n = self.n // 2 if self.is_complex else self.n
         if found.shape not in ((), (n, n)) or not (np.isfinite(found) & (found >= 0)).all():
             raise ValueError(
-                f"Got radius={radius!r}, but a finite number, or one for each entry, that is not "
-                f"negative is expected."
+                f"Got radius={radius!r}, but a finite number that is not negative, or one for each "
+                f"entry, an array of shape ({n}, {n}), is expected."
             )
-        return np.broadcast_to(found, (n, n)).ravel()
+        if self.is_complex and found.ndim:  # of both parts
+            found = np.tile(found, (2, 2))
+        return np.broadcast_to(found, self.center.shape).ravel()
 
 
 def take_sampler(sampler: Any) -> Place:

@@ -107,8 +107,8 @@ def certify_region(
         (n, n): a matrix of the region whose error is ``lower``, of complex ones embedded. ``gap``:
         upper/lower − 1. ``n_boxes``: boxes bounded. ``status``: why the search stopped:
         "converged" if `rtol` is reached, else "max_boxes", "max_time", "interrupted", or
-        "rounding", where residuals are as small as their rounding in double precision. The bounds
-        hold in any case.
+        "rounding", where what is left is as small as rounding in double precision. The bounds hold
+        in any case.
 
     Raises
     ------

@@ -142,9 +142,10 @@ def largest_regular_box(
     LargestBox
         A Bunch. ``scale``: what the half-widths of the box were multiplied by in the largest one
         that is proven, 0 if there is none, and at most 1024. ``scale_upper``: with this scale, up
-        to rounding, there is a singular matrix in the box; inf where none is known.
-        ``certificate``: that of the largest box, with its `lower` and `upper`; of the middle for a
-        scale of 0.
+        to rounding, there is a singular matrix in the box; inf where none is known, as of complex
+        families, of which none is ever proven.
+        ``certificate``: that of the largest box, with its `lower` and `upper`, rounded outward; of
+        the middle for a scale of 0.
         ``witness``: parameters next to those of the singular matrix, NaN if none is known.
         ``n_boxes``: in all. ``status``: "converged", "max_boxes", "max_time", "unlimited" for one
         that reaches the scale of 1024 or the largest numbers, or "precision" if the middle itself
