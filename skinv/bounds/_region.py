@@ -188,12 +188,19 @@ def certify_region(
             f"Got a model from {form.origin.size} to {form.constant.size} numbers and a region of "
             f"matrices of {size} entries, but both must be of square matrices of one size."
         )
+    if place.underflows and (error == "residual" or form.reduced is not None):
+        raise ValueError(
+            "Got a region whose half-widths, or axes times the radius, are below 2.3e-308, where "
+            "they lose digits: multiply matrices and radius by a power of two, and fit the model "
+            "to these."
+        )
     off = place.off(radius)
     gap, device = float(real_array(rtol, "rtol")), _place(device)
-    units = _Units.of(place, off)
-    cap, top = math.inf, 0 if error == "residual" else units.top
+    units = _Units.of(place.center)
+    cap = math.inf
     if error == "residual":
         problem: Any = _residuals(form, place, units, off, gap, device, end)
+        top = 0
     else:
         if off.any():
             raise ValueError(
@@ -201,9 +208,9 @@ def certify_region(
                 f"region: leave it out, or take error='residual'."
             )
         if form.reduced is not None:
-            problem = _reduced_entries(form, place, units, gap, device, end)
+            problem, top = _reduced_entries(form, place, units, gap, device, end)
         else:
-            problem = _entries(form, place, units, device)
+            problem, top = _entries(form, place, units, device), units.top
         if place.sampler is not None:
             cap = _closed_form(form, place, units)
     from ._search import Search
@@ -212,15 +219,28 @@ def certify_region(
     search.run(check_random_state(random_state), bool(verbose))
     lower = float(scaled_down(search.proven_lower(), top))
     upper = float(scaled_up(search.upper(), top))
-    witness = place.center.ravel() + search.witness.cpu().numpy() @ place.directions
+    witness = _matrix_at(place, search.witness.cpu().numpy(), units.x)
     return RegionError(
         lower=lower,
         upper=upper,
         gap=upper / lower - 1 if lower > 0 else math.inf if upper > 0 else 0.0,
-        witness=witness.reshape(place.center.shape),
+        witness=witness,
         n_boxes=search.n_boxes,
         status=search.status,
     )
+
+
+@np.errstate(all="ignore")  # of directions that overflow
+def _matrix_at(place: Place, z: NDArray, x: NDArray) -> NDArray[np.float64]:
+    """Return a matrix of a region, added up in units 2^x in which the largest entries are about 1.
+
+    In the caller's, a mode might take what is added for zeros.
+    """
+    center, directions = place.center.ravel(), place.directions
+    largest = np.abs(center) + np.abs(directions).sum(axis=0)
+    x = x - largest_exponent(largest[None], x) if largest.any() else x
+    found = ldexp(center, x) + z @ ldexp(directions, x)
+    return ldexp(found, -x).reshape(place.center.shape)
 
 
 @np.errstate(all="ignore")  # what overflows is not bounded
@@ -241,20 +261,25 @@ def _entries(form: ModelForm, place: Place, units: "_Units", device: Any) -> Any
 @np.errstate(all="ignore")  # what overflows is not bounded
 def _reduced_entries(
     form: ModelForm, place: Place, units: "_Units", rtol: float, device: Any, end: float
-) -> Any:
-    """Return the problem of the largest entry of f(A) − A⁻¹, by residuals."""
+) -> tuple[Any, int]:
+    """Return the problem of the largest entry of f(A) − A⁻¹, and its unit, by residuals."""
     from ._slice_entries import EntriesProblem
 
-    return EntriesProblem(
-        form.in_units(-units.x, -units.y),
-        ldexp(place.center.ravel(), units.x),
-        ldexp(place.directions, units.x),
+    largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0)
+    one = -largest_exponent(largest[None], units.x)
+    x, y = units.x + one, units.y - one
+    top = int((-y).max())
+    problem = EntriesProblem(
+        form.in_units(-x, -y),
+        ldexp(place.center.ravel(), x),
+        ldexp(place.directions, x),
         place.norm,
         device,
-        np.ldexp(1.0, -units.y - units.top),
+        np.ldexp(1.0, -y - top),
         rtol,
         end,
     )
+    return problem, top
 
 
 @np.errstate(all="ignore")  # what overflows is not bounded
@@ -267,20 +292,23 @@ def _residuals(
     device: Any,
     end: float,
 ) -> Any:
-    """Return the problem of the residual.
+    """Return the problem of the residual, of matrices whose entries are at most about 1.
 
     With Â = D₁AD₂, I − Âf̂(Â) = D₁(I − A f(A))D₁⁻¹.
     """
     from ._slice import SliceProblem
 
+    largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0) + off
+    one = -largest_exponent(largest[None], units.x)
+    x, y = units.x + one, units.y - one
     return SliceProblem(
-        form.in_units(-units.x, -units.y),
-        ldexp(place.center.ravel(), units.x),
-        ldexp(place.directions, units.x),
+        form.in_units(-x, -y),
+        ldexp(place.center.ravel(), x),
+        ldexp(place.directions, x),
         place.norm,
         device,
         (units.r - units.r[:, None]).ravel(),
-        ldexp(off, units.x),
+        ldexp(off, x),
         rtol,
         end,
     )
@@ -320,31 +348,22 @@ class _Units:
 
     r: NDArray  # of rows and columns
     c: NDArray
-    one: int  # of all entries besides, so that the largest are about 1
     x: NDArray  # of the entries of matrices, and of inverses
     y: NDArray
+    top: int  # errors are bounded in 2^top
 
     @classmethod
-    def of(cls, place: Place, off: NDArray) -> "_Units":
+    def of(cls, center: NDArray) -> "_Units":
         """Return those that bring rows and columns to one size, if they are of very different ones.
 
         Errors are bounded in the caller's units, weighted.
         """
-        center = place.center
         r, c = np.zeros((2, len(center)), dtype=np.int64)
         if bool(are_mixed(center[None])[0]):
             r, c = common_units(center)
         x, y = entry_exponents(r, c)
         r, c = (0 * r, 0 * c) if not x.any() else (r, c)
-        with np.errstate(all="ignore"):
-            largest = np.abs(center).ravel() + np.abs(place.directions).sum(axis=0) + off
-            one = -largest_exponent(largest[None], x) if largest.any() else 0
-        return cls(r, c, one, x + one, y - one)
-
-    @property
-    def top(self) -> int:
-        """Errors of entries are bounded in 2^top."""
-        return int((-self.y).max())
+        return cls(r, c, x, y, int((-y).max()))
 
 
 def _closed_form(form: ModelForm, place: Place, units: _Units) -> float:
@@ -356,19 +375,18 @@ def _closed_form(form: ModelForm, place: Place, units: _Units) -> float:
         return math.inf
     sampler, directions, center, n = place.sampler, place.directions, place.center, place.n
     point, inverse, order = form.taylor
-    x, y = (units.x - units.one).reshape(n, n), (units.y + units.one).reshape(n, n)
-    apart = np.ldexp(np.abs(center - point), x)
-    if apart.max() > _NEAR * np.ldexp(np.abs(center), x).max():
+    apart = np.ldexp(np.abs(center - point), units.x.reshape(n, n))
+    if apart.max() > _NEAR * np.ldexp(np.abs(center), units.x.reshape(n, n)).max():
         return math.inf
     axes, norm = getattr(sampler, "axes_", None), sampler.certificate_.norm
     up, least = 1 + 8 * (n + 2) * EPS, 8 * n * TINY
     with np.errstate(over="ignore", invalid="ignore"):
         closed = taylor_bound(center, sampler.radius_, order, norm, axes=axes).max_error
         exact = scaled(center, np.zeros(()), None, scaling=(units.r, units.c))
-        known = np.ldexp(inverse, y + exact.unit)
+        known = np.ldexp(inverse, units.y.reshape(n, n) + exact.unit)
         off = (np.abs(known - exact.center.B) + exact.center.error) * up + least
         reach = np.abs(directions).sum(axis=0) * (1 + len(directions) * EPS)
-        reach = np.ldexp(reach.reshape(n, n), x - exact.unit) + TINY
+        reach = np.ldexp(reach, units.x - exact.unit).reshape(n, n) + TINY
         apart = np.ldexp(apart, -exact.unit) * up + TINY
         B = (np.abs(known) + off) * up
         size, lost = B, off
@@ -376,6 +394,6 @@ def _closed_form(form: ModelForm, place: Place, units: _Units) -> float:
             turned = off @ reach @ size + B @ (reach @ lost + apart @ size)
             lost = off + turned * up**3 + least
             size = (B + B @ (reach + apart) @ size) * up**3 + least
-        lost = scaled_up(lost * up, -y - exact.unit).max()
+        lost = scaled_up(lost * up, -units.y.reshape(n, n) - exact.unit).max()
         total = float(scaled_up((closed + lost) * up + TINY, -units.top))
     return total if total == total else math.inf
