@@ -272,7 +272,7 @@ def a_slice(rng, kind):
     directions = rng.standard_normal((k, n, n)) * 10.0 ** -rng.uniform(0.3, 4) / k
     if kind != "network":
         own = rng.choice([0, 0, 0, 1]) * rng.randint(-20, 21, (2, n))
-        unit = np.ldexp(1.0, np.add.outer(*own) + rng.choice([0, 0, 0, 40, -40, 300, -300, 900]))
+        unit = np.ldexp(1.0, np.add.outer(*own) + rng.choice(UNITS))
         center, directions = center * unit, directions * unit
         if kind in ("series", "polynomial") and rng.randint(8) == 0:
             center, directions = center + 0.5j * center.T, directions + 0.5j * directions[:, ::-1]
@@ -362,6 +362,7 @@ def attack_slices(score, rng, m):
                 bad["the witness errs by less"] = error_at(form, *here, error) < least
         away, reach = np.abs(found.witness - center), np.abs(directions).sum(axis=0)
         room = 4 * np.finfo(float).eps * (np.abs(center) + reach)
+        room = room + (mode == "flush") * np.finfo(float).tiny  # of what is flushed to zero
         bad["the witness is outside"] = (away > reach + room).any()
         for what in (what for what, wrong in bad.items() if wrong):
             data = {"model": repr(model), "center": center, "directions": directions}
