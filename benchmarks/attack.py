@@ -2,10 +2,10 @@
 
 Bounds of inverses and of solutions, from hostile matrices, regressors, families, memory layouts and
 floating-point modes; those of distances, regions and series (attack_regions.py, and of rectangular
-matrices attack_rectangular.py), of models and failures (attack_failures.py); certificates of
-networks (attack_modules.py). Every finite bound is
-compared with the exact error, in integers made of the bits of what was given. Bounds of entries and
-of single matrices in units of their own: attack_units.py.
+matrices attack_rectangular.py), of families of parameters and slices (attack_families.py), of
+models and failures (attack_failures.py); certificates of networks (attack_modules.py). Every finite
+bound is compared with the exact error, in integers made of the bits of what was given. Bounds of
+entries and of single matrices in units of their own: attack_units.py.
 
 Modes: subnormal numbers as they are ("gradual"), or flushed to zero during the call ("flush");
 "converted" where float32 numbers are to be widened on the way in then, as those of lists, of data
@@ -23,6 +23,7 @@ import time
 import warnings
 
 import attack_failures
+import attack_families
 import attack_modules
 import attack_rectangular
 import attack_regions
@@ -328,6 +329,7 @@ ATTACKS = {
     **attack_regions.ATTACKS,
     **attack_rectangular.ATTACKS,
     **attack_failures.ATTACKS,
+    **attack_families.ATTACKS,
     **attack_modules.ATTACKS,
 }
 

@@ -5,8 +5,8 @@ ones claim nothing. From order 16 on, where that is slow, the rest of the matric
 unimodular ones, whose inverses are known exactly.
 
 Then the families of attack.py: hostile regressors, pipelines and functions, solutions, regions,
-certificates and modules, of all magnitudes and in both floating-point modes, and entries of real
-and complex matrices in units up to 1e±200 apart, against exact numbers.
+parameters, slices, certificates and modules, of all magnitudes and in both floating-point modes,
+and entries of real and complex matrices in units up to 1e±200 apart, against exact numbers.
 
 python benchmarks/violations.py [matrices per order and dtype] [--quick]
 """

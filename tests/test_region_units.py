@@ -250,3 +250,27 @@ def test_residuals_of_numbers_that_are_flushed_to_zero():
     size = sum(Fraction(int(x.p), int(x.q)) ** 2 for x in R.entries())
     assert size > 9
     assert size <= Fraction(found.upper) ** 2
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_regions_of_numbers_that_are_flushed_to_zero(flush):
+    """(r/c)³ is the residual of the second order; what loses digits on the way is refused."""
+    c, r = 1.7e-307, 4.1e-310
+    series, region = (
+        LinearInverseApprox([[c]], order=2).fit(),
+        FeasibleRegionSampler([[c]], r).fit(),
+    )
+    center = np.array([[c, 0.1 * c], [0.1 * c, c]])
+    thin = FeasibleRegionSampler(center, r, norm="l2", structure="symmetric").fit()
+    torch.set_flush_denormal(flush)
+    try:
+        found = certify_region(series, region, error="residual")
+        with pytest.raises(ValueError, match="power of two"):
+            certify_region(LinearInverseApprox(center).fit(), thin, error="residual")
+    finally:
+        torch.set_flush_denormal(False)
+    share = Fraction(r) / Fraction(c)
+    assert Fraction(found.lower) <= share**3 <= Fraction(found.upper)
+    assert found.upper < 1.001 * found.lower
+    moved = abs(Fraction(found.witness[0, 0]) / Fraction(c) - 1)
+    assert Fraction(found.lower) <= moved**3 <= share**3

@@ -11,9 +11,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from flint import arb, arb_mat, ctx, fmpq, fmpq_poly
+from balls import at, matrix, outputs, residual, row, taylor_of
+from flint import arb, ctx
 from sklearn.frozen import FrozenEstimator
-from test_certify_region import rational_of, taylor_of
 
 from skinv import (
     FeasibleRegionSampler,
@@ -50,101 +50,6 @@ def points(k, seed, count=12):
     rng = np.random.default_rng(seed)
     corners = np.array(list(itertools.product((-1.0, 1.0), repeat=k)))
     return np.vstack((corners, rng.integers(-64, 65, (count, k)) / 64))
-
-
-def at(center, directions, z):
-    """The matrix of a point, in rational numbers."""
-    n = len(center)
-    weights = [rational_of(w) for w in z]
-    parts = [[rational_of(v) for v in D.ravel()] for D in directions]
-    entries = [
-        rational_of(a) + sum((w * p[i] for w, p in zip(weights, parts, strict=True)), fmpq(0))
-        for i, a in enumerate(center.ravel())
-    ]
-    return row(entries), arb_mat(n, n, entries)
-
-
-def row(values):
-    """A row of balls, of floats that are taken exactly or of rational numbers."""
-    values = [v if isinstance(v, fmpq | arb) else rational_of(v) for v in np.ravel(values)]
-    return arb_mat(1, len(values), values)
-
-
-def matrix(values):
-    values = np.atleast_2d(values)
-    return arb_mat(*values.shape, [rational_of(v) for v in values.ravel()])
-
-
-def activation_of(name, y):
-    return y.max(arb(0)) if name == "relu" else taylor_of(name, y, 0)[0]
-
-
-def perceptron(layers, activation, h):
-    for W, b in layers[:-1]:
-        y = h * matrix(W).transpose() + row(b)
-        h = arb_mat(1, y.ncols(), [activation_of(activation, v) for v in y.entries()])
-    W, b = layers[-1]
-    return h * matrix(W).transpose() + row(b)
-
-
-def outputs(form, a):
-    """The model at a row, by its definition."""
-    value = row(form.constant)
-    if form.linear is not None:
-        value += (a - row(form.origin)) * matrix(form.linear)
-    if form.layers:
-        scaled = a - row(form.x_mean)
-        scale = [rational_of(s) for s in form.x_scale]
-        scaled = [v / s for v, s in zip(scaled.entries(), scale, strict=True)]
-        value += perceptron(form.layers, form.activation, row(scaled))
-    if form.reduced is not None:
-        value += reduced_outputs(form.reduced, a)
-    if form.taylor is not None:
-        point, inverse, order = form.taylor
-        n = len(point)
-        B, E = matrix(inverse), arb_mat(n, n, a.entries()) - matrix(point)
-        X = B
-        for _ in range(order):
-            X = B - B * (E * X)
-        value += row(X.entries())
-    return value
-
-
-def reduced_outputs(form, a):
-    z = (a - row(form.origin)) * matrix(form.projection)
-    used = row(form.constant)
-    terms = []
-    for name in form.terms.names:
-        term = arb(1)
-        for i in set(name):
-            term *= polynomial(fmpq_poly.legendre_p(name.count(i)), z[0, i])
-        terms.append(term)
-    few = None
-    if terms:
-        few = row(terms) * matrix(form.coef)
-    if form.layers:
-        inputs = form.layers[0][0].shape[1]
-        more = perceptron(form.layers, form.activation, row(z.entries()[:inputs]))
-        few = more if few is None else few + more
-    if few is None:
-        return used
-    return used + (few if form.basis is None else few * matrix(form.basis))
-
-
-def polynomial(p, x):
-    value = arb(0)
-    for c in reversed(p.coeffs()):
-        value = value * x + c
-    return value
-
-
-def residual(form, a, A):
-    """Ball of ‖I − A f(A)‖ in the Frobenius norm."""
-    n = A.nrows()
-    R = arb_mat(n, n, [int(i == j) for i in range(n) for j in range(n)]) - A * arb_mat(
-        n, n, outputs(form, a).entries()
-    )
-    return sum((v * v for v in R.entries()), arb(0)).sqrt()
 
 
 def check(model, center, directions, found, seed=0, inside=None):
@@ -280,7 +185,7 @@ def test_what_lies_off_the_slice(model):
     form, rng = model._model_form(), np.random.default_rng(0)
     for z in points(2, 0):
         off = radius * rng.choice([-1.0, 1.0], (3, 3))
-        assert not residual(form, *at(center + off, directions, z)) > arb(found.upper)
+        assert not residual(form, *at(center, directions, z, off)) > arb(found.upper)
 
 
 @pytest.mark.parametrize("power", [-300, -3, 200])
@@ -389,6 +294,7 @@ def test_errors_in_words():
         ("directions of shape", (model, center), {"directions": np.ones((2, 2, 2))}),
         ("not finite", (model, center), {"directions": directions * np.inf}),
         ("its center_", (model, sampler), {"directions": directions}),
+        ("region=None", (model, None), {"directions": directions}),
         (r"radius=\[-1", (model, center), {"directions": directions, "radius": [-1.0]}),
         ("knows no", (model, sampler), {"error": "entries", "radius": 1e-3}),
         ("one hidden layer", (deep, sampler), {}),

@@ -360,3 +360,17 @@ def test_filters_that_feed_back():
         ours, exact = step(ours, certified), step(exact, np.linalg.inv)
     assert model.n_moves_ >= 2
     np.testing.assert_allclose(ours, exact, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("model", [LinearInverseApprox(), PolynomialInverseApprox()], ids=str)
+def test_parameters_set_between_blocks_are_validated(model):
+    """Once for each change, and whatever a copy or a file carries along."""
+    block = np.eye(2) + np.linspace(0, 0.1, 20)[:, None, None] * np.ones((2, 2))
+    model = clone(model).partial_fit(block).partial_fit(block)
+    for again in (model, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        again.set_params(max_share=-1.0)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="max_share"):
+                again.partial_fit(block)
+        again.set_params(max_share=0.5).partial_fit(block)
+    assert "_valid" not in pickle.loads(pickle.dumps(model)).__dict__

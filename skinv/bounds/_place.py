@@ -10,6 +10,7 @@ from .._arrays.conversion import as_array, is_complex, real_array, to_host
 from .._arrays.embedding import embed_complex
 from .._linalg.inverses import check_center
 from ..geometry._drawing import check_sampler
+from ..geometry._rounding import TINY
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Place:
     sampler: Any = None
     is_complex: bool = False
     is_symmetric: bool = False
+    underflows: bool = False  # some directions are off by up to the smallest normal number
 
     @property
     def n(self) -> int:
@@ -37,15 +39,15 @@ class Place:
     def off(self, radius: Any) -> NDArray[np.float64]:
         """Return by how much entries may be off, as a row."""
         found = np.asarray(real_array(to_host(radius), "radius"), dtype=np.float64)
-        n = self.n
-        if self.is_complex and found.ndim:  # of both parts
-            found = np.tile(found, (2, 2))
+        n = self.n // 2 if self.is_complex else self.n
         if found.shape not in ((), (n, n)) or not (np.isfinite(found) & (found >= 0)).all():
             raise ValueError(
-                f"Got radius={radius!r}, but a finite number, or one for each entry, that is not "
-                f"negative is expected."
+                f"Got radius={radius!r}, but a finite number that is not negative, or one for each "
+                f"entry, an array of shape ({n}, {n}), is expected."
             )
-        return np.broadcast_to(found, (n, n)).ravel()
+        if self.is_complex and found.ndim:  # of both parts
+            found = np.tile(found, (2, 2))
+        return np.broadcast_to(found, self.center.shape).ravel()
 
 
 def take_sampler(sampler: Any) -> Place:
@@ -53,23 +55,35 @@ def take_sampler(sampler: Any) -> Place:
     if not hasattr(sampler, "on_infeasible"):
         raise ValueError(
             f"Got a {type(sampler).__name__} as the region, but a fitted FeasibleRegionSampler is "
-            f"expected, or a center with directions=..."
+            f"expected: pass FeasibleRegionSampler(center, radius).fit(), or a matrix, the center "
+            f"of a slice, with directions=..."
         )
     check_sampler(sampler)
     norm, radius, center = sampler.certificate_.norm, sampler.radius_, sampler.center_
     structure = sampler._structure
+    underflows = False
     if norm == "mahalanobis":
         norm, directions = "l2", sampler.axes_ * radius
+        underflows = _is_there(sampler.axes_) & (np.abs(directions) < TINY)
     else:
         widths = np.broadcast_to(np.asarray(radius, dtype=np.float64), center.shape).ravel()
         if structure is None:
-            directions = np.diag(widths)[widths > 0]
+            directions = np.diag(widths)[_is_there(widths)]
         else:  # a free number that stands at m entries adds m|p|^q to the q-th power of the norm
-            widths = widths[structure.first] / structure.multiplicity**sampler._region.share
-            directions = structure.unpack(np.diag(widths))[widths > 0]
-    kinds = () if structure is None else (structure.is_complex, structure.is_symmetric)
+            given = widths[structure.first]
+            widths = given / structure.multiplicity**sampler._region.share
+            directions = structure.unpack(np.diag(widths))[_is_there(given)]
+            underflows = _is_there(given) & (widths < TINY)
+    kinds = (False, False)
+    if structure is not None:
+        kinds = structure.is_complex, structure.is_symmetric
     directions = directions if len(directions) else np.zeros((1, center.size))
-    return Place(center, directions, norm, sampler, *kinds)
+    return Place(center, directions, norm, sampler, *kinds, bool(np.any(underflows)))
+
+
+def _is_there(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which numbers are not zero, also in modes that read subnormal ones as zeros."""
+    return np.ascontiguousarray(values).view(np.int64) << 1 != 0
 
 
 def take_slice(center: Any, directions: Any) -> Place:
@@ -78,6 +92,10 @@ def take_slice(center: Any, directions: Any) -> Place:
         raise ValueError(
             f"Got directions and {center!r}, which has its own: pass its center_ with them, or "
             f"leave them out."
+        )
+    if center is None:
+        raise ValueError(
+            "Got directions and region=None, but a slice has a center: pass this matrix as region."
         )
     whole = is_complex(center) or is_complex(directions)
     center = check_center(center, embed=whole)

@@ -143,6 +143,10 @@ class Problem(Reach):
         self.second = numbers <= _LARGEST
         numbers = max(numbers if self.second else self.d * self.n * self.n, widest * self.n**2)
         self._step = max(1, _PIECE // numbers)
+        # A matrix alone is bounded by its error and rounding, which is what may be left of others.
+        here = tensor(np.zeros((1, self.d)))
+        left = float(self._bound(here, here)[0]) - float(self.errors(here).abs().max())
+        self.noise = 2 * left if 0 < left < math.inf else 0.0
 
     @property
     def tick(self) -> Callable[[], None]:

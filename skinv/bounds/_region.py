@@ -107,8 +107,8 @@ def certify_region(
         (n, n): a matrix of the region whose error is ``lower``, of complex ones embedded. ``gap``:
         upper/lower − 1. ``n_boxes``: boxes bounded. ``status``: why the search stopped:
         "converged" if `rtol` is reached, else "max_boxes", "max_time", "interrupted", or
-        "rounding", where residuals are as small as their rounding in double precision. The bounds
-        hold in any case.
+        "rounding", where what is left is as small as rounding in double precision. The bounds hold
+        in any case.
 
     Raises
     ------
@@ -188,6 +188,12 @@ def certify_region(
             f"Got a model from {form.origin.size} to {form.constant.size} numbers and a region of "
             f"matrices of {size} entries, but both must be of square matrices of one size."
         )
+    if place.underflows and (error == "residual" or form.reduced is not None):
+        raise ValueError(
+            "Got a region whose half-widths, or axes times the radius, are below 2.3e-308, where "
+            "they lose digits: multiply matrices and radius by a power of two, and fit the model "
+            "to these."
+        )
     off = place.off(radius)
     gap, device = float(real_array(rtol, "rtol")), _place(device)
     units = _Units.of(place.center)
@@ -213,15 +219,28 @@ def certify_region(
     search.run(check_random_state(random_state), bool(verbose))
     lower = float(scaled_down(search.proven_lower(), top))
     upper = float(scaled_up(search.upper(), top))
-    witness = place.center.ravel() + search.witness.cpu().numpy() @ place.directions
+    witness = _matrix_at(place, search.witness.cpu().numpy(), units.x)
     return RegionError(
         lower=lower,
         upper=upper,
         gap=upper / lower - 1 if lower > 0 else math.inf if upper > 0 else 0.0,
-        witness=witness.reshape(place.center.shape),
+        witness=witness,
         n_boxes=search.n_boxes,
         status=search.status,
     )
+
+
+@np.errstate(all="ignore")  # of directions that overflow
+def _matrix_at(place: Place, z: NDArray, x: NDArray) -> NDArray[np.float64]:
+    """Return a matrix of a region, added up in units 2^x in which the largest entries are about 1.
+
+    In the caller's, a mode might take what is added for zeros.
+    """
+    center, directions = place.center.ravel(), place.directions
+    largest = np.abs(center) + np.abs(directions).sum(axis=0)
+    x = x - largest_exponent(largest[None], x) if largest.any() else x
+    found = ldexp(center, x) + z @ ldexp(directions, x)
+    return ldexp(found, -x).reshape(place.center.shape)
 
 
 @np.errstate(all="ignore")  # what overflows is not bounded

@@ -1,14 +1,22 @@
-"""Proof that no convex combination of some matrices is singular.
+"""How far all mixtures of some matrices are from singular, and signs of determinants.
 
-If a matrix T makes the symmetric part of T·A_β at least μ > 0 for all A_β, then xᵀTAx >= μ|x|² for
-all their convex combinations A, which so are regular, with σ_min(A) >= μ/‖T‖₂. The polar factor T =
-Uᵀ, C = UH, of a matrix C of them loses nothing at C itself: there μ = σ_min(C) and ‖T‖₂ = 1. For
-symmetric positive definite C it is I, and the proof that of Hertz (1992, "The extreme eigenvalues
-and stability of real symmetric interval matrices") at the corners of a box. With Uᵀ = H(UH)⁻¹ it is
-a common Lyapunov function for all C⁻¹A_β. T is linear in these conditions, xᵀTAx = ⟨T, x(Ax)ᵀ⟩, so
-where Uᵀ fails it is corrected by multiples of x(Ax)ᵀ for what it fails at, as in the relaxation
-method for linear inequalities (Agmon 1954; for Lyapunov functions Liberzon and Tempo 2004, "Common
-Lyapunov functions and gradient algorithms").
+A mixture, or convex combination, of matrices A_β is Σ_β w_β A_β with weights w_β >= 0 that sum to
+one. One matrix T proves that none is singular: if xᵀ(T A_β)x >= μ|x|² for all x and all β, that is
+if the symmetric part of each T A_β has no eigenvalue below μ > 0, this is so for all mixtures A,
+too, and σ_min(A) >= μ/‖T‖₂. :func:`common_factor` looks for a T, :func:`accretivity` proves μ, and
+:func:`norm_above` bounds ‖T‖₂.
+
+The first T to try is Uᵀ, of a mixture C = UH with U orthogonal and H symmetric, positive definite.
+It loses nothing at C itself, where μ = σ_min(C) and ‖T‖₂ = 1. If C is symmetric positive definite
+it is I, and the proof that of Hertz (1992, "The extreme eigenvalues and stability of real symmetric
+interval matrices") at the corners of a box; as Uᵀ = HC⁻¹, H is a common Lyapunov function of all
+C⁻¹A_β. If Uᵀ is no proof it is changed step by step: xᵀTAx = ⟨T, x(Ax)ᵀ⟩ is linear in T, so that
+a multiple of x(Ax)ᵀ is added for the x and the A that are farthest from what is asked, as in the
+relaxation method for linear inequalities (Agmon 1954; for Lyapunov functions Liberzon and Tempo
+2004, "Common Lyapunov functions and gradient algorithms").
+
+That a matrix *is* singular is known between two with determinants of different signs
+(:func:`determinant_sign`).
 """
 
 import numpy as np

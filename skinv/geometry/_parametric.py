@@ -78,10 +78,16 @@ class ParametricFamily:
         origin: ArrayLike | None = None,
     ):
         C = exact_numbers(coefficients, "coefficients")
-        if C.ndim != 3 or C.shape[1] != C.shape[2] or 0 in C.shape or not np.isfinite(C).all():
+        finite = bool(np.isfinite(C).all())
+        if C.ndim != 3 or C.shape[1] != C.shape[2] or 0 in C.shape or not finite:
             raise ValueError(
-                f"Got coefficients of shape {C.shape}, but a stack of finite square matrices is "
-                f"expected: (m, n, n)."
+                f"Got coefficients of shape {C.shape}{'' if finite else ' that are not finite'}, "
+                f"but a stack of finite square matrices is expected: (m, n, n)."
+            )
+        if exponents is None and len(C) == 1:
+            raise ValueError(
+                "Got one coefficient, of a family without parameters: pass another matrix for each "
+                "parameter, or exponents."
             )
         affine = np.eye(len(C), dtype=np.int64)[:, 1:]
         powers = affine if exponents is None else real_array(exponents, "exponents")
@@ -96,7 +102,7 @@ class ParametricFamily:
             raise ValueError(
                 f"Got exponents of shape {powers.shape}, but a row of whole numbers from 0 to "
                 f"{_MOST_DEGREES}, one for each parameter, is expected for each of {len(C)} "
-                f"coefficients; an affine family has one more of these than parameters."
+                f"coefficients: ({len(C)}, n_parameters)."
             )
         self.coefficients = C.copy()
         self.exponents = powers.astype(np.int64)
@@ -266,10 +272,12 @@ def _values(function: Callable, P: NDArray) -> NDArray:
     except ValueError as error:
         raise ValueError(f"Got no stack of matrices from function: {error}") from error
     numbers = np.asarray(to_host(taken.numbers))
-    if numbers.ndim < 2 or len(numbers) != len(P) or not np.isfinite(numbers).all():
+    finite = bool(np.isfinite(numbers).all())
+    if numbers.ndim < 2 or len(numbers) != len(P) or not finite:
         raise ValueError(
-            f"Got an array of shape {numbers.shape} from function for {len(P)} rows of parameters, "
-            f"but one finite square matrix each is expected: (n_samples, n, n)."
+            f"Got an array of shape {numbers.shape}{'' if finite else ' that is not finite'} from "
+            f"function for {len(P)} rows of parameters, but one finite square matrix each is "
+            f"expected: (n_samples, n, n)."
         )
     stack = numbers if taken.is_complex else as_stack(numbers)
     return stack.astype(np.complex128 if taken.is_complex else np.float64)

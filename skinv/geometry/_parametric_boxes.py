@@ -13,6 +13,7 @@ from .._arrays.conversion import real_array
 from .._arrays.results import FamilyCertificate, LargestBox
 from ._branching import Search
 from ._parametric import ParametricFamily, check_box
+from ._rounding import scaled_ends
 from ._views import ScaledFamily
 
 _Ends = tuple[NDArray, NDArray]
@@ -141,9 +142,10 @@ def largest_regular_box(
     LargestBox
         A Bunch. ``scale``: what the half-widths of the box were multiplied by in the largest one
         that is proven, 0 if there is none, and at most 1024. ``scale_upper``: with this scale, up
-        to rounding, there is a singular matrix in the box; inf where none is known.
-        ``certificate``: that of the largest box, with its `lower` and `upper`; of the middle for a
-        scale of 0.
+        to rounding, there is a singular matrix in the box; inf where none is known, as of complex
+        families, of which none is ever proven.
+        ``certificate``: that of the largest box, with its `lower` and `upper`, rounded outward; of
+        the middle for a scale of 0.
         ``witness``: parameters next to those of the singular matrix, NaN if none is known.
         ``n_boxes``: in all. ``status``: "converged", "max_boxes", "max_time", "unlimited" for one
         that reaches the scale of 1024 or the largest numbers, or "precision" if the middle itself
@@ -168,65 +170,81 @@ def largest_regular_box(
     (1.7734, 1.7913, array([1.7913]))
     """
     validate_parameter_constraints(_OF_LARGEST, locals(), "largest_regular_box")
-    low, high = _checked(family, lower, upper)
-    middle, half = low / 2 + high / 2, high / 2 - low / 2
-    most = _LARGEST
-    with np.errstate(over="ignore"):
-        while not np.isfinite(np.abs(middle) + most * half).all():
-            most /= 2
-    end, share = _end(max_time), 1 - float(rtol)
-    known, failed, singular, n_boxes = 0.0, math.inf, math.inf, 0
-    witness = np.full(len(low), np.nan)
+    ends = _checked(family, lower, upper)
+    return _Growth(family, ends, float(rtol), int(max_boxes), _end(max_time)).run()
 
-    def tried(scale: float, limit: int) -> tuple[_Ends, Search, str]:
-        nonlocal singular, witness, n_boxes
-        ends = (low, high) if scale == 1 else (middle - scale * half, middle + scale * half)
-        now = time.monotonic()  # of what time is left, no proof takes more than a third
-        search, why = _searched(family, ends, 1.0, limit, now + max(end - now, 0) / 3)
-        n_boxes += search.n_boxes
-        if search.bracket is not None and search.reach() * scale < singular:
-            singular = search.reach() * scale
-            witness = search.family.parameters(search.bracket.mean(axis=0))
-        return ends, search, why
 
-    ends, search, why = tried(0.0, 1)
-    best, status, scale = _certificate(family, ends, search, why), "precision", 1.0
-    while best.is_certified and singular == math.inf and scale < most:  # a look from afar
-        if time.monotonic() >= end:
-            break
-        scale *= 2
-        tried(scale, 1)
-    scale = 1.0 if singular == math.inf else share * singular
-    while best.is_certified:
-        ends, search, why = tried(scale, max_boxes)
-        if search.is_regular:
-            known, best = scale, _certificate(family, ends, search, why)
-        else:
-            failed = scale
-        least = min(failed, singular)
-        if known >= share * least or least < _SMALLEST:
-            status = "converged" if least == singular else "max_boxes"
-        elif known >= most:
-            status = "unlimited"
-        elif time.monotonic() >= end:
-            status = "max_time"
-        else:
-            if not search.is_regular and least == singular:
-                scale = share * singular
-            elif least == math.inf:
-                scale = 2 * scale
-            else:
-                scale = math.sqrt(known * least) if known else 0.5 * least
-            continue
-        break
-    return LargestBox(
-        scale=known,
-        scale_upper=singular,
-        certificate=best,
-        witness=witness,
-        n_boxes=n_boxes,
-        status=status,
-    )
+class _Growth:
+    """A box that grows about its middle: which scales are proven, and which are not.
+
+    Scales are what half-widths are multiplied by. Boxes up to `known` are regular, those from
+    `singular` on are not, and at `failed` a proof came to nothing.
+    """
+
+    def __init__(
+        self, family: ParametricFamily, ends: _Ends, rtol: float, max_boxes: int, end: float
+    ):
+        self.family, self.ends, self.share = family, ends, 1 - rtol
+        self.max_boxes, self.end, self.n_boxes = max_boxes, end, 0
+        self.known, self.failed, self.singular = 0.0, math.inf, math.inf
+        self.witness = np.full(len(ends[0]), np.nan)
+        self.most = _LARGEST
+        while not np.isfinite(scaled_ends(*ends, self.most)).all():
+            self.most /= 2
+
+    def run(self) -> LargestBox:
+        """Return what is found of the largest box."""
+        best, status = self.proof(0.0, 1), "precision"
+        if best.is_certified:
+            scale: float | None = self.first_scale()
+            while scale is not None:
+                found = self.proof(scale, self.max_boxes)
+                if found.is_certified:
+                    self.known, best = scale, found
+                else:
+                    self.failed = scale
+                status, scale = self.next_scale(found.is_certified)
+        return LargestBox(
+            scale=self.known,
+            scale_upper=self.singular,
+            certificate=best,
+            witness=self.witness,
+            n_boxes=self.n_boxes,
+            status=status,
+        )
+
+    def proof(self, scale: float, max_boxes: int) -> FamilyCertificate:
+        """Try to prove a box, in no more than a third of the time that is left."""
+        ends, now = scaled_ends(*self.ends, scale), time.monotonic()
+        search, why = _searched(self.family, ends, 1.0, max_boxes, now + max(self.end - now, 0) / 3)
+        self.n_boxes += search.n_boxes
+        if search.bracket is not None and search.reach() * scale < self.singular:
+            self.singular = search.reach() * scale
+            self.witness = search.family.parameters(search.bracket.mean(axis=0))
+        return _certificate(self.family, ends, search, why)
+
+    def first_scale(self) -> float:
+        """Return the scale to begin with, after a look from afar for singular matrices."""
+        scale = 1.0
+        while self.singular == math.inf and scale < self.most and time.monotonic() < self.end:
+            scale *= 2
+            self.proof(scale, 1)
+        return 1.0 if self.singular == math.inf else self.share * self.singular
+
+    def next_scale(self, is_certified: bool) -> tuple[str, float | None]:
+        """Return why the growth ends and None, or the scale to try after one was proven, or not."""
+        least = min(self.failed, self.singular)
+        if self.known >= self.share * least or least < _SMALLEST:
+            return "converged" if least == self.singular else "max_boxes", None
+        if self.known >= self.most:
+            return "unlimited", None
+        if time.monotonic() >= self.end:
+            return "max_time", None
+        if least == math.inf:
+            return "", 2 * self.known
+        if not is_certified and least == self.singular:  # which that proof has found
+            return "", self.share * least
+        return "", math.sqrt(self.known * least) if self.known else 0.5 * least
 
 
 def _searched(

@@ -80,6 +80,33 @@ def whole_numbers(values: NDArray[np.float64]) -> list[int]:
     return [m << s if s >= 0 else m >> -s for m, s in zip(whole, shift, strict=True)]
 
 
+def scaled_ends(
+    low: NDArray[np.float64], high: NDArray[np.float64], scale: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of a box whose half-widths are multiplied by a scale, rounded outward.
+
+    They are ((t + s) low + (t − s) high) / 2t for scale = s/t, and the other way round, in
+    integers. With a scale of 1 it is the box itself; past the largest numbers ends are infinite.
+    """
+    s, t = float(scale).as_integer_ratio()
+    pairs = list(zip(whole_numbers(low), whole_numbers(high), strict=True))
+    lower = [((t + s) * a + (t - s) * b) // (2 * t) for a, b in pairs]
+    upper = [-(-((t + s) * b + (t - s) * a) // (2 * t)) for a, b in pairs]
+    return _numbers_of(lower, -1), _numbers_of(upper, 1)
+
+
+def _numbers_of(whole: list[int], direction: int) -> NDArray[np.float64]:
+    """Return multiples of 2⁻¹⁰⁷⁴ as numbers, rounded up (1) or down (−1), by their bits."""
+    found = []
+    for value in whole:
+        size = abs(value)
+        drop = max(size.bit_length() - 53, 0)
+        kept = -(-size >> drop) if value * direction > 0 else size >> drop
+        bits = min((drop << 52) + kept, 2047 << 52)  # the latter is inf
+        found.append(bits | (value < 0) << 63)
+    return np.array(found, dtype=np.uint64).view(np.float64)
+
+
 def scaled_up(values: Any, exponent: Any) -> NDArray[np.float64]:
     """Return numbers times 2^exponent, not below it: inf past the largest."""
     mantissa, power = _split(np.asarray(values, dtype=np.float64))

@@ -1,4 +1,13 @@
-"""Families of matrices over boxes of parameters, in units in which nothing over- or underflows."""
+"""A family of matrices and a box of its parameters, as the numbers that proofs are computed with.
+
+:class:`ScaledFamily` is the family with parameters counted from its origin and divided by powers of
+two, so that the largest of the box are about 1, and with complex matrices embedded as real ones. A
+:class:`View` of it has rows and columns multiplied by powers of two besides, and matrices divided
+by one, so that nothing over- or underflows, and a `slack`: what entries may be off by, through
+rounding, what was lost to zero, or a deviation of the family. There is one view in which rows and
+columns are of one size, which decides whether a box is regular, and often a second in the caller's
+units, in which distances to the singular matrices are measured.
+"""
 
 import math
 
@@ -23,11 +32,7 @@ _LARGEST = np.finfo(np.float64).maxexp
 
 
 class View:
-    """A family in units in which nothing over- or underflows, with a bound of what that lost.
-
-    Matrices are divided by 2^unit once rows and columns are multiplied by powers of two, and
-    parameters so that the largest of the box are between 1/2 and 1.
-    """
+    """A family with rows and columns multiplied by powers of two, and its matrices by 2^−unit."""
 
     def __init__(self, family: "ScaledFamily", rows: NDArray, columns: NDArray):
         C, power = family.coefficients, rows[:, None] + columns

@@ -23,17 +23,10 @@ from .._arrays.training import selected, targets_are_inverses
 from .._arrays.validation import validate_rows
 from .._arrays.warned import warn
 from .._linalg.inverses import check_inverse_targets, training_inverses
+from ..geometry._shapes import matrix_rows
 from ..persistence import PersistentMixin
-from .rectangular import RectangularMixin, real_rows, true_pseudo_inverses
+from .rectangular import RectangularMixin, true_pseudo_inverses
 from .units import FitUnits
-
-
-def _as_rows(values: Any) -> NDArray:
-    """Return what is predicted, or is to be, as real rows."""
-    if rectangular_shape(values) is not None:
-        return real_rows(values)
-    rows: NDArray = flatten_stack(to_host(values))[0]
-    return rows
 
 
 class WrapsRegressorMixin:
@@ -136,7 +129,7 @@ class InverseRegressorMixin(RectangularMixin, PersistentMixin, MultiOutputMixin,
         """
         check_is_fitted(self)
         with expecting_unanswered():  # it is told below
-            predicted = _as_rows(self.predict(X))
+            predicted = matrix_rows(to_host(self.predict(X)))[0]
         answered = ~np.isnan(predicted.reshape(len(predicted), -1)).any(axis=1)
         if not answered.all():
             warn_of_unanswered(answered)
@@ -145,7 +138,7 @@ class InverseRegressorMixin(RectangularMixin, PersistentMixin, MultiOutputMixin,
             predicted = predicted[answered]
             X, y, sample_weight = selected(answered, X, y, sample_weight)
         with numbered(np.flatnonzero(answered), len(answered)):
-            y = self._true_inverses(X) if y is None else _as_rows(y)
+            y = self._true_inverses(X) if y is None else matrix_rows(to_host(y))[0]
             with np.errstate(over="ignore", invalid="ignore"):
                 score = r2_score(
                     y, predicted, sample_weight=sample_weight, multioutput="variance_weighted"
@@ -154,7 +147,7 @@ class InverseRegressorMixin(RectangularMixin, PersistentMixin, MultiOutputMixin,
 
     def _true_inverses(self, X: Any) -> NDArray[np.float64]:
         if rectangular_shape(X) is not None:
-            return real_rows(true_pseudo_inverses(X))
+            return matrix_rows(true_pseudo_inverses(X))[0]
         rows = validate_rows(self, flatten_stack(to_host(X))[0], reset=False)
         return training_inverses(rows.astype(np.float64, copy=False))
 

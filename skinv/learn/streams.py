@@ -1,6 +1,7 @@
 """Families that drift: how many matrices are a long way from a centre, and where it moves to."""
 
 from functools import lru_cache
+from operator import is_
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from .._linalg.units import unit_exponents
 from ..bounds._residual import measure
 
 # What `partial_fit` leaves on an estimator, and `fit` takes away.
-STREAM = ("n_moves_", "long_ways_", "_recent", "_stream_units", "_vicinity", "_memory")
+STREAM = ("n_moves_", "long_ways_", "_recent", "_stream_units", "_vicinity", "_memory", "_valid")
 # Matrices of a block that are looked at, at most.
 LOOKED_AT = 16
 # Earlier matrices that count beside those of a block: so the rule is one for single matrices, too.
@@ -131,6 +132,17 @@ class FollowsMixin:
     _recent: int
     _stream_units: NDArray[np.int64]
     _vicinity: Vicinity
+    _parameter_constraints: dict[str, list]
+    _validate_params: Any
+    _valid: list  # parameters, when they last were
+
+    def _validate_changed(self) -> None:
+        """Validate parameters if some were set since: it takes twice as long as a look."""
+        values = [*map(self.__dict__.get, self._parameter_constraints)]
+        known = self.__dict__.get("_valid")
+        if known is None or not all(map(is_, values, known)):
+            self._validate_params()
+            self._valid = values
 
     def _follow(
         self, center: NDArray, inverse: NDArray, stack: NDArray, radius: float, share: float
@@ -175,7 +187,8 @@ class FollowsMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
-        state.pop("_vicinity", None)
+        for name in ("_vicinity", "_valid"):
+            state.pop(name, None)
         return state
 
 
@@ -225,7 +238,8 @@ class MovingSeriesMixin(FollowsMixin):
         Raises
         ------
         ValueError
-            For a wrong number of features, and by the first call as ``fit``.
+            For a wrong number of features, parameters out of range, and by the first call as
+            ``fit``.
 
         Examples
         --------
@@ -240,6 +254,7 @@ class MovingSeriesMixin(FollowsMixin):
         """
         if "inverse_" not in self.__dict__:
             return self.fit(X, y)
+        self._validate_changed()
         self._look(X)
         return self
 
@@ -298,8 +313,8 @@ class RelearningMixin(FollowsMixin):
         Raises
         ------
         ValueError
-            For a wrong number of features, for targets that are not finite, that do not match or
-            are missing, and by the first call as ``fit``.
+            For a wrong number of features, parameters out of range, for targets that are not
+            finite, that do not match or are missing, and by the first call as ``fit``.
 
         Examples
         --------
@@ -314,6 +329,7 @@ class RelearningMixin(FollowsMixin):
         """
         if not self.__sklearn_is_fitted__():  # type: ignore[attr-defined]
             return self.fit(X, y)
+        self._validate_changed()
         X = self._squared(X, None, False)[0]
         taken = take_as_is(self, X) or take(self, X)
         rows = to_host(as_double(taken.rows)).reshape(len(taken.numbers), self.n_features_in_)
