@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ._arrays.conversion import namespace
 from ._arrays.memory import on_host
 from ._arrays.pairs import check_pair
 from ._linalg.doubled import corrections
@@ -139,10 +140,11 @@ def improve(X: Any, D: Any, order: int, work: Any) -> None:
 
     `work` is memory like X.
     """
-    Y = X
+    subtract, Y = namespace(X).subtract, X
+    memory = [work, None]
     for stage in range(order - 1):
-        T = product(Y, D, out=work if stage == 0 else None)
+        T = memory[stage % 2] = product(Y, D, out=memory[stage % 2])
         if stage < order - 2:
-            Y = X - T
+            Y = subtract(X, T, out=T)
         else:
             X -= T

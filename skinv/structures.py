@@ -178,13 +178,14 @@ _FEW = 64
 
 def make_hermitian(stack: Any, which: Any = None) -> None:
     """Replace all or some matrices of a stack (m, n, n) by their symmetric or Hermitian parts."""
-    add = namespace(stack).add
-    for piece in pieces(len(stack), stack.shape[-1], stack.itemsize, piece_memory(stack) // 4):
+    add, (m, n, _), memory = namespace(stack).add, stack.shape, piece_memory(stack) // 4
+    together = which is None or every(which)
+    for piece in pieces(m, n, stack.itemsize, memory):
         some = block = stack[piece]
-        if which is not None and not bool(which[piece].all()):
+        if not together:
             some = block[which[piece]]
         half = 0.5 * some
-        add(half, half.swapaxes(-1, -2).conj(), out=some)
+        add(half, half.swapaxes(1, 2).conj(), out=some)
         if some is not block:
             block[which[piece]] = some
 
@@ -219,7 +220,7 @@ def symmetric_rows(stack: Any) -> Any:
 
 
 def _equal_transposes(stack: Any) -> Any:
-    same = stack == stack.swapaxes(-1, -2).conj()
+    same = stack == stack.swapaxes(1, 2).conj()
     if flushes():  # then subnormal numbers are equal to 0
         tiny = subnormal(parts_of(stack))
         same = same & ~(tiny if tiny.ndim == 3 else tiny.any(-1))

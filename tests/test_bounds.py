@@ -11,6 +11,7 @@ import torch
 from backends import TYPES, every_dtype, every_library
 
 import skinv.bounds._residual
+from skinv._linalg.arithmetic import Arithmetic
 from skinv.bounds import residual_bound
 from skinv.matrices import AmbiguousShapeWarning
 from skinv.refinement import newton_schulz
@@ -149,10 +150,11 @@ def test_halved_bounds_are_caught(n, dtype, norm):
 
 def drop_rounding(monkeypatch):
     """Make residual_bound take the computed residual for the exact one."""
-    monkeypatch.setattr(
-        skinv.bounds._residual, "rounding_of", lambda arithmetic, n, computed, *_: 0 * computed
-    )
-    monkeypatch.setattr(skinv.bounds._residual.Arithmetic, "gamma", lambda self, n: 0.0)
+    room, none = skinv.bounds._residual, dict.fromkeys(("unit", "gamma", "stage", "spare"), 0.0)
+    rounding = room.Rounding.of(Arithmetic.of(np.empty(0)), 1, "fro")._replace(up=1.0, **none)
+    monkeypatch.setattr(room.Rounding, "of", staticmethod(lambda *_: rounding))
+    monkeypatch.setattr(room, "rounding_of", lambda arithmetic, n, computed, *_: 0 * computed)
+    monkeypatch.setattr(room.Arithmetic, "gamma", lambda self, n: 0.0)
 
 
 @every_size

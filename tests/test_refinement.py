@@ -1,6 +1,10 @@
 """Laws of the Newton-Schulz family: R becomes R^p, whatever the layout, library and dtype."""
 
+import ctypes
+import platform
+import sys
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +12,10 @@ import torch
 from backends import every_dtype, every_library
 from flint import arb_mat, ctx
 
-from skinv.refinement import newton_schulz
+from skinv._linalg.arithmetic import Arithmetic
+from skinv._linalg.products import product_error
+from skinv.bounds._residual import Rounding, measure
+from skinv.refinement import improve, newton_schulz
 
 EPS = np.finfo(np.float64).eps
 every_order = pytest.mark.parametrize("order", [2, 3, 4])
@@ -294,3 +301,57 @@ def test_overwrite_x_where_that_would_spoil(convert):
     fixed = X.copy()
     fixed.flags.writeable = False
     np.testing.assert_array_equal(newton_schulz(A, fixed, overwrite_x=True), newton_schulz(A, X))
+
+
+# What is flushed to zero, and the direction of rounding.
+MODES = [(False, 0), (True, 0), (False, 0x400), (True, 0x800), (False, 0xC00)]
+
+
+@every_dtype
+@every_order
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="codes of x86"
+)
+@pytest.mark.parametrize(("flush", "code"), MODES)
+def test_a_step_is_bounded_before_it_is_taken(order, dtype, flush, code):
+    """No bound of I − AX, or of I − AY after a step, is below the exact norm, in any mode."""
+    rounding, rng = ctypes.CDLL("libm.so.6").fesetround, np.random.default_rng(order)
+    exponents = 60.0 if dtype is np.float64 else 6.0  # norms are to be moderate
+    for n in (1, 2, 3):
+        E = rng.standard_normal((60, n, n))
+        unit = 10 ** rng.uniform(-exponents, exponents, (60, 1, 1))
+        A = (unit * (np.eye(n) + 0.3 * E)).astype(dtype)
+        A[::3, 0, 1:] = 0
+        size = 10.0 ** rng.uniform(-17, -0.3, (60, 1, 1))
+        X = (np.linalg.inv(A.astype(float)) @ (np.eye(n) - size * E)).astype(dtype)
+        torch.set_flush_denormal(flush)
+        try:
+            rounding(code)
+            D = product_error(A, X)
+            known = measure(A, X, D, "fro")
+            constants = Rounding.of(Arithmetic.of(A), n, "fro", True)
+            single = Rounding.of(Arithmetic.of(A), n, "fro")
+            bounds, Y = (known.bound, constants.stepped(known, order)), X.copy()
+            improve(Y, D, order, np.empty_like(Y))
+        finally:
+            rounding(0)
+            torch.set_flush_denormal(False)
+        # A number for each matrix, and one, are the same formulas.
+        alone = single.stepped(type(known)(*(float(figure[0]) for figure in known)), order)
+        assert known.computed[0] > 0.9 or abs(alone / bounds[1][0] - 1) < 1e-12
+        near = np.flatnonzero(known.computed < 0.9)
+        assert len(near) > 30
+        for bound, answer in zip(bounds, (X, Y), strict=True):
+            for k in near:
+                assert Fraction(bound[k]) ** 2 >= exact_square(A[k], answer[k])
+
+
+def exact_square(A, X):
+    """Return ‖I − AX‖², of rational numbers."""
+    A, X = ([[Fraction(float(x)) for x in row] for row in M] for M in (A, X))
+    entries = (
+        (i == j) - sum(a * x[j] for a, x in zip(row, X, strict=True))
+        for i, row in enumerate(A)
+        for j in range(len(A))
+    )
+    return sum(entry * entry for entry in entries)

@@ -159,10 +159,10 @@ def decoded(array: Any, least: Any) -> Any:
 
 def flushes() -> bool:
     """Tell whether this thread, in which NumPy converts, takes subnormal numbers for zero."""
-    return bool(_LEAST.astype(np.float64)[0] == 0)
+    return _LEAST == 0.0
 
 
-_LEAST = np.array([1], dtype=np.int32).view(np.float32)
+_LEAST = 5e-324
 
 
 def as_double(array: Any, out: Any = None) -> Any:

@@ -11,7 +11,7 @@ from .warned import warn
 
 def on_host(X: Any) -> bool:
     """Tell whether numbers are in the host's memory."""
-    return not is_tensor(X) or X.device.type == "cpu"
+    return isinstance(X, np.ndarray) or not is_tensor(X) or X.device.type == "cpu"
 
 
 def host_view(X: Any) -> Any:
@@ -44,11 +44,6 @@ def result_memory(X: Any, out: Any, shape: tuple[int, ...], dtype: Any) -> Any:
             "Got out that overlaps X, but it must be the memory of X, or apart from it."
         )
     return as_pairs(out) if len(shape) > 1 else out.reshape(shape[0], 1)
-
-
-def is_contiguous(X: Any) -> bool:
-    """Tell whether numbers lie in memory as they are read."""
-    return bool(X.is_contiguous() if is_tensor(X) else X.flags.c_contiguous)
 
 
 def writes_over(X: Any, out: Any) -> bool:

@@ -10,11 +10,11 @@ from .._arrays.conversion import as_double, namespace
 from .arithmetic import Arithmetic
 from .products import frobenius
 from .scaling import powers_of_two
-from .workspace import every, indices
+from .workspace import indices
 
 # Norms of errors, and which axis is summed of those that are the largest sum of absolute values.
 # Proofs ask of a norm that ‖AB‖ <= ‖A‖‖B‖, that it is no smaller for entries that are no smaller in
-# magnitude, and of its rounding what _norm_errors says.
+# magnitude, and of its rounding what norm_errors says.
 NORMS: dict[str, int | None] = {"fro": None, "inf": -1, "1": -2}
 # What NumPy calls them.
 _NUMBERS = {np.inf: "inf", 1: "1"}
@@ -44,30 +44,23 @@ def norm_bound(stack: Any, norm: str, size: Any = None) -> Any:
 
     `size` is its Frobenius norm, as it is rounded, where that is known.
     """
-    gamma, lost = _norm_errors(stack, norm)
+    gamma, lost = norm_errors(Arithmetic.of(stack), stack.shape[-1], norm)
     known = NORMS[norm] is None and size is not None
     return as_double(size if known else operator_norm(stack, norm)) * (1 + gamma) + lost
 
 
-def norm_bounds(norm: str, *stacks: Any) -> tuple[Any, ...]:
-    """Return proven upper bounds of the norms in stacks of one shape and dtype."""
-    gamma, lost = _norm_errors(stacks[0], norm)
-    return tuple([as_double(operator_norm(stack, norm)) * (1 + gamma) + lost for stack in stacks])
-
-
 def norm_floor(stack: Any, norm: str) -> Any:
     """Return a proven lower bound of the norm of each matrix, in float64; it may be negative."""
-    gamma, lost = _norm_errors(stack, norm)
+    gamma, lost = norm_errors(Arithmetic.of(stack), stack.shape[-1], norm)
     return as_double(operator_norm(stack, norm)) * (1 - gamma) - lost
 
 
-def _norm_errors(stack: Any, norm: str) -> tuple[float, float]:
+def norm_errors(arithmetic: Arithmetic, n: int, norm: str) -> tuple[float, float]:
     """Return the relative error of norms as they are computed, and what underflow adds to it.
 
     Sums of k terms, and squares, roots and moduli, are off by γ_{k+4} at most, in any order, and
     by what underflows: less than tiny each, or its root where squares are summed.
     """
-    n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
     whole = NORMS[norm] is None
     least = arithmetic.tiny**0.5 if whole or arithmetic.is_complex else arithmetic.tiny
     gamma = arithmetic.gamma((n * n if whole else n) + 4)
@@ -102,10 +95,19 @@ def scales(stack: Any, share: float = 0.25, size: Any = None) -> Any:
     underflows; None, for most stacks, if that is so for all matrices. `size` is that norm, as
     :func:`sizes` returns it, if it is known.
     """
-    xp, arithmetic = namespace(stack), Arithmetic.of(stack)
     size = frobenius(stack) if size is None else size
-    safe = (size > arithmetic.tiny**share) & (size < arithmetic.largest**share)
-    if every(safe):
+    if are_moderate(stack, size, share):
         return None
+    xp, arithmetic = namespace(stack), Arithmetic.of(stack)
+    safe = (size > arithmetic.tiny**share) & (size < arithmetic.largest**share)
     unit = powers_of_two(stack, (1, 2))
     return xp.where(safe[:, None, None], xp.ones_like(unit), unit)
+
+
+def are_moderate(stack: Any, size: Any, share: float = 0.25) -> bool:
+    """Tell whether the Frobenius norms of all matrices are within a share of the range."""
+    if not len(size):
+        return True
+    arithmetic = Arithmetic.of(stack)
+    least, most = arithmetic.tiny**share, arithmetic.largest**share
+    return bool(size.min() > least and size.max() < most)  # not so of NaN

@@ -1,14 +1,18 @@
 """What NumPy and torch do in ways of their own: products, inverses, sums of squares, gathering."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._arrays.conversion import as_double, is_complex, is_tensor, loaded_torch, namespace, parts_of
 from .._arrays.memory import on_host
 from .arithmetic import products_are_exact
 from .workspace import Workspace
 
+# Up to so many numbers a stack of diagonal matrices is added faster than diagonals, row by row.
+_FEW = 2**13
 _VECDOT = getattr(np, "vecdot", None)  # of NumPy 2, and faster
 
 
@@ -18,8 +22,8 @@ def product(A: Any, B: Any, out: Any = None) -> Any:
     Tensors on the host are NumPy's, too: its products of stacks are faster there, and exact
     whatever precision torch is allowed.
     """
-    if not is_tensor(A):
-        return np.matmul(A, B, out=out)
+    if type(A) is np.ndarray or not is_tensor(A):
+        return np.matmul(A, B, out)
     torch = loaded_torch()  # itself: array-api-compat looks at the dtypes first
     if on_host(A) and A.dtype.itemsize >= 4:
         A, B = (M.resolve_conj().numpy() for M in (A, B))
@@ -75,14 +79,26 @@ def product_error(A: Any, X: Any, out: Any = None) -> Any:
 
 
 def add_to_diagonal(stack: Any, number: float) -> None:
-    """Add a number to the diagonals of a stack, whatever its memory layout."""
-    if is_tensor(stack):
+    """Add a number to the diagonals of a stack, whatever its memory layout.
+
+    Other entries are as they were, but for subnormal ones where a mode takes these for zero.
+    """
+    if type(stack) is not np.ndarray and is_tensor(stack):
         diagonals = stack.diagonal(0, 1, 2)
+    elif stack.size <= _FEW and isinstance(number, int | float):
+        stack += _diagonals(stack.shape[1], stack.dtype, number)[: len(stack)]
+        return
     elif stack.flags.c_contiguous:  # faster to look at than by einsum
         diagonals = stack.reshape(len(stack), stack.shape[1] ** 2)[:, :: stack.shape[1] + 1]
     else:
         diagonals = np.einsum("kii->ki", stack)
     diagonals += number
+
+
+@lru_cache(maxsize=32)
+def _diagonals(n: int, dtype: Any, number: float) -> NDArray:
+    """Return as many matrices as add_to_diagonal may ask for, with a number in the diagonals."""
+    return np.tile(number * np.eye(n, dtype=dtype), (_FEW // max(n, 1) ** 2, 1, 1))
 
 
 def exact_inverse(A: Any) -> Any:
@@ -128,11 +144,13 @@ def exact_pseudo_inverse(A: Any) -> Any:
 
 def frobenius(stack: Any) -> Any:
     """Return the Frobenius norm of each matrix, in its precision and as it is rounded."""
-    if is_tensor(stack):
+    if type(stack) is not np.ndarray and is_tensor(stack):
         norm = namespace(stack).linalg.vector_norm
         return norm(parts_of(stack), axis=(1, 2, 3) if stack.is_complex() else (1, 2))
-    flat = stack.reshape(len(stack), stack.shape[1] * stack.shape[2])
-    return np.sqrt(dot(flat, flat))
+    m, n, k = stack.shape
+    flat = stack.reshape(m, n * k)
+    square = dot(flat, flat) if _VECDOT is None or is_complex(stack) else _VECDOT(flat, flat)
+    return np.sqrt(square, square)
 
 
 def dot(a: Any, b: Any) -> Any:
@@ -141,7 +159,7 @@ def dot(a: Any, b: Any) -> Any:
         a, b = (parts_of(x).reshape(*x.shape[:-1], 2 * x.shape[-1]) for x in (a, b))
     if b.ndim == 1:
         return a @ b
-    if is_tensor(a):
+    if type(a) is not np.ndarray and is_tensor(a):
         return (a * b).sum(1)
     if _VECDOT is not None:
         return _VECDOT(a, b)

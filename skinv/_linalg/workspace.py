@@ -22,9 +22,14 @@ _THREAD = local()
 
 def pieces(m: int, n: int, itemsize: int, memory: int = _PIECE) -> Iterator[slice]:
     """Cut a stack of m matrices of order n into pieces of so many bytes, for the cache."""
-    step = max(1, memory // (n * n * itemsize))
-    for start in range(0, m, step):
-        yield slice(start, min(start + step, m))
+    return iter(steps(m, max(1, memory // (n * n * itemsize))))
+
+
+def steps(m: int, step: int) -> list[slice]:
+    """Cut m rows into pieces of `step`."""
+    if 0 < m <= step:
+        return [slice(0, m)]
+    return [slice(start, min(start + step, m)) for start in range(0, m, step)]
 
 
 def piece_memory(X: Any) -> int:
@@ -68,7 +73,7 @@ def empty_like(stack: Any) -> Any:
 def empty(example: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
     """Return contiguous memory of a shape, in the library, place and dtype of an example."""
     dtype = example.dtype if dtype is None else dtype
-    if is_tensor(example):
+    if type(example) is not np.ndarray and is_tensor(example):
         # What is made in inference mode cannot be written to out of it, as by other threads.
         with namespace(example).inference_mode(False):
             return example.new_empty(shape, dtype=dtype)

@@ -7,14 +7,16 @@ import numpy as np
 from .._arrays.conversion import as_double, is_double, namespace
 from .._arrays.memory import on_host
 from .._linalg.arithmetic import Arithmetic, products_are_exact
-from .._linalg.norms import norm_bound, norm_floor, scales
+from .._linalg.norms import norm_bound, norm_floor, operator_norm, scales
 from .._linalg.products import frobenius, product_error
 from .._linalg.scaling import times_power
-from .._linalg.workspace import Workspace, count, empty, every, full, indices, pieces
+from .._linalg.workspace import Workspace, count, every, full, indices, pieces
 from ..refinement import improve
 from ..structures import make_hermitian
-from ._residual import ResidualNorms, measure, scaled
+from ._residual import ResidualNorms, Rounding, scaled
 
+# Bounds are computed in a few float64 operations.
+_UP = 1 + 2.0**-46
 # A step that leaves more than this share of the residual leads nowhere.
 _PROGRESS = 0.9
 
@@ -34,24 +36,26 @@ def refine(
 
     Returns bounds of the relative errors (m,), inf where there is none, bounds of ‖I − AX‖ at the
     start (m,), and how many steps were taken (m,), with `n_refine` taken before. A, finite, and X
-    are stacks of one dtype; `size` is :func:`skinv._linalg.norms.sizes` of A, if it is known. Those
-    in single precision are refined in it while that helps, then in double if `tol` needs it, and
-    rounded. Floating-point errors are ignored by the caller.
+    are stacks of one dtype; `size` are the Frobenius norms of A, if these are known and moderate,
+    see :func:`skinv._linalg.norms.are_moderate`. Those in single precision are refined in it while
+    that helps, then in double if `tol` needs it, and rounded. Floating-point errors are ignored by
+    the caller.
     """
-    xp, (m, n) = namespace(A), A.shape[:2]
-    bound, residual = empty(A, (m,), xp.float64), empty(A, (m,), xp.float64)
-    n_refine = full(A, (m,), n_refine, xp.int64)
-    settings = tol, max_refine, order, norm
+    settings, found = (tol, max_refine, order, norm), []
     space = Workspace.of_thread() if on_host(A) else Workspace()
-    narrow, double = products_are_exact(A), is_double(A)
-    if not narrow:
-        bound[...] = residual[...] = np.inf
+    double = is_double(A)
+    narrow = double or products_are_exact(A)
+    m, n = A.shape[:2]
     for piece in pieces(m, n, A.itemsize if double else as_double(A[:0]).itemsize):
-        figures = (bound[piece], residual[piece], n_refine[piece])
         a, x = A[piece], X[piece]
-        if narrow:
-            known = None if size is None else size[piece]
-            _refine_scaled(a, x, figures, space, known, *settings)
+        taken = n_refine if isinstance(n_refine, int) else n_refine[piece]
+        if narrow and size is not None:
+            figures = _refine_piece(a, x, taken, space, size[piece], *settings)
+        elif narrow:
+            figures = _refine_scaled(a, x, taken, space, *settings)
+        else:
+            figures = _nothing_yet(a, taken)
+        found.append(figures)
         if double:
             continue
         going = ~(figures[0] <= tol)
@@ -59,23 +63,35 @@ def refine(
             continue
         # On in double precision from where single ended, and back.
         rows = slice(None) if bool(going.all()) else indices(going)
-        more = tuple(figure[rows] + 0 for figure in figures)
         wide = space.wide(x[rows], "x")
-        _refine_scaled(space.wide(a[rows], "a"), wide, more, space, None, *settings)
+        more = _refine_scaled(space.wide(a[rows], "a"), wide, figures[2][rows], space, *settings)
         x[rows], figures[0][rows] = rounded(wide, x.dtype, more[0], norm)
         figures[2][rows] = more[2]
         if not narrow:
             figures[1][rows] = more[1]
-    return bound, residual, n_refine
+    if len(found) == 1:
+        return found[0]
+    found.append(_nothing_yet(A[:0], 0))
+    concat = namespace(A).concat
+    bound, residual, taken = (concat(list(figures)) for figures in zip(*found, strict=True))
+    return bound, residual, taken
+
+
+def _nothing_yet(A: Any, n_refine: Any) -> tuple[Any, Any, Any]:
+    """Return bounds that prove nothing, twice, and how many steps were taken."""
+    xp, m = namespace(A), (len(A),)
+    unknown = full(A, m, np.inf, xp.float64), full(A, m, np.inf, xp.float64)
+    return *unknown, full(A, m, n_refine, xp.int64)
 
 
 def _refine_scaled(
-    A: Any, X: Any, figures: tuple, space: Workspace, size: Any, *settings: Any
-) -> None:
+    A: Any, X: Any, n_refine: Any, space: Workspace, *settings: Any
+) -> tuple[Any, Any, Any]:
     """Refine X in place, in a scale in which nothing over- or underflows."""
-    size = frobenius(A) if size is None else size
+    size = frobenius(A)
     a, x, unit = scaled(A, X, size=size)
-    _refine_piece(a, x, figures, space, size if unit is None else None, *settings)
+    size = size if unit is None else frobenius(a)
+    figures = _refine_piece(a, x, n_refine, space, size, *settings)
     if unit is not None:
         # Back in their own scale entries may over- or underflow.
         bound, norm = figures[0], settings[-1]
@@ -83,81 +99,107 @@ def _refine_scaled(
         moved = _moved_bound(x, times_power(back, unit), bound, norm)
         bound[...] = namespace(A).where(unit[:, 0, 0] == 1, bound, moved)
         X[...] = back
+    return figures
 
 
 def _refine_piece(
     A: Any,
     X: Any,
-    figures: tuple,
+    n_refine: Any,
     space: Workspace,
     size: Any,
     tol: float,
     max_refine: int,
     order: int,
     norm: str,
-) -> None:
-    """Refine X in place, fill in bound and residual, and count steps on."""
-    bound, residual, n_refine = figures
-    xp = namespace(A)
-    arithmetic, n = Arithmetic.of(A), A.shape[-1]
+) -> tuple[Any, Any, Any]:
+    """Refine X in place, and return bound, residual and how many steps were taken."""
+    constants = Rounding.of(Arithmetic.of(A), A.shape[-1], norm, type(A) is np.ndarray)
     # In single precision no step is taken that would be cheaper in double, or not needed there.
     handover = 0.0 if is_double(A) else 0.5 * tol ** (1 / order)
-    size, x = norm_bound(A, norm, size), X
-    rows: Any = slice(None)  # those still at work
-    previous: Any = float("inf")
-    shape = tuple(X.shape)
+    size = constants.size(as_double(size if norm == "fro" else operator_norm(A, norm)))
+    # At work are `x`, of all at first, in `rows`; while all are, their steps are one number.
+    x, rows, bound, residual, previous = X, None, None, None, float("inf")
+    taken, shape = n_refine, tuple(X.shape)
     D, work = space.of(X, shape, "D"), space.of(X, shape, "work")
     for step in range(max_refine + 1):
         product_error(A, x, out=D)
-        known = measure(A, x, D, norm, size)
+        computed = as_double(operator_norm(x, norm)), as_double(operator_norm(D, norm))
+        known = constants.residual(size, *computed)
         reached = known.bound
-        if step == 0:
-            residual[...] = reached
+        residual = reached if step == 0 else residual
         met = reached <= tol
-        if every(met):
-            bound[rows] = _below_one(reached, tol)
-            return
-        ahead = known.after_step(order, arithmetic, n)
-        unmet = ~met & (n_refine[rows] < max_refine)
-        going, more = unmet & (ahead <= tol), None
+        n_met = count(met)
+        if n_met == len(x):
+            bound = _put(bound, rows, _below_one(reached))
+            break
+        ahead, small = constants.stepped(known, order), known.computed < 0.9
+        if not every(small):
+            ahead = namespace(A).where(small, ahead, np.inf)
+        able = (taken if rows is None else taken[rows]) < max_refine
+        going, more = ahead <= tol, None
+        if able is not True:
+            going &= able
+        if n_met:
+            going &= ~met
         n_going = count(going)
         if n_going == len(x):
-            bound[rows] = _below_one(ahead, tol)
-        elif every(met | going):
-            bound[rows] = _below_one(xp.where(going, ahead, reached), tol)
+            bound = _put(bound, rows, ahead if tol < 1 else _below_one(ahead))
+        elif n_met + n_going == len(x):
+            bound = _put(bound, rows, _below_one(namespace(A).where(going, ahead, reached)))
         else:
             if step == 0:
-                residual[...] = xp.where(reached >= 0, reached, np.inf)
-            helps = (known.computed < _PROGRESS * previous) & (known.computed < n)
-            last, more = _steps(known, going, unmet & helps, tol, order, handover)
-            bound[rows] = _below_one(xp.where(last, ahead, reached))
+                residual = namespace(A).where(reached >= 0, reached, np.inf)
+            helps = (known.computed < _PROGRESS * previous) & (known.computed < A.shape[-1])
+            last, more = _steps(known, going, ~met & helps & able, tol, order, handover)
+            bound = _put(bound, rows, _below_one(namespace(A).where(last, ahead, reached)))
             going = last | more
             n_going = count(going)
             if n_going == 0:
-                return
+                break
         previous = known.computed
         if n_going < len(x):
-            rows = indices(going) if isinstance(rows, slice) else rows[going]
+            rows, taken = _among(rows, indices(going)), _each(X, taken)
             x, D, work = x[going], D[going], work[:n_going]
             if more is not None:
                 A, size, more, previous = A[going], size[going], more[going], previous[going]
         improve(x, D, order, work)
-        n_refine[rows] += 1
-        if not isinstance(rows, slice):
+        if rows is None:
+            taken = taken + 1
+        else:
+            taken[rows] += 1
             X[rows] = x
         n_more = 0 if more is None else count(more)  # the others need no further look
         if n_more == 0:
-            return
+            break
         if n_more < len(x):
             keep = indices(more)
-            rows = keep if isinstance(rows, slice) else rows[keep]
+            rows, taken = _among(rows, keep), _each(X, taken)
             A, x, size, previous = A[keep], x[keep], size[keep], previous[keep]
             D, work = D[:n_more], work[:n_more]
+    return bound, residual, _each(X, taken)
 
 
-def _below_one(proven: Any, tol: float = 1.0) -> Any:
-    """Return bounds, those within `tol` as they are, and inf where they prove nothing."""
-    return proven if tol < 1 else namespace(proven).where(proven < 1, proven, np.inf)
+def _put(memory: Any, rows: Any, values: Any) -> Any:
+    """Return memory with values in some rows, or the values of all."""
+    if rows is None:
+        return values
+    memory[rows] = values
+    return memory
+
+
+def _among(rows: Any, some: Any) -> Any:
+    return some if rows is None else rows[some]
+
+
+def _each(X: Any, taken: Any) -> Any:
+    """Return how many steps were taken for each matrix."""
+    return full(X, (len(X),), taken, namespace(X).int64) if isinstance(taken, int) else taken
+
+
+def _below_one(proven: Any) -> Any:
+    """Return bounds, and inf where they prove nothing."""
+    return namespace(proven).where(proven < 1, proven, np.inf)
 
 
 def _steps(
@@ -186,28 +228,34 @@ def _moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     size = norm_floor(X, norm)
     moved = norm_bound(Y - X, norm) * (1 + 2 * Arithmetic.of(X).unit)
     share = xp.where(size > 0, moved / size, np.inf)
-    total = (bound + share * (1 + bound)) * (1 + 2.0**-46)
+    total = (bound + share * (1 + bound)) * _UP
     return xp.where(total >= 0, total, np.inf)
 
 
-def with_symmetry(X: Any, bound: Any, norm: str, symmetric: Any) -> tuple[Any, Any]:
+def with_symmetry(
+    X: Any, bound: Any, norm: str, symmetric: Any, moderate: bool = False
+) -> tuple[Any, Any]:
     """Return X with those made Hermitian whose matrices are, and bounds that hold for them.
 
     X is overwritten. The mean of X and its transpose is no further from a Hermitian A⁻¹ in the
     Frobenius norm than X is, but for rounding: u|Y|, and, unless X is tiny, far less by underflow.
+    So it is where the norms of all A are `moderate`, since ‖A⁻¹‖ >= 1/‖A‖.
     """
     together = every(symmetric)
     if not (together or bool(symmetric.any())):
         return X, bound
     arithmetic, alone = Arithmetic.of(X), symmetric
-    # Diagonals show, in most cases by one entry, that no norm is so small that underflow matters.
-    least = arithmetic.tiny**0.25
     if norm != "fro" or X.dtype.itemsize <= 2:
         alone = symmetric & False
-    elif not every(abs(X[:, 0, 0]) > least):
-        alone = symmetric & (abs(X.diagonal(0, 1, 2)) > least).any(1)
-    moved = (bound + 3 * arithmetic.unit * (1 + bound)) * (1 + 2.0**-46)
-    if together and every(alone):
+    elif not moderate:
+        # Diagonals show, in most cases by one entry, that no norm is so small that this matters.
+        least = arithmetic.tiny**0.25
+        if not every(abs(X[:, 0, 0]) > least):
+            alone = symmetric & (abs(X.diagonal(0, 1, 2)) > least).any(1)
+    # bound + 3u(1 + bound), rounded up.
+    moved = bound * ((1 + 3 * arithmetic.unit) * _UP)
+    moved += 3 * arithmetic.unit * _UP
+    if together and (alone is symmetric or every(alone)):
         make_hermitian(X)
         return X, moved
     rows = indices(symmetric & ~alone)

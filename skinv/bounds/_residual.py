@@ -1,5 +1,6 @@
 """What the residual I − AX proves of an approximate inverse X, rounding included."""
 
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -8,12 +9,19 @@ from .._arrays.conversion import as_double, is_double, namespace
 from .._arrays.pairs import check_pair
 from .._arrays.words import ErrorNorm
 from .._linalg.arithmetic import Arithmetic, products_are_exact
-from .._linalg.norms import check_norm, norm_bound, norm_bounds, norm_floor, scales
+from .._linalg.norms import (
+    check_norm,
+    norm_bound,
+    norm_errors,
+    norm_floor,
+    operator_norm,
+    scales,
+)
 from .._linalg.products import product, product_error
 from .._linalg.scaling import times_power
 from .._linalg.threads import in_threads
 from .._linalg.units import are_mixed
-from .._linalg.workspace import empty, every, indices, pieces
+from .._linalg.workspace import empty, indices, pieces
 from ._components import component_bound, doubled_bound, norm_of_radius
 
 # Past this share of the residual the bound of its rounding is worth a sharper one.
@@ -169,6 +177,80 @@ def scaled(A: Any, X: Any, share: float = 0.25, size: Any = None) -> tuple[Any, 
     return times_power(A, 1 / unit), times_power(X, unit), unit
 
 
+class Rounding(NamedTuple):
+    """The constants of proofs by one norm of matrices of one order and format.
+
+    The same formulas are those of vectors, one number for each matrix, and of single numbers; those
+    of arrays take less time if constants are arrays, too. Each constant is larger by 2^-46 of it
+    than it need be, and one is in every product of a bound: that makes up for the rounding of a few
+    dozen operations in double precision, in any direction.
+    """
+
+    up: Any  # a norm as it is computed, times this, ...
+    lost: Any  # ... plus this, which underflows, is at least the norm
+    room: Any  # and so is this, with what is added to ‖A‖ and ‖X‖ for what underflows in products
+    spare: Any  # which is this
+    unit: Any
+    gamma: Any  # of products, with the rounding of a step of refinement
+    stage: Any  # what else of it is rounded, as a share of `gamma`
+
+    @staticmethod
+    @lru_cache
+    def of(arithmetic: Arithmetic, n: int, norm: str, arrays: bool = False) -> "Rounding":
+        """Return the constants.
+
+        What underflows in AX − I, less than tiny in each sum and product, and in each operand what
+        that is multiplied with, is less than L(1 + ‖A‖ + ‖X‖), L = 4n²·tiny. With δ = √(L/γ_n),
+        which is less than 1, that is at most γ_n((‖A‖ + δ)(‖X‖ + δ) − ‖A‖‖X‖), for γ_nδ² = L and
+        γ_nδ >= L.
+        """
+        error, lost = norm_errors(arithmetic, n, norm)
+        least, u, gamma = 4 * n * n * arithmetic.tiny, arithmetic.unit, arithmetic.gamma(n)
+        spare = (least / gamma) ** 0.5 * _UP
+        stage = (2 * u + least) / gamma * _UP
+        rounded = gamma * (1 + 4 * u) ** 2 * _UP
+        room = (lost + spare) * _UP
+        found = (1 + error) * _UP, lost * _UP, room, spare, u * _UP, rounded, stage
+        return Rounding(*map(np.asarray, found)) if arrays else Rounding(*found)
+
+    def size(self, computed: Any) -> Any:
+        """Bound norms of A, as they are computed, with what underflows in products."""
+        return computed * self.up + self.room
+
+    def residual(self, size_A: Any, X: Any, D: Any) -> "ResidualNorms":
+        """Bound a residual by :meth:`size` and norms as they are computed, which are lost."""
+        X *= self.up
+        X += self.room
+        D *= self.up
+        D += self.lost
+        share = size_A * X
+        share *= self.gamma
+        return ResidualNorms(D, share + D * self.unit, size_A, X, share)
+
+    def stepped(self, known: "ResidualNorms", order: int) -> Any:
+        """Bound the residual after a step of refinement, before it is taken, for ‖R'‖ < 1.
+
+        With D = −R' and the refined Y = X(I + R' + … + R'^{p−1}) + F, F its rounding,
+        I − AY = R'^p + (R − R')(I + R' + … + R'^{p−1}) − AF. Each stage of Horner's rule,
+        Y ← X + YR', rounds by at most u|Y| + γ_n|Y||R'| (1 + u), and later stages multiply that
+        by R'. The |Y| of all stages have norms below ‖X‖/(1 − ‖R'‖). So with s = 1/(1 − ‖R'‖) it is
+        at most ‖R'‖^p + s(‖R − R'‖ + s‖A‖‖X‖(2u + γ_n‖R'‖)), but for u² and for what underflows:
+        less than ‖A‖sL(1 + ‖X‖), for which L is added to 2u, and there is room where δ was to ‖X‖,
+        since 2uδ >= L.
+        """
+        computed = known.computed
+        power, share = computed * computed, 1 / (1 - computed)
+        for _ in range(order - 2):
+            power = power * computed
+        bound = computed + self.stage
+        bound *= known.product
+        bound *= share
+        bound += known.rounding
+        bound *= share
+        bound += power
+        return bound
+
+
 class ResidualNorms(NamedTuple):
     """Norms that bound the residual R = I − AX of each matrix, float64 of shape (m,)."""
 
@@ -176,41 +258,23 @@ class ResidualNorms(NamedTuple):
     rounding: Any  # at least ‖R − R'‖
     A: Any  # at least ‖A‖
     X: Any  # at least ‖X‖
+    product: Any  # at least γ_n‖A‖‖X‖
 
     @property
     def bound(self) -> Any:
         """A proven upper bound of ‖R‖; NaN where something is not finite."""
-        return (self.computed + self.rounding) * _UP
-
-    def after_step(self, order: int, arithmetic: Arithmetic, n: int) -> Any:
-        """Bound the residual after a step of refinement, before the step is taken."""
-        bound = self.stepped(order, arithmetic, n)
-        small = self.computed < 0.9
-        return bound if every(small) else namespace(bound).where(small, bound, np.inf)
-
-    def stepped(self, order: int, arithmetic: Arithmetic, n: int) -> Any:
-        """Bound the residual after a step, for ‖R'‖ < 1.
-
-        With D = −R' and the refined Y = X(I + R' + … + R'^{p−1}) + F, F its rounding,
-        I − AY = R'^p + (R − R')(I + R' + … + R'^{p−1}) − AF. Each stage of Horner's rule,
-        Y ← X + YR', rounds by at most u|Y| + γ_n|Y||R'| (1 + u), and later stages multiply that
-        by R'. The |Y| of all stages have norms below ‖X‖/(1 − ‖R'‖).
-        """
-        share = 1 / (1 - self.computed)
-        worst = self.X * share * share * (1 + 4 * arithmetic.unit)
-        gamma = arithmetic.gamma(n) * (1 + 4 * arithmetic.unit)
-        rounding = worst * (2 * arithmetic.unit + gamma * self.computed)
-        rounding = rounding + 4 * n * n * arithmetic.tiny * share * (1 + self.X)
-        return (self.computed**order + self.rounding * share + self.A * rounding) * _UP
+        return self.computed + self.rounding
 
 
 def measure(A: Any, X: Any, D: Any, norm: str, size_A: Any = None) -> ResidualNorms:
     """Bound what is known of a residual, D = AX − I as computed, from norms (‖A‖ <= size_A)."""
-    arithmetic, n = Arithmetic.of(A), A.shape[-1]
-    size_A = norm_bound(A, norm) if size_A is None else size_A
-    size_X, computed = norm_bounds(norm, X, D)
-    rounding = rounding_of(arithmetic, n, computed, size_A * size_X, size_A, size_X)
-    return ResidualNorms(computed, rounding, size_A, size_X)
+    constants = Rounding.of(Arithmetic.of(A), A.shape[-1], norm, type(A) is np.ndarray)
+    computed = as_double(operator_norm(X, norm)), as_double(operator_norm(D, norm))
+    if size_A is None:
+        size_A = constants.size(as_double(operator_norm(A, norm)))
+    else:
+        size_A = size_A + constants.spare
+    return constants.residual(size_A, *computed)
 
 
 def rounding_of(

@@ -25,20 +25,20 @@ from .._arrays.memory import host_view, warn_of_gradients
 from .._arrays.projected import moved_rows
 from .._arrays.results import InverseReport
 from .._arrays.rows import list_rows
-from .._arrays.shapes import Matrices, rectangular_shape
+from .._arrays.shapes import Layout, Matrices, rectangular_shape
 from .._arrays.training import training_rows
 from .._arrays.validation import take, take_as_is
 from .._arrays.words import ErrorNorm, Fallback
 from .._linalg.inverses import training_inverses
 from .._linalg.norms import NORMS, finite_rows
-from .._linalg.workspace import copied, indices
+from .._linalg.workspace import copied, every, indices
 from ..learn.regressor import InverseRegressorMixin, WrapsRegressorMixin
 from ..learn.streams import STREAM
 from ..refinement import ORDERS
 from ._anchor import Anchor
 from ._family import members
 from ._fitting import FitsMixin, is_by_row
-from ._guesses import OURS, guess
+from ._guesses import OURS, guess, writer
 from ._proofs import (
     EXACT,
     PROJECTED,
@@ -339,26 +339,28 @@ class CertifiedInverse(
         ready = self._ready()
         if ready._shape is not None:
             return report_pseudo_inverses(ready, X), None
-        given, taken = ready._take(X)
-        stack = taken.stack
+        given, came = ready._take(X)
+        own = type(X) is np.ndarray and X.ndim == 3 and X is came.numbers.base
+        stack = X if own else came.stack
         A = host_view(stack)
-        terms, estimator, predicted = ProofTerms.of(self), ready.estimator_, None
+        terms, estimator, predicted, write = ProofTerms.of(self), ready.estimator_, None, None
         if type(estimator) in OURS or type(unwrapped(estimator)) in OURS:
             given = host_view(given)
+            write = writer(estimator, given, A)
         else:
             # They are asked once, whatever the blocks: what they say may depend on the batch.
             finite = finite_rows(A)
-            index = None if bool(finite.all()) else indices(finite)
-            predicted = guess(estimator, given, A, index)
+            predicted = guess(estimator, given, A, None if every(finite) else indices(finite))
 
         def certify_block(block: Any, X: Any, where: Any, size: Any) -> Any:
-            if predicted is None:
+            if write is not None:
+                write(given[where], X.reshape(len(X), -1))
+            elif predicted is None:
                 guess(estimator, given, A, where, out=X)
             return certify(block, X, terms, size)
 
         found = certify_all(A, certify_block, predicted, self.verbose, more)
-        moved = moved_rows(X)
-        if moved.size:
+        if (moved := moved_rows(X)).size:
             found.inverse[moved], found.bound[moved] = not_a_number(A), float("inf")
             found.status[moved] = PROJECTED
         if "raise" in self.fallback:
@@ -366,7 +368,7 @@ class CertifiedInverse(
         if is_tensor(stack) and not is_tensor(A):
             for name in vars(found).keys() - {"status"}:
                 setattr(found, name, in_library_of(stack, getattr(found, name)))
-        found.inverse = taken.restored(found.inverse)
+        found.inverse = came.restored(found.inverse)
         return found, stack
 
     def _take(self, X: Any) -> tuple[Any, Matrices]:
@@ -376,7 +378,7 @@ class CertifiedInverse(
             return members(self, X, False)
         plain = isinstance(X, np.ndarray) and X.itemsize >= 4 and hasattr(self, "n_features_in_")
         taken = (take_as_is(self, X) if plain else None) or take(self, X, exact=True)
-        if taken.numbers.ndim == 3 and not taken.is_complex:
+        if taken.layout is Layout.STACK and taken.numbers.ndim == 3:
             taken = Matrices(X.reshape(len(X), self.n_features_in_), taken.layout)
         named = type(X) is not np.ndarray and hasattr(X, "columns")
         return (X if named else taken.numbers), taken
@@ -388,8 +390,7 @@ class CertifiedInverse(
 
     def _refuse(self, open_: Any, what: str) -> None:
         """Raise if there are rows without a proof."""
-        open_ = to_host(open_)
-        open_ = open_ if open_.ndim == 1 else open_.any(axis=1)
+        open_ = to_host(open_ if open_.ndim == 1 else open_.any(1))
         if open_.any():
             other = "'exact' or 'nan'" if self.fallback == "raise" else "'nan' or 'keep'"
             raise ValueError(

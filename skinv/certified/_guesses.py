@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -47,8 +48,6 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None, out: Any = None
         # Those that are not square are for regressors of skinv only, whatever region is before.
         given = flatten_stack(given)[0] if given.shape[1] == given.shape[2] else given
     direct = out is not None and _is_direct(estimator, given, out)
-    if direct and given.ndim == 2 and estimator._write_inverses(given, out.reshape(given.shape)):
-        return out
     with nullcontext() if numbers is None else numbered(numbers, total):
         predicted, answered = _ask(estimator, given, out.reshape(given.shape) if direct else None)
     if answered is None:
@@ -63,11 +62,24 @@ def guess(estimator: Any, given: Any, A: Any, index: Any = None, out: Any = None
     return out
 
 
+def writer(estimator: Any, given: Any, A: Any) -> Callable[[Any, Any], None] | None:
+    """Return a function of some of the rows `given` of finite matrices that writes inverses.
+
+    To memory like them; None for what :func:`guess` is for. A are those matrices.
+    """
+    if type(estimator) not in OURS or type(given) is not type(A) or "predict" in vars(estimator):
+        return None
+    if given.ndim != 2 or given.dtype != A.dtype or A.shape[1] == 1:
+        return None
+    return estimator._writes_inverses(given)
+
+
 def _is_direct(estimator: Any, given: Any, out: Any) -> bool:
     """Tell whether the regressor can write its predictions where they are to be."""
+    if type(estimator) not in OURS or "predict" in vars(estimator):
+        return False
     same = type(given) is type(out) and given.dtype == out.dtype and out.shape[-1] > 1
-    ours = type(estimator) in OURS and "predict" not in vars(estimator)
-    return same and ours and math.prod(given.shape) == math.prod(out.shape)
+    return same and math.prod(given.shape) == math.prod(out.shape)
 
 
 def _takes_complex(estimator: Any) -> bool:

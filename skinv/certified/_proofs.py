@@ -1,6 +1,5 @@
 """Predictions refined and proven, and LAPACK where they cannot be."""
 
-import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from .._arrays.conversion import (
 from .._arrays.memory import host_view
 from .._arrays.progress import progress
 from .._arrays.results import InverseReport
-from .._linalg.norms import check_norm, sizes
+from .._linalg.norms import are_moderate, check_norm, sizes
 from .._linalg.products import frobenius
 from .._linalg.scaling import in_units
 from .._linalg.threads import in_threads
@@ -88,44 +87,56 @@ def certify_all(
     """Certify the inverses of matrices, in blocks that stay in the cache, on several threads.
 
     ``certify_block(A, X, where, size)`` is asked for the finite matrices of a block, which stand
-    at `where`, with their :func:`skinv._linalg.norms.sizes`, and may write their inverses to X.
-    `predicted` are inverses of all finite ones, like A, in memory of their own. The status is a
-    place in STATUSES; residuals and steps are known if there are `more` than bounds.
+    at `where`, with their Frobenius norms if these are moderate, else None, see
+    :func:`skinv._linalg.norms.are_moderate`, and may write their inverses to X. `predicted` are
+    inverses of all finite ones, like A, in memory of their own. The status is a place in STATUSES;
+    residuals and steps are known, at least, if there are `more` than bounds.
     """
-    result = _memory(A, more)
+    inverse = empty(A, tuple(A.shape))
     if predicted is not None and len(predicted) == len(A):
-        result.inverse = predicted
+        inverse = predicted
     elif predicted is not None:
-        result.inverse[indices(sizes(A) >= 0)] = predicted
+        inverse[indices(sizes(A) >= 0)] = predicted
+    found: list[tuple[Any, SimpleNamespace]] = []  # and where
 
     def prove(taken: slice) -> None:
         block, where = A[taken], taken
         with np.errstate(all="ignore"):
             size = frobenius(block)
-            if not math.isfinite(size.sum()):
-                size = sizes(block)
-                finite = size >= 0
+            if not are_moderate(block, size):
+                finite, size = sizes(block) >= 0, None
                 if not every(finite):
-                    _put(result, taken.start + indices(~finite), _nothing(A))
+                    others = taken.start + indices(~finite)
+                    inverse[others] = not_a_number(A)
+                    found.append((others, _NOTHING))
                     where = taken.start + indices(finite)
-                    block, size = A[where], size[finite]
+                    block = A[where]
             if len(block):
-                X = result.inverse[where]
-                known = vars(certify_block(block, X, where, size))
-                if known["inverse"] is X and where is taken:
-                    del known["inverse"]  # which stands there
-                _put(result, where, known)
+                X = inverse[where]
+                known = certify_block(block, X, where, size)
+                if known.inverse is not X or where is not taken:
+                    inverse[where] = known.inverse
+                del known.inverse  # which stands there
+                found.append((where, known))
         bar.update(taken.stop - taken.start)
 
     blocks = list(pieces(len(A), A.shape[1], A.itemsize, _BLOCK))
     with progress(len(A), "certifying", "matrix", verbose and blocks) as bar:
         in_threads(prove, blocks, A)
+    if len(found) == 1 and found[0][0] is blocks[0] and not is_tensor(A):
+        found[0][1].inverse = inverse
+        return found[0][1]
+    result = _memory(A, inverse, more)
+    for where, known in found:
+        for name in vars(result).keys() - {"inverse"}:
+            there = where if name != "status" or isinstance(where, slice) else to_host(where)
+            getattr(result, name)[there] = getattr(known, name)
     return result
 
 
 def all_by_closed_forms(A: Any) -> SimpleNamespace:
     """Invert matrices, finite or not, by closed forms; bounds are infinite where these fail."""
-    result = _memory(A, False)
+    result = _memory(A, empty(A, tuple(A.shape)), False)
     result.status[:] = EXACT
 
     def prove(taken: slice) -> None:
@@ -135,27 +146,18 @@ def all_by_closed_forms(A: Any) -> SimpleNamespace:
     return result
 
 
-def _memory(A: Any, more: bool) -> SimpleNamespace:
-    """Return memory for what is found out of the inverses of matrices."""
+# What there is to say of a matrix that is not finite.
+_NOTHING = SimpleNamespace(bound=np.inf, status=NOT_FINITE, residual=np.nan, n_refine=0)
+
+
+def _memory(A: Any, inverse: Any, more: bool) -> SimpleNamespace:
+    """Return inverses, and memory for what is found out of them."""
     m, double = (len(A),), namespace(A).float64
-    found = SimpleNamespace(inverse=empty(A, tuple(A.shape)), bound=empty(A, m, double))
+    found = SimpleNamespace(inverse=inverse, bound=empty(A, m, double))
     found.status = np.empty(m, dtype=np.uint8)
     if more:
         found.residual, found.n_refine = empty(A, m, double), empty(A, m, namespace(A).int64)
     return found
-
-
-def _nothing(A: Any) -> dict[str, Any]:
-    """Return what there is to say of a matrix that is not finite."""
-    known = {"inverse": not_a_number(A), "bound": np.inf, "residual": np.nan}
-    return known | {"n_refine": 0, "status": NOT_FINITE}
-
-
-def _put(result: SimpleNamespace, where: Any, known: dict[str, Any]) -> None:
-    for name, all_of_it in vars(result).items():
-        if name in known:
-            there = where if name != "status" or isinstance(where, slice) else to_host(where)
-            all_of_it[there] = known[name]
 
 
 def allowed(tol: float, dtype: Any, xp: Any) -> float:
@@ -166,28 +168,31 @@ def allowed(tol: float, dtype: Any, xp: Any) -> float:
 def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
     """Refine and prove predictions X of finite matrices A, and fall back; X is overwritten.
 
-    `size` is :func:`skinv._linalg.norms.sizes` of A. Answers are symmetric or Hermitian where the
-    matrices are.
+    `size` is as in :func:`certify_all`. Answers are symmetric or Hermitian where the matrices are.
     """
     xp, dtype = namespace(A), A.dtype
     if dtype.itemsize < 4:  # half precision
         A, X = xp.astype(A, xp.float32), xp.astype(X, xp.float32)
         terms, size = terms._replace(tol=allowed(terms.tol, dtype, xp)), None
-    symmetric, tol = symmetric_rows(A), terms.tol
+    symmetric, tol, moderate = symmetric_rows(A), terms.tol, size is not None
     bound, residual, n_refine = refine(A, X, size=size, **terms.refinement())
-    X, bound = with_symmetry(*rounded(X, dtype, bound, terms.norm), terms.norm, symmetric)
+    if X.dtype != dtype:
+        X, bound = rounded(X, dtype, bound, terms.norm)
+    X, bound = with_symmetry(X, bound, terms.norm, symmetric, moderate)
     result = SimpleNamespace(inverse=X, bound=bound, residual=residual, n_refine=n_refine)
-    open_ = open_rows(bound, tol)
-    if len(open_):
+    open_: Any = ()
+    if not every(bound <= tol):
         # A sharper proof for those that rounding, or a loose bound, kept from theirs.
+        open_ = open_rows(bound, tol)
         near = open_[bound[open_] < 1]
         if len(near):
             bound[near] = proven(as_double(A[near]), as_double(X[near]), terms.norm)
-        open_ = open_rows(bound, tol)
-    if len(open_):
-        prove_in_own_units(A, result, open_, symmetric, terms)
-        open_ = open_rows(bound, tol)
-    result.status = (to_host(n_refine) > 0).view(np.uint8)  # predicted or refined
+            open_ = open_rows(bound, tol)
+        if len(open_):
+            prove_in_own_units(A, result, open_, symmetric, terms)
+            open_ = open_rows(bound, tol)
+    taken = n_refine if type(n_refine) is np.ndarray else to_host(n_refine)
+    result.status = taken.astype(bool).view(np.uint8)  # predicted or refined
     if not len(open_):
         return result
     result.status[to_host(open_)] = INACCURATE
@@ -261,8 +266,8 @@ def _fall_back(
 def invert(A: Any, X: Any, size: Any, terms: ProofTerms) -> SimpleNamespace:
     """Invert finite matrices, and prove it.
 
-    `size` is :func:`skinv._linalg.norms.sizes` of A, and X memory for inverses. Answers are
-    symmetric or Hermitian where the matrices are. See :func:`skinv.certified._proofs.certify`.
+    `size` is as in :func:`certify_all`, and X memory for inverses. Answers are symmetric or
+    Hermitian where the matrices are. See :func:`skinv.certified._proofs.certify`.
     """
     a = as_double(A)
     x, norm = X if X.dtype == a.dtype else empty_like(a), terms.norm
@@ -278,6 +283,7 @@ def invert(A: Any, X: Any, size: Any, terms: ProofTerms) -> SimpleNamespace:
     if len(open_):
         result.n_refine = full(bound, bound.shape, 0, namespace(bound).int64)
         prove_in_own_units(A, result, open_, symmetric, terms)
+        del result.n_refine
     result.status = np.full(len(bound), EXACT, np.uint8)
     open_ = to_host(~(bound <= terms.tol))
     result.status[open_] = np.where(to_host(bound[open_]) < 1, INACCURATE, REJECTED)

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._arrays.conversion import as_array, as_double, flushes, is_complex, to_host
 from .._linalg.arithmetic import Arithmetic
-from .._linalg.norms import norm_bound
+from .._linalg.norms import operator_norm
+from .._linalg.workspace import every
 from ..bounds._refine import rounded
-from ..bounds._residual import ResidualNorms, rounding_of
+from ..bounds._residual import Rounding, rounding_of
 from ._anchor import UP, Anchor
 from ._guesses import OURS, guess
 from ._iteration import relative_error, rounding_of_step
@@ -244,34 +245,30 @@ class Figures:
         Returns the inverse, its bound and how many steps were taken; None where that does not lead
         there straight away.
         """
-        n, arithmetic = len(a), self._arithmetic
-        up, lost = 1 + arithmetic.gamma(n * n + 4), 2 * n * arithmetic.tiny**0.5
-        size = _frobenius(a)
+        norm, tol, size = terms.norm, terms.tol, _frobenius(a)
         if not _LEAST < size < _LARGEST:
             return None
-        whole = terms.norm == "fro"
-        size_A = size * up + lost if whole else float(norm_bound(a[None], terms.norm)[0])
-        identity, previous = self._identity_of(n), math.inf
+        constants, whole = Rounding.of(self._arithmetic, len(a), norm), norm == "fro"
+        size = constants.size(size if whole else float(operator_norm(a[None], norm)[0]))
+        identity, previous = self._identity_of(len(a)), 1.0
         for step in range(terms.max_refine + 1):
             D = a.dot(x)
             D -= identity
             if whole:
-                size_X, size_D = _frobenius(x) * up + lost, _frobenius(D) * up + lost
+                known = constants.residual(size, _frobenius(x), _frobenius(D))
             else:
-                size_X, size_D = norm_bound(np.stack([x, D]), terms.norm).tolist()
-            rounding = rounding_of(arithmetic, n, size_D, size_A * size_X, size_A, size_X)
-            known = ResidualNorms(size_D, rounding, size_A, size_X)
+                known = constants.residual(size, *operator_norm(np.stack([x, D]), norm).tolist())
             bound = known.bound
-            if bound <= terms.tol and bound < 1:
+            if bound <= tol and bound < 1:
                 return self._symmetric(a, x, bound, step, terms)
-            if not size_D < min(0.9 * previous, 0.9) or step == terms.max_refine:
+            if not known.computed < 0.9 * previous or step == terms.max_refine:
                 return None
-            previous, y = size_D, x
+            previous, y = known.computed, x
             for _ in range(terms.order - 1):
                 y = x - y.dot(D)
             x = y
-            ahead = known.stepped(terms.order, arithmetic, n)
-            if ahead <= terms.tol and ahead < 1:
+            ahead = constants.stepped(known, terms.order)
+            if ahead <= tol and ahead < 1:
                 return self._symmetric(a, x, ahead, step + 1, terms)
         return None
 
@@ -361,16 +358,19 @@ class Figures:
     def _symmetric(
         self, a: NDArray, x: NDArray, bound: float, steps: int, terms: ProofTerms
     ) -> tuple[NDArray, float, int] | None:
-        """Make the answer Hermitian if the matrix is, as :func:`with_symmetry` does."""
-        if len(a) > 1 and a.item(0, -1) == a.item(-1, 0).conjugate():
-            other = a.T.conj()
-            if flushes() or (a == other).all():
-                if terms.norm != "fro" or flushes() or not _LEAST < _frobenius(x) < _LARGEST:
-                    return None
-                x = (x + x.T.conj()) * 0.5
-                bound = (bound + 3 * self._arithmetic.unit * (1 + bound)) * (1 + 2.0**-46)
-                if not (bound <= terms.tol and bound < 1):
-                    return None
+        """Make the answer Hermitian if the matrix is, as :func:`with_symmetry` does.
+
+        The norm of the matrix is moderate.
+        """
+        likely = len(a) > 1 and a.item(0, -1) == a.item(-1, 0).conjugate()
+        if likely and (flushes() or every(a == a.T.conj())):
+            if terms.norm != "fro" or flushes():
+                return None
+            x = x + x.T.conj()
+            x *= 0.5
+            bound = (bound + 3 * self._arithmetic.unit * (1 + bound)) * (1 + 2.0**-46)
+            if not (bound <= terms.tol and bound < 1):
+                return None
         return x, bound, steps
 
 

@@ -84,10 +84,11 @@ class LinearInverseApprox(MovingSeriesMixin, EnginePredictorMixin, BaseEstimator
     With E = A − A₀ and B = A₀⁻¹ the series of order k is Σ_{j<=k} (−BE)ʲB. The residual is
     I − A·X = (−EB)^{k+1}, so the error is of order k + 1 in E, and the series converges where the
     spectral radius of BE is below 1 (Neumann). In the first order the map is affine, with matrix
-    −B ⊗ Bᵀ on flattened rows and constant 2·vec B. Predictions are computed by Horner's rule as
-    B(I + N(I + N(…))) with N = −EB, in k + 1 products, or up to n = 8 as that affine map. A
-    refinement step on the first order is the third order, but for rounding. ``method="lstsq"``
-    fits inverses in units in which rows and columns of the training matrices are of one size.
+    −B ⊗ Bᵀ on flattened rows and constant 2·vec B. Predictions are B(I + N + … + Nᵏ) with N = −EB,
+    in k + 1 products, from order 5 on in fewer by (I + N)(I + N² + N⁴ + …), or in the first order
+    up to n = 8 as that affine map. A refinement step on the first order is the third order, but for
+    rounding. ``method="lstsq"`` fits inverses in units in which rows and columns of the training
+    matrices are of one size.
 
     Matrices (m, n) that are not square come as a stack. What is learned is the inverse Z of the
     smaller of their Gram matrices AAᴴ and AᴴA, predicted is the pseudo-inverse AᴴZ or ZAᴴ, and

@@ -17,7 +17,7 @@ from ..._linalg.arithmetic import Arithmetic, products_are_exact
 from ..._linalg.form import ModelForm, for_complex
 from ..._linalg.products import kernels_for
 from ..._linalg.threads import in_threads
-from ..._linalg.workspace import Workspace, empty
+from ..._linalg.workspace import Workspace, empty, steps
 from .evaluate import evaluate
 from .parts import Parts
 from .pieces import (
@@ -26,7 +26,6 @@ from .pieces import (
     not_finite,
     pieces,
     shown,
-    steps,
     sum_is_finite,
 )
 from .single import single_function
@@ -193,30 +192,42 @@ class Engine:
                 values[:] = np.nan
             return values if X.dtype == wide else values.astype(X.dtype)
 
+    def write(self, X: NDArray, out: NDArray) -> None:
+        """Predict for finite rows, to memory apart from them in their precision; on the host.
+
+        Floating-point errors are ignored by the caller.
+        """
+        parts = self.parts(X.dtype)
+        whole = pieces(len(X), parts, X.itemsize)
+        if len(whole) == 1:
+            _evaluated(X, parts, out)
+        else:
+
+            def predict(piece: slice) -> None:
+                with np.errstate(all="ignore"):
+                    _evaluated(X[piece], parts, out[piece])
+
+            in_threads(predict, whole, X)
+
     def _on_host(self, X: NDArray, parts: Parts, out: NDArray, verbose: bool) -> None:
-        d, wide = len(parts.origin), parts.origin.dtype
         in_place = np.may_share_memory(X, out)
-        direct = parts.is_direct and X.dtype == wide and not in_place
         # What is not picked is not in E, and activations may swallow what is.
         early = parts.kept is not None or bool(parts.layers)
 
         def predict(piece: slice) -> None:
             with np.errstate(all="ignore"):
-                space, x, part = Workspace.of_thread(), X[piece], out[piece]
-                if direct and x.flags.carray:
-                    E = x.reshape(len(x), d)
-                else:
-                    E = differences(x, parts, space.of(parts.origin, (len(x), d), "E"))
+                x, part = X[piece], out[piece]
                 bad = not_finite(x) if early and not sum_is_finite(x) else None
-                evaluate(parts, E, part, space)
+                E = _evaluated(x, parts, part, in_place)
                 # Through products alone NaN and infinity of a row reach all of its outputs.
-                if not early and not math.isfinite(np.add.reduce(part[:, 0], dtype=wide)):
-                    bad = not_finite(E if in_place else x)
+                if not early:
+                    total = np.add.reduce(part[:, 0], dtype=parts.origin.dtype)
+                    bad = None if math.isfinite(total) else not_finite(E if in_place else x)
                 if bad is not None:
                     part[bad] = np.nan
                 bar.update(len(x))
 
-        whole = pieces(len(X), parts, wide.itemsize)
+        whole = pieces(len(X), parts, parts.origin.itemsize)
         with progress(len(X), "predicting", "matrix", verbose and len(whole) > 1) as bar:
             in_threads(predict, whole, X)
 
@@ -305,6 +316,17 @@ class Engine:
                 if seen is not None:
                     part += seen[:, None]
         return out
+
+
+def _evaluated(x: NDArray, parts: Parts, out: NDArray, in_place: bool = False) -> NDArray:
+    """Write the outputs of a piece on the host, and return its differences."""
+    d, wide, space = len(parts.origin), parts.origin.dtype, Workspace.of_thread()
+    if parts.is_direct and not in_place and x.dtype == wide and x.flags.carray:
+        E = x.reshape(len(x), d)
+    else:
+        E = differences(x, parts, space.of(parts.origin, (len(x), d), "E"))
+    evaluate(parts, E, out, space)
+    return E
 
 
 def _by_kernel(X: Any, parts: Parts, out: Any) -> bool:

@@ -55,21 +55,15 @@ def evaluate(parts: Parts, E: Any, out: Any, space: Workspace) -> None:
 
 
 def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) -> None:
-    """Compute B(I + N(I + N(…))) with N = −EB, in order + 1 products.
+    """Compute B(I + N + N² + …) with N = −EB.
 
-    The first has all rows of all E in one product with B; the constant factor comes last.
+    The first product has all rows of all E in one with B; the constant factor comes last.
     """
     n, m = series.right.shape[0], len(E)
     rows = (m * n, n)
     N = product(E.reshape(rows), series.right, out=space.of(E, rows, "N")).reshape(m, n, n)
-    P = N
-    for k in range(series.order):
-        if k == 0 and series.order > 1:
-            P = space.of(E, (m, n, n), "P0")
-            P[...] = N
-        elif k:
-            P = product(N, P, out=space.of(E, (m, n, n), f"P{k % 2}"))
-        add_to_diagonal(P, 1.0)
+    P = _powers(N, series.order, space)
+    add_to_diagonal(P, 1.0)
     if series.columns is not None:  # entries of the last product
         P = P[:, :, series.columns]
         P *= series.left
@@ -83,6 +77,30 @@ def _whole(series: SeriesPart, E: Any, out: Any, add: bool, space: Workspace) ->
         add_product(out.reshape(m, n, n), B, P, space)
     else:
         product(B, P, out=out.reshape(m, n, n))
+
+
+def _powers(N: Any, order: int, space: Workspace) -> Any:
+    """Return N + N² + … + N^order, which may be N itself.
+
+    Of 6, 8, … powers, I included, as I + P = (I + N)(I + Q) with Q = N² + N⁴ + …, else by Horner's
+    rule. What is small is added up before it is added to I, where it is rounded.
+    """
+    shape, name = tuple(N.shape), f"powers up to {order}"
+    if order == 1:
+        return N
+    if order > 3 and order % 2:
+        squares = product(N, N, out=space.of(N, shape, f"{name}: squares"))
+        few = _powers(squares, order // 2, space)
+    else:
+        few = _powers(N, order - 1, space)
+        if few is not N:
+            add_to_diagonal(few, 1.0)
+            return product(N, few, out=space.of(N, shape, name))
+    P = product(N, few, out=space.of(N, shape, name))
+    P += few
+    if few is not N:
+        P += N
+    return P
 
 
 def _put(out: Any, values: Any, add: bool) -> None:

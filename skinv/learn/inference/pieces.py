@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._arrays.conversion import namespace
-from ..._arrays.memory import is_contiguous, on_host
+from ..._arrays.memory import on_host
 from ..._arrays.progress import progress
-from ..._linalg.workspace import PIECE_CUDA
+from ..._linalg.workspace import PIECE_CUDA, steps
 from .parts import SHORT, Parts
 
 # Bytes of the widest intermediate result in a piece. Without a network smaller ones would fit an L2
@@ -19,6 +19,8 @@ from .parts import SHORT, Parts
 _PIECE = 2**22
 _PIECE_NETWORK, _ROWS = 3 * 2**19, 1024
 _MOST_ROWS = 2**14
+# Of so few numbers the origin may be repeated for all rows, which is a single loop.
+_FEW = 2**13
 # Of arrays that are copied to a device piece by piece.
 PIECE_COPIED = 2**24
 
@@ -35,13 +37,6 @@ def pieces(m: int, parts: Parts, itemsize: int, X: Any = None) -> list[slice]:
     return steps(m, step)
 
 
-def steps(m: int, step: int) -> list[slice]:
-    """Cut m rows into pieces of `step`."""
-    if 0 < m <= step:
-        return [slice(0, m)]
-    return [slice(start, min(start + step, m)) for start in range(0, m, step)]
-
-
 def shown(pieces: list[slice], m: int, verbose: bool) -> Iterator[slice]:
     """Show how many of m rows are done, if there are several pieces."""
     with progress(m, "predicting", "matrix", verbose and len(pieces) > 1) as bar:
@@ -55,8 +50,10 @@ def differences(X: Any, parts: Parts, E: Any) -> Any:
     origin, target = parts.origin, E
     if parts.kept is not None:
         X = X.reshape(X.shape[0], -1)[:, parts.kept]
-    if E.shape[1] <= SHORT and is_contiguous(X) and on_host(X) and E.shape[0] <= _MOST_ROWS:
-        origin = parts.repeated("origin", origin, E.shape[0])
+    m, d = E.shape
+    short = m <= _MOST_ROWS and (d <= SHORT or m * d <= _FEW)
+    if short and isinstance(X, np.ndarray) and X.flags.c_contiguous:
+        origin = parts.repeated("origin", origin, m)
         X, target = X.reshape(-1), E.reshape(-1)
     elif X.ndim == 3:
         origin, target = origin.reshape(X.shape[1:]), E.reshape(X.shape)

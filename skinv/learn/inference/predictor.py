@@ -128,13 +128,19 @@ class EnginePredictorMixin(InverseRegressorMixin):
             self._look_at(values, seen)
         return from_pairs(values, *shape) if pairs else values.reshape(shape)
 
-    def _write_inverses(self, rows: Any, out: Any) -> bool:
-        """Write predictions for real rows to memory apart from them, like them, if that is all."""
+    def _writes_inverses(self, rows: Any) -> Callable[[Any, Any], None] | None:
+        """Return a function that writes predictions for finite rows, real ones like these, if any.
+
+        To memory apart from them, like them. Floating-point errors are ignored by its caller.
+        """
         engine = getattr(self, "_engine", None)
         if engine is None or not engine.n_outputs == self.n_features_in_ == rows.shape[1]:
-            return False
-        engine(rows, None, out, getattr(self, "device", "cpu"), getattr(self, "verbose", 0) > 1)
-        return True
+            return None
+        device, verbose = getattr(self, "device", "cpu"), getattr(self, "verbose", 0) > 1
+        simple = type(rows) is np.ndarray and rows.itemsize >= 4 and device == "cpu"
+        if simple and not verbose:
+            return engine.write
+        return lambda rows, out: engine(rows, None, out, device, verbose)
 
     def inverse_function(self, dtype: Any = np.float64) -> Callable[[ArrayLike], NDArray]:
         """Return the fitted model as a function of one matrix, for loops that take them singly.

@@ -70,8 +70,16 @@ def _costs(n: int, order: int, outputs: NDArray[np.intp]) -> tuple[float, ...]:
     rows, columns = len(np.unique(outputs // n)), len(np.unique(outputs % n))
     thin = (2 * order - 1) * n * n * min(rows, columns) + n * rows * columns
     # As many numbers are held as there are multiplications in the last product: no more than n².
-    entries = order * n**3 + n * len(outputs) if len(outputs) <= n else math.inf
-    return thin, entries, (order + 1) * n**3
+    inner = n_products(order) * n**3
+    entries = inner + n * len(outputs) if len(outputs) <= n else math.inf
+    return thin, entries, inner + n**3
+
+
+def n_products(order: int) -> int:
+    """Return how many products the powers of a product of matrices up to some take, summed up."""
+    if order <= 3:
+        return order
+    return n_products(order // 2) + 2 if order % 2 else n_products(order - 1) + 1
 
 
 def is_dense(n: int, outputs: NDArray[np.intp] | None) -> bool:
