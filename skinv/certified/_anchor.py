@@ -13,10 +13,10 @@ from .._arrays.embedding import extract_complex
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.inverses import scaled_condition_numbers
 from .._linalg.norms import scales
-from .._linalg.products import column_norms, exact_inverse, product, product_error
-from .._linalg.scaling import in_units
+from .._linalg.products import dot, exact_inverse, frobenius, product, product_error
+from .._linalg.scaling import in_units, powers_of_two, times_power
 from .._linalg.units import are_mixed, unit_exponents
-from .._linalg.workspace import empty
+from .._linalg.workspace import count, empty
 from ..bounds._residual import measure
 
 # Bytes of matrices iterated on at once: what stays in the cache, but enough matrices to share calls
@@ -28,6 +28,8 @@ _SMALL = 10**6
 _GOOD = 0.5
 # Directions that are no more than this from orthonormal ones are taken as they are.
 _ASKEW = 2.0**-40
+# Squares of squares that bound a 2-norm, at most; norms between these have squares.
+_SQUARES, _MODERATE = 5, (1e-70, 1e70)
 # Bounds themselves are computed in a few float64 operations.
 UP = 1 + 2.0**-44
 # Matrices of norms between 1e-19 and 1e19 are not scaled: then the squares that underflow in
@@ -51,14 +53,12 @@ class Anchor:
     """A known matrix A₀ with an approximate inverse P, and what proofs near it start from.
 
     All is in units in which rows and columns are of one size where those of A₀ are mixed, or it is
-    huge or tiny. A family moves in few directions, and what P makes of these is known. Of LAPACK's
-    singular values a backward error of 8 n eps σ_max is assumed.
+    huge or tiny. A family moves in few directions, and what P makes of these is known.
     """
 
     center: Any  # A₀
     inverse: Any  # P, the inverse of that
-    units: tuple[NDArray, NDArray]  # exponents of common units of b and x (1, n), Ax = b
-    moved: bool  # whether all is in these, and not in the caller's
+    taken: tuple[NDArray, NDArray] | None  # the units that all is in, if not in the caller's
     probes: Any  # A₀, and directions V_j that are orthonormal but for rounding, as real columns
     offsets: Any  # ⟨V_j, A₀⟩
     effects: Any  # at least ‖PV_j‖₂
@@ -85,8 +85,8 @@ class Anchor:
             b, x = _common_units(A, P)
             again = in_units(exact_inverse(in_units(A, -b, x)), x, -b)
             P = again if np.isfinite(again).all() else P
-            A, P, E, *units = _in_own_units(A, P, E, (b, x))
-            return cls._measured(A, P, _directions(P[0], E), *units)
+            A, P, E, taken = _in_own_units(A, P, E, (b, x))
+            return cls._measured(A, P, _directions(P[0], E), taken)
 
     @classmethod
     def at(cls, center: NDArray, inverse: NDArray, known: "Anchor") -> "Anchor | None":
@@ -94,6 +94,16 @@ class Anchor:
         V = known._as_given()[2]
         with np.errstate(all="ignore"):
             return cls._measured(*_in_own_units(center[None], inverse[None], V))
+
+    @property
+    def moved(self) -> bool:
+        """Whether all is in units of its own, and not in the caller's."""
+        return self.taken is not None
+
+    @cached_property
+    def units(self) -> tuple[NDArray, NDArray]:
+        """Exponents of common units of b and x (1, n), Ax = b, in the caller's units."""
+        return self.taken or _common_units(self.center[None], self.inverse[None])
 
     @cached_property
     def given(self) -> tuple[NDArray, NDArray]:
@@ -138,53 +148,59 @@ class Anchor:
         """Return centre, inverse and directions in the caller's units, as stacks."""
         A, P = self.center[None], self.inverse[None]
         V = self.probes[:, 1:].T.copy().view(A.dtype).reshape(-1, *self.center.shape)
-        if not self.moved:
+        if self.taken is None:
             return A, P, V
-        b, x = self.units
+        b, x = self.taken
         return in_units(A, b, -x), in_units(P, x, -b), in_units(V, b, -x)
 
     @classmethod
     def _measured(
-        cls, A: NDArray, P: NDArray, V: NDArray, units: Any, moved: bool
+        cls, A: NDArray, P: NDArray, V: NDArray, taken: tuple[NDArray, NDArray] | None
     ) -> "Anchor | None":
         """Return the anchor at A, a stack of one, with all figures worked out."""
         n, arithmetic = A.shape[-1], Arithmetic.of(A)
         gamma = arithmetic.gamma(n + 2)
         rows = _real_rows(V)
         rows = rows[np.isfinite(rows).all(axis=1)]
-        if np.linalg.norm(rows @ rows.T - np.eye(len(rows))) > _ASKEW:
+        skew = _skewness(rows)
+        if skew > _ASKEW:
             rows = np.linalg.qr(rows.T)[0].T.copy()
-        probes = np.concatenate([_real_rows(A), rows])
-        D, d = product_error(P, A), rows.shape[1]
+            skew = _skewness(rows)
+        k, d = rows.shape
+        probes = np.empty((d, 1 + k))
+        probes[:, 0], probes[:, 1:] = _real_rows(A)[0], rows.T
+        D = product_error(P, A)
         known = measure(P, A, D, "fro")
-        weights = np.abs(P[0]).sum(axis=1)
-        off = np.abs(D[0]) + 2 * gamma * (np.abs(P[0]) @ np.abs(A[0]) + np.eye(n))
-        slack = 1 + 32 * n * arithmetic.unit
-        effects = np.linalg.norm(P @ rows.view(A.dtype).reshape(-1, n, n), 2, axis=(1, 2))
-        skew = np.linalg.norm(rows @ rows.T - np.eye(len(rows)))
-        figures = {
-            "spectral": np.linalg.norm(P[0], 2) * slack,
-            "size": known.A[0],
-            "size_center": known.X[0],
-            "defect": known.bound[0],
-            "defect_weighted": (off @ weights / weights).max() * (1 + 4 * gamma),
-            "skew": (skew + 2 * len(rows) * arithmetic.gamma(d)) * UP,
-        }
+        size_P, size_A, size_D = (np.abs(M[0]) for M in (P, A, D))
+        weights = size_P.sum(axis=1)
+        # What rounding adds to |D| is at most γ_n(|P||A| + I).
+        absolute = size_P @ (size_A @ weights) + weights
+        off = (size_D @ weights + 2 * gamma * absolute) / weights
+        reach = P @ rows.view(A.dtype).reshape(k, n, n)
+        spectral, *effects = spectral_bounds(np.concatenate([P, reach]))
         arrays = {
             "center": A[0],
             "inverse": P[0],
-            "probes": probes.T.copy(),
-            "offsets": probes[1:] @ probes[0],
-            "effects": effects * slack + 2 * gamma * known.A[0],
+            "probes": probes,
+            "offsets": rows @ probes[:, 0],
+            "effects": np.array(effects) + 2 * gamma * known.A[0],
             "weights": weights,
         }
-        finite = np.isfinite([*figures.values(), *arrays["effects"], *arrays["offsets"]]).all()
-        if not (finite and weights.min() > 0):
+        figures = {
+            "spectral": spectral,
+            "size": known.A[0],
+            "size_center": known.X[0],
+            "defect": known.bound[0],
+            "defect_weighted": off.max() * (1 + 4 * gamma),
+            "skew": (skew + 2 * k * arithmetic.gamma(d)) * UP,
+        }
+        figures = {name: float(figure) for name, figure in figures.items()}
+        total = sum(figures.values()) + arrays["effects"].sum() + abs(arrays["offsets"]).sum()
+        if not (math.isfinite(total) and weights.min() > 0):
             return None
         for array in arrays.values():
             array.flags.writeable = False
-        figures = {name: float(figure) for name, figure in figures.items()}
-        return cls(units=units, moved=moved, **arrays, **figures)
+        return cls(taken=taken, **arrays, **figures)
 
     def beside(self, b: Any) -> "Anchor":
         """Return the same anchor for computing with tensors, if `b` is one."""
@@ -201,21 +217,56 @@ def _real_rows(stack: Any) -> Any:
     return parts.reshape(len(stack), size)
 
 
-def _in_own_units(A: NDArray, P: NDArray, E: NDArray, units: Any = None) -> tuple[Any, ...]:
-    """Return a matrix, its inverse and directions in common units if they need it.
-
-    And exponents of these, and whether they did.
-    """
+def _in_own_units(
+    A: NDArray, P: NDArray, E: NDArray, units: Any = None
+) -> tuple[NDArray, NDArray, NDArray, Any]:
+    """Return a matrix, its inverse and directions in common units, and these, if they need it."""
+    if not (bool(are_mixed(A)[0]) or scales(A, SHARE) is not None):
+        return A, P, E, None
     b, x = _common_units(A, P) if units is None else units
-    if bool(are_mixed(A)[0]) or scales(A, SHARE) is not None:
-        return in_units(A, -b, x), in_units(P, -x, b), in_units(E, -b, x), (b, x), True
-    return A, P, E, (b, x), False
+    return in_units(A, -b, x), in_units(P, -x, b), in_units(E, -b, x), (b, x)
 
 
 def _common_units(A: NDArray, P: NDArray) -> tuple[NDArray, NDArray]:
     """Return exponents of common units of b and x (1, n) for a matrix and its inverse in stacks."""
     rows, columns = unit_exponents(A[0], P[0])
     return -rows[None], columns[None]
+
+
+def _skewness(rows: NDArray) -> float:
+    """Return how far rows are from orthonormal ones, as it is rounded."""
+    off = rows @ rows.T
+    off.ravel()[:: len(rows) + 1] -= 1
+    return math.sqrt(np.vdot(off, off))
+
+
+def spectral_bounds(stack: NDArray) -> NDArray[np.float64]:
+    """Return upper bounds of the 2-norms of matrices (m, n, n), of most within 5 % of these.
+
+    Of H_0 = H and H_{k+1} = HᴴH, H = H_k, of which one computes H' with ‖H_{k+1} − H'‖ <= γ‖H‖_F²,
+    ‖H_k‖₂² = ‖H_{k+1}‖₂ <= ‖H'‖₂ + γ‖H‖_F², and the last norm is at most a Frobenius norm. Without
+    rounding that is (Σ σ^p)^(1/p), p = 2^{k+1}, of the singular values. Its logarithm is convex in
+    1/p (Lyapunov), so that what it is too large by is no more than what the last step has gained.
+    """
+    n, arithmetic = stack.shape[-1], Arithmetic.of(stack)
+    gamma, up = arithmetic.gamma(n), 1 + arithmetic.gamma(n * n + 8)
+    lost = 4 * n * n * arithmetic.tiny  # more than what underflows in a product, or by scaling
+    size = frobenius(stack)
+    # Then 1/2 <= ‖H‖_F < 1, and here, at worst, 1 <= ‖H‖_F < 3n: ‖H_k‖ does not underflow, and does
+    # not overflow up to order 20000.
+    usual = size.min() > _MODERATE[0] and size.max() < _MODERATE[1]
+    unit = np.ldexp(1.0, np.frexp(size)[1]) if usual else powers_of_two(stack, (1, 2))[:, 0, 0]
+    H, sizes = times_power(stack, 1 / unit[:, None, None]), []
+    for k in range(_SQUARES + 1):
+        sizes.append(frobenius(H) * up + lost)
+        gains = k == 0 or (sizes[-1] < sizes[-2] ** 2 * 0.95 ** (2**k)).any()
+        if not gains or k == _SQUARES:
+            break
+        H = product(H.conj().swapaxes(1, 2), H)
+    bound = sizes.pop()
+    while sizes:
+        bound = np.sqrt(bound + gamma * sizes.pop() ** 2 + lost) * UP
+    return (bound + lost) * unit * UP
 
 
 def _directions(P: NDArray, E: NDArray) -> NDArray:
@@ -288,20 +339,24 @@ def contraction(anchor: Anchor, A: Any) -> Contraction:
     n, k, arithmetic = A.shape[1], len(anchor.offsets), Arithmetic.of(A)
     up = 1 + 8 * arithmetic.gamma(n)
     gamma = arithmetic.gamma(n * n + k + 8)
-    size_A = column_norms(A.reshape(len(A), n * n, 1))[:, 0]
-    inner = _products_with(_real_rows(A), anchor.probes)
-    square = size_A**2 - 2 * inner[:, 0] + anchor.size_center**2
-    total = (size_A + anchor.size_center) ** 2
-    share = 2 * gamma
-    q = anchor.defect
+    rows = _real_rows(A)
+    square_A, inner = dot(rows, rows), _products_with(rows, anchor.probes)
+    share, q = 2 * gamma, anchor.defect
     if k:
         z = inner[:, 1:] - anchor.offsets
-        square, q = square - (z * z) @ xp.ones_like(anchor.offsets), q + abs(z) @ anchor.effects
+        q = abs(z) @ anchor.effects + q
         share += 4 * k**0.5 * gamma + 2 * anchor.skew
-    q = (q + anchor.spectral * (square.clip(min=0) + share * total) ** 0.5) * UP
-    weighted = q < 0
+    # (‖A‖ + ‖A₀‖)² is at most twice the sum of the squares.
+    share = 1 + 2 * share
+    square = square_A * share
+    square += anchor.size_center**2 * share
+    square -= 2 * inner[:, 0]
+    if k:
+        square -= dot(z, z)
+    q = (anchor.spectral * square.clip(min=0) ** 0.5 + q) * UP
     far = ~(q < _GOOD)
-    if bool(far.any()):
+    weighted = q < 0
+    if count(far):
         a, some = (A, slice(None)) if bool(far.all()) else (A[far], far)
         P, w = anchor.inverse, anchor.weights
         reach = (abs(P) / w[:, None]) @ (abs(a - anchor.center) @ w).T
@@ -309,11 +364,12 @@ def contraction(anchor: Anchor, A: Any) -> Contraction:
         weighted[some] = other < q[some]
         q[some] = xp.where(weighted[some], other, q[some])
         far = ~(q < _GOOD)
-    if bool(far.any()):
+    if count(far):
         a = A[far]
         all_P = xp.broadcast_to(anchor.inverse, a.shape)
         known = measure(all_P, a, product_error(all_P, a), "fro", anchor.size)
         better = known.bound < q[far]
         weighted[far] &= ~better
         q[far] = xp.where(better, known.bound, q[far])
-    return Contraction(q, weighted, size_A * (1 + gamma), anchor.spectral, anchor.size)
+    size_A = square_A**0.5 * (1 + gamma)
+    return Contraction(q, weighted, size_A, anchor.spectral, anchor.size)

@@ -15,7 +15,7 @@ from .._arrays.conversion import (
 )
 from .._linalg.products import column_norms, product
 from .._linalg.scaling import ZERO, exponents, in_units, powers_of_two
-from .._linalg.workspace import full
+from .._linalg.workspace import every, full
 
 
 def unknown(b: Any) -> tuple[Any, Any]:
@@ -86,6 +86,9 @@ def take_better(x: Any, bound: Any, rows: Any, new_x: Any, new_bound: Any) -> No
     xp = namespace(x)
     old_x, old = x[rows], bound[rows]
     better = (new_bound < old) | ~(old < np.inf)
+    if every(better):
+        x[rows], bound[rows] = new_x, new_bound
+        return
     x[rows] = xp.where(better[:, None], new_x, old_x)
     bound[rows] = xp.where(better, new_bound, old)
 

@@ -16,7 +16,7 @@ from ..bounds._refine import rounded
 from ..bounds._residual import Rounding, rounding_of
 from ._anchor import UP, Anchor
 from ._guesses import OURS, guess
-from ._iteration import relative_error, rounding_of_step
+from ._iteration import relative_error, rounding_of_step, too_early
 from ._proofs import POLISH, ProofTerms
 
 # Nothing that is squared here may over- or underflow, see :func:`skinv._linalg.norms.scales`.
@@ -292,7 +292,8 @@ class Figures:
         q = (anchor.defect + reach) * UP
         if not q < _GOOD:
             return None
-        return self._iterated(a, b, anchor.inverse, q, anchor.spectral, anchor.size, tol)
+        size_A = (anchor.size_center + off) * UP
+        return self._iterated(a, b, anchor.inverse, q, size_A, anchor.spectral, anchor.size, tol)
 
     def solved(
         self, a: NDArray, b: NDArray, P: NDArray, tol: float
@@ -309,7 +310,7 @@ class Figures:
         size_D = _frobenius(D) * up + lost
         q = size_D + rounding_of(arithmetic, n, size_D, size_A * size_P, size_A, size_P)
         q *= UP
-        return self._iterated(a, b, P, q, size_P, size_P, tol) if q < 0.9 else None
+        return self._iterated(a, b, P, q, size_A, size_P, size_P, tol) if q < 0.9 else None
 
     def _iterated(
         self,
@@ -317,22 +318,28 @@ class Figures:
         b: NDArray,
         P: NDArray,
         q: float,
+        size_A: float,
         spectral: float,
         size_P: float,
         tol: float,
     ) -> tuple[NDArray, float] | None:
-        """Iterate x ← x + P(b − ax), ‖I − Pa‖ <= q, as :mod:`skinv.certified._iteration` does."""
-        n, arithmetic = len(a), self._arithmetic
-        size_b, size_A = _frobenius(b), _frobenius(a)
-        if not (_LEAST < size_b < _LARGEST and _LEAST < size_A < _LARGEST):
+        """Iterate x ← x + P(b − ax), ‖I − Pa‖ <= q, as :mod:`skinv.certified._iteration` does.
+
+        Norms of matrices are moderate.
+        """
+        size_b = _frobenius(b)
+        if not _LEAST < size_b < _LARGEST:
             return None
-        size_A *= 1 + arithmetic.gamma(n * n + 8)
+        n, arithmetic = len(a), self._arithmetic
         x, previous = P.dot(b), math.inf
         wanted = tol * (1 - q) * _frobenius(x)  # as far as is known
-        for _ in range(_STEPS):
+        early = too_early(q, tol)
+        for k in range(_STEPS):
             r = b - a.dot(x)
             step = P.dot(r)
-            x = x + step
+            x += step
+            if k < early:
+                continue
             size_step = _frobenius(step)
             slow = not size_step < 0.7 * previous
             previous = size_step

@@ -1,7 +1,7 @@
 """Solutions of linear systems, for :class:`skinv.CertifiedInverse`."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, overload
 
@@ -22,19 +22,29 @@ from .._arrays.projected import moved_rows
 from .._linalg.norms import finite_rows
 from .._linalg.products import exact_inverse
 from .._linalg.threads import in_threads
-from .._linalg.workspace import full, indices, pieces
+from .._linalg.workspace import every, full, indices
 from ..geometry._sampler import FeasibleRegionSampler
-from ._anchor import Anchor, piece_bytes
+from ._anchor import Anchor
 from ._fitting import final_of
 from ._guesses import guess
-from ._iteration import solve_exactly, solve_near, solve_with
+from ._iteration import are_moderate, blocks_of, solve_exactly, solve_near, solve_with
 from ._proofs import open_rows
 from ._radius import bound_of_radius, radius_near, radius_with
 from ._sides import right_hand_sides, rounded_solution, take_better, unknown
 
 
-def _blocks_of(m: int, b: Any) -> Iterator[slice]:
-    return pieces(m, b.shape[1], b.itemsize, piece_bytes(b.shape[1]))
+def _by_pieces(solve: Callable, b: Any) -> tuple[Any, Any]:
+    """Return solutions and bounds, piece by piece in threads."""
+    blocks = list(blocks_of(len(b), b))
+    if len(blocks) == 1:
+        return solve(blocks[0])
+    x, bound = unknown(b)
+
+    def work(rows: slice) -> None:
+        x[rows], bound[rows] = solve(rows)
+
+    in_threads(work, blocks, b)
+    return x, bound
 
 
 class SolvesMixin:
@@ -136,23 +146,23 @@ class SolvesMixin:
         A = A if A.dtype.itemsize >= 4 else as_double(A)
         came, A, b = b, host_view(A), host_view(b)
         xp, columns = namespace(A), as_double(b if b.ndim == 3 else b[:, :, None])
-        x, bound = unknown(columns)
-        good = bound > 0  # all
-        with np.errstate(over="ignore", invalid="ignore"):
-            everything = bool(xp.isfinite(columns.sum()))
-        if not everything:  # one bad column does not spoil the others
-            good = xp.all(xp.isfinite(columns), axis=1)
-            columns = xp.where(good[:, None], columns, xp.zeros_like(columns))
+        moderate, finite = are_moderate(columns), None
+        if not every(moderate) and not bool(xp.all(xp.isfinite(columns))):
+            finite = xp.all(
+                xp.isfinite(columns), axis=1
+            )  # one bad column does not spoil the others
+            columns = xp.where(finite[:, None], columns, xp.zeros_like(columns))
         anchor = ready._anchor if hasattr(ready, "_anchor") else ready._find_anchor()
         if anchor is not None and taken.is_complex:
             anchor = anchor.of_complex
-        if anchor is not None:
-
-            def near(rows: slice) -> None:
-                # Here NaN and infinity are but far from the centre.
-                x[rows], bound[rows] = solve_near(anchor, A[rows], columns[rows], self.tol)
-
-            in_threads(near, _blocks_of(len(columns), columns), columns)
+        if anchor is None:
+            x, bound = unknown(columns)
+        else:
+            # Here NaN and infinity are but far from the centre.
+            x, bound = _by_pieces(
+                lambda rows: solve_near(anchor, A[rows], columns[rows], self.tol, moderate[rows]),
+                columns,
+            )
         predict = partial(guess, ready.estimator_, given, A)
         self._solve_elsewhere(predict, A, columns, x, bound)
         dtype = A.dtype if A.dtype == b.dtype else columns.dtype
@@ -160,12 +170,14 @@ class SolvesMixin:
         if return_radius:
             radius = self._radius(anchor, predict, A, columns, as_double(x))
             bound = xp.minimum(bound, bound_of_radius(as_double(x), radius))
-        if self.fallback != "keep":
-            good = good & (bound <= (self.tol if self.fallback == "nan" else sys.float_info.max))
+        limit = {"keep": np.inf, "nan": self.tol}.get(self.fallback, sys.float_info.max)
+        good = bound <= limit
+        if finite is not None:
+            good = good & finite
         moved = moved_rows(X)
         if moved.size:
             good[moved] = False
-        if not bool(good.all()):
+        if not every(good):
             bound = xp.where(good, bound, np.inf)
             x = xp.where(good[:, None], x, not_a_number(x))
         if "raise" in self.fallback:
@@ -182,16 +194,19 @@ class SolvesMixin:
     def _solve_elsewhere(self, predict: Callable, A: Any, b: Any, x: Any, bound: Any) -> None:
         """Fill in better solutions and bounds, far from the centre, by other inverses."""
         for exactly in self._others():
-            if bool((bound <= self.tol).all()):
+            if every(bound <= self.tol):
                 return
             open_ = open_rows(bound, self.tol)
-            open_ = open_[finite_rows(A[open_])]
+            whole = len(open_) == len(A)
+            finite = finite_rows(A if whole else A[open_])
+            if not every(finite):
+                open_, whole = open_[finite], False
             if not len(open_):
                 continue
             P = None if exactly else predict(open_)
 
-            def solve(block: slice, open_: Any = open_, P: Any = P) -> None:
-                rows = open_[block]
+            def solve(block: slice, open_: Any = open_, whole: bool = whole, P: Any = P) -> None:
+                rows = block if whole else open_[block]
                 wide, sides = as_double(A[rows]), b[rows]
                 if P is None:
                     found = solve_exactly(wide, sides, self.tol)
@@ -199,7 +214,7 @@ class SolvesMixin:
                     found = solve_with(as_double(P[block]), wide, sides, self.tol)
                 take_better(x, bound, rows, *found)
 
-            in_threads(solve, _blocks_of(len(open_), b), b)
+            in_threads(solve, blocks_of(len(open_), b), b)
 
     def _others(self) -> tuple[bool, ...]:
         """Return what is asked far from the centre: the regressor, and LAPACK, if it is allowed."""
