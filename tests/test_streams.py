@@ -362,15 +362,24 @@ def test_filters_that_feed_back():
     np.testing.assert_allclose(ours, exact, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("model", [LinearInverseApprox(), PolynomialInverseApprox()], ids=str)
-def test_parameters_set_between_blocks_are_validated(model):
+@pytest.mark.parametrize(
+    ("model", "name", "good"),
+    [
+        (LinearInverseApprox(), "max_share", 0.5),
+        (PolynomialInverseApprox(), "max_share", 0.5),
+        (CertifiedInverse(LinearInverseApprox()), "tol", 1e-6),
+        (CertifiedInverse(PolynomialInverseApprox()), "tol", 1e-6),
+    ],
+    ids=str,
+)
+def test_parameters_set_between_blocks_are_validated(model, name, good):
     """Once for each change, and whatever a copy or a file carries along."""
     block = np.eye(2) + np.linspace(0, 0.1, 20)[:, None, None] * np.ones((2, 2))
     model = clone(model).partial_fit(block).partial_fit(block)
     for again in (model, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
-        again.set_params(max_share=-1.0)
+        again.set_params(**{name: -1.0})
         for _ in range(2):
-            with pytest.raises(ValueError, match="max_share"):
+            with pytest.raises(ValueError, match=name):
                 again.partial_fit(block)
-        again.set_params(max_share=0.5).partial_fit(block)
+        again.set_params(**{name: good}).partial_fit(block)
     assert "_valid" not in pickle.loads(pickle.dumps(model)).__dict__

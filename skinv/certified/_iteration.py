@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.conversion import as_double, as_given, is_complex, namespace, parts_of
+from .._arrays.conversion import as_double, as_given, namespace
 from .._linalg.arithmetic import Arithmetic
 from .._linalg.closed import GOOD
-from .._linalg.norms import finite_rows, norm_bounds, scales
+from .._linalg.norms import finite_rows, norm_bound, scales
 from .._linalg.products import column_norms, exact_inverse, product, product_error
 from .._linalg.scaling import exponents, in_units, not_zero, powers_of_two, times_power
 from .._linalg.small import LARGEST, small_inverses
@@ -268,9 +268,6 @@ def _iterate(
 def _norms(stacks: Any) -> Any:
     """Return the norms of columns of stacks (j, m, n, k), as they are rounded, at once."""
     j, m, n, k = stacks.shape
-    if is_complex(stacks) and k > 1:  # sums over two axes at once take several times as long
-        parts = _norms(parts_of(stacks).reshape(j, m, n, 2 * k)).reshape(j, m, k, 2)
-        return (parts[..., 0] ** 2 + parts[..., 1] ** 2) ** 0.5
     return column_norms(stacks.reshape(j * m, n, k)).reshape(j, m, k)
 
 
@@ -375,7 +372,7 @@ def _inverses(A: Any) -> tuple[Any, Contraction | None]:
     if has_closed_form(A):
         error = np.empty(len(A))
         small_inverses(A, P, error)
-        size_A, size_P = norm_bounds("fro", A, P)
+        size_A, size_P = norm_bound(A, "fro"), norm_bound(P, "fro")
         q, good = error / (1 - error) * size_A * size_P * UP, error < np.inf
     else:
         small_inverses(A, P)

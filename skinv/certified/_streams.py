@@ -89,9 +89,11 @@ class StreamsMixin(FollowsMixin):
                 "Got a family, whose matrices come from parameters, but streams are of matrices: "
                 "pass family=None, or fit the regressor again."
             )
+        self._validate_changed()
         regressor = self.estimator_
         before = regressor.__dict__.get("inverse_")
         if before is not None and isinstance(regressor, MovingSeriesMixin):
+            regressor._validate_changed()
             regressor._look(X)
             self.n_moves_, self.long_ways_ = regressor.n_moves_, regressor.long_ways_
             if regressor.inverse_ is not before:

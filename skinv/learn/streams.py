@@ -20,6 +20,7 @@ from ..bounds._residual import measure
 
 # What `partial_fit` leaves on an estimator, and `fit` takes away.
 STREAM = ("n_moves_", "long_ways_", "_recent", "_stream_units", "_vicinity", "_memory", "_valid")
+_NOT_KEPT = ("_vicinity", "_valid")  # in files and copies
 # Matrices of a block that are looked at, at most.
 LOOKED_AT = 16
 # Earlier matrices that count beside those of a block: so the rule is one for single matrices, too.
@@ -194,10 +195,8 @@ class FollowsMixin:
         self.n_moves_, self.long_ways_, self._recent = self.n_moves_ + 1, 0.0, 0
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
-        for name in ("_vicinity", "_valid"):
-            state.pop(name, None)
-        return state
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        return {name: value for name, value in state.items() if name not in _NOT_KEPT}
 
 
 def _is_series(estimator: Any) -> bool:
