@@ -124,8 +124,8 @@ def certify_all(
     with progress(len(A), "certifying", "matrix", verbose and blocks) as bar:
         in_threads(prove, blocks, A)
     if len(found) == 1 and found[0][0] is blocks[0] and not is_tensor(A):
-        found[0][1].inverse = inverse
-        return found[0][1]
+        whole = vars(found[0][1])
+        return SimpleNamespace(inverse=inverse, **{k: whole[k] for k in _FOUND if k in whole})
     result = _memory(A, inverse, more)
     for where, known in found:
         for name in vars(result).keys() - {"inverse"}:
@@ -146,6 +146,8 @@ def all_by_closed_forms(A: Any) -> SimpleNamespace:
     return result
 
 
+# What is found out, in the order of reports.
+_FOUND = ("bound", "status", "residual", "n_refine")
 # What there is to say of a matrix that is not finite.
 _NOTHING = SimpleNamespace(bound=np.inf, status=NOT_FINITE, residual=np.nan, n_refine=0)
 
