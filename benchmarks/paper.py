@@ -12,7 +12,7 @@ kept. Then results/paper.md and its pictures are made from that file; `--report`
          some five minutes of two cores
 --paper  2×2 and 3×3 in full, 16×16 for some thousand steps: half an hour of two cores
 --full   all in full but 3-FC on 16×16: there an hour or two on a core for each run, so one seed is
-         enough (--seeds 1), and 3-FC has no second schedule
+         enough (--seeds 1), and the recipe has no second schedule
 
 Training runs are independent of each other, one for each network, method and seed, and run side by
 side on the cores, a thread each; 16×16 runs on a GPU if there is one. How long each of them had the

@@ -154,7 +154,7 @@ def networks(region):
 def contests(region, scale):
     """Return what is trained: pairs of network and method."""
     if region in scale and recipe_steps(region, "2-FC", scale) == PUBLISHED[region][2]:  # hours
-        return [("3-FC", RECIPE), *(("2-FC", m) for m in (RECIPE, CONSTANT, OURS, PLAIN))]
+        return [("3-FC", RECIPE), *(("2-FC", method) for method in (RECIPE, OURS, PLAIN))]
     pairs = [(network, m) for network in networks(region) for m in (RECIPE, CONSTANT)]
     if region == "2x2-first":
         pairs += [(network, m) for network in networks(region) for m in (RELU, OURS)]
