@@ -14,8 +14,8 @@ import skinv
 from skinv._linalg import products
 from skinv._linalg.arithmetic import Arithmetic
 from skinv.certified import _iteration
-from skinv.certified._anchor import Anchor, spectral_bounds
-from skinv.certified._iteration import _inverses, relative_error, solve_exactly
+from skinv.certified._anchor import Anchor, contraction, spectral_bounds
+from skinv.certified._iteration import _inverses, relative_error, solve_exactly, solve_near
 
 CODES = pytest.mark.parametrize(
     "code", [0, 0x400, 0x800, 0xC00], ids=["nearest", "down", "up", "to zero"]
@@ -111,6 +111,29 @@ def test_a_move_takes_no_svd_and_no_units(monkeypatch):
     again = Anchor.from_state(**moved.to_state())
     np.testing.assert_array_equal(moved.units, again.units)
     assert moved.spectral == again.spectral
+
+
+@ON_X86
+@CODES
+@pytest.mark.parametrize("directions", [False, True])
+def test_huge_matrices_are_far_from_any_centre(code, directions):
+    """Also where sums that overflow are the largest number, and their differences are 0."""
+    rng = np.random.default_rng(1)
+    center = 3 * np.eye(3) + 0.3 * rng.standard_normal((3, 3))
+    moves = 0.3 * rng.uniform(-1, 1, (40, 1, 1)) * rng.standard_normal((3, 3))
+    anchor = Anchor.of(center, center + moves if directions else None)
+    assert (len(anchor.offsets) > 0) == directions
+    A = np.tile(center, (64, 1, 1))
+    for a, entry in zip(A, np.r_[np.logspace(60, 308, 63), np.finfo(float).max], strict=True):
+        a[tuple(rng.integers(0, 3, (2, rng.integers(1, 5))))] = rng.choice([-1, 1]) * entry
+    with np.errstate(all="ignore"):
+        q = rounded_by(code, lambda: contraction(anchor, A).q)
+        bound = rounded_by(code, lambda: solve_near(anchor, A, np.ones((64, 3, 1)), 1e-6)[1])
+    assert not (q < 1).any()
+    assert not np.isfinite(bound).any()
+    # Nor is anything believed of a file with an inverse so large.
+    with np.errstate(all="ignore"):
+        assert rounded_by(code, Anchor.from_state, center, A[-1], center[None]) is None
 
 
 # Solutions from scratch.
