@@ -157,14 +157,16 @@ def systems_of(n, seed):
 def test_solutions_from_scratch(n, code):
     """Closed forms, elimination and LAPACK prove what is true, in any direction of rounding."""
     A, b = systems_of(n, n)
-    x, bound = rounded_by(code, solve_exactly, A, b, 1e-9)
-    assert np.isfinite(bound).mean() > 0.9
-    for a, c, y, e in zip(A, b, x, bound, strict=True):
-        exact = solution(rationals(a), rationals(c))
-        for j in np.flatnonzero(np.isfinite(e)):
-            found = rationals(y[:, j : j + 1])
-            limit = Fraction(float(e[j])) ** 2 * squares(found)
-            assert squares(found - exact[:, j : j + 1]) <= limit
+    exact = [solution(rationals(a), rationals(c)) for a, c in zip(A, b, strict=True)]
+    for times in (1, 2):  # many are inverted in another way than few
+        several = (np.tile(M, (times, 1, 1)) for M in (A, b))
+        x, bound = rounded_by(code, solve_exactly, *several, 1e-9)
+        assert np.isfinite(bound).mean() > 0.9
+        for true, y, e in zip(exact * times, x, bound, strict=True):
+            for j in np.flatnonzero(np.isfinite(e)):
+                found = rationals(y[:, j : j + 1])
+                limit = Fraction(float(e[j])) ** 2 * squares(found)
+                assert squares(found - true[:, j : j + 1]) <= limit
 
 
 @ON_X86
@@ -228,6 +230,20 @@ def test_small_systems_need_no_lapack(monkeypatch):
     assert asked == [1]
     assert (report.bound[np.arange(200) != 7] < 1e-12).all()
     assert report.bound[7, 0] < 1e-2
+
+
+def test_few_systems_need_no_elimination(monkeypatch):
+    """Calls for every entry take longer than LAPACK does."""
+    rng = np.random.default_rng(0)
+    A, b = rng.standard_normal((64, 16, 16)) + 9 * np.eye(16), np.ones((64, 16, 1))
+    expected = skinv.solve(A, b)
+    asked, right = [], _iteration.small_inverses
+    monkeypatch.setattr(
+        _iteration, "small_inverses", lambda A, *out: [asked.append(len(A)), right(A, *out)][1]
+    )
+    for m in (1, 20, 63, 64):
+        np.testing.assert_allclose(skinv.solve(A[:m], b[:m]), expected[:m], rtol=1e-11)
+    assert asked == [64]
 
 
 @pytest.mark.parametrize("n", [3, 6, 20])

@@ -28,6 +28,8 @@ _STEPS, _PROGRESS = 40, 0.7
 # Share of the systems that others may wait for, unless matrices have so few entries in all that a
 # step of all systems costs less than a proof of some.
 _FEW, _LITTLE = 0.25, 2**18
+# So many matrices are inverted entry by entry in less time than LAPACK takes, of most orders.
+_MANY = 64
 # Columns that are solved for at once, at most: bounds of more are in fresh memory each.
 _COLUMNS = 2**14
 # Right-hand sides of norms between these are not scaled, see SHARE.
@@ -355,7 +357,7 @@ def _inverses(A: Any) -> tuple[Any, Contraction | None]:
     A relative error of e in the Frobenius norm is ‖I − PA‖ <= e‖A⁻¹‖‖A‖ <= e/(1 − e)·‖P‖‖A‖.
     """
     n = A.shape[1]
-    if not (isinstance(A, np.ndarray) and n <= LARGEST):
+    if not (isinstance(A, np.ndarray) and n <= LARGEST and len(A) >= _MANY):
         return exact_inverse(A), None
     P = np.empty_like(A)
     if has_closed_form(A):
