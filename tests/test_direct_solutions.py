@@ -14,8 +14,8 @@ import skinv
 from skinv._linalg import products
 from skinv._linalg.arithmetic import Arithmetic
 from skinv.certified import _iteration
-from skinv.certified._anchor import Anchor, spectral_bounds
-from skinv.certified._iteration import _inverses, relative_error, solve_exactly
+from skinv.certified._anchor import Anchor, contraction, spectral_bounds
+from skinv.certified._iteration import _inverses, relative_error, solve_exactly, solve_near
 
 CODES = pytest.mark.parametrize(
     "code", [0, 0x400, 0x800, 0xC00], ids=["nearest", "down", "up", "to zero"]
@@ -113,6 +113,29 @@ def test_a_move_takes_no_svd_and_no_units(monkeypatch):
     assert moved.spectral == again.spectral
 
 
+@ON_X86
+@CODES
+@pytest.mark.parametrize("directions", [False, True])
+def test_huge_matrices_are_far_from_any_centre(code, directions):
+    """Also where sums that overflow are the largest number, and their differences are 0."""
+    rng = np.random.default_rng(1)
+    center = 3 * np.eye(3) + 0.3 * rng.standard_normal((3, 3))
+    moves = 0.3 * rng.uniform(-1, 1, (40, 1, 1)) * rng.standard_normal((3, 3))
+    anchor = Anchor.of(center, center + moves if directions else None)
+    assert (len(anchor.offsets) > 0) == directions
+    A = np.tile(center, (64, 1, 1))
+    for a, entry in zip(A, np.r_[np.logspace(60, 308, 63), np.finfo(float).max], strict=True):
+        a[tuple(rng.integers(0, 3, (2, rng.integers(1, 5))))] = rng.choice([-1, 1]) * entry
+    with np.errstate(all="ignore"):
+        q = rounded_by(code, lambda: contraction(anchor, A).q)
+        bound = rounded_by(code, lambda: solve_near(anchor, A, np.ones((64, 3, 1)), 1e-6)[1])
+    assert not (q < 1).any()
+    assert not np.isfinite(bound).any()
+    # Nor is anything believed of a file with an inverse so large.
+    with np.errstate(all="ignore"):
+        assert rounded_by(code, Anchor.from_state, center, A[-1], center[None]) is None
+
+
 # Solutions from scratch.
 
 
@@ -134,14 +157,16 @@ def systems_of(n, seed):
 def test_solutions_from_scratch(n, code):
     """Closed forms, elimination and LAPACK prove what is true, in any direction of rounding."""
     A, b = systems_of(n, n)
-    x, bound = rounded_by(code, solve_exactly, A, b, 1e-9)
-    assert np.isfinite(bound).mean() > 0.9
-    for a, c, y, e in zip(A, b, x, bound, strict=True):
-        exact = solution(rationals(a), rationals(c))
-        for j in np.flatnonzero(np.isfinite(e)):
-            found = rationals(y[:, j : j + 1])
-            limit = Fraction(float(e[j])) ** 2 * squares(found)
-            assert squares(found - exact[:, j : j + 1]) <= limit
+    exact = [solution(rationals(a), rationals(c)) for a, c in zip(A, b, strict=True)]
+    for times in (1, 2):  # many are inverted in another way than few
+        several = (np.tile(M, (times, 1, 1)) for M in (A, b))
+        x, bound = rounded_by(code, solve_exactly, *several, 1e-9)
+        assert np.isfinite(bound).mean() > 0.9
+        for true, y, e in zip(exact * times, x, bound, strict=True):
+            for j in np.flatnonzero(np.isfinite(e)):
+                found = rationals(y[:, j : j + 1])
+                limit = Fraction(float(e[j])) ** 2 * squares(found)
+                assert squares(found - true[:, j : j + 1]) <= limit
 
 
 @ON_X86
@@ -205,6 +230,20 @@ def test_small_systems_need_no_lapack(monkeypatch):
     assert asked == [1]
     assert (report.bound[np.arange(200) != 7] < 1e-12).all()
     assert report.bound[7, 0] < 1e-2
+
+
+def test_few_systems_need_no_elimination(monkeypatch):
+    """Calls for every entry take longer than LAPACK does."""
+    rng = np.random.default_rng(0)
+    A, b = rng.standard_normal((64, 16, 16)) + 9 * np.eye(16), np.ones((64, 16, 1))
+    expected = skinv.solve(A, b)
+    asked, right = [], _iteration.small_inverses
+    monkeypatch.setattr(
+        _iteration, "small_inverses", lambda A, *out: [asked.append(len(A)), right(A, *out)][1]
+    )
+    for m in (1, 20, 63, 64):
+        np.testing.assert_allclose(skinv.solve(A[:m], b[:m]), expected[:m], rtol=1e-11)
+    assert asked == [64]
 
 
 @pytest.mark.parametrize("n", [3, 6, 20])

@@ -9,6 +9,7 @@ import platform
 import sys
 from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -17,6 +18,7 @@ import torch
 from backends import every_dtype
 
 from skinv import CertifiedInverse, FeasibleRegionSampler, LinearInverseApprox
+from skinv._arrays import conversion
 from skinv._arrays.conversion import as_double
 from skinv._linalg.scaling import powers_of_two, shifted, times_power
 from skinv.bounds import certify_region, residual_bound
@@ -259,6 +261,21 @@ def test_condition_numbers_at_the_ends_of_the_range(scale):
     model = CertifiedInverse(LinearInverseApprox(A[0] * scale)).fit(A * scale)
     assert set(model.report(A * scale).status) <= {"predicted", "refined"}
     assert FeasibleRegionSampler(A[0] * scale, 0.1 * scale).fit().is_certified_
+
+
+def test_what_flushes_is_told_wherever_it_was_compiled(mode):
+    """Compilers of such a process read subnormal numbers as 0, and what they make is kept."""
+    source = Path(conversion.__file__).read_text(encoding="utf-8")
+    names = {"__name__": "again", "__package__": "skinv._arrays"}
+    with mode():
+        compiled = compile(source, "again", "exec")
+    exec(compiled, names)
+    assert not names["flushes"]()
+    flushed = torch.set_flush_denormal(True)
+    try:
+        assert names["flushes"]() == flushed
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")

@@ -499,6 +499,20 @@ def test_too_few_rows_give_the_series(n_samples):
     assert not stated.extrapolates(KNOWN[:n_samples]).any()
 
 
+@pytest.mark.parametrize("kind", [float, complex])
+@pytest.mark.parametrize("n", [1, 3])
+def test_families_that_do_not_move(n, kind):
+    """All matrices of the fit are one, and its inverse is what is predicted."""
+    rng = np.random.default_rng(n)
+    A = rng.standard_normal((n, n)) + 3 * np.eye(n)
+    A = A + 1j * rng.standard_normal((n, n)) if kind is complex else A
+    model = PolynomialInverseApprox().fit(np.tile(A, (20, 1, 1)))
+    assert model.n_components_ == 0
+    exact = np.linalg.inv(A)
+    np.testing.assert_allclose(model.predict(np.tile(A, (2, 1, 1)))[1], exact, rtol=1e-13)
+    np.testing.assert_allclose(model.inverse_function()(A), exact, rtol=1e-13)
+
+
 def test_few_noisy_rows_are_not_interpolated():
     """Of fewer rows than are held out of, a polynomial has a term for three of them."""
     rng = np.random.RandomState(1)

@@ -241,20 +241,14 @@ def test_ill_conditioned_centres(n):
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
-@pytest.mark.parametrize("wild", [False, True])
-def test_hostile_inverses_and_starts(n, wild):
-    """solve_with answers for any approximate inverse and any start."""
+def test_hostile_inverses(n):
+    """solve_with answers for any approximate inverse."""
     A = hostile.matrices(n, 130 if n < 16 else 65, np.float64, seed=n)
     P = hostile.approximations(A, seed=n)
     rng = np.random.RandomState(n)
     b = rng.standard_normal((len(A), n, 2)) * rng.choice([1, 1, 0, 1e5], (len(A), 1, 2))
-    start = None
-    if wild:
-        with np.errstate(all="ignore"):
-            start = hostile.float_inverse(A) @ b
-            start *= 1 + rng.choice([0, 1e-10, 1, 1e200, np.nan], (len(A), 1, 2))
     for tol in (1e-1, 1e-6, 1e-14):
-        x, bound = solve_with(P, A, b, tol, start)
+        x, bound = solve_with(P, A, b, tol)
         assert violations(A, b, x, bound) == 0
         assert (bound <= 1e-6).any()
 

@@ -240,7 +240,10 @@ def for_complex(form: ModelForm, inverses: bool) -> ModelForm:
         return pairs.reshape(2 * n * n, -1)
 
     def outputs(M: NDArray) -> NDArray:  # (..., 4n²) to (..., 2n²)
-        return inputs(np.moveaxis(M, -1, 0)).T.reshape(*M.shape[:-1], -1) / 2 if inverses else M
+        if not inverses:
+            return M
+        # The size is told: of no rows, as of a family that does not move, it cannot be found out.
+        return inputs(np.moveaxis(M, -1, 0)).T.reshape(*M.shape[:-1], M.shape[-1] // 2) / 2
 
     taylor, reduced = form.taylor, form.reduced
     if taylor is not None:

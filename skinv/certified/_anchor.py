@@ -30,6 +30,8 @@ _GOOD = 0.5
 _ASKEW = 2.0**-40
 # Squares of squares that bound a 2-norm, at most; norms between these have squares.
 _SQUARES, _MODERATE = 5, (1e-70, 1e70)
+# Squares and products of what is not below this, and is not moderate, might overflow.
+_HUGE = 1e140
 # Bounds themselves are computed in a few float64 operations.
 UP = 1 + 2.0**-44
 # Matrices of norms between 1e-19 and 1e19 are not scaled: then the squares that underflow in
@@ -196,7 +198,8 @@ class Anchor:
         }
         figures = {name: float(figure) for name, figure in figures.items()}
         total = sum(figures.values()) + arrays["effects"].sum() + abs(arrays["offsets"]).sum()
-        if not (math.isfinite(total) and weights.min() > 0):
+        # The figures of a moderate matrix are nowhere near this, and nothing overflows below it.
+        if not (total < _HUGE and weights.min() > 0):
             return None
         for array in arrays.values():
             array.flags.writeable = False
@@ -333,7 +336,8 @@ def contraction(anchor: Anchor, A: Any) -> Contraction:
     ‖F‖² = ‖A‖² − 2⟨A, A₀⟩ + ‖A₀‖² − ‖z‖² takes two passes over A and no memory. Inner products of
     n² terms are wrong by at most γ(‖A‖ + ‖A₀‖), and so is z. Where that is not enough, ‖PE‖ <=
     max (|P||E|w)/w in the weighted norm is tried, and last, the only n³ operations here, the
-    product PA itself.
+    product PA itself. Of matrices so large that sums might overflow the first proves nothing: where
+    rounding is toward zero, sums that overflow are the largest number, whose differences are 0.
     """
     xp = namespace(A)
     n, k, arithmetic = A.shape[1], len(anchor.offsets), Arithmetic.of(A)
@@ -354,6 +358,7 @@ def contraction(anchor: Anchor, A: Any) -> Contraction:
     if k:
         square -= dot(z, z)
     q = (anchor.spectral * square.clip(min=0) ** 0.5 + q) * UP
+    q = xp.where(square_A < _HUGE, q, np.inf)
     far = ~(q < _GOOD)
     weighted = q < 0
     if count(far):

@@ -28,6 +28,8 @@ _STEPS, _PROGRESS = 40, 0.7
 # Share of the systems that others may wait for, unless matrices have so few entries in all that a
 # step of all systems costs less than a proof of some.
 _FEW, _LITTLE = 0.25, 2**18
+# So many matrices are inverted entry by entry in less time than LAPACK takes, of most orders.
+_MANY = 64
 # Columns that are solved for at once, at most: bounds of more are in fresh memory each.
 _COLUMNS = 2**14
 # Right-hand sides of norms between these are not scaled, see SHARE.
@@ -78,7 +80,7 @@ def _near_in_units(
             b[rows],
             units_b,
             units_x,
-            lambda b, share, _, a=a: _near_piece(anchor, a, b, tol, share),
+            lambda b, share, a=a: _near_piece(anchor, a, b, tol, share),
         )
 
 
@@ -118,9 +120,9 @@ def _near_piece(anchor: Anchor, A: Any, b: Any, tol: float, share: Any = None) -
 
 
 def solve_with(
-    P: Any, A: Any, b: Any, tol: float, start: Any = None, known: Contraction | None = None
+    P: Any, A: Any, b: Any, tol: float, known: Contraction | None = None
 ) -> tuple[Any, Any]:
-    """Solve systems with an approximate inverse P of each matrix, from `start` or from Pb.
+    """Solve systems with an approximate inverse P of each matrix.
 
     Once more, where nothing is proven, in units in which rows and columns are of one size. `known`
     is what is known of these inverses, if it is known already.
@@ -132,9 +134,8 @@ def solve_with(
             plain = plain & (unit[:, 0, 0] == 1)
 
         def solve(rows: Any) -> tuple[Any, Any]:
-            first = None if start is None else start[rows]
             more = None if known is None else known.rows(rows)
-            return _with_piece(P[rows], A[rows], b[rows], tol, None, first, more)
+            return _with_piece(P[rows], A[rows], b[rows], tol, None, more)
 
         blocks = list(_rows_of(plain, b))
         if len(blocks) == 1 and isinstance(blocks[0], slice):
@@ -146,7 +147,6 @@ def solve_with(
         proven = bound <= tol
         open_ = [] if every(proven) else _rows_of(xp.any(~proven, axis=1), b)
         for rows in open_:
-            first = None if start is None else start[rows]
             a, p, units_b = A[rows], P[rows], 0
             if unit is not None:  # of subnormal matrices; of others it might take small entries
                 power = powers_of_two(a, (1, 2)).clip(max=1.0)
@@ -157,8 +157,7 @@ def solve_with(
                 b[rows],
                 units_b + more,
                 units_x,
-                lambda b, share, first, a=a, p=p: _with_piece(p, a, b, tol, share, first),
-                first,
+                lambda b, share, a=a, p=p: _with_piece(p, a, b, tol, share),
             )
             take_better(x, bound, rows, *found)
         _sharpen(x, bound, tol, lambda rows: radius_with(P[rows], A[rows], b[rows], x[rows]))
@@ -166,30 +165,26 @@ def solve_with(
 
 
 def _with_piece(
-    P: Any, A: Any, b: Any, tol: float, share: Any, start: Any, known: Contraction | None = None
+    P: Any, A: Any, b: Any, tol: float, share: Any, known: Contraction | None = None
 ) -> tuple[Any, Any]:
     """Solve systems with an approximate inverse of each matrix."""
     known = _contraction_of(*_contraction_by(P, A)) if known is None else known
-    return _iterate(P, A, b, known, tol, None, share, start)
+    return _iterate(P, A, b, known, tol, None, share)
 
 
-def _solve_in_units(
-    b: Any, units_b: Any, units_x: Any, solve: Callable, start: Any = None
-) -> tuple[Any, Any]:
+def _solve_in_units(b: Any, units_b: Any, units_x: Any, solve: Callable) -> tuple[Any, Any]:
     """Solve systems in other units of b and x, powers of two, and carry solutions and bounds back.
 
-    ``solve(b, share, start)`` bounds the errors of y by those of share·y, which is the solution in
+    ``solve(b, share)`` bounds the errors of y by those of share·y, which is the solution in
     the caller's units but for one power of two.
     """
     xp, n = namespace(b), b.shape[1]
     largest = xp.max(units_x, axis=1, keepdims=True)
     zero = ~xp.any(not_zero(b), axis=1)
     b, moved = sides_in_units(b, units_b)
-    if start is not None:
-        start = xp.where(zero[:, None], 0 * b, in_units(start, -units_x, -moved))
     one = xp.ones_like(abs(b[: len(units_x), :, :1]))
     share = in_units(one, units_x - largest, 0 * largest)
-    y, bound = solve(b, share, start)
+    y, bound = solve(b, share)
     z = in_units(y, units_x - largest, 0 * moved)
     x = in_units(z, largest + 0 * units_x, moved)
     again = in_units(x, -largest + 0 * units_x, -moved)  # what has not over- or underflown
@@ -209,7 +204,6 @@ def _iterate(
     tol: float,
     weights: Any = None,
     share: Any = None,
-    start: Any = None,
 ) -> tuple[Any, Any]:
     """Iterate x ← x + P(b − Ax) until the relative errors are proven to be within `tol`.
 
@@ -221,10 +215,7 @@ def _iterate(
     space = empty(b, (4, *b.shape))
     space[0] = b
     b, r, x, step = space
-    if start is None:
-        applied(P, b, x)
-    else:
-        x[...] = start
+    applied(P, b, x)
     rate = (known.q / (1 - known.q))[:, None]
     # Steps of this size or less are worth a proof: the leading term would do, as far as is known.
     wanted = tol / rate * column_norms(x if share is None else x * share)
@@ -366,7 +357,7 @@ def _inverses(A: Any) -> tuple[Any, Contraction | None]:
     A relative error of e in the Frobenius norm is ‖I − PA‖ <= e‖A⁻¹‖‖A‖ <= e/(1 − e)·‖P‖‖A‖.
     """
     n = A.shape[1]
-    if not (isinstance(A, np.ndarray) and n <= LARGEST):
+    if not (isinstance(A, np.ndarray) and n <= LARGEST and len(A) >= _MANY):
         return exact_inverse(A), None
     P = np.empty_like(A)
     if has_closed_form(A):
