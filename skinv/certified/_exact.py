@@ -15,6 +15,9 @@ from ..bounds._refine import refine, with_symmetry
 from ..bounds._residual import measure
 from ..structures import symmetric_rows
 
+# Matrices that are worth calls for every entry.
+_MANY = 64
+
 
 def exact_inverses(A: Any, X: Any, norm: str, size: Any = None) -> Any:
     """Write inverses of finite matrices, in double precision, to X, and bound their errors.
@@ -22,9 +25,6 @@ def exact_inverses(A: Any, X: Any, norm: str, size: Any = None) -> Any:
     Small ones are inverted entry by entry over the batch, and by LAPACK where that loses digits;
     all NaN where LAPACK meets a zero pivot. `size` is :func:`skinv._linalg.norms.sizes` of A.
     """
-    if not (isinstance(A, np.ndarray) and A.shape[1] <= LARGEST):
-        X[...] = exact_inverse(A)
-        return _bound(A, X, norm, size)
     if norm == "fro" and has_closed_form(A):
         bound = np.empty(len(A))
         by_closed_forms(A, X, bound)
@@ -34,8 +34,16 @@ def exact_inverses(A: Any, X: Any, norm: str, size: Any = None) -> Any:
             bound[rest] = _by_residuals(A[rest], x, norm)
             X[rest] = x
         return bound
+    if not by_entries(A):
+        X[...] = exact_inverse(A)
+        return _bound(A, X, norm, size)
     small_inverses(A, X)
     return _by_residuals(A, X, norm, size)
+
+
+def by_entries(A: Any) -> bool:
+    """Tell whether matrices are so many and so small that LAPACK takes longer, for most orders."""
+    return isinstance(A, np.ndarray) and A.shape[1] <= LARGEST and len(A) >= _MANY
 
 
 def has_closed_form(A: Any) -> bool:

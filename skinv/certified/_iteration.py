@@ -12,12 +12,12 @@ from .._linalg.closed import GOOD
 from .._linalg.norms import finite_rows, norm_bound, scales
 from .._linalg.products import column_norms, exact_inverse, product, product_error
 from .._linalg.scaling import exponents, in_units, not_zero, powers_of_two, times_power
-from .._linalg.small import LARGEST, small_inverses
+from .._linalg.small import small_inverses
 from .._linalg.units import in_common_units
 from .._linalg.workspace import copied, count, empty, every, indices, pieces
 from ..bounds._residual import measure
 from ._anchor import SHARE, UP, Anchor, Contraction, contraction, piece_bytes
-from ._exact import has_closed_form
+from ._exact import by_entries, has_closed_form
 from ._radius import bound_of_radius, radius_near, radius_with
 from ._sides import applied, in_any, sides_in_units, take_better, unknown
 
@@ -28,8 +28,6 @@ _STEPS, _PROGRESS = 40, 0.7
 # Share of the systems that others may wait for, unless matrices have so few entries in all that a
 # step of all systems costs less than a proof of some.
 _FEW, _LITTLE = 0.25, 2**18
-# So many matrices are inverted entry by entry in less time than LAPACK takes, of most orders.
-_MANY = 64
 # Columns that are solved for at once, at most: bounds of more are in fresh memory each.
 _COLUMNS = 2**14
 # Right-hand sides of norms between these are not scaled, see SHARE.
@@ -357,7 +355,7 @@ def _inverses(A: Any) -> tuple[Any, Contraction | None]:
     A relative error of e in the Frobenius norm is ‖I − PA‖ <= e‖A⁻¹‖‖A‖ <= e/(1 − e)·‖P‖‖A‖.
     """
     n = A.shape[1]
-    if not (isinstance(A, np.ndarray) and n <= LARGEST and len(A) >= _MANY):
+    if not by_entries(A):
         return exact_inverse(A), None
     P = np.empty_like(A)
     if has_closed_form(A):
