@@ -16,6 +16,7 @@ import pytest
 import torch
 from backends import every_dtype
 
+import skinv
 from skinv import CertifiedInverse, FeasibleRegionSampler, LinearInverseApprox
 from skinv._arrays.conversion import as_double
 from skinv._linalg.products import column_norms
@@ -368,6 +369,20 @@ def test_norms_whose_squares_overflow(code, kind, mode):
             rounding(0)
     assert all(inverse_holds(A, X, float(bound[0])) for bound in bounds)
     assert host(lengths)[0].tolist() == [1, np.inf, np.inf]
+
+
+@KINDS
+def test_solutions_with_subnormal_entries_beside_huge_matrices(kind, mode):
+    """No other matrix of a batch has entries scaled that are flushed even then."""
+    A = np.array([[[-0.5, 0.25], [2.0**-1025, 2.0**-1021]], [[1e115, 1e24], [1e8, 1e-82]]])
+    b = np.array([[2.0**-1000, 2.0**-998], [1.0, 1.0]])[..., None]
+    with mode():
+        report = skinv.solve(kind(A), kind(b), return_report=True)
+    x, bound = host(report.solution), host(report.bound)
+    assert bound[0, 0] < 1e-9
+    for a, y, side, c in zip(A, x, b, bound, strict=True):
+        true = solution(rationals(a), rationals(side))
+        assert holds(c[0], true - rationals(y), rationals(y))
 
 
 def test_distances_to_keep_that_are_subnormal(mode):
