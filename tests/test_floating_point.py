@@ -17,9 +17,11 @@ import pytest
 import torch
 from backends import every_dtype
 
+import skinv
 from skinv import CertifiedInverse, FeasibleRegionSampler, LinearInverseApprox
 from skinv._arrays import conversion
 from skinv._arrays.conversion import as_double
+from skinv._linalg.products import column_norms
 from skinv._linalg.scaling import powers_of_two, shifted, times_power
 from skinv.bounds import certify_region, residual_bound
 from skinv.certified._anchor import Anchor
@@ -362,6 +364,42 @@ def test_bounds_of_entries_that_overflow(code):
         rounding(0)
     assert radius[0, 0, 1] == np.inf
     assert radius[0, 1, 1] < 2.0**700
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="codes of x86"
+)
+@KINDS
+@pytest.mark.parametrize("code", [0x400, 0xC00], ids=["down", "to zero"])
+def test_norms_whose_squares_overflow(code, kind, mode):
+    """They are infinite, not the root of the largest number, or what is flushed seems little."""
+    A = np.diag([1.0, 2.0**-1022, 2.0**-1022])
+    A[1, 2] = A[2, 1] = 2.0**-1023
+    X = np.diag([1.0, 2.0**1022, 2.0**1022])
+    given, rounding = (kind(A[None]), kind(X[None])), ctypes.CDLL("libm.so.6").fesetround
+    with mode():
+        try:
+            rounding(code)
+            bounds = [residual_bound(*given, norm) for norm in ("fro", "inf", "1")]
+            lengths = column_norms(given[1])
+        finally:
+            rounding(0)
+    assert all(inverse_holds(A, X, float(bound[0])) for bound in bounds)
+    assert host(lengths)[0].tolist() == [1, np.inf, np.inf]
+
+
+@KINDS
+def test_solutions_with_subnormal_entries_beside_huge_matrices(kind, mode):
+    """No other matrix of a batch has entries scaled that are flushed even then."""
+    A = np.array([[[-0.5, 0.25], [2.0**-1025, 2.0**-1021]], [[1e115, 1e24], [1e8, 1e-82]]])
+    b = np.array([[2.0**-1000, 2.0**-998], [1.0, 1.0]])[..., None]
+    with mode():
+        report = skinv.solve(kind(A), kind(b), return_report=True)
+    x, bound = host(report.solution), host(report.bound)
+    assert bound[0, 0] < 1e-9
+    for a, y, side, c in zip(A, x, b, bound, strict=True):
+        true = solution(rationals(a), rationals(side))
+        assert holds(c[0], true - rationals(y), rationals(y))
 
 
 def test_distances_to_keep_that_are_subnormal(mode):

@@ -26,8 +26,7 @@ class Arithmetic:
     @classmethod
     def of(cls, array: Any) -> "Arithmetic":
         """Return the constants of the dtype of an array or tensor."""
-        # Either sum is another number where rounding is upward, downward or toward zero.
-        nearest = _ONE + _SMALL == _ONE == _ONE - _SMALL
+        nearest = rounds_to_nearest()
         if nearest and type(array) is np.ndarray:
             known = _NEAREST.get(array.dtype.char)
             if known is not None:
@@ -56,6 +55,17 @@ class Arithmetic:
 
 
 _ONE, _SMALL = 1.0, 2.0**-60
+
+
+def rounds_to_nearest() -> bool:
+    """Tell whether this thread rounds to nearest.
+
+    Either sum is another number where rounding is upward, downward or toward zero. In the latter
+    two what overflows is the largest number, not infinity.
+    """
+    return _ONE + _SMALL == _ONE == _ONE - _SMALL
+
+
 # Of arrays, which are looked at often, where rounding is to nearest.
 _NEAREST: dict[str, Arithmetic] = {}
 

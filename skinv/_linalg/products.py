@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .._arrays.conversion import as_double, is_complex, is_tensor, loaded_torch, namespace, parts_of
 from .._arrays.memory import on_host
-from .arithmetic import products_are_exact
+from .arithmetic import products_are_exact, rounds_to_nearest
 from .workspace import Workspace
 
 # Up to so many numbers a stack of diagonal matrices is added faster than diagonals, row by row.
@@ -143,14 +143,32 @@ def exact_pseudo_inverse(A: Any) -> Any:
 
 
 def frobenius(stack: Any) -> Any:
-    """Return the Frobenius norm of each matrix, in its precision and as it is rounded."""
+    """Return the Frobenius norm of each matrix, in its precision and as it is rounded.
+
+    inf where squares overflow.
+    """
     if type(stack) is not np.ndarray and is_tensor(stack):
-        norm = namespace(stack).linalg.vector_norm
-        return norm(parts_of(stack), axis=(1, 2, 3) if stack.is_complex() else (1, 2))
+        return _vector_norm(parts_of(stack), (1, 2, 3) if stack.is_complex() else (1, 2))
     m, n, k = stack.shape
     flat = stack.reshape(m, n * k)
-    square = dot(flat, flat) if _VECDOT is None or is_complex(stack) else _VECDOT(flat, flat)
+    return _root(dot(flat, flat) if _VECDOT is None or is_complex(stack) else _VECDOT(flat, flat))
+
+
+def _root(square: NDArray) -> NDArray:
+    """Replace sums of squares by their roots: inf where they overflow, whatever the mode."""
+    if not rounds_to_nearest():
+        square[square >= np.finfo(square.dtype).max] = np.inf
     return np.sqrt(square, square)
+
+
+def _vector_norm(parts: Any, axis: int | tuple[int, ...]) -> Any:
+    """Return Euclidean norms of real tensors along axes: inf where squares overflow."""
+    torch = namespace(parts)
+    norm = torch.linalg.vector_norm(parts, axis=axis)
+    if not rounds_to_nearest():
+        info = torch.finfo(parts.dtype)
+        norm[norm >= float(info.max) ** 0.5 * (1 - 4 * float(info.eps))] = torch.inf
+    return norm
 
 
 def dot(a: Any, b: Any) -> Any:
@@ -167,17 +185,17 @@ def dot(a: Any, b: Any) -> Any:
 
 
 def column_norms(b: Any) -> Any:
-    """Return the Euclidean norm of each column of a stack (m, n, k), as it is rounded."""
+    """Return the Euclidean norm of each column of a stack (m, n, k), as :func:`frobenius`."""
     if is_tensor(b):
         parts = parts_of(b)
-        return namespace(b).linalg.vector_norm(parts, axis=1 if parts is b else (1, 3))
+        return _vector_norm(parts, 1 if parts is b else (1, 3))
     if b.shape[2] == 1:
-        return np.sqrt(dot(b[:, :, 0], b[:, :, 0]))[:, None]
+        return _root(dot(b[:, :, 0], b[:, :, 0]))[:, None]
     parts, (m, n, k) = parts_of(b), b.shape
     if parts is b:
-        return np.sqrt(np.einsum("cnk,cnk->ck", b, b))
+        return _root(np.einsum("cnk,cnk->ck", b, b))
     parts = parts.reshape(m, n, 2 * k)  # sums over two axes at once take several times as long
-    return np.sqrt(np.einsum("cnk,cnk->ck", parts, parts).reshape(m, k, 2).sum(2))
+    return _root(np.einsum("cnk,cnk->ck", parts, parts).reshape(m, k, 2).sum(2))
 
 
 def taken_columns(rows: Any, index: Any) -> Any:

@@ -30,6 +30,8 @@ _STEPS, _PROGRESS = 40, 0.7
 _FEW, _LITTLE = 0.25, 2**18
 # Columns that are solved for at once, at most: bounds of more are in fresh memory each.
 _COLUMNS = 2**14
+# Subnormal numbers over this, or less, are normal ones, of which no mode takes any for zeros.
+_SUBNORMAL = 2.0**-52
 # Right-hand sides of norms between these are not scaled, see SHARE.
 _MODERATE = 1e-70, 1e70
 
@@ -147,7 +149,8 @@ def solve_with(
         for rows in open_:
             a, p, units_b = A[rows], P[rows], 0
             if unit is not None:  # of subnormal matrices; of others it might take small entries
-                power = powers_of_two(a, (1, 2)).clip(max=1.0)
+                power = powers_of_two(a, (1, 2))
+                power = xp.where(power <= _SUBNORMAL, power, xp.ones_like(power))
                 a, p = times_power(a, 1 / power), times_power(p, power)
                 units_b = exponents(power)[:, 0]
             a, p, more, units_x = in_common_units(a, p)
