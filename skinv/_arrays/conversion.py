@@ -2,11 +2,10 @@
 
 Nobody further in asks what a caller passed.
 
-A process may be told to flush what underflows to zero and to take subnormal operands for zero, as
-by ``torch.set_flush_denormal(True)``, and each of its threads by itself. Sums, products,
-conversions and even comparisons of subnormal numbers are wrong then, by less than the smallest
-normal number. Bounds allow for so much. Where it would be no small matter, in matrices that are
-tiny or huge themselves, subnormal numbers are read as integers, which no mode changes.
+A process, and each of its threads, may be told to flush what underflows to zero and to take
+subnormal operands for zero, as by ``torch.set_flush_denormal(True)``. Sums, products, conversions
+and even comparisons are wrong then, by less than the smallest normal number. Bounds allow for it.
+In matrices that are tiny or huge subnormal numbers are read as integers, which no mode changes.
 """
 
 import math
