@@ -189,6 +189,15 @@ def front():
     )
 
 
+def solutions():
+    """Return the guide's table of skinv.solve: how many times as long it takes as NumPy's."""
+    rows = [
+        [n, *(short(row[f"{k} right-hand sides"]["ratio"]["median"]) for k in (1, 16))]
+        for n, row in load("front")["solutions"].items()
+    ]
+    return markdown(["solutions, n", "one right-hand side", "16"], rows)
+
+
 def families():
     """Return the table of certified solves of families, to 1e-6."""
     head = [*("family", "n", "certified, µs", "of `numpy.linalg.solve`", "with bounds of entries")]

@@ -47,6 +47,7 @@ def pages():
         "docs/guide/certificates.md": [
             small,
             others,
+            proven.solutions(),
             proven.slices_in_short(),
             proven.prices_by_family(),
         ],
