@@ -22,7 +22,7 @@ def product(A: Any, B: Any, out: Any = None) -> Any:
     Tensors on the host are NumPy's, too: its products of stacks are faster there, and exact
     whatever precision torch is allowed.
     """
-    if type(A) is np.ndarray or not is_tensor(A):
+    if not is_tensor(A):
         return np.matmul(A, B, out)
     torch = loaded_torch()  # itself: array-api-compat looks at the dtypes first
     if on_host(A) and A.dtype.itemsize >= 4:
@@ -83,7 +83,7 @@ def add_to_diagonal(stack: Any, number: float) -> None:
 
     Other entries are as they were, but for subnormal ones where a mode takes these for zero.
     """
-    if type(stack) is not np.ndarray and is_tensor(stack):
+    if is_tensor(stack):
         diagonals = stack.diagonal(0, 1, 2)
     elif stack.size <= _FEW and isinstance(number, int | float):
         stack += _diagonals(stack.shape[1], stack.dtype, number)[: len(stack)]
@@ -147,7 +147,7 @@ def frobenius(stack: Any) -> Any:
 
     inf where squares overflow.
     """
-    if type(stack) is not np.ndarray and is_tensor(stack):
+    if is_tensor(stack):
         return _vector_norm(parts_of(stack), (1, 2, 3) if stack.is_complex() else (1, 2))
     m, n, k = stack.shape
     flat = stack.reshape(m, n * k)
@@ -177,7 +177,7 @@ def dot(a: Any, b: Any) -> Any:
         a, b = (parts_of(x).reshape(*x.shape[:-1], 2 * x.shape[-1]) for x in (a, b))
     if b.ndim == 1:
         return a @ b
-    if type(a) is not np.ndarray and is_tensor(a):
+    if is_tensor(a):
         return (a * b).sum(1)
     if _VECDOT is not None:
         return _VECDOT(a, b)

@@ -54,9 +54,9 @@ def ldexp(values: NDArray, power: Any) -> NDArray:
     found = np.ldexp(values, power)
     if not flushes():
         return found
-    bits = np.asarray(values, dtype=np.float64).view(np.int64)
-    whole = np.where(bits < 0, -1.0, 1.0) * (bits & (2**52 - 1))
-    return np.where((bits >> 52) & 2047 == 0, np.ldexp(whole, power - 1074), found)
+    values = np.asarray(values, dtype=np.float64)
+    whole = decoded(values, 2.0**52)  # multiples of 2^-1074
+    return np.where(subnormal(values), np.ldexp(whole, power - 1074), found)
 
 
 def powers_of_two(stack: Any, axis: int | tuple[int, ...] = ()) -> Any:

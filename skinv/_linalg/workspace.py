@@ -73,7 +73,7 @@ def empty_like(stack: Any) -> Any:
 def empty(example: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
     """Return contiguous memory of a shape, in the library, place and dtype of an example."""
     dtype = example.dtype if dtype is None else dtype
-    if type(example) is not np.ndarray and is_tensor(example):
+    if is_tensor(example):
         # What is made in inference mode cannot be written to out of it, as by other threads.
         with namespace(example).inference_mode(False):
             return example.new_empty(shape, dtype=dtype)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .._arrays.conversion import as_array, is_complex, real_array, to_host
 from .._arrays.embedding import embed_complex
 from .._linalg.inverses import check_center
+from .._linalg.scaling import not_zero
 from ..geometry._drawing import check_sampler
 from ..geometry._rounding import TINY
 
@@ -64,26 +65,21 @@ def take_sampler(sampler: Any) -> Place:
     underflows = False
     if norm == "mahalanobis":
         norm, directions = "l2", sampler.axes_ * radius
-        underflows = _is_there(sampler.axes_) & (np.abs(directions) < TINY)
+        underflows = not_zero(sampler.axes_) & (np.abs(directions) < TINY)
     else:
         widths = np.broadcast_to(np.asarray(radius, dtype=np.float64), center.shape).ravel()
         if structure is None:
-            directions = np.diag(widths)[_is_there(widths)]
+            directions = np.diag(widths)[not_zero(widths)]
         else:  # a free number that stands at m entries adds m|p|^q to the q-th power of the norm
             given = widths[structure.first]
             widths = given / structure.multiplicity**sampler._region.share
-            directions = structure.unpack(np.diag(widths))[_is_there(given)]
-            underflows = _is_there(given) & (widths < TINY)
+            directions = structure.unpack(np.diag(widths))[not_zero(given)]
+            underflows = not_zero(given) & (widths < TINY)
     kinds = (False, False)
     if structure is not None:
         kinds = structure.is_complex, structure.is_symmetric
     directions = directions if len(directions) else np.zeros((1, center.size))
     return Place(center, directions, norm, sampler, *kinds, bool(np.any(underflows)))
-
-
-def _is_there(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which numbers are not zero, also in modes that read subnormal ones as zeros."""
-    return np.ascontiguousarray(values).view(np.int64) << 1 != 0
 
 
 def take_slice(center: Any, directions: Any) -> Place:

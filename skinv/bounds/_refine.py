@@ -13,10 +13,8 @@ from .._linalg.scaling import times_power
 from .._linalg.workspace import Workspace, count, every, full, indices, pieces
 from ..refinement import improve
 from ..structures import make_hermitian
-from ._residual import ResidualNorms, Rounding, scaled
+from ._residual import UP, ResidualNorms, Rounding, scaled
 
-# Bounds are computed in a few float64 operations.
-_UP = 1 + 2.0**-46
 # A step that leaves more than this share of the residual leads nowhere.
 _PROGRESS = 0.9
 
@@ -228,7 +226,7 @@ def _moved_bound(X: Any, Y: Any, bound: Any, norm: str) -> Any:
     size = norm_floor(X, norm)
     moved = norm_bound(Y - X, norm) * (1 + 2 * Arithmetic.of(X).unit)
     share = xp.where(size > 0, moved / size, np.inf)
-    total = (bound + share * (1 + bound)) * _UP
+    total = (bound + share * (1 + bound)) * UP
     return xp.where(total >= 0, total, np.inf)
 
 
@@ -253,8 +251,8 @@ def with_symmetry(
         if not every(abs(X[:, 0, 0]) > least):
             alone = symmetric & (abs(X.diagonal(0, 1, 2)) > least).any(1)
     # bound + 3u(1 + bound), rounded up.
-    moved = bound * ((1 + 3 * arithmetic.unit) * _UP)
-    moved += 3 * arithmetic.unit * _UP
+    moved = bound * ((1 + 3 * arithmetic.unit) * UP)
+    moved += 3 * arithmetic.unit * UP
     if together and (alone is symmetric or every(alone)):
         make_hermitian(X)
         return X, moved

@@ -20,7 +20,7 @@ from .._arrays.conversion import real_array
 from .._arrays.estimators import unwrapped
 from .._arrays.results import RegionError
 from .._linalg.form import ModelForm
-from .._linalg.scaling import ldexp
+from .._linalg.scaling import ZERO, ldexp
 from .._linalg.units import are_mixed, entry_exponents
 from ..geometry._enclosure import common_units
 from ..geometry._rounding import EPS, TINY, largest_exponent, scaled_down, scaled_up
@@ -230,16 +230,18 @@ def certify_region(
     )
 
 
+def _to_one(place: Place, x: NDArray, off: Any = 0.0) -> int:
+    """Return the power of two, beside units 2^x, in which the largest entries are about 1."""
+    largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0) + off
+    exponent = largest_exponent(largest[None], x)
+    return 0 if exponent == ZERO else -exponent
+
+
 @np.errstate(all="ignore")  # of directions that overflow
 def _matrix_at(place: Place, z: NDArray, x: NDArray) -> NDArray[np.float64]:
-    """Return a matrix of a region, added up in units 2^x in which the largest entries are about 1.
-
-    In the caller's, a mode might take what is added for zeros.
-    """
-    center, directions = place.center.ravel(), place.directions
-    largest = np.abs(center) + np.abs(directions).sum(axis=0)
-    x = x - largest_exponent(largest[None], x) if largest.any() else x
-    found = ldexp(center, x) + z @ ldexp(directions, x)
+    """Return a matrix of a region, added up in units in which no mode takes it for zeros."""
+    x = x + _to_one(place, x)
+    found = ldexp(place.center.ravel(), x) + z @ ldexp(place.directions, x)
     return ldexp(found, -x).reshape(place.center.shape)
 
 
@@ -265,8 +267,7 @@ def _reduced_entries(
     """Return the problem of the largest entry of f(A) − A⁻¹, and its unit, by residuals."""
     from ._slice_entries import EntriesProblem
 
-    largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0)
-    one = -largest_exponent(largest[None], units.x)
+    one = _to_one(place, units.x)
     x, y = units.x + one, units.y - one
     top = int((-y).max())
     problem = EntriesProblem(
@@ -298,8 +299,7 @@ def _residuals(
     """
     from ._slice import SliceProblem
 
-    largest = np.abs(place.center).ravel() + np.abs(place.directions).sum(axis=0) + off
-    one = -largest_exponent(largest[None], units.x)
+    one = _to_one(place, units.x, off)
     x, y = units.x + one, units.y - one
     return SliceProblem(
         form.in_units(-x, -y),

@@ -29,7 +29,7 @@ _SHARE = 0.1
 # Rounding in double precision, past this, is worth a look in other units.
 _WEAK = 2.0**-36
 # The bounds themselves are computed in a few float64 operations.
-_UP = 1 + 2.0**-46
+UP = 1 + 2.0**-46
 
 
 def residual_bound(
@@ -206,11 +206,11 @@ class Rounding(NamedTuple):
         """
         error, lost = norm_errors(arithmetic, n, norm)
         least, u, gamma = 4 * n * n * arithmetic.tiny, arithmetic.unit, arithmetic.gamma(n)
-        spare = (least / gamma) ** 0.5 * _UP
-        stage = (2 * u + least) / gamma * _UP
-        rounded = gamma * (1 + 4 * u) ** 2 * _UP
-        room = (lost + spare) * _UP
-        found = (1 + error) * _UP, lost * _UP, room, spare, u * _UP, rounded, stage
+        spare = (least / gamma) ** 0.5 * UP
+        stage = (2 * u + least) / gamma * UP
+        rounded = gamma * (1 + 4 * u) ** 2 * UP
+        room = (lost + spare) * UP
+        found = (1 + error) * UP, lost * UP, room, spare, u * UP, rounded, stage
         return Rounding(*map(np.asarray, found)) if arrays else Rounding(*found)
 
     def size(self, computed: Any) -> Any:
@@ -282,7 +282,7 @@ def rounding_of(
 ) -> Any:
     """Bound ‖R − R'‖ from a bound of ‖|A||X|‖. The last term is what underflows."""
     lost = 4 * n * n * arithmetic.tiny * (1 + size_A + size_X)
-    return (arithmetic.unit * computed + arithmetic.gamma(n) * absolute + lost) * _UP
+    return (arithmetic.unit * computed + arithmetic.gamma(n) * absolute + lost) * UP
 
 
 def _bound_piece(A: Any, X: Any, norm: str, sharp: bool) -> tuple[Any, Any]:
@@ -326,5 +326,5 @@ def _error_bound(X: Any, D: Any, known: ResidualNorms, norm: str) -> Any:
         + 4 * n * n * arithmetic.tiny * (1 + known.X)
     )
     lower = norm_floor(X, norm)
-    bound = XR * (1 + r) / (lower * (1 - r)) * _UP
+    bound = XR * (1 + r) / (lower * (1 - r)) * UP
     return xp.where((r < 1) & (lower > 0) & (bound >= 0), bound, np.inf)

@@ -23,7 +23,7 @@ def exact_inverses(A: Any, X: Any, norm: str, size: Any = None) -> Any:
     """Write inverses of finite matrices, in double precision, to X, and bound their errors.
 
     Small ones are inverted entry by entry over the batch, and by LAPACK where that loses digits;
-    all NaN where LAPACK meets a zero pivot. `size` is :func:`skinv._linalg.norms.sizes` of A.
+    all NaN where LAPACK meets a zero pivot. `size` is as in :func:`skinv.bounds._refine.refine`.
     """
     if norm == "fro" and has_closed_form(A):
         bound = np.empty(len(A))

@@ -39,13 +39,14 @@ _MODERATE = 1e-70, 1e70
 def solve_near(anchor: Anchor, A: Any, b: Any, tol: float, moderate: Any = None) -> tuple[Any, Any]:
     """Solve systems A x = b, (m, n, n) and (m, n, k), whose matrices are near a known one.
 
-    Both are finite, `b` is in double precision; of `moderate` see :func:`are_moderate`. Returned
-    are solutions (m, n, k), NaN for matrices too far from the known one, and proven bounds (m, k)
-    of ‖x − A⁻¹b‖₂ / ‖x‖₂ for each column, inf where nothing is proven; `tol` is what is aimed at.
+    Both are finite, `b` is in double precision; `moderate` is :func:`moderate_columns` of it, if
+    that is known. Returned are solutions (m, n, k), NaN for matrices too far from the known one,
+    and proven bounds (m, k) of ‖x − A⁻¹b‖₂ / ‖x‖₂ for each column, inf where nothing is proven;
+    `tol` is what is aimed at.
     """
     known, anchor = anchor, anchor.beside(b)
     with np.errstate(all="ignore"):
-        moderate = are_moderate(b) if moderate is None else moderate
+        moderate = moderate_columns(b) if moderate is None else moderate
         if not anchor.moved and every(moderate):
             x, bound = _near_piece(anchor, as_double(A), b, tol)
         else:
@@ -84,7 +85,7 @@ def _near_in_units(
         )
 
 
-def are_moderate(b: Any) -> Any:
+def moderate_columns(b: Any) -> Any:
     """Tell which columns of right-hand sides (m, n, k) are finite, and not huge, tiny or zero."""
     with np.errstate(all="ignore"):
         size = column_norms(b)
@@ -129,7 +130,7 @@ def solve_with(
     """
     xp = namespace(b)
     with np.errstate(all="ignore"):
-        unit, plain = scales(A, SHARE), ~in_any(~are_moderate(b))
+        unit, plain = scales(A, SHARE), ~in_any(~moderate_columns(b))
         if unit is not None:
             plain = plain & (unit[:, 0, 0] == 1)
 

@@ -178,8 +178,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
         terms, size = terms._replace(tol=allowed(terms.tol, dtype, xp)), None
     symmetric, tol, moderate = symmetric_rows(A), terms.tol, size is not None
     bound, residual, n_refine = refine(A, X, size=size, **terms.refinement())
-    if X.dtype != dtype:
-        X, bound = rounded(X, dtype, bound, terms.norm)
+    X, bound = rounded(X, dtype, bound, terms.norm)
     X, bound = with_symmetry(X, bound, terms.norm, symmetric, moderate)
     result = SimpleNamespace(inverse=X, bound=bound, residual=residual, n_refine=n_refine)
     open_: Any = ()
@@ -193,8 +192,7 @@ def certify(A: Any, X: Any, terms: ProofTerms, size: Any) -> SimpleNamespace:
         if len(open_):
             prove_in_own_units(A, result, open_, symmetric, terms)
             open_ = open_rows(bound, tol)
-    taken = n_refine if type(n_refine) is np.ndarray else to_host(n_refine)
-    result.status = taken.astype(bool).view(np.uint8)  # predicted or refined
+    result.status = to_host(n_refine).astype(bool).view(np.uint8)  # predicted or refined
     if not len(open_):
         return result
     result.status[to_host(open_)] = INACCURATE

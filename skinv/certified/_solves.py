@@ -27,7 +27,7 @@ from ..geometry._sampler import FeasibleRegionSampler
 from ._anchor import Anchor
 from ._fitting import final_of
 from ._guesses import guess
-from ._iteration import are_moderate, blocks_of, solve_exactly, solve_near, solve_with
+from ._iteration import blocks_of, moderate_columns, solve_exactly, solve_near, solve_with
 from ._proofs import open_rows
 from ._radius import bound_of_radius, radius_near, radius_with
 from ._sides import right_hand_sides, rounded_solution, take_better, unknown
@@ -146,7 +146,7 @@ class SolvesMixin:
         A = A if A.dtype.itemsize >= 4 else as_double(A)
         came, A, b = b, host_view(A), host_view(b)
         xp, columns = namespace(A), as_double(b if b.ndim == 3 else b[:, :, None])
-        moderate, finite = are_moderate(columns), None
+        moderate, finite = moderate_columns(columns), None
         if not every(moderate) and not bool(xp.all(xp.isfinite(columns))):
             finite = xp.all(
                 xp.isfinite(columns), axis=1
