@@ -3,8 +3,8 @@ Quickstart: learned inverses, each with a proof
 ===============================================
 
 A power grid under changing loads gives a stream of matrices, its Jacobians, that stay near one
-another. Half of a thousand are known here, with their inverses; the others are inverted by what was
-learned of these, every answer is proven, and a few bad ones among them spoil nothing::
+another. Half of some hundreds are known here, with their inverses; the others are inverted by what
+was learned of these, every answer is proven, and a few bad ones among them spoil nothing::
 
     python examples/quickstart.py                     # a grid of 30 buses, n = 53
     python examples/quickstart.py --family puma560    # a robot arm, n = 6
