@@ -30,14 +30,14 @@ PUBLISHED = {
     "16x16": (2048, None, 200_000),
 }
 # Share of the recipe's steps, epochs of skinv (100 is its default), and steps on 16×16 (10,000): in
-# full as many as take as long as the recipe's, and of 3-FC as many as an hour and a half allows.
+# full as many as take as long as the recipe's, and of 3-FC as many as an hour of a core allows.
 SCALES = {
     "quick": {"share": 0.25, "epochs": 10, "16x16": {"2-FC": 500, "3-FC": 125, "skinv": 64}},
     "paper": {"share": 1.0, "epochs": 100, "16x16": {"2-FC": 5000, "3-FC": 2000, "skinv": 2048}},
     "full": {
         "share": 1.0,
         "epochs": 100,
-        "16x16": {"2-FC": 200_000, "3-FC": 120_000, "skinv": 120_000},
+        "16x16": {"2-FC": 200_000, "3-FC": 80_000, "skinv": 120_000},
     },
 }
 # Hidden units of the small network of 2x2-first.
