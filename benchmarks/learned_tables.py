@@ -240,7 +240,8 @@ def steps():
     )
     return (
         f"A step of Adam on a small network takes plain torch with fused Adam {torch} times as "
-        f"long, and skorch with its default loader {skorch} times."
+        f"long, and skorch with its default loader {skorch} times; fits of 500 to 2,000 steps, "
+        f"with all that comes before the first."
     )
 
 
