@@ -36,5 +36,7 @@ def describe():
 def write(name, results):
     """Write results with the machine's description to results/NAME.json."""
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": describe(), **results}, indent=1) + "\n")
+    # Results of which some are kept from before have the machine of then.
+    results = {"machine": None} | results | {"machine": describe()}
+    path.write_text(json.dumps(results, indent=1) + "\n")
     print(f"wrote {path.name}")
